@@ -1,0 +1,37 @@
+"""Where a task is now, as it is stored: one short line that only the scripts write.
+
+    RUNNING 2 1 0 1 57 1732381289123 pool-7f3a
+    status  run attempts crashes priority place at_ms owner
+
+A task that was queued at submit and never claimed has no line: it is
+QUEUED, run 0. `place` orders the tasks of one line of a queue; a retried or
+rescued task goes back to it. The run number only grows and fences every
+write: settling names the run, and a newer run refuses it.
+"""
+
+from dataclasses import dataclass
+
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import TaskPriority
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    status: TaskStatus
+    run: int = 0  # number of the latest run, 0 before the first
+    attempts: int = 0  # runs that ended in the handler's own failure
+    crashes: int = 0  # runs that ended with a dead worker
+    priority: TaskPriority = TaskPriority.NORMAL
+    place: int = 0
+    at_ms: int = 0  # time of the last change
+    owner: str = "-"  # the supervisor whose lease covers the run
+
+    @classmethod
+    def parse(cls, line: bytes) -> "Life":
+        """Read a stored line; raises `ValueError` if it is not one."""
+        try:
+            status, run, attempts, crashes, priority, place, at_ms, owner = line.decode().split(" ")
+            return cls(TaskStatus(status), int(run), int(attempts), int(crashes), TaskPriority(int(priority)),
+                       int(place), int(at_ms), owner)
+        except (ValueError, UnicodeDecodeError) as error:
+            raise ValueError(f"not a life line: {line[:100]!r}") from error

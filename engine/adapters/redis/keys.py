@@ -1,0 +1,81 @@
+"""The name of everything that Ganger keeps in Redis: one attribute or method per key.
+
+Law: no other file writes a key by hand. All keys of a shard carry the same
+hash tag, so that a Redis Cluster keeps them on one node and a script may
+touch several. ARCHITECTURE.md says what each of them holds.
+"""
+
+from engine.core.priority import TaskPriority
+
+
+class Keys:
+    """The keys of one shard below one prefix; plain strings, made once and shared."""
+
+    def __init__(self, prefix: str = "ganger", shard: int = 0) -> None:
+        base = f"{prefix}:{{{shard}}}:"
+        self.base = base  # what the scripts make the names of channels from
+        # tasks
+        self.tasks = base + "tasks"  # hash id -> record
+        self.life = base + "life"  # hash id -> life line; absent: QUEUED at submit and never claimed
+        self.outcomes = base + "outcomes"  # hash "id:run" -> outcome JSON
+        self.progress = base + "progress"  # hash id -> JSON, while it runs
+        # order
+        self.queues = base + "queues"  # hash queue -> "open" or "paused"
+        self.turns = base + "turns"  # hash "queue:PRIORITY" -> "turn served_ms"; "n" -> the counter of turns
+        self.due = base + "due"  # zset id -> due_ms of PENDING and RETRYING tasks
+        self.expiring = base + "expiring"  # zset id -> expires_ms of tasks not started yet
+        # who works
+        self.supervisors = base + "supervisors"  # zset supervisor -> lease end, ms
+        self.reports = base + "reports"  # hash supervisor -> JSON
+        self.idle = base + "idle"  # hash supervisor -> "*" or ",queue,queue,"
+        self.handlers = base + "handlers"  # hash handler -> JSON announcement
+        self.keeper = base + "keeper"  # string "keeper until_ms"
+        # who listens
+        self.waiters = base + "waiters"  # hash id -> ",client,client"
+        self.events = base + "events"  # stream, field "e" -> rows "id STATUS run"
+        self.counters = base + "counters"  # hash
+
+    def line(self, queue: str, priority: TaskPriority) -> str:
+        """zset id -> place: the queued tasks of one queue and priority."""
+        return f"{self.base}line:{queue}:{priority.name}"
+
+    def flows(self, queue: str, priority: TaskPriority) -> str:
+        """hash "v" -> place claimed last, "k:<fair key>" -> place given last to that key."""
+        return f"{self.base}flows:{queue}:{priority.name}"
+
+    def ended(self, status: str) -> str:
+        """zset id -> moment of its removal, ms."""
+        return f"{self.base}ended:{status}"
+
+    def idempotency(self, key: str) -> str:
+        """string -> task id, for as long as the key is remembered."""
+        return f"{self.base}idempotency:{key}"
+
+    def held(self, supervisor: str) -> str:
+        """set of the ids that run under that supervisor's lease."""
+        return f"{self.base}held:{supervisor}"
+
+    def orders(self, supervisor: str) -> str:
+        """list of JSON: the mailbox of a supervisor."""
+        return f"{self.base}orders:{supervisor}"
+
+    def log(self, task_id: str) -> str:
+        """list of JSON rows: what the runs of a task printed and logged."""
+        return f"{self.base}log:{task_id}"
+
+    def processes(self, host: str) -> str:
+        """hash pid -> JSON sample."""
+        return f"{self.base}processes:{host}"
+
+    def bell(self, supervisor: str) -> str:
+        """Channel that wakes a supervisor: "!" look in your mailbox, else the queue that has work."""
+        return f"{self.base}bell:{supervisor}"
+
+    @property
+    def keeper_bell(self) -> str:
+        """Channel that tells the keeper of an earlier due time than it may know."""
+        return self.base + "bell:keeper"
+
+    def done(self, client: str) -> str:
+        """Channel on which a client hears the ids, joined by ",", of tasks that ended."""
+        return f"{self.base}done:{client}"

@@ -1,0 +1,68 @@
+"""What the dispatcher asks for; the pool carries it out, in order."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from engine.core.outcome import Outcome
+from engine.core.retry import Verdict
+from engine.core.slot import Run
+
+
+class Send(NamedTuple):
+    """Put a run on the worker's pipe."""
+
+    slot: int
+    run: Run
+
+
+class Settle(NamedTuple):
+    """Tell Redis how a run ended. `outcome` is JSON, or an Outcome to encode, or nothing for a release."""
+
+    run: Run
+    verdict: Verdict
+    outcome: bytes | Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Read the unstarted messages back out of the worker's pipe, and report them with `taken_back`."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Raise an exception inside the handler: SoftTimeout, or TaskInterrupted for a cancel."""
+
+    slot: int
+    token: int
+    cancel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End the worker and everything below it, after taking its stacks."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Ask the worker to exit when it has nothing left."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """The pool can't go on; its parent decides."""
+
+    reason: str
+
+
+Command = Send | Settle | Spawn | TakeBack | Interrupt | Kill | Quit | Halt

@@ -1,0 +1,44 @@
+"""Which worker gets which run: the emptiest first, and short runs several ahead."""
+
+from collections import deque
+from collections.abc import Iterator
+
+from engine.core.slot import Phase, Run, Slot
+from engine.core.window import PATIENCE_S, Windows
+
+
+def is_open(slot: Slot, now_s: float) -> bool:
+    """Whether a worker may be given more: it is up, and not stuck in a long run."""
+    return slot.phase is Phase.UP and (not slot.runs or now_s - slot.since_s < PATIENCE_S)
+
+
+def room(slots: list[Slot], window: int, now_s: float) -> int:
+    """How many runs the workers could be given."""
+    return sum(max(0, window - len(slot.runs)) for slot in slots if is_open(slot, now_s))
+
+
+def deal(backlog: deque[Run], slots: list[Slot], windows: Windows, now_s: float) -> Iterator[tuple[Slot, Run]]:
+    """Take runs off the backlog, in its order, each with the slot to send it to.
+
+    The caller sends each run before it asks for the next one.
+    """
+    takers = sorted((slot for slot in slots if is_open(slot, now_s)), key=_load)
+    while backlog and takers:
+        willing = []
+        for slot in takers:
+            if not backlog:
+                return
+            if not slot.runs or _may_wait(backlog[0], slot, windows):
+                yield slot, backlog.popleft()
+                willing.append(slot)
+        takers = willing
+
+
+def _may_wait(run: Run, slot: Slot, windows: Windows) -> bool:
+    """Whether a run may be sent behind others: all of them short and of one packet."""
+    window = min(windows.of(run.task_type), windows.of(slot.runs[-1].task_type))
+    return len(slot.runs) < window and not run.is_large and not slot.runs[0].is_large
+
+
+def _load(slot: Slot) -> int:
+    return len(slot.runs)

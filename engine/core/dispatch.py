@@ -1,0 +1,329 @@
+"""Decides what a pool does with its workers and runs; does none of it.
+
+Each method takes one thing that happened, with the time, and appends the
+commands to carry out to `commands`; `next_deadline_s` says when to call
+`tick` if nothing happens. No clock, process or Redis is reachable from here.
+There is a method for each event rather than an object, because the two that
+happen once for every task (`claimed`, `replied`) are the engine's hot path.
+
+Duties
+1. Keep a worker in each slot; pause and give up by the restart budget.
+2. Hand claimed runs out, short ones several ahead, and take back what waits behind a long one.
+3. Watch the deadlines of what is running: interrupt softly, then kill.
+4. Judge each end once: the first decision wins, a later reply is dropped.
+5. Charge each death: busy, to the task; booting or idle, to the restart budget; killed by us, to nobody.
+6. Drain: finish what runs, give back what does not.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from engine.core import dealing
+from engine.core.commands import Command, Halt, Interrupt, Kill, Quit, Send, Spawn, TakeBack
+from engine.core.ending import Ending
+from engine.core.outcome import Cause, Outcome
+from engine.core.restart import RestartBudget
+from engine.core.slot import NEVER, Phase, Run, Slot
+from engine.core.window import PATIENCE_S, Windows
+
+BACKLOG_S_MAX = 0.1  # a claimed run that finds no worker for so long is given back, so that another pool may have it
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds: to boot, from a soft interrupt for a cancel to the kill, and for a worker told to quit."""
+
+    boot_s: float = 30.0
+    cancel_grace_s: float = 2.0
+    quit_s: float = 5.0
+
+
+class Dispatch:
+    def __init__(self, slots: int, budget: RestartBudget, windows: Windows, timing: Timing,
+                 chance: Callable[[], float], tasks_max: int = 0) -> None:
+        self.slots = [Slot(index) for index in range(slots)]
+        self.budget, self.windows, self.timing = budget, windows, timing
+        self.tasks_max = tasks_max  # runs after which a worker is replaced; 0 is never
+        self.commands: list[Command] = []
+        self.ending = Ending(self.commands, chance)
+        self.runs = self.ending.runs  # every run that is ours to settle
+        self.backlog: deque[Run] = deque()  # claimed, not yet sent
+        self.draining = False
+        self._alarm_s = NEVER  # no deadline of any slot is earlier
+
+    # -- what the pool asks ---------------------------------------------------------------------------------------
+
+    def room(self, now_s: float) -> int:
+        """How many more runs could be handed out at once."""
+        if self.draining:
+            return 0
+        return max(0, dealing.room(self.slots, self.windows.overall, now_s) - len(self.backlog))
+
+    def next_deadline_s(self) -> float:
+        if self.backlog:
+            return min(self._alarm_s, self.backlog[0].since_s + BACKLOG_S_MAX)
+        return self._alarm_s
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing to settle and no process left."""
+        return not self.runs and all(slot.phase is Phase.DOWN for slot in self.slots)
+
+    # -- the life of workers --------------------------------------------------------------------------------------
+
+    def start(self, now_s: float) -> None:
+        """The fork server is ready: put a worker in every slot that has none."""
+        for slot in self.slots:
+            if slot.phase is Phase.DOWN and not self.draining:
+                self._spawn(slot, now_s)
+
+    def booted(self, index: int, pid: int, now_s: float) -> None:
+        slot = self.slots[index]
+        if slot.phase is Phase.BOOTING:  # else it spoke as we were killing it
+            slot.phase, slot.deadline_s, slot.pid = Phase.UP, NEVER, pid
+            self.fill(now_s)
+
+    def exited(self, index: int, death: Callable[[Run], Outcome], unread: Iterable[int], now_s: float) -> None:
+        """A worker and everything below it is gone.
+
+        `death` describes its death as the end of a run; `unread` are the tokens of runs it never read.
+        """
+        slot = self.slots[index]
+        begun = self._empty(slot, unread)
+        for position, run in enumerate(begun):
+            if slot.phase is Phase.DYING:
+                # Only the first can have been running; a worker reads nothing before it has answered.
+                self.ending.killed(run, slot.doom if position == 0 else None, death(run))
+            else:
+                self.ending.died(run, death(run))
+        self.slots[index] = successor = Slot(index, restarts=slot.restarts + 1)
+        if self.draining:
+            return
+        if begun or slot.phase in (Phase.DYING, Phase.QUITTING):
+            self._spawn(successor, now_s)
+        else:
+            self._spawn_later(successor, now_s)
+        self.fill(now_s)
+
+    def lost(self, death: Callable[[Run], Outcome], unread: Callable[[int], Iterable[int]]) -> None:
+        """The fork server is gone and every worker with it: nobody's fault, so what was running is given back."""
+        for slot in self.slots:
+            for run in self._empty(slot, unread(slot.index)):
+                self.ending.killed(run, slot.doom, death(run))
+            self.slots[slot.index] = Slot(slot.index, restarts=slot.restarts + 1)
+
+    # -- the life of runs -----------------------------------------------------------------------------------------
+
+    def claimed(self, runs: Iterable[Run], now_s: float) -> None:
+        for run in runs:
+            run.since_s = now_s
+            self.runs[run.task_id] = run
+            self.backlog.append(run)
+        if self.draining:
+            self._release_backlog()
+        else:
+            self.fill(now_s)
+
+    def replied(self, index: int, token: int, word: bytes, wall_s: float, outcome: bytes, now_s: float,
+                after_s: float | None = None) -> None:
+        """The worker answered for its first run. `after_s` is the pause that a handler's Retry asked for.
+
+        To be followed by one `fill` when a batch of replies has been taken in.
+        """
+        slot = self.slots[index]
+        runs = slot.runs
+        if not runs or runs[0].token != token or slot.phase is Phase.DYING:
+            return  # too late: we already decided about this run
+        run = runs.popleft()
+        slot.served += 1
+        slot.interrupted = False
+        self.windows.observe(run.task_type, wall_s)
+        self.ending.answered(run, word, outcome, after_s)
+        if runs:
+            self._begin(slot, now_s)
+        elif slot.phase is Phase.UP:
+            slot.deadline_s = NEVER
+            self._retire(slot, now_s)
+
+    def fill(self, now_s: float) -> None:
+        """Hand out what is waiting."""
+        if self.backlog:
+            for slot, run in dealing.deal(self.backlog, self.slots, self.windows, now_s):
+                self._send(slot, run, now_s)
+
+    def taken_back(self, index: int, tokens: Iterable[int], now_s: float) -> None:
+        """These runs were read out of the worker's pipe before it read them."""
+        slot = self.slots[index]
+        slot.runs = deque(self._empty(slot, tokens))
+        self.fill(now_s)
+
+    def cancel(self, task_id: bytes, reason: str, now_s: float) -> None:
+        """Somebody wants this task ended. One that is running is told first, and killed after a grace."""
+        run = self.runs.get(task_id)
+        if run is None or run.cancelled is not None:
+            return
+        run.cancelled = reason
+        if run in self.backlog:
+            self.backlog.remove(run)
+            self.ending.cancelled(run)
+            return
+        slot = next(slot for slot in self.slots if run in slot.runs)
+        if run is not slot.runs[0]:
+            self.commands.append(TakeBack(slot.index))
+        else:
+            self._interrupt_cancelled(slot, now_s)
+
+    # -- the end of the pool --------------------------------------------------------------------------------------
+
+    def drain(self, now_s: float) -> None:
+        """Take nothing new, give back what has not started, let the rest finish."""
+        self.draining = True
+        self._release_backlog()
+        for slot in self.slots:
+            if len(slot.runs) > 1:
+                self.commands.append(TakeBack(slot.index))
+            self._retire(slot, now_s)
+
+    def stop(self) -> None:
+        """End everything now; what was running is given back."""
+        self.draining = True
+        self._release_backlog()
+        for slot in self.slots:
+            if slot.phase is Phase.DOWN:
+                slot.deadline_s = NEVER
+            else:
+                self._kill(slot, None)
+
+    def fence(self) -> None:
+        """The lease may be lapsing: end all runs before anybody else may start them."""
+        self._release_backlog()
+        for slot in self.slots:
+            if slot.runs:
+                self._kill(slot, None)
+
+    # -- time -----------------------------------------------------------------------------------------------------
+
+    def tick(self, now_s: float) -> None:
+        if now_s < self.next_deadline_s():
+            return
+        for slot in self.slots:
+            if now_s >= slot.deadline_s:
+                self._expire(slot, now_s)
+        while self.backlog and now_s >= self.backlog[0].since_s + BACKLOG_S_MAX:
+            self.ending.released(self.backlog.popleft())
+        self._alarm_s = min((slot.deadline_s for slot in self.slots), default=NEVER)
+
+    def _expire(self, slot: Slot, now_s: float) -> None:
+        if slot.phase is Phase.DOWN:
+            self._spawn(slot, now_s)
+        elif slot.runs:
+            self._overdue(slot, now_s)
+        else:
+            self._kill(slot, None)
+
+    def _overdue(self, slot: Slot, now_s: float) -> None:
+        run = slot.runs[0]
+        age_s, policy = now_s - slot.since_s, run.policy
+        if policy.timeout_s and age_s >= policy.timeout_s:
+            self._kill(slot, Cause.TIMEOUT)
+            return
+        if run.cancelled is not None:
+            if slot.interrupted and now_s >= slot.deadline_s:
+                self._kill(slot, Cause.CANCELLED)
+            else:
+                self._interrupt_cancelled(slot, now_s)
+            return
+        if policy.soft_timeout_s and age_s >= policy.soft_timeout_s and not slot.interrupted:
+            slot.interrupted = True
+            self.commands.append(Interrupt(slot.index, run.token, cancel=False))
+        if len(slot.runs) > 1 and age_s >= PATIENCE_S:
+            self.commands.append(TakeBack(slot.index))
+        slot.deadline_s = self._next_look_s(slot, now_s)
+
+    # -- the small verbs ------------------------------------------------------------------------------------------
+
+    def _send(self, slot: Slot, run: Run, now_s: float) -> None:
+        slot.runs.append(run)
+        self.commands.append(Send(slot.index, run))
+        if len(slot.runs) == 1:
+            self._begin(slot, now_s)
+        elif len(slot.runs) == 2:
+            self._set_deadline(slot, min(slot.deadline_s, slot.since_s + PATIENCE_S))
+
+    def _begin(self, slot: Slot, now_s: float) -> None:
+        """The first run of the slot starts now."""
+        slot.since_s = now_s
+        if slot.runs[0].cancelled is not None:  # asked for while it waited, and it could not be taken back
+            self._interrupt_cancelled(slot, now_s)
+        else:
+            self._set_deadline(slot, self._next_look_s(slot, now_s))
+
+    def _next_look_s(self, slot: Slot, now_s: float) -> float:
+        policy = slot.runs[0].policy
+        look_s = slot.since_s + policy.timeout_s if policy.timeout_s else NEVER
+        if policy.soft_timeout_s and not slot.interrupted:
+            look_s = min(look_s, slot.since_s + policy.soft_timeout_s)
+        if len(slot.runs) > 1 and now_s < slot.since_s + PATIENCE_S:
+            look_s = min(look_s, slot.since_s + PATIENCE_S)
+        return look_s
+
+    def _interrupt_cancelled(self, slot: Slot, now_s: float) -> None:
+        if slot.phase is Phase.DYING:
+            return
+        slot.interrupted = True
+        self.commands.append(Interrupt(slot.index, slot.runs[0].token, cancel=True))
+        self._set_deadline(slot, min(slot.deadline_s, now_s + self.timing.cancel_grace_s))
+
+    def _set_deadline(self, slot: Slot, deadline_s: float) -> None:
+        slot.deadline_s = deadline_s
+        if deadline_s < self._alarm_s:
+            self._alarm_s = deadline_s
+
+    def _spawn(self, slot: Slot, now_s: float) -> None:
+        assert slot.phase is Phase.DOWN, "one process per slot"
+        slot.phase, slot.started_s = Phase.BOOTING, now_s
+        self._set_deadline(slot, now_s + self.timing.boot_s)
+        self.commands.append(Spawn(slot.index))
+
+    def _spawn_later(self, slot: Slot, now_s: float) -> None:
+        if self.budget.spend(now_s):
+            self._set_deadline(slot, now_s + self.budget.next_pause_s())
+        else:
+            self.commands.append(Halt("workers die faster than the restart budget allows"))
+
+    def _kill(self, slot: Slot, doom: Cause | None) -> None:
+        if slot.phase is not Phase.DYING:
+            slot.doom = doom
+            slot.phase, slot.deadline_s = Phase.DYING, NEVER
+            self.commands.append(Kill(slot.index))
+
+    def _retire(self, slot: Slot, now_s: float) -> None:
+        """Let a worker go that has nothing to do and should not go on."""
+        spent = bool(self.tasks_max) and slot.served >= self.tasks_max
+        if slot.phase is Phase.DOWN:
+            slot.deadline_s = NEVER
+        elif slot.phase is Phase.BOOTING:
+            self._kill(slot, None)
+        elif slot.phase is Phase.UP and not slot.runs and (self.draining or spent):
+            slot.phase = Phase.QUITTING
+            self._set_deadline(slot, now_s + self.timing.quit_s)
+            self.commands.append(Quit(slot.index))
+
+    def _empty(self, slot: Slot, unread: Iterable[int]) -> list[Run]:
+        """Put runs that were never started back where they can go on; return those that may have been."""
+        fresh = set(unread)
+        for run in reversed(slot.runs):
+            if run.token not in fresh:
+                continue
+            if run.cancelled is not None:
+                self.ending.cancelled(run)
+            elif self.draining:
+                self.ending.released(run)
+            else:
+                self.backlog.appendleft(run)
+        return [run for run in slot.runs if run.token not in fresh]
+
+    def _release_backlog(self) -> None:
+        while self.backlog:
+            self.ending.released(self.backlog.popleft())

@@ -1,0 +1,77 @@
+"""Ends runs: each once, with its verdict and outcome.
+
+Holds every run that the pool owes Redis an end for. A run leaves the books
+with the Settle command that ends it, and with nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from engine.core.commands import Command, Settle
+from engine.core.lifecycle import Move
+from engine.core.outcome import Cause, Outcome
+from engine.core.retry import CANCELLED, COMPLETED, RELEASED, Payer, Verdict, verdict
+from engine.core.slot import Run
+
+# What the worker says of a run that did not complete: its cause, and whether another run could mend it.
+WORDS = {
+    b"E": (Cause.RAISED, True),
+    b"F": (Cause.RAISED, False),
+    b"A": (Cause.RETRY_ASKED, True),
+    b"X": (Cause.CANCELLED, False),
+    b"S": (Cause.SOFT_TIMEOUT, True),
+    b"I": (Cause.CANCELLED, False),
+}
+
+
+class Ending:
+    def __init__(self, commands: list[Command], chance: Callable[[], float]) -> None:
+        self.commands = commands
+        self.chance = chance
+        self.runs: dict[bytes, Run] = {}  # by task id
+
+    def answered(self, run: Run, word: bytes, outcome: bytes, after_s: float | None) -> None:
+        """The worker said how it ended."""
+        if word == b"C":
+            self.settle(run, COMPLETED, outcome)
+        else:
+            cause, retryable = WORDS[word]
+            self.settle(run, self._judge(run, cause, retryable, after_s), outcome)
+
+    def died(self, run: Run, death: Outcome) -> None:
+        """Its worker died under it, and we did not ask for that."""
+        if run.cancelled is not None:
+            self.cancelled(run, death)
+        else:
+            judgement = self._judge(run, death.cause)
+            self.settle(run, judgement, replace(death, cause=Cause.POISON) if judgement.poison else death)
+
+    def killed(self, run: Run, doom: Cause | None, death: Outcome) -> None:
+        """We killed its worker: because of this run (`doom` says why), or for reasons of our own."""
+        if doom is Cause.TIMEOUT:
+            end = death.renamed(Outcome.timed_out(run.number, run.policy.timeout_s))
+            self.settle(run, self._judge(run, doom), end)
+        elif run.cancelled is not None:
+            self.cancelled(run, death)
+        elif run.policy.retry.max_deliveries and run.number >= run.policy.retry.max_deliveries:
+            message = "ended by the engine, and it may not be started a second time"
+            end = replace(death, cause=Cause.LEASE_LOST, kind="LeaseLost", message=message)
+            self.settle(run, Verdict(Move.FAIL, Payer.NOBODY), end)
+        else:
+            self.released(run)
+
+    def cancelled(self, run: Run, death: Outcome | None = None) -> None:
+        end = Outcome.cancelled(run.number, run.cancelled or "cancelled")
+        self.settle(run, CANCELLED, end if death is None else death.renamed(end))
+
+    def released(self, run: Run) -> None:
+        self.settle(run, RELEASED, b"")
+
+    def settle(self, run: Run, judgement: Verdict, outcome: bytes | Outcome) -> None:
+        del self.runs[run.task_id]
+        self.commands.append(Settle(run, judgement, outcome))
+
+    def _judge(self, run: Run, cause: Cause, retryable: bool = True, after_s: float | None = None) -> Verdict:
+        return verdict(cause, run.policy.retry, run=run.number, attempts=run.attempts, crashes=run.crashes,
+                       chance=self.chance(), retryable=retryable, after_s=after_s)
+

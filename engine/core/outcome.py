@@ -1,0 +1,89 @@
+"""How one run ended: its status, the cause beside it, and what it used.
+
+One named constructor for each end that the supervisor decides. What a
+handler returned or raised is written by the worker in the same shape and
+passed on unread; `Outcome.encode` is that shape.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+
+class Cause(StrEnum):
+    """Why a run ended."""
+
+    RETURNED = "returned"
+    RAISED = "raised"
+    RETRY_ASKED = "retry_asked"  # the handler raised Retry
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"  # killed at the deadline
+    SOFT_TIMEOUT = "soft_timeout"  # ended by SoftTimeout before the deadline
+    OUT_OF_MEMORY = "out_of_memory"
+    KILLED = "killed"  # by a signal that was not ours
+    EXITED = "exited"  # the handler ended its process
+    LEASE_LOST = "lease_lost"  # its supervisor fell silent; the run's fate is unknown
+    POISON = "poison"  # it keeps killing workers or supervisors, and is set aside
+    EXPIRED = "expired"  # nobody started it in time
+    INVALID_PAYLOAD = "invalid_payload"
+    INVALID_RESULT = "invalid_result"
+    UNKNOWN_HANDLER = "unknown_handler"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one run. Times are ms of Redis's clock, durations seconds, memory bytes."""
+
+    cause: Cause
+    kind: str  # the error's class, or the cause where there was no exception
+    message: str
+    run: int
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    wall_s: float | None = None
+    cpu_s: float | None = None
+    peak_rss_bytes: int | None = None
+    worker: str | None = None
+    pid: int | None = None
+    post_mortem: dict[str, Any] | None = None
+
+    @classmethod
+    def timed_out(cls, run: int, timeout_s: float, **facts: Any) -> "Outcome":
+        return cls(Cause.TIMEOUT, "Timeout", f"still running after its timeout of {timeout_s:g} s", run, **facts)
+
+    @classmethod
+    def cancelled(cls, run: int, reason: str, **facts: Any) -> "Outcome":
+        return cls(Cause.CANCELLED, "Cancelled", reason, run, **facts)
+
+    @classmethod
+    def killed(cls, run: int, signal: str, **facts: Any) -> "Outcome":
+        return cls(Cause.KILLED, "WorkerKilled", f"the worker was killed by {signal}", run, **facts)
+
+    @classmethod
+    def exited(cls, run: int, exit_code: int, **facts: Any) -> "Outcome":
+        return cls(Cause.EXITED, "WorkerExited", f"the worker exited with code {exit_code} in the middle of the run",
+                   run, **facts)
+
+    @classmethod
+    def unknown_handler(cls, run: int, task_type: str, reason: str) -> "Outcome":
+        return cls(Cause.UNKNOWN_HANDLER, "UnknownHandler", f"this pool has no handler {task_type!r}{reason}", run)
+
+    @classmethod
+    def unreadable(cls, run: int, reason: str) -> "Outcome":
+        return cls(Cause.INVALID_PAYLOAD, "UnreadableRecord", f"the stored record cannot be read: {reason}", run)
+
+    def renamed(self, end: "Outcome") -> "Outcome":
+        """The same facts of the process, ended for the reason that `end` gives."""
+        return replace(self, cause=end.cause, kind=end.kind, message=end.message)
+
+    def encode(self) -> bytes:
+        """JSON as it is stored."""
+        return orjson.dumps({
+            "run": self.run, "cause": self.cause, "result": None,
+            "error": {"kind": self.kind, "message": self.message, "traceback": None},
+            "started_ms": self.started_ms, "ended_ms": self.ended_ms, "wall_s": self.wall_s, "cpu_s": self.cpu_s,
+            "peak_rss_bytes": self.peak_rss_bytes, "worker": self.worker, "pid": self.pid,
+            "post_mortem": self.post_mortem,
+        })

@@ -1,0 +1,39 @@
+"""What holds for the runs of one handler: its own wishes over the engine's settings, and a task's over both."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from engine.core.record import Options
+from engine.core.retry import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class RunPolicy:
+    """Limits of a run. Times are seconds; 0 means no limit."""
+
+    timeout_s: float = 600.0
+    soft_timeout_s: float = 0.0
+    result_ttl_s: float = 86_400.0
+    failed_ttl_s: float = 604_800.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+    def with_handler(self, announced: Mapping[str, Any]) -> "RunPolicy":
+        """Apply a handler's announcement, which holds only what its author gave."""
+        return self._with(announced, {
+            "max_retries": "max_retries", "retry_backoff_s": "backoff_s", "retry_factor": "factor",
+            "retry_backoff_s_max": "backoff_s_max", "retry_jitter": "jitter", "max_crashes": "max_crashes",
+            "max_deliveries": "max_deliveries", "retry_on_timeout": "retry_on_timeout",
+        })
+
+    def with_options(self, options: Options) -> "RunPolicy":
+        """Apply what the submitter of one task said."""
+        return self._with(options, {"max_retries": "max_retries", "max_deliveries": "max_deliveries"})
+
+    def _with(self, given: Mapping[str, Any], retry_names: Mapping[str, str]) -> "RunPolicy":
+        limits = {f"{name}_s": given[name] for name in ("timeout", "soft_timeout", "result_ttl")
+                  if given.get(name) is not None}
+        retry = {field: given[name] for name, field in retry_names.items() if given.get(name) is not None}
+        if not limits and not retry:
+            return self
+        return replace(self, **limits, retry=replace(self.retry, **retry) if retry else self.retry)

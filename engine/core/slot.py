@@ -1,0 +1,53 @@
+"""A slot of a pool, the worker in it and the runs that were sent to it: plain state, changed only by `dispatch`."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+from engine.core.outcome import Cause
+from engine.core.policy import RunPolicy
+
+NEVER = float("inf")
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One execution of a task that this pool has claimed.
+
+    `token` names the run on the pipe; `task_id` and `number` name it in Redis, where `number` is the fence.
+    """
+
+    task_id: bytes
+    number: int
+    attempts: int
+    crashes: int
+    task_type: str
+    policy: RunPolicy
+    record: bytes
+    token: int
+    is_large: bool = False  # more than one packet: never sent ahead of time, since it could not be taken back whole
+    since_s: float = 0.0  # when it came to the pool
+    cancelled: str | None = None  # why, once somebody asked for it
+
+
+class Phase(Enum):
+    DOWN = "down"  # no process; `deadline_s` is when to spawn one
+    BOOTING = "booting"  # a process that has not said ready; `deadline_s` is when to give up on it
+    UP = "up"  # `runs[0]` is being executed; `deadline_s` is when to look at it again
+    QUITTING = "quitting"  # told to go when done; `deadline_s` is when to kill it
+    DYING = "dying"  # being killed; the host reports the exit
+
+
+@dataclass(slots=True)
+class Slot:
+    index: int
+    phase: Phase = Phase.DOWN
+    deadline_s: float = NEVER
+    runs: deque[Run] = field(default_factory=deque)
+    since_s: float = 0.0  # when runs[0] started, as far as the pool can know
+    interrupted: bool = False  # runs[0] was told to end by itself
+    doom: Cause | None = None  # why runs[0] is being killed
+    served: int = 0  # runs that this worker has ended
+    started_s: float = NEVER  # when the process was asked for
+    pid: int | None = None
+    restarts: int = 0

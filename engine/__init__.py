@@ -1,0 +1,82 @@
+"""Ganger: a task engine for CPU-heavy Python. These are its public names.
+
+They are loaded when first used, so that a worker process, which imports `engine.handler`
+and `engine.context`, pays for neither redis nor pydantic.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from engine.handler import Handler, handler  # at once: it takes the name of its module over
+
+if TYPE_CHECKING:
+    from engine.client import Client
+    from engine.context import Context
+    from engine.core.lifecycle import TaskStatus
+    from engine.core.priority import TaskPriority
+    from engine.errors import (
+        BrokerDenied,
+        BrokerError,
+        BrokerFull,
+        BrokerReadOnly,
+        BrokerTooOld,
+        BrokerUnavailable,
+        Cancel,
+        EngineError,
+        GangerError,
+        InvalidHandler,
+        InvalidInput,
+        InvalidOption,
+        InvalidPayload,
+        InvalidSetting,
+        MoveRefused,
+        PayloadTooLarge,
+        ResultNotReady,
+        Retry,
+        SoftTimeout,
+        TaskCancelled,
+        TaskFailed,
+        TaskInterrupted,
+        TaskNotFound,
+        TaskTimedOut,
+        UnknownHandler,
+    )
+    from engine.models import QueueStats, Task, TaskError
+    from engine.scheduler import Scheduler, get_scheduler
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Client": "engine.client",
+    "Context": "engine.context",
+    "QueueStats": "engine.models",
+    "Scheduler": "engine.scheduler",
+    "Task": "engine.models",
+    "TaskError": "engine.models",
+    "TaskPriority": "engine.core.priority",
+    "TaskStatus": "engine.core.lifecycle",
+    "get_scheduler": "engine.scheduler",
+}
+
+__all__ = [  # noqa: RUF022  by what they are for
+    "handler", "Handler", "Context",
+    "Retry", "Cancel", "SoftTimeout", "TaskInterrupted",
+    "Client", "Task", "TaskError", "TaskPriority", "TaskStatus", "QueueStats",
+    "Scheduler", "get_scheduler",
+    "GangerError", "InvalidInput", "InvalidPayload", "PayloadTooLarge", "InvalidOption", "UnknownHandler",
+    "InvalidHandler", "InvalidSetting", "TaskNotFound", "MoveRefused", "TaskFailed", "TaskTimedOut", "TaskCancelled",
+    "ResultNotReady", "BrokerError", "BrokerUnavailable", "BrokerFull", "BrokerReadOnly", "BrokerDenied",
+    "BrokerTooOld", "EngineError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES.get(name, "engine.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,109 @@
+"""What the options of a handler or a submit may be: one function per kind of option.
+
+Each returns the value in its one stored form, or raises `InvalidOption` that names the
+field, what came and what would be accepted. Knows neither Redis nor the settings.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import Any
+
+from engine.core.priority import TaskPriority
+from engine.errors import InvalidOption
+
+NAME_MAX = 200  # characters of a handler's name, a fair key, an idempotency key and a task's own name
+TAGS_MAX = 32
+SECONDS_MAX = 3_155_760_000.0  # a hundred years: beyond it a sum of milliseconds leaves what a float keeps exactly
+COUNT_MAX = 1_000_000_000
+_QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}", re.ASCII)
+_QUEUE_RULE = "1 to 100 letters, digits, '_', '-' and '.', starting with a letter, digit or '_'"
+
+
+def shown(value: object, characters_max: int = 80) -> str:
+    """A short text of any value, for a message; never raises."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  somebody's __repr__; the error we are about to raise matters more
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= characters_max else text[: characters_max - 1] + "…"
+
+
+def refuse(field: str, value: object, limit: str) -> InvalidOption:
+    return InvalidOption(f"{field} {shown(value)} is not acceptable: it must be {limit}",
+                         field=field, value=shown(value), limit=limit)
+
+
+def queue_name(value: Any, field: str = "queue") -> str:
+    """A queue's name; it becomes a part of Redis keys, hence the narrow alphabet."""
+    if isinstance(value, str) and _QUEUE.fullmatch(value):
+        return value
+    raise refuse(field, value, _QUEUE_RULE)
+
+
+def text(value: Any, field: str) -> str:
+    """A non-empty line of printable text of at most NAME_MAX characters."""
+    if isinstance(value, str) and 0 < len(value) <= NAME_MAX and value.isprintable():
+        return str(value)
+    raise refuse(field, value, f"1 to {NAME_MAX} printable characters")
+
+
+def priority(value: Any, field: str = "priority") -> TaskPriority:
+    if type(value) is TaskPriority:
+        return value
+    try:
+        return TaskPriority.parse(value)
+    except (ValueError, TypeError):
+        raise refuse(field, value, f"one of {TaskPriority.names()}") from None
+
+
+def seconds(value: Any, field: str, *, zero: bool = True) -> float:
+    """A finite number of seconds, or a timedelta; `zero` says whether 0 is one."""
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number <= SECONDS_MAX \
+            and (zero or number > 0):
+        return number
+    raise refuse(field, value, f"a number of seconds {'from' if zero else 'above'} 0 to {SECONDS_MAX:.0f}")
+
+
+def count(value: Any, field: str, least: int = 0) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= COUNT_MAX:
+        return value
+    raise refuse(field, value, f"a whole number from {least} to {COUNT_MAX}")
+
+
+def factor(value: Any, field: str, least: float, most: float) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most:
+        return value
+    raise refuse(field, value, f"a number from {least:g} to {most:g}")
+
+
+def tags(value: Any, field: str = "tags") -> list[str]:
+    """A list of distinct short texts."""
+    if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
+        raise refuse(field, value, "a list of texts")
+    found = list(dict.fromkeys(text(tag, f"{field}[{index}]") for index, tag in enumerate(value)))
+    if len(found) > TAGS_MAX:
+        raise refuse(field, value, f"at most {TAGS_MAX} tags")
+    return found
+
+
+def exceptions(value: Any, field: str) -> tuple[type[BaseException], ...]:
+    """Exception classes, one or several."""
+    classes = (value,) if isinstance(value, type) else tuple(value) if isinstance(value, (tuple, list, set)) else None
+    if classes is None or not all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
+        raise refuse(field, value, "an exception class or a tuple of them")
+    return classes
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """", did you mean 'thumbnail'?" or nothing, to end a message with."""
+    found = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def unknown(field: str, known: Iterable[str], what: str) -> InvalidOption:
+    names = sorted(known)
+    return InvalidOption(f"{what} has no option {shown(field)}{nearest(str(field), names)}",
+                         field=str(field), value=shown(field), limit=", ".join(names))

@@ -1,0 +1,232 @@
+"""The settings: their names, units, defaults and bounds. Every number has both bounds.
+
+A field's description, unit and limits are written once, here: the error
+messages, `config/ganger.toml` and the documentation are made from them.
+This file does not know where a value came from.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
+
+from engine.core.names import QUEUE_NAME_LIMIT, is_queue_name
+
+DAY_S = 86_400.0
+MIB = 1_048_576
+WORKERS_MAX = 1024
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+def cores() -> int:
+    """How many cores this process may use: its CPU affinity, or its container's quota if that is less."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(allowed, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file outside a container, "max" where there is no quota
+        return allowed
+
+
+def setting(default: Any, text: str, *, low: float | None = None, high: float | None = None, unit: str = "",
+            limit: str = "", shown: str = "", factory: Any = None) -> Any:
+    """A field with what its documentation and its error messages need.
+
+    `limit` says in words what is acceptable where bounds do not; `shown` is an example value in TOML
+    for a default that TOML cannot write.
+    """
+    extra: JsonDict = {"unit": unit, "limit": limit, "shown": shown}
+    start: dict[str, Any] = {"default_factory": factory} if factory else {"default": default}
+    return Field(**start, ge=low, le=high, description=text, json_schema_extra=extra)
+
+
+def _no_bool(value: Any) -> Any:
+    """`max_workers = true` is a slip, not a one."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("no_bool", "a number, not true or false")
+    return value
+
+
+def _module(value: str) -> str:
+    if not _MODULE.fullmatch(value):
+        raise PydanticCustomError("module", "not a module name")
+    return value
+
+
+def _served_queue(value: str) -> str:
+    if value != "*" and not is_queue_name(value):
+        raise PydanticCustomError("queue", "not a queue name")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_no_bool)]
+Number = Annotated[float, BeforeValidator(_no_bool)]
+Module = Annotated[str, AfterValidator(_module)]
+ServedQueue = Annotated[str, AfterValidator(_served_queue)]
+
+STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PoolSettings(BaseModel):
+    """One pool: a supervisor with its own slots, serving its own queues."""
+
+    model_config = STRICT
+
+    queues: tuple[ServedQueue, ...] = setting(
+        ("*",), 'Queues that this pool serves; "*" is every queue.',
+        limit=f'a list of queue names ("*", or {QUEUE_NAME_LIMIT})')
+    max_workers: Count | None = setting(
+        None, "Worker processes of this pool; without it, the engine's max_workers.", low=1, high=WORKERS_MAX,
+        unit="processes")
+
+    @field_validator("queues")
+    @classmethod
+    def _at_least_one(cls, queues: tuple[str, ...]) -> tuple[str, ...]:
+        if not queues:
+            raise PydanticCustomError("empty", "a pool must serve a queue")
+        return queues
+
+
+class Settings(BaseModel):
+    """All settings of an engine, frozen. `model_dump_json()` carries them to child processes."""
+
+    model_config = STRICT
+
+    redis_url: str | None = setting(
+        None, "Redis to use: redis://, rediss:// (TLS) or unix://, with user and password. "
+        "Without it the embedded Redis of data_dir is used.",
+        limit="a URL that starts with redis://, rediss:// or unix://", shown='"redis://user:password@localhost:6379/0"')
+    data_dir: Path = setting(
+        Path(".ganger"), "Folder of the embedded Redis. Commands that name the same folder share one instance.",
+        limit="the path of a folder")
+    queue_prefix: str = setting(
+        "ganger", "Prefix of every key in Redis; engines with different prefixes do not see each other.",
+        limit="1 to 64 of the characters A-Z a-z 0-9 . _ : -")
+    handlers: tuple[Module, ...] = setting(
+        (), "Modules to import; the handlers that they register are what this engine can run.",
+        limit="a list of module names", shown='["my_app.tasks"]')
+    max_workers: Count = setting(
+        None, "Worker processes of a pool. Default: one for each core.", factory=cores, low=1, high=WORKERS_MAX,
+        unit="processes")
+
+    task_timeout: Number = setting(
+        600.0, "A run is killed after this long, unless its task or handler says otherwise. 0 = never.",
+        low=0, high=30 * DAY_S, unit="seconds")
+    soft_timeout: Number = setting(
+        0.0, "SoftTimeout is raised inside a run after this long. 0 = never.", low=0, high=30 * DAY_S, unit="seconds")
+    max_retries: Count = setting(3, "Further runs after a task's first one failed.", low=0, high=1000, unit="runs")
+    max_crashes: Count = setting(
+        3, "Dead workers that one task may cost before it is set aside as poison.", low=0, high=100, unit="runs")
+    retry_backoff_s: Number = setting(1.0, "Pause before the first retry.", low=0, high=DAY_S, unit="seconds")
+    retry_factor: Number = setting(
+        2.0, "Each further pause is this many times the one before.", low=1, high=100, unit="times")
+    retry_backoff_s_max: Number = setting(600.0, "No pause is longer.", low=0, high=30 * DAY_S, unit="seconds")
+    retry_jitter: Number = setting(
+        0.1, "Part of each pause that is left to chance, so that tasks that failed together do not return together.",
+        low=0, high=1, unit="share of the pause")
+
+    payload_bytes_max: Count = setting(
+        MIB, "A larger payload is refused at submit.", low=1024, high=64 * MIB, unit="bytes")
+    result_bytes_max: Count = setting(MIB, "A larger result fails its run.", low=1024, high=64 * MIB, unit="bytes")
+    log_bytes_max: Count = setting(
+        MIB // 4, "Output and log lines that are kept of one run; more is counted and dropped.", low=0, high=64 * MIB,
+        unit="bytes")
+    submit_timeout_s: Number = setting(
+        2.0, "A submit that Redis has not answered by then raises BrokerUnavailable.", low=0.05, high=60,
+        unit="seconds")
+    result_ttl_s: Number = setting(
+        DAY_S, "A task that completed is kept this long.", low=1, high=365 * DAY_S, unit="seconds")
+    failed_ttl_s: Number = setting(
+        7 * DAY_S, "A task that ended in another way is kept this long.", low=1, high=365 * DAY_S, unit="seconds")
+    idempotency_ttl_s: Number = setting(
+        DAY_S, "A second submit with the same idempotency key within this time gives the first task.",
+        low=1, high=365 * DAY_S, unit="seconds")
+
+    lease_s: Number = setting(
+        15.0, "A supervisor that has not renewed its lease for this long has lost its runs to the others.",
+        low=1, high=3600, unit="seconds")
+    ageing_s: Number = setting(
+        30.0, "A line of tasks that was not served for this long is served once before higher priorities. 0 = never.",
+        low=0, high=DAY_S, unit="seconds")
+    shutdown_grace_s: Number = setting(
+        30.0, "At shutdown, running tasks have this long to finish before they are killed and given back.",
+        low=0, high=DAY_S, unit="seconds")
+    boot_timeout_s: Number = setting(
+        30.0, "Importing the handlers may take this long before it counts as hung.", low=1, high=600, unit="seconds")
+    restart_intensity: Count = setting(
+        5, "A process of the tree may be restarted this often within restart_period_s before its parent gives up.",
+        low=0, high=1000, unit="restarts")
+    restart_period_s: Number = setting(30.0, "The period of restart_intensity.", low=0.1, high=3600, unit="seconds")
+    worker_tasks_max: Count = setting(
+        0, "A worker is replaced by a fresh one after this many tasks. 0 = never.", low=0, high=1_000_000_000,
+        unit="tasks")
+    window_max: Count = setting(
+        64, "Short tasks that may wait in one worker's pipe. 1 = one at a time.", low=1, high=1024, unit="tasks")
+    outcomes_pending_max: Count = setting(
+        10_000, "Outcomes that a pool keeps in memory while Redis is away, before it takes no more tasks.",
+        low=1, high=1_000_000, unit="outcomes")
+    sample_interval_s: Number = setting(
+        1.0, "CPU and memory of each process are measured this often.", low=0.1, high=60, unit="seconds")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = setting(
+        "INFO", "The least severe line that is logged.", limit="DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    log_format: Literal["auto", "text", "json"] = setting(
+        "auto", "Form of the log: text for people, json for machines, auto = text on a terminal, else json.",
+        limit="auto, text or json")
+
+    pools: dict[str, PoolSettings] = setting(
+        None, "Pools of workers. Each is a supervisor with its own slots and queues.",
+        factory=lambda: {"default": PoolSettings()}, limit="one table [pools.NAME] for each pool")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url(cls, url: str | None) -> str | None:
+        if not url:
+            return None
+        parts = urlsplit(url)
+        _ = parts.port  # ValueError where it is no number or too large
+        if parts.scheme not in REDIS_SCHEMES or not (parts.path if parts.scheme == "unix" else parts.hostname):
+            raise PydanticCustomError("redis_url", "not the URL of a Redis")
+        return url
+
+    @field_validator("queue_prefix")
+    @classmethod
+    def _queue_prefix(cls, prefix: str) -> str:
+        if not _PREFIX.fullmatch(prefix):
+            raise PydanticCustomError("queue_prefix", "not a prefix")
+        return prefix
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _log_level(cls, level: Any) -> Any:
+        return level.upper() if isinstance(level, str) else level
+
+    @field_validator("pools")
+    @classmethod
+    def _pools(cls, pools: dict[str, PoolSettings]) -> dict[str, PoolSettings]:
+        if not pools or not all(is_queue_name(name) for name in pools):
+            raise PydanticCustomError("pools", "at least one pool, each with a name like a queue's")
+        return pools
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Settings":
+        """Settings that are each fine but make no sense together."""
+        if self.task_timeout and self.soft_timeout >= self.task_timeout:
+            raise disagreement("soft_timeout", self.soft_timeout, f"less than task_timeout ({self.task_timeout:g})")
+        if self.retry_backoff_s > self.retry_backoff_s_max:
+            raise disagreement("retry_backoff_s", self.retry_backoff_s,
+                               f"at most retry_backoff_s_max ({self.retry_backoff_s_max:g})")
+        return self
+
+
+def disagreement(name: str, value: float, limit: str) -> PydanticCustomError:
+    return PydanticCustomError("disagreement", "settings that contradict each other",
+                               {"name": name, "value": value, "limit": limit})

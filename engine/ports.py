@@ -1,0 +1,156 @@
+"""What the services ask of the outside world, as protocols; the adapters fulfil them.
+
+The host is the process side of a pool: a fork server, the workers forked
+from it, and the pipes to them. It decides nothing about tasks. It reports
+what happened as events, in the order in which it happened, and promises:
+
+1. each `spawn` is answered by exactly one `Exited`, whatever happens between;
+2. `Exited` comes when the worker and everything it ever started are gone, and
+   after every reply that the worker had written before it died;
+3. no method blocks, `start` and `stop` excepted.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """What the fork server and its workers need to know, given once."""
+
+    supervisor: str  # "<supervisor>/<slot>" names a worker in its outcomes
+    pool: str = "default"  # for process titles
+    modules: tuple[str, ...] = ()  # handler modules to import
+    main: dict[str, str] | None = None  # {"path": …} or {"module": …}: a script whose functions are handlers
+    functions: dict[str, str] = field(default_factory=dict)  # handler name -> "module:function"
+    sys_path: tuple[str, ...] = ()  # where to import from; empty: as this process does
+    threads: int = 1  # of BLAS and OpenMP in each worker
+    payload_bytes_max: int = 1_048_576
+    result_bytes_max: int = 1_048_576
+    log_bytes_max: int = 262_144  # of one run
+    task_timeout: float = 0.0  # of handlers and tasks that name none; 0 = none. Only told to handlers
+
+
+class Replied(NamedTuple):
+    """A run ended in its worker. `verdict` is one of `core.frames.VERDICTS`."""
+
+    slot: int
+    token: int
+    verdict: bytes
+    wall_us: int
+    outcome: bytes  # JSON, as it is to be stored
+
+
+@dataclass(slots=True)
+class ServerReady:
+    handlers: list[dict[str, Any]]  # announcements
+    failures: dict[str, str]  # module -> traceback of its import
+
+
+@dataclass(slots=True)
+class ServerLost:
+    """The fork server is gone, and so are all its workers, whose `Exited` came before. `start` begins anew."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class Booted:
+    slot: int
+    pid: int
+
+
+@dataclass(slots=True)
+class Progressed:
+    slot: int
+    token: int
+    body: bytes  # JSON {"fraction","message","at_ms"}
+
+
+@dataclass(slots=True)
+class Logged:
+    slot: int
+    token: int
+    row: bytes  # JSON {"at_ms","run","stream","level","text"}
+
+
+@dataclass(slots=True)
+class Spilled:
+    """Output that bypassed Python (C code, children of a handler). It belongs to the run at the head of the window."""
+
+    slot: int
+    text: str
+    dropped_bytes: int  # what was thrown away since the last Spilled, beyond log_bytes_max of one run
+
+
+@dataclass(slots=True)
+class Dumped:
+    """The answer to `dump`: the Python stacks of a worker that lives on; empty when it could not answer in time."""
+
+    slot: int
+    text: str
+
+
+@dataclass(slots=True)
+class Exited:
+    """A worker and all its descendants are gone. Exactly one of `exitcode` and `signal` is set, neither if unknown."""
+
+    slot: int
+    pid: int
+    exitcode: int | None
+    signal: str | None  # "SIGKILL"
+    usage: dict[str, Any]  # {"cpu_s", "peak_rss_bytes"} of the worker's whole life
+    post_mortem: dict[str, Any] | None  # {"why","stacks","signal","sender","proc"}; None after `quit`
+
+
+Event = Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Exited
+InterruptReason = Literal[b"S", b"C"]  # soft timeout, cancel
+
+
+class Poller(Protocol):
+    """Waits for descriptors and calls back. A callback must bear being called when nothing is there."""
+
+    def register(self, fd: int, callback: Callable[[int], None], mask: int = ...) -> None: ...
+    def modify(self, fd: int, mask: int) -> None: ...
+    def unregister(self, fd: int) -> None: ...
+    def wait(self, timeout_s: float | None) -> int: ...
+
+
+class Host(Protocol):
+    def start(self) -> None:
+        """Start the fork server; `ServerReady` follows."""
+
+    def stop(self) -> None:
+        """End everything below and reap it; blocks for some milliseconds, 2 s at the very most."""
+
+    def spawn(self, slot: int) -> None:
+        """Fork a worker; `Booted` follows. It may be sent tasks at once."""
+
+    def send(self, slot: int, message: bytes) -> None:
+        """Pass a message of `core.frames` on. What the worker can't take yet is kept and sent later."""
+
+    def take_back(self, slot: int) -> list[bytes]:
+        """Return the messages that the worker has not begun to read, oldest first; it will never see them."""
+
+    def interrupt(self, slot: int, token: int, reason: InterruptReason) -> None:
+        """Raise SoftTimeout or TaskInterrupted in the run `token`, if its code is running."""
+
+    def quit(self, slot: int) -> None:
+        """Let the worker end when it has done what it was sent."""
+
+    def kill(self, slot: int, why: str) -> None:
+        """Take the stacks, then end the worker and everything below it. Repeated calls change nothing."""
+
+    def dump(self, slot: int) -> None:
+        """Ask for the stacks of a live run; `Dumped` follows."""
+
+    def pid(self, slot: int) -> int | None: ...
+
+    def next_deadline_s(self) -> float | None:
+        """The moment (time.monotonic) at which `tick` wants to be called, if any."""
+
+    def tick(self, now_s: float) -> None: ...
+
+    def events(self) -> list[Event]:
+        """What has happened since the last call."""

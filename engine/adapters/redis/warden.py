@@ -1,0 +1,296 @@
+"""The warden of an embedded Redis: a detached process that owns one redis-server and outlives whoever started it.
+
+1. There is one for a folder: it holds warden.lock for its life.
+2. It starts redis-server as its child, and starts it again when it dies.
+3. It ends with the last user: each user holds users.lock shared, so the kernel tells when none is left,
+   also after a kill -9. Then it shuts Redis down, which keeps its data, and exits.
+4. If the warden itself is killed, the kernel sends its redis-server SIGTERM; no Redis is left behind.
+
+    users.lock    shared, by each user for its life; alone, by the warden once the last has gone
+    start.lock    by a user while it looks for a warden and starts one
+    warden.lock   by the warden for its life; the file says {"pid": …, "socket": …}
+    server.lock   by redis-server (inherited) and the warden: two servers never write to one folder
+
+It runs as a plain file on a bare interpreter: it must not import anything but the standard library.
+What it reports on its standard output: `held`, then `ready` or `failed <why>`; or only `other`.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import select
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+USERS_LOCK, START_LOCK, WARDEN_LOCK, SERVER_LOCK = "users.lock", "start.lock", "warden.lock", "server.lock"
+SERVER_LOG = "redis.log"
+SOCKET_PATH_BYTES_MAX = 100  # the kernel's limit is 107; Redis adds a suffix of its own while it binds
+
+_LOG_BYTES_MAX = 1_048_576
+_SHUTDOWN_S = 30.0
+_ORPHAN_S = 10.0
+_RESTARTS_MAX, _RESTARTS_PERIOD_S = 5, 30.0
+_PING_S = 1.0
+_PR_SET_PDEATHSIG = 1
+
+
+class WardenError(Exception):
+    """Redis cannot be run in this folder; the message says why."""
+
+
+def open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def try_lock(descriptor: int, kind: int) -> bool:
+    """Take the lock if that is possible at once."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def ping(path: str) -> str:
+    """How the server behind the socket is: `ready`, `loading` its data, or `silent`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(_PING_S)
+        try:
+            client.connect(path)
+            client.sendall(b"PING\r\n")
+            answer = client.recv(64)
+        except OSError:
+            return "silent"
+    if answer.startswith(b"-LOADING"):
+        return "loading"
+    return "ready" if answer[:1] in (b"+", b"-") else "silent"
+
+
+def socket_path(folder: Path) -> str:
+    """Where the socket of this folder is: in it, or in a private folder if the path would be too long."""
+    path = folder / "redis.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+        return str(path)
+    identity = f"{folder}:{folder.stat().st_ino}".encode()
+    name = f"ganger-{os.getuid()}-{hashlib.sha256(identity).hexdigest()[:16]}"
+    for parent in (os.environ.get("TMPDIR"), "/tmp"):
+        if parent and len(os.fsencode(Path(parent, name, "redis.sock"))) <= SOCKET_PATH_BYTES_MAX:
+            return str(_private_folder(Path(parent, name)) / "redis.sock")
+    raise WardenError(f"the path {folder} is too long for a socket, and so is that of the temporary folder")
+
+
+def _private_folder(path: Path) -> Path:
+    """Make it, or check that nobody else made it first: they could listen in its place."""
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise WardenError(f"cannot make the folder {path} for the socket: {error.strerror}") from None
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise WardenError(f"{path} belongs to somebody else or is open to others: remove it")
+    return path
+
+
+class Warden:
+    """Keeps one redis-server running in a folder for as long as the folder has users."""
+
+    def __init__(self, folder: Path, binary: str) -> None:
+        self.folder, self.binary = folder, binary
+        self.held = open_lock(folder / WARDEN_LOCK)
+        self.server_lock = open_lock(folder / SERVER_LOCK)
+        self.bell, self._ring = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # rung when it is time to end
+        self.socket = ""
+        self.log_start = 0
+        self.deaths: deque[float] = deque(maxlen=_RESTARTS_MAX)
+
+    def run(self) -> int:
+        if not try_lock(self.held, fcntl.LOCK_EX):
+            report("other")
+            return 0
+        try:
+            self.socket = socket_path(self.folder)
+            self.announce()
+            self.claim_folder()
+            self.listen_for_the_end()
+            self.serve()
+        except WardenError as error:
+            report(f"failed {error}")
+            return 1
+        finally:
+            os.close(self.held)  # before users.lock: whoever waits for that one then finds no warden, and starts one
+        return 0
+
+    def announce(self) -> None:
+        os.ftruncate(self.held, 0)
+        os.pwrite(self.held, json.dumps({"pid": os.getpid(), "socket": self.socket}).encode(), 0)
+        report("held")
+
+    def claim_folder(self) -> None:
+        """Wait for a server that an earlier warden left behind; the kernel has told it to end."""
+        for patience_s in (_ORPHAN_S, _ORPHAN_S / 2):
+            until = time.monotonic() + patience_s
+            while time.monotonic() < until:
+                if try_lock(self.server_lock, fcntl.LOCK_EX):
+                    return
+                time.sleep(0.01)
+            for pid in holders(self.folder / SERVER_LOCK):
+                os.kill(pid, signal.SIGKILL)
+        raise WardenError(f"another redis-server is still using the folder {self.folder}")
+
+    def listen_for_the_end(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: os.write(self._ring, b"s"))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        threading.Thread(target=self._await_last_user, daemon=True).start()
+
+    def _await_last_user(self) -> None:
+        users = open_lock(self.folder / USERS_LOCK)
+        fcntl.flock(users, fcntl.LOCK_EX)  # held until this process exits: no new user meets a Redis that is going
+        os.write(self._ring, b"u")
+
+    def serve(self) -> None:
+        """Run servers, one after the other, until it is time to end."""
+        ready = False
+        while True:
+            server = self.start_server()
+            with open(os.pidfd_open(server.pid), closefd=True, mode="rb") as watched:
+                ready_now, ended = self.watch(server, watched.fileno(), reported=ready)
+                if ended:
+                    return
+            server.wait()
+            ready = ready or ready_now
+            self.note_death(server.returncode, ready)
+
+    def watch(self, server: "subprocess.Popen[bytes]", pidfd: int, *, reported: bool) -> tuple[bool, bool]:
+        """Until the server dies or it is time to end. Returns (it was ready, it is time to end)."""
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.register(self.bell, select.POLLIN)
+        ready = False
+        while True:
+            events = {descriptor for descriptor, _ in poll.poll(None if ready else 5)}
+            if self.bell in events:
+                stop(server, poll, pidfd)
+                self.remove_socket_folder()
+                return ready, True
+            if pidfd in events:
+                return ready, False
+            if not ready and ping(self.socket) == "ready":
+                ready = True
+                if not reported:
+                    report("ready", last=True)
+
+    def start_server(self) -> "subprocess.Popen[bytes]":
+        log = self.folder / SERVER_LOG
+        if log.exists() and log.stat().st_size > _LOG_BYTES_MAX:
+            log.replace(log.with_suffix(".log.1"))
+        with log.open("ab") as output:
+            self.log_start = output.tell()
+            return subprocess.Popen(  # preexec_fn is safe here: no other thread runs Python code
+                [self.binary, *arguments(self.folder, self.socket)], cwd=self.folder, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output, pass_fds=[self.server_lock], preexec_fn=_end_with(os.getpid()))
+
+    def note_death(self, code: int, was_ready: bool) -> None:
+        """Refuse to go on when it dies at once or too often; the users then see what it said last."""
+        now = time.monotonic()
+        self.deaths.append(now)
+        often = len(self.deaths) == _RESTARTS_MAX and now - self.deaths[0] < _RESTARTS_PERIOD_S
+        if not was_ready or often:
+            raise WardenError(f"{self.binary} ended with {code} in {self.folder}: {self.last_words()}")
+
+    def last_words(self) -> str:
+        with (self.folder / SERVER_LOG).open("rb") as log:
+            log.seek(self.log_start)
+            lines = [line.strip() for line in log.read()[-2000:].decode(errors="replace").splitlines() if line.strip()]
+        return " | ".join(lines[-3:]) or "it said nothing"
+
+    def remove_socket_folder(self) -> None:
+        path = Path(self.socket)
+        if path.parent != self.folder:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+                path.parent.rmdir()
+
+
+def arguments(folder: Path, path: str) -> list[str]:
+    """No TCP port; every write is in the append-only file within a second; nothing is ever evicted."""
+    options = {"port": "0", "unixsocket": path, "unixsocketperm": "700", "dir": str(folder), "daemonize": "no",
+               "appendonly": "yes", "appendfsync": "everysec", "aof-load-truncated": "yes", "save": "",
+               "maxmemory-policy": "noeviction"}
+    return [word for name, value in options.items() for word in (f"--{name}", value)]
+
+
+def stop(server: "subprocess.Popen[bytes]", poll: "select.poll", pidfd: int) -> None:
+    """Ask it to end, again each second: it refuses while it writes its first append-only file."""
+    until = time.monotonic() + _SHUTDOWN_S
+    while time.monotonic() < until:
+        server.terminate()
+        pause_until = time.monotonic() + 1.0
+        while time.monotonic() < pause_until:
+            if any(descriptor == pidfd for descriptor, _ in poll.poll(20)):
+                server.wait()
+                return
+    server.kill()
+    server.wait()
+
+
+def holders(path: Path) -> list[int]:
+    """The other processes that have the file open."""
+    found = []
+    wanted = str(path)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if any(os.readlink(link.path) == wanted for link in os.scandir(entry / "fd")):
+                found.append(int(entry.name))
+        except OSError:  # it has ended, or is somebody else's
+            continue
+    return found
+
+
+def _end_with(warden: int) -> Callable[[], None]:
+    """What the child does before it becomes redis-server: ask the kernel for SIGTERM when its parent dies."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def prepare() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != warden:  # it died between fork and here
+            os._exit(1)
+
+    return prepare
+
+
+def report(line: str, *, last: bool = False) -> None:
+    """Tell whoever started this warden; it may have gone."""
+    try:
+        os.write(1, line.replace("\n", " ").encode() + b"\n")
+        if last:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except BrokenPipeError:
+        pass
+
+
+def main(folder: str, binary: str) -> int:
+    if os.fork():  # the one who started it waits for this half only, and has no child to look after
+        os._exit(0)
+    os.setsid()
+    os.umask(0o077)
+    os.chdir("/")
+    return Warden(Path(folder), binary).run()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    os._exit(main(*sys.argv[1:3]))

@@ -19,6 +19,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 import orjson
 
 from engine import options as check
+from engine.core.names import check_queue_name
 from engine.core.priority import TaskPriority
 from engine.errors import InvalidHandler, InvalidPayload
 from engine.signature import Signature, nearest_field, read_signature, refuse_not_a_function, refuse_unreachable
@@ -70,6 +71,7 @@ class HandlerSpec:
     retry_jitter: float | None = None  # share of the pause that is left to chance, 0 to 1
     retry_on: tuple[type[BaseException], ...] | None = None  # None: every Exception
     no_retry_on: tuple[type[BaseException], ...] = ()
+    retry_on_timeout: bool | None = None  # None: a run that hit its timeout is not tried again
     max_deliveries: int | None = None  # 1: never again when a run's fate is unknown
     max_crashes: int | None = None
     result_ttl: float | None = None  # how long a completed task is kept
@@ -139,7 +141,7 @@ OPTIONS = tuple(field.name for field in fields(HandlerSpec)
                 if field.name not in ("name", "function", "payload_model", "wants_context", "takes_payload"))
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
-    "queue": check.queue_name,
+    "queue": check_queue_name,
     "priority": check.priority,
     "timeout": lambda value: check.seconds(value, "timeout"),
     "soft_timeout": lambda value: check.seconds(value, "soft_timeout"),
@@ -150,6 +152,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "retry_jitter": lambda value: check.factor(value, "retry_jitter", 0, 1),
     "retry_on": lambda value: check.exceptions(value, "retry_on"),
     "no_retry_on": lambda value: check.exceptions(value, "no_retry_on"),
+    "retry_on_timeout": lambda value: check.flag(value, "retry_on_timeout"),
     "max_deliveries": lambda value: check.count(value, "max_deliveries", 1),
     "max_crashes": lambda value: check.count(value, "max_crashes"),
     "result_ttl": lambda value: check.seconds(value, "result_ttl"),
@@ -192,8 +195,8 @@ def handler(name: str, **options: Any) -> Callable[[Callable[P, R]], Handler[P, 
     """Register the decorated function under `name`.
 
     Options, times in seconds: queue, priority, timeout, soft_timeout, max_retries, retry_backoff_s, retry_factor,
-    retry_backoff_s_max, retry_jitter, retry_on, no_retry_on, max_deliveries, max_crashes, result_ttl, expires.
-    What is left out is as the engine's settings say.
+    retry_backoff_s_max, retry_jitter, retry_on, no_retry_on, retry_on_timeout, max_deliveries, max_crashes,
+    result_ttl, expires. What is left out is as the engine's settings say.
 
     The function takes the payload first and, if it wants one, a Context second. A payload annotated with a pydantic
     model (or a dataclass) arrives as one.

@@ -4,12 +4,11 @@ Each returns the value in its one stored form, or raises `InvalidOption` that na
 field, what came and what would be accepted. Knows neither Redis nor the settings.
 """
 
-import re
 from collections.abc import Iterable
 from datetime import timedelta
-from difflib import get_close_matches
 from typing import Any
 
+from engine.core.names import did_you_mean
 from engine.core.priority import TaskPriority
 from engine.errors import InvalidOption
 
@@ -17,8 +16,6 @@ NAME_MAX = 200  # characters of a handler's name, a fair key, an idempotency key
 TAGS_MAX = 32
 SECONDS_MAX = 3_155_760_000.0  # a hundred years: beyond it a sum of milliseconds leaves what a float keeps exactly
 COUNT_MAX = 1_000_000_000
-_QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}", re.ASCII)
-_QUEUE_RULE = "1 to 100 letters, digits, '_', '-' and '.', starting with a letter, digit or '_'"
 
 
 def shown(value: object, characters_max: int = 80) -> str:
@@ -33,13 +30,6 @@ def shown(value: object, characters_max: int = 80) -> str:
 def refuse(field: str, value: object, limit: str) -> InvalidOption:
     return InvalidOption(f"{field} {shown(value)} is not acceptable: it must be {limit}",
                          field=field, value=shown(value), limit=limit)
-
-
-def queue_name(value: Any, field: str = "queue") -> str:
-    """A queue's name; it becomes a part of Redis keys, hence the narrow alphabet."""
-    if isinstance(value, str) and _QUEUE.fullmatch(value):
-        return value
-    raise refuse(field, value, _QUEUE_RULE)
 
 
 def text(value: Any, field: str) -> str:
@@ -97,13 +87,13 @@ def exceptions(value: Any, field: str) -> tuple[type[BaseException], ...]:
     return classes
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """", did you mean 'thumbnail'?" or nothing, to end a message with."""
-    found = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
+def flag(value: Any, field: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise refuse(field, value, "True or False")
 
 
 def unknown(field: str, known: Iterable[str], what: str) -> InvalidOption:
     names = sorted(known)
-    return InvalidOption(f"{what} has no option {shown(field)}{nearest(str(field), names)}",
+    return InvalidOption(f"{what} has no option {shown(field)}{did_you_mean(str(field), names)}",
                          field=str(field), value=shown(field), limit=", ".join(names))

@@ -1,0 +1,198 @@
+"""The door of the engine: checks what was passed to submit and completes it with defaults.
+
+Everything is checked here and before anything is written, so that a refusal changes nothing.
+An option's value comes from, in falling precedence: the submit, the handler registered in
+this process, the handler as a pool announced it, the settings.
+
+Knows no Redis: `Directory` gets the announcements through a function.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from threading import Lock
+from time import monotonic
+from typing import Any, NamedTuple, TypedDict, cast
+
+from engine import options as check
+from engine.core.identity import RANDOM_BITS, task_ids
+from engine.core.names import check_queue_name, did_you_mean
+from engine.core.priority import TaskPriority
+from engine.core.record import Options, Record
+from engine.encoding import encode
+from engine.errors import InvalidInput, InvalidOption, UnknownHandler
+from engine.handler import REGISTRY, Handler, HandlerSpec
+
+ANNOUNCEMENTS_S_MAX = 5.0  # announcements older than this are read again
+
+
+class SubmitOptions(TypedDict, total=False):
+    """What a submit may say beyond task type and payload. Times in seconds; None is the same as left out."""
+
+    name: str | None  # for people: what this task is about
+    queue: str | None
+    priority: TaskPriority | str | int | None
+    delay: Any  # not started before; a number or a timedelta, as all times
+    timeout: Any  # of one run, until it is killed; 0: never
+    soft_timeout: Any  # of one run, until SoftTimeout is raised inside it; 0: never
+    max_retries: int | None
+    expires: Any  # not started after
+    idempotency_key: str | None  # a second submit with the same key gives the first one's id
+    fair_key: str | None  # within a queue, keys take turns
+    tags: Iterable[str] | None
+    max_deliveries: int | None  # 1: never run again when the fate of a run is unknown
+    result_ttl: Any  # how long it is kept after it completed
+
+
+class Submission(NamedTuple):
+    """A task ready to be written."""
+
+    id: str
+    record: Record
+    idempotency_key: str | None
+
+
+class Defaults(NamedTuple):
+    """What a pool's announcement says for tasks of a type."""
+
+    queue: str = "default"
+    priority: TaskPriority = TaskPriority.NORMAL
+    expires: float | None = None
+    max_deliveries: int | None = None
+
+    @classmethod
+    def announced(cls, told: Mapping[str, Any]) -> "Defaults":
+        return cls(told.get("queue", "default"), TaskPriority.parse(told.get("priority", TaskPriority.NORMAL)),
+                   told.get("expires"), told.get("max_deliveries"))
+
+
+class Directory:
+    """Which handlers there are, as far as this process can know.
+
+    Raises `UnknownHandler` for a name that is neither registered here nor announced, unless no pool has ever
+    announced anything: then a first submit may come before the first pool.
+    """
+
+    def __init__(self, announcements: Callable[[], Mapping[str, Mapping[str, Any]]],
+                 registry: Mapping[str, HandlerSpec] = REGISTRY) -> None:
+        self._fetch, self._registry = announcements, registry
+        self._announced: dict[str, Defaults] = {}
+        self._stale_s = 0.0
+        self._lock = Lock()
+
+    def find(self, task_type: str) -> HandlerSpec | Defaults:
+        found = self._registry.get(task_type)
+        if found is not None:
+            return found
+        if monotonic() < self._stale_s and task_type in self._announced:
+            return self._announced[task_type]
+        with self._lock:
+            self._announced = {name: Defaults.announced(told) for name, told in self._fetch().items()}
+            self._stale_s = monotonic() + ANNOUNCEMENTS_S_MAX
+            known = self._announced
+        if task_type in known or not known:
+            return known.get(task_type, Defaults())
+        names = {*known, *self._registry}
+        raise UnknownHandler(f"no pool has announced a handler {check.shown(task_type)}"
+                             f"{did_you_mean(task_type, names)}", field="task_type", value=check.shown(task_type),
+                             limit=", ".join(sorted(names)[:20]))
+
+
+class Submissions:
+    """Makes `Submission`s; one for each client, used by any number of threads."""
+
+    def __init__(self, directory: Directory, payload_bytes_max: int) -> None:
+        self._directory, self._payload_bytes_max = directory, payload_bytes_max
+
+    def one(self, task_type: Any, payload: Any, options: Mapping[str, Any], now_ms: int) -> Submission:
+        """Check one task. Raises a subclass of `InvalidInput`."""
+        ids = task_ids(now_ms, secrets.randbits(RANDOM_BITS))
+        return self._prepare(task_type, payload, options, now_ms, ids)
+
+    def many(self, tasks: Iterable[Mapping[str, Any]], now_ms: int) -> list[Submission]:
+        """Check tasks given as mappings with `task_type`, `payload` and options; a refusal names the index."""
+        ids = task_ids(now_ms, secrets.randbits(RANDOM_BITS))
+        made: list[Submission] = []
+        for task in tasks:
+            try:
+                made.append(self._from_mapping(task, now_ms, ids))
+            except InvalidInput as error:
+                place = f"tasks[{len(made)}]"
+                raise type(error)(f"{place}: {error}", field=f"{place}.{error.field}", value=error.value,
+                                  limit=error.limit) from error
+        return made
+
+    def _from_mapping(self, task: Mapping[str, Any], now_ms: int, ids: Iterator[str]) -> Submission:
+        if not isinstance(task, Mapping):
+            raise InvalidOption(f"{check.shown(task)} is not a mapping", field="task", value=check.shown(task),
+                                limit='{"task_type": …, "payload": …, options}')
+        try:
+            task_type = task["task_type"]
+        except KeyError:
+            raise InvalidOption(f"task_type is missing from {check.shown(task)}", field="task_type",
+                                limit="the name of a handler") from None
+        options = {name: task[name] for name in task if name not in _NOT_OPTIONS}
+        return self._prepare(task_type, task.get("payload"), options, now_ms, ids)
+
+    def _prepare(self, task_type: Any, payload: Any, options: Mapping[str, Any], now_ms: int,
+                 ids: Iterator[str]) -> Submission:
+        if isinstance(task_type, Handler):
+            task_type = task_type.spec.name
+        elif not isinstance(task_type, str):
+            raise check.refuse("task_type", task_type, "the name of a handler")
+        given = _checked(options) if options else {}
+        handler = self._directory.find(task_type)
+        text = encode(payload, self._payload_bytes_max)
+        if isinstance(handler, HandlerSpec) and handler.payload_model is not None:
+            handler.parse(text)
+        record = Record(task_type, given.pop("queue", handler.queue), given.pop("priority", handler.priority), now_ms,
+                        text, _stored(given, handler, now_ms))
+        return Submission(next(ids), record, given.get("idempotency_key"))
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    given = {}
+    for name, value in options.items():
+        if name not in _CHECKS:
+            raise check.unknown(name, _CHECKS, "submit")
+        if value is not None:
+            given[name] = _CHECKS[name](value)
+    if "expires" in given and given.get("delay", 0) >= given["expires"]:
+        raise check.refuse("expires", given["expires"], f"more than the delay ({given['delay']:g} s)")
+    if given.get("timeout") and given.get("soft_timeout", 0) >= given["timeout"]:
+        raise check.refuse("soft_timeout", given["soft_timeout"], f"less than the timeout ({given['timeout']:g} s)")
+    return given
+
+
+def _stored(given: dict[str, Any], handler: HandlerSpec | Defaults, now_ms: int) -> Options:
+    """The options as the record keeps them: seconds from now become moments."""
+    if not given and handler.expires is None and handler.max_deliveries is None:
+        return Options()
+    stored = cast(Options, {name: given[name] for name in _KEPT if name in given})
+    expires = given.get("expires", handler.expires)
+    if expires is not None:
+        stored["expires_ms"] = now_ms + int((expires + (0 if "expires" in given else given.get("delay", 0))) * 1000)
+    if given.get("delay"):
+        stored["due_ms"] = now_ms + int(given["delay"] * 1000)
+    if handler.max_deliveries is not None and "max_deliveries" not in stored:
+        stored["max_deliveries"] = handler.max_deliveries
+    return stored
+
+
+_NOT_OPTIONS = frozenset({"task_type", "payload"})
+_KEPT = ("name", "timeout", "soft_timeout", "max_retries", "fair_key", "tags", "max_deliveries", "result_ttl")
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "name": lambda value: check.text(value, "name"),
+    "queue": check_queue_name,
+    "priority": check.priority,
+    "delay": lambda value: check.seconds(value, "delay"),
+    "timeout": lambda value: check.seconds(value, "timeout"),
+    "soft_timeout": lambda value: check.seconds(value, "soft_timeout"),
+    "max_retries": lambda value: check.count(value, "max_retries"),
+    "expires": lambda value: check.seconds(value, "expires", zero=False),
+    "idempotency_key": lambda value: check.text(value, "idempotency_key"),
+    "fair_key": lambda value: check.text(value, "fair_key"),
+    "tags": check.tags,
+    "max_deliveries": lambda value: check.count(value, "max_deliveries", 1),
+    "result_ttl": lambda value: check.seconds(value, "result_ttl"),
+}

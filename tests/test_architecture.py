@@ -1,0 +1,162 @@
+"""Who may import whom. Read the two tables; they are the architecture.
+
+Dependencies point one way, so that the core can be tested without anything
+else, a worker stays light, and Redis and processes can change apart.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ENGINE = sorted(path for path in (ROOT / "engine").rglob("*.py"))
+HANDLERS = sorted((ROOT / "handlers").glob("*.py"))
+TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py"))
+
+LAYER_OF = {  # the longest prefix counts
+    "errors": "errors",
+    "core": "core",
+    "handler": "handler", "context": "handler", "signature": "handler", "options": "handler", "encoding": "handler",
+    "ports": "ports",
+    "config": "config",
+    "adapters": "adapters", "adapters.redis": "redis", "adapters.process": "process",
+    "client": "client", "models": "client", "submission": "client", "scheduler": "client", "testing": "client",
+    "services": "services",
+    "cli": "cli", "demo": "cli", "__main__": "cli",
+}
+MAY_IMPORT = {  # beside its own layer
+    "errors": "",
+    "core": "errors",
+    "handler": "core errors",
+    "ports": "core errors",
+    "config": "handler core errors",
+    "adapters": "ports config core errors",
+    "redis": "adapters ports config core errors",
+    "process": "adapters ports config handler core errors",
+    "client": "redis adapters ports config handler core errors",
+    "services": "client process redis adapters ports config handler core errors",
+    "cli": "services client process redis adapters ports config handler core errors",
+}
+LATE = {  # inside a function, against the arrows: a worker that does not call it does not pay for it
+    ("engine.handler", "engine.client"),
+}
+
+PURE = {"bisect", "collections", "dataclasses", "difflib", "enum", "functools", "heapq", "itertools", "math", "operator", "orjson",
+        "re", "string", "struct", "textwrap", "types", "typing", "typing_extensions", "zlib"}
+HEAVY = {"asyncio", "hiredis", "http", "multiprocessing", "psutil", "pydantic", "pydantic_settings", "redis", "rich",
+         "typer", "urllib"}
+DANGEROUS_MODULES = {"dill", "marshal", "pickle", "pickletools", "runpy", "shelve"}
+DANGEROUS_CALLS = {"__import__", "compile", "eval", "exec", "exec_module", "import_module", "run_module", "run_path"}
+ALLOWED = {  # what each of them imports is named by whoever starts the engine, never by who submits a task
+    "engine/__init__.py": {"import_module"},  # its own modules, from a fixed table
+    "engine/handler.py": {"import_module"},  # functions of a main script, named by the Scheduler that starts the pool
+}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def layer_of(module: str) -> str:
+    """The layer of `engine.a.b`; fails for a module that nobody has placed yet."""
+    parts = module.split(".")[1:]
+    for length in range(len(parts), 0, -1):
+        if layer := LAYER_OF.get(".".join(parts[:length])):
+            return layer
+    raise AssertionError(f"{module} is in no layer: place it in LAYER_OF")
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of what a file imports, `from engine import ports` as `engine.ports`."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} has a relative import"
+            assert node.module
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                file = ROOT.joinpath(*name.split("."))
+                yield name if file.is_dir() or file.with_suffix(".py").exists() else node.module
+
+
+def named(paths: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+@named(ENGINE)
+def test_imports_point_one_way(path: Path) -> None:
+    module = module_of(path)
+    if module == "engine":
+        return
+    layer = layer_of(module)
+    allowed = {layer, *MAY_IMPORT[layer].split()}
+    for name in imports(path):
+        if name.partition(".")[0] == "engine" and (module, name) not in LATE:
+            assert name != "engine", f"{module} imports a public name: name the module that has it"
+            assert layer_of(name) in allowed, f"{module} ({layer}) imports {name} ({layer_of(name)})"
+
+
+@named([path for path in ENGINE if module_of(path).startswith(("engine.core", "engine.errors"))])
+def test_the_core_is_pure(path: Path) -> None:
+    for name in imports(path):
+        assert name.partition(".")[0] in PURE | {"engine"}, f"{module_of(path)} imports {name}"
+
+
+@named(ENGINE)
+def test_our_own_handlers_and_files_are_reached_by_name_only(path: Path) -> None:
+    tops = {name.partition(".")[0] for name in imports(path)}
+    assert not tops & {"handlers", "config", "ganger_handlers", "ganger_config", "tests", "bench"}
+
+
+@named(HANDLERS)
+def test_handlers_use_the_public_names_only(path: Path) -> None:
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom):
+            assert not (node.module or "").startswith("engine."), f"{path.name} imports from {node.module}"
+    for name in imports(path):
+        assert name.partition(".")[0] in {"engine", "PIL", "numpy", "pydantic"} | sys.stdlib_module_names, name
+
+
+@named(ENGINE + HANDLERS)
+def test_nothing_becomes_code_that_came_as_data(path: Path) -> None:
+    assert not DANGEROUS_MODULES & {name.partition(".")[0] for name in imports(path)}
+    used = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call):
+            called = node.func
+            if isinstance(called, ast.Name):
+                used.add(called.id)
+            elif isinstance(called, ast.Attribute) and not (called.attr == "compile" and _is_name(called.value, "re")):
+                used.add(called.attr)
+    assert used & DANGEROUS_CALLS == ALLOWED.get(str(path.relative_to(ROOT)), set())
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+@named([path for path in TESTS if "chaos" not in path.parts])
+def test_tests_wait_for_events_and_not_for_time(path: Path) -> None:
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            assert name != "sleep", f"{path.name}:{node.lineno} sleeps"
+
+
+@pytest.mark.parametrize("module", ["engine.context", "engine.handler", "engine.adapters.process.worker"])
+def test_a_worker_stays_light(module: str) -> None:
+    """What the fork server loads is in the memory of every worker, and what can hang there can hang a run."""
+    program = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & HEAVY

@@ -1,0 +1,89 @@
+"""Everything below a process, and how to end it so that nothing gets away.
+
+Stop first, then kill: a stopped process starts no further children and does
+not see its own die. Who escapes by forking at the wrong moment is found in the
+next round, since each worker and the fork server adopt what is orphaned below
+them (PR_SET_CHILD_SUBREAPER).
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable
+
+_FREEZE_S_MAX = 0.004  # a tree that grows faster than it can be stopped is killed as far as it is known
+_STOPPED = frozenset("TtZX")
+_HAS_CHILDREN_FILE = os.path.exists("/proc/thread-self/children")
+
+
+def stat_fields(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the state on (state, ppid, pgrp, session …), None if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].decode().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def children(pid: int) -> list[int]:
+    """The children of all threads of a process, zombies included."""
+    if not _HAS_CHILDREN_FILE:
+        return [one for one in _all_pids() if (fields := stat_fields(one)) is not None and int(fields[1]) == pid]
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError), \
+                    open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found.extend(map(int, file.read().split()))
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below `pid`, parents before children."""
+    found = children(pid)
+    for one in found:  # grows while it is walked
+        found.extend(children(one))
+    return found
+
+
+def freeze(roots: Iterable[int]) -> list[int]:
+    """Stop processes and everything below them, until a look finds all stopped and nobody new; return who they are."""
+    roots = list(roots)
+    known = dict.fromkeys(roots)
+    for pid in roots:
+        send(pid, signal.SIGSTOP)
+    until_s = time.monotonic() + _FREEZE_S_MAX
+    while True:
+        fresh = [pid for root in roots for pid in descendants(root) if pid not in known]
+        for pid in fresh:
+            send(pid, signal.SIGSTOP)
+            known[pid] = None
+        if (not fresh and all(map(_is_stopped, known))) or time.monotonic() > until_s:
+            return list(known)
+
+
+def end(roots: Iterable[int]) -> list[int]:
+    """Freeze and then kill processes and everything below them; return who they were. Reaping is their parents' part."""
+    known = freeze(roots)
+    for pid in known:
+        send(pid, signal.SIGKILL)
+    return known
+
+
+def send(pid: int, number: int) -> bool:
+    """Send a signal; False if there is no such process any more."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):  # the latter: a set-user-id program, which only root can end
+        return False
+    return True
+
+
+def _is_stopped(pid: int) -> bool:
+    fields = stat_fields(pid)
+    return fields is None or fields[0] in _STOPPED
+
+
+def _all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]

@@ -1,0 +1,43 @@
+"""What a process asks of the kernel for itself: prctl, and the thread counts of numeric libraries.
+
+Through ctypes, since nothing in the standard library speaks prctl. Linux only.
+"""
+
+import ctypes
+import os
+from collections.abc import MutableMapping
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)  # at import, so that a freshly forked worker finds it loaded
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS",
+)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent dies (a subreaper)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(signal: int) -> None:
+    """Have the kernel send `signal` when the parent dies; 0 ends that. Not inherited by children."""
+    _prctl(_PR_SET_PDEATHSIG, signal)
+
+
+def set_threads(count: int, environ: MutableMapping[str, str]) -> None:
+    """Limit the thread pools of BLAS, OpenMP and their like, where the user has not said otherwise.
+
+    They read these variables once, when they are imported.
+    """
+    for name in THREAD_VARIABLES:
+        environ.setdefault(name, str(count))
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl({option}, {value}): {os.strerror(code)}")

@@ -46,8 +46,8 @@ LATE = {  # inside a function, against the arrows: a worker that does not call i
     ("engine.handler", "engine.client"),
 }
 
-PURE = {"bisect", "collections", "dataclasses", "difflib", "enum", "functools", "heapq", "itertools", "math", "operator", "orjson",
-        "re", "string", "struct", "textwrap", "types", "typing", "typing_extensions", "zlib"}
+PURE = {"bisect", "collections", "dataclasses", "difflib", "enum", "functools", "heapq", "itertools", "math", "operator",
+        "orjson", "re", "string", "struct", "textwrap", "types", "typing", "typing_extensions", "zlib"}
 HEAVY = {"asyncio", "hiredis", "http", "multiprocessing", "psutil", "pydantic", "pydantic_settings", "redis", "rich",
          "typer", "urllib"}
 DANGEROUS_MODULES = {"dill", "marshal", "pickle", "pickletools", "runpy", "shelve"}

@@ -265,8 +265,8 @@ def slow_then_fine(payload: Payload) -> dict[str, float]:
 def fail_then_succeed(payload: Payload, ctx: Context) -> dict[str, int]:
     """Fails `failures` times (2 by default), then succeeds."""
     failures = int(payload.get("failures", 2))
-    if ctx.attempts < failures:
-        raise ConnectionError(f"the other side hung up, {ctx.attempts + 1} of {failures} times")
+    if ctx.attempt <= failures:
+        raise ConnectionError(f"the other side hung up, {ctx.attempt} of {failures} times")
     return {"failures": failures, "run": ctx.run}
 
 

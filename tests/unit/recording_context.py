@@ -13,7 +13,7 @@ class Ctx:
     at_report: Callable[[int], None] = lambda number: None
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("tests.handlers"))
     run: int = 1
-    attempts: int = 0
+    attempt: int = 1
 
     def progress(self, fraction: float, message: str = "") -> None:
         assert 0 <= fraction <= 1

@@ -71,10 +71,10 @@ def _first_pid(path: Path) -> int:
 
 
 def test_failing_and_then_not() -> None:
-    ctx: Any = Ctx(attempts=1)
+    ctx: Any = Ctx(attempt=2)
     with pytest.raises(ConnectionError, match="2 of 2"):
         misbehaving.fail_then_succeed({}, ctx)
-    ctx = Ctx(attempts=2, run=3)
+    ctx = Ctx(attempt=3, run=3)
     assert misbehaving.fail_then_succeed({}, ctx) == {"failures": 2, "run": 3}
 
 

@@ -19,7 +19,8 @@ from engine import Cancel, Context, Retry, handler
 
 MIB = 1 << 20
 Payload = dict[str, Any]
-ONCE: dict[str, Any] = {"timeout": 5, "soft_timeout": 0, "max_retries": 0, "max_crashes": 0}
+ONCE: dict[str, Any] = {"timeout": 5, "soft_timeout": 0, "max_retries": 0, "max_deliveries": 1}
+AGAIN: dict[str, Any] = {"timeout": 5, "soft_timeout": 0, "retry_backoff_s": 0.2, "retry_factor": 1.5}
 
 
 # Hanging
@@ -261,7 +262,7 @@ def slow_then_fine(payload: Payload) -> dict[str, float]:
     return {"seconds": seconds}
 
 
-@handler("misbehaving.fail_then_succeed", timeout=5, max_retries=10, retry_backoff_s=0.2, retry_factor=1.5)
+@handler("misbehaving.fail_then_succeed", **AGAIN, max_retries=10)
 def fail_then_succeed(payload: Payload, ctx: Context) -> dict[str, int]:
     """Fails `failures` times (2 by default), then succeeds."""
     failures = int(payload.get("failures", 2))
@@ -270,7 +271,7 @@ def fail_then_succeed(payload: Payload, ctx: Context) -> dict[str, int]:
     return {"failures": failures, "run": ctx.run}
 
 
-@handler("misbehaving.crash_then_succeed", **{**ONCE, "max_crashes": 5})
+@handler("misbehaving.crash_then_succeed", **AGAIN, max_crashes=5)
 def crash_then_succeed(payload: Payload, ctx: Context) -> dict[str, int]:
     """Dies of a segmentation fault `crashes` times (1 by default), then succeeds."""
     if ctx.run <= int(payload.get("crashes", 1)):
@@ -278,7 +279,7 @@ def crash_then_succeed(payload: Payload, ctx: Context) -> dict[str, int]:
     return {"run": ctx.run}
 
 
-@handler("misbehaving.ask_for_more_time", **{**ONCE, "max_retries": 5})
+@handler("misbehaving.ask_for_more_time", **AGAIN, max_retries=5)
 def ask_for_more_time(payload: Payload, ctx: Context) -> dict[str, int]:
     """Asks to be run again `after` seconds (0.2 by default), `times` times (2 by default)."""
     if ctx.run <= int(payload.get("times", 2)):

@@ -274,21 +274,21 @@ def resolve(reference: str) -> Any:
     return found
 
 
-def bootstrap_entry(spec: HandlerSpec) -> dict[str, Any]:
-    """A handler as JSON values from which `register_all` makes it again in another process."""
-    return {"function": spec.reference, "options": {
-        name: _plain(value) for name in OPTIONS if (value := getattr(spec, name)) is not None and value != ()}}
+def directions(spec: HandlerSpec) -> str:
+    """A handler as one line from which `register_all` makes it again elsewhere: `module:qualname {options as JSON}`."""
+    options = {name: _plain(value) for name in OPTIONS if (value := getattr(spec, name)) is not None and value != ()}
+    return f"{spec.reference} {orjson.dumps(options).decode()}"
 
 
-def register_all(functions: Mapping[str, Any]) -> dict[str, str]:
-    """Register handlers from their references; return the traceback of each that failed, by name.
+def register_all(functions: Mapping[str, str]) -> dict[str, str]:
+    """Register handlers from `module:qualname`, or from `directions`; return the tracebacks of failures by name.
 
-    A value is `"module:qualname"` or what `bootstrap_entry` made. A name that the import itself has
-    registered (a decorator, a re-executed script) stays as it is.
+    A name that the import itself registers (a decorator, a re-executed script) keeps the options it has there.
     """
     failures: dict[str, str] = {}
-    for name, entry in functions.items():
-        reference, options = (entry, {}) if isinstance(entry, str) else (entry["function"], dict(entry["options"]))
+    for name, line in functions.items():
+        reference, _, text = line.partition(" ")
+        options = orjson.loads(text or "{}")
         try:
             function = resolve(reference)
             if name not in REGISTRY:

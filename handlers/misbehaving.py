@@ -271,7 +271,7 @@ def fail_then_succeed(payload: Payload, ctx: Context) -> dict[str, int]:
     return {"failures": failures, "run": ctx.run}
 
 
-@handler("misbehaving.crash_then_succeed", **AGAIN, max_crashes=5)
+@handler("misbehaving.crash_then_succeed", **AGAIN, max_retries=0, max_crashes=5)
 def crash_then_succeed(payload: Payload, ctx: Context) -> dict[str, int]:
     """Dies of a segmentation fault `crashes` times (1 by default), then succeeds."""
     if ctx.run <= int(payload.get("crashes", 1)):

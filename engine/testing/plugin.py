@@ -1,0 +1,1 @@
+"""Fixtures for pytest, there as soon as Ganger is installed."""

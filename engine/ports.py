@@ -154,3 +154,86 @@ class Host(Protocol):
 
     def events(self) -> list[Event]:
         """What has happened since the last call."""
+
+
+class Settlement(NamedTuple):
+    """The end of one run, for Redis. `at_ms` is the due moment of a retry, else the moment of the task's removal."""
+
+    task_id: bytes
+    run: int
+    move: str
+    payer: str
+    at_ms: int
+    queue: str
+    outcome: bytes
+
+
+@dataclass(slots=True)
+class Joined:
+    """Redis is there, and its clock is known."""
+
+
+@dataclass(slots=True)
+class Parted:
+    """Redis is away. `unsettled` were on their way when it went; sending them again does no harm."""
+
+    reason: str
+    unsettled: list[Settlement]
+
+
+@dataclass(slots=True)
+class Stepped:
+    """A step is done: `refused` are words by position, `claimed` is flat: id, record, run, attempts, crashes, …"""
+
+    refused: list[tuple[Settlement, str]]
+    claimed: list[Any]
+    granted_all: bool  # as many as were wanted
+    orders: list[bytes]
+    held: int  # how many runs Redis thinks that this supervisor has
+    sent_s: float
+
+
+@dataclass(slots=True)
+class Refused:
+    """Redis answered a step with an error; it has changed nothing."""
+
+    reason: str
+    unsettled: list[Settlement]
+
+
+@dataclass(slots=True)
+class Rung:
+    """Somebody rang the bell: there is work, or mail."""
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What Redis and the supervisor believe has been brought together. `foreign` are ids that are not ours any more."""
+
+    foreign: list[bytes]
+
+
+BrokerEvent = Joined | Parted | Stepped | Refused | Rung | Recovered
+
+
+class SupervisorBroker(Protocol):
+    """Redis as a supervisor sees it: nothing waits, what happened comes as events."""
+
+    @property
+    def up(self) -> bool:
+        """Whether Redis can be spoken to now."""
+
+    def step(self, settlements: list[Settlement], want: int, report: bytes) -> None:
+        """Settle, claim, renew the lease; `Stepped`, `Refused` or `Parted` follows. One at a time."""
+
+    def recover(self, known: list[tuple[bytes, int]]) -> None:
+        """Bring Redis's belief about our runs in line with ours; `Recovered` follows."""
+
+    def announce(self, handlers: list[dict[str, Any]]) -> None: ...
+    def log(self, task_id: bytes, rows: list[bytes]) -> None: ...
+    def progress(self, task_id: bytes, body: bytes) -> None: ...
+    def farewell(self) -> None: ...
+    def events(self) -> list[BrokerEvent]: ...
+    def next_deadline_s(self) -> float: ...
+    def tick(self, now_s: float) -> None: ...
+    def close(self) -> None: ...

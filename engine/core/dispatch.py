@@ -51,6 +51,7 @@ class Dispatch:
         self.backlog: deque[Run] = deque()  # claimed, not yet sent
         self.draining = False
         self._alarm_s = NEVER  # no deadline of any slot is earlier
+        self._grace_end_s = NEVER  # when draining turns into stopping
 
     # -- what the pool asks ---------------------------------------------------------------------------------------
 
@@ -61,9 +62,10 @@ class Dispatch:
         return max(0, dealing.room(self.slots, self.windows.overall, now_s) - len(self.backlog))
 
     def next_deadline_s(self) -> float:
+        deadline_s = min(self._alarm_s, self._grace_end_s)
         if self.backlog:
-            return min(self._alarm_s, self.backlog[0].since_s + BACKLOG_S_MAX)
-        return self._alarm_s
+            return min(deadline_s, self.backlog[0].since_s + BACKLOG_S_MAX)
+        return deadline_s
 
     @property
     def is_empty(self) -> bool:
@@ -176,9 +178,9 @@ class Dispatch:
 
     # -- the end of the pool --------------------------------------------------------------------------------------
 
-    def drain(self, now_s: float) -> None:
-        """Take nothing new, give back what has not started, let the rest finish."""
-        self.draining = True
+    def drain(self, now_s: float, grace_s: float) -> None:
+        """Take nothing new, give back what has not started, let the rest finish within the grace."""
+        self.draining, self._grace_end_s = True, now_s + grace_s
         self._release_backlog()
         for slot in self.slots:
             if len(slot.runs) > 1:
@@ -187,7 +189,7 @@ class Dispatch:
 
     def stop(self) -> None:
         """End everything now; what was running is given back."""
-        self.draining = True
+        self.draining, self._grace_end_s = True, NEVER
         self._release_backlog()
         for slot in self.slots:
             if slot.phase is Phase.DOWN:
@@ -207,6 +209,8 @@ class Dispatch:
     def tick(self, now_s: float) -> None:
         if now_s < self.next_deadline_s():
             return
+        if now_s >= self._grace_end_s:
+            self.stop()
         for slot in self.slots:
             if now_s >= slot.deadline_s:
                 self._expire(slot, now_s)

@@ -22,6 +22,7 @@ class Run:
     attempts: int
     crashes: int
     task_type: str
+    queue: str
     policy: RunPolicy
     record: bytes
     token: int

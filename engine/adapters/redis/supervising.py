@@ -1,0 +1,167 @@
+"""Redis as a supervisor sees it: the steps, its mail, and the announcements, over one non-blocking link.
+
+Fulfils `ports.SupervisorBroker`. Turns typed calls into commands and replies
+into events; decides nothing. At most one step is under way.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import hiredis
+import orjson
+
+from engine.adapters.clock import RedisClock
+from engine.adapters.redis.keys import Keys
+from engine.adapters.redis.link import Answered, Connected, Link, Lost, Pushed
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import DESCENDING
+from engine.ports import BrokerEvent, Joined, Parted, Poller, Recovered, Refused, Rung, Settlement, Stepped
+
+_ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a supervisor tells Redis with every step. `queues` is empty for "all there are"."""
+
+    supervisor: str
+    queues: tuple[str, ...]
+    lease_s: float
+    ageing_s: float
+    failed_ttl_s: float
+    log_ttl_s: float
+    log_rows_max: int = 10_000
+
+
+@dataclass(slots=True)
+class _Step:
+    settlements: list[Settlement]
+    want: int
+    sent_s: float
+
+
+class RedisSupervisorBroker:
+    def __init__(self, url: str, keys: Keys, terms: Terms, clock: RedisClock, poller: Poller) -> None:
+        self.keys, self.terms, self.clock = keys, terms, clock
+        self._link = Link(url, keys.bell(terms.supervisor), clock, poller)
+        self._events: list[BrokerEvent] = []
+        self._serves = "," + ",".join(terms.queues) + "," if terms.queues else "*"
+        self._queues: list[str] = []
+        self._queue_keys: list[str] = []
+        self.has_left = False  # Redis has answered the farewell, or can't
+        self._serve(terms.queues)
+
+    @property
+    def up(self) -> bool:
+        return self._link.up
+
+    # -- what the supervisor asks ---------------------------------------------------------------------------------
+
+    def step(self, settlements: list[Settlement], want: int, report: bytes) -> None:
+        now_ms, terms = self.clock.now_ms(), self.terms
+        args: list[Any] = [terms.supervisor, now_ms, now_ms + int(terms.lease_s * 1000), want,
+                           int(terms.ageing_s * 1000), self.keys.base, self._serves, len(self._queues),
+                           len(settlements), now_ms + int(terms.failed_ttl_s * 1000), report, *self._queues]
+        for settlement in settlements:
+            args.extend(settlement)
+        self._link.run(_Step(settlements, want, time.monotonic()), "step", self._queue_keys, args)
+
+    def recover(self, known: list[tuple[bytes, int]]) -> None:
+        keys, supervisor = self.keys, self.terms.supervisor
+        args = [supervisor, self.clock.now_ms(), keys.base, len(known)]
+        for task_id, run in known:
+            args += [task_id, run]
+        self._link.run("recover", "recover", [keys.held(supervisor), keys.life], args)
+
+    def announce(self, handlers: list[dict[str, Any]]) -> None:
+        pairs = [part for one in handlers for part in (one["name"], orjson.dumps(one))]
+        if pairs:
+            self._link.send(None, "HSET", self.keys.handlers, *pairs)
+
+    def log(self, task_id: bytes, rows: list[bytes]) -> None:
+        key = self.keys.log(task_id.decode())
+        self._link.send(None, "RPUSH", key, *rows)
+        self._link.send(None, "LTRIM", key, -self.terms.log_rows_max, -1)
+        self._link.send(None, "PEXPIRE", key, int(self.terms.log_ttl_s * 1000))
+
+    def progress(self, task_id: bytes, body: bytes) -> None:
+        self._link.send(None, "HSET", self.keys.progress, task_id, body)
+
+    def farewell(self) -> None:
+        keys, supervisor = self.keys, self.terms.supervisor
+        self._link.run("farewell", "farewell", [keys.held(supervisor), keys.supervisors, keys.reports, keys.idle,
+                                                keys.orders(supervisor)], [supervisor])
+
+    def next_deadline_s(self) -> float:
+        return self._link.next_deadline_s()
+
+    def tick(self, now_s: float) -> None:
+        self._link.tick(now_s)
+
+    def close(self) -> None:
+        self._link.close()
+
+    def events(self) -> list[BrokerEvent]:
+        for event in self._link.events():
+            match event:
+                case Answered(tag, reply):
+                    self._answered(tag, reply)
+                case Pushed(message):
+                    self._rung(message.decode())
+                case Lost(reason, tags):
+                    lost = [settlement for tag in tags if isinstance(tag, _Step) for settlement in tag.settlements]
+                    self.has_left = self.has_left or "farewell" in tags
+                    self._events.append(Parted(reason, lost))
+                case Connected():
+                    self._learn_queues()
+                    self._events.append(Joined())
+        events, self._events = self._events, []
+        return events
+
+    # -- what Redis answers ---------------------------------------------------------------------------------------
+
+    def _answered(self, tag: object, reply: Any) -> None:
+        if isinstance(tag, _Step):
+            self._stepped(tag, reply)
+        elif tag == "queues" and isinstance(reply, list):
+            self._serve(sorted(name.decode() for name in reply))
+            self._events.append(Rung())
+        elif tag == "farewell":
+            self.has_left = True
+        elif tag == "recover" and isinstance(reply, list):
+            self._events.append(Recovered(reply))
+
+    def _stepped(self, step: _Step, reply: Any) -> None:
+        if isinstance(reply, hiredis.ReplyError):
+            self._events.append(Refused(str(reply), step.settlements))
+            return
+        refused, claimed, orders, queue_count, held = reply
+        words = [(step.settlements[refused[at] - 1], refused[at + 1].decode()) for at in range(0, len(refused), 2)]
+        if not self.terms.queues and queue_count != len(self._queues):
+            self._learn_queues()
+        self._events.append(Stepped(words, claimed, len(claimed) >= 5 * step.want, orders, held, step.sent_s))
+
+    def _rung(self, queue: str) -> None:
+        if not self.terms.queues and queue != "!" and queue not in self._queues:
+            self._serve([*self._queues, queue])
+        self._events.append(Rung())
+
+    # -- queues ---------------------------------------------------------------------------------------------------
+
+    def _learn_queues(self) -> None:
+        if not self.terms.queues:
+            self._link.send("queues", "HKEYS", self.keys.queues)
+
+    def _serve(self, queues: Sequence[str]) -> None:
+        """The keys of a step, which change only with the queues."""
+        keys, supervisor = self.keys, self.terms.supervisor
+        self._queues = list(queues)
+        self._queue_keys = [
+            keys.tasks, keys.life, keys.outcomes, keys.held(supervisor), keys.supervisors, keys.idle, keys.queues,
+            keys.turns, keys.due, keys.expiring, keys.waiters, keys.events, keys.counters, keys.orders(supervisor),
+            keys.progress, *(keys.ended(status) for status in _ENDS), keys.reports]
+        for queue in queues:
+            self._queue_keys += [keys.line(queue, priority) for priority in DESCENDING]
+            self._queue_keys += [keys.flows(queue, priority) for priority in DESCENDING]

@@ -1,0 +1,203 @@
+"""Decides how a supervisor treats its children; does none of it.
+
+The rules are OTP's (erlang/otp, supervisor.erl). A child is `permanent`
+(always restarted), `transient` (restarted if it ended badly) or `temporary`
+(never). When one is to be restarted, the strategy says who restarts with it.
+More than `intensity` restarts within a period, and the supervisor stops all
+children and gives up, so that whatever started it can decide.
+
+`started`, `exited`, `stop`, `replace` and `tick` take what happened, with the
+time, and return the commands to carry out in order. `next_deadline_s()` says
+when to call `tick` if nothing happens.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from engine.core.restart import RestartBudget
+
+NEVER = float("inf")
+
+
+class Restart(StrEnum):
+    PERMANENT = "permanent"
+    TRANSIENT = "transient"
+    TEMPORARY = "temporary"
+
+
+class Strategy(StrEnum):
+    ONE_FOR_ONE = "one_for_one"
+    ONE_FOR_ALL = "one_for_all"
+    REST_FOR_ONE = "rest_for_one"  # the one that died, and those started after it
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """`shutdown_s`: how long the child has to end when told to, before it is killed."""
+
+    name: str
+    restart: Restart = Restart.PERMANENT
+    shutdown_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Ask the child to end."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Every child is down and none will be started again."""
+
+    reason: str | None  # None: it was told to stop
+
+
+Command = Start | Stop | Kill | GiveUp
+
+
+class Phase(Enum):
+    DOWN = "down"
+    UP = "up"
+    STOPPING = "stopping"  # told to end; `deadline_s` is when to kill it
+    KILLED = "killed"
+
+
+@dataclass(slots=True)
+class Child:
+    spec: ChildSpec
+    phase: Phase = Phase.DOWN
+    deadline_s: float = NEVER
+    wanted: bool = True  # to be started when it can be
+    retired: bool = False  # to be forgotten when it is down
+    restarts: int = 0
+
+
+class Supervision:
+    def __init__(self, specs: Iterable[ChildSpec], budget: RestartBudget,
+                 strategy: Strategy = Strategy.ONE_FOR_ONE) -> None:
+        self.children = {spec.name: Child(spec) for spec in specs}
+        self.budget, self.strategy = budget, strategy
+        self.stopping = False
+        self._reason: str | None = None
+        self._start_s = 0.0  # no start before this: the pause after a death
+        self._over = False
+
+    def start(self, now_s: float) -> list[Command]:
+        return self._advance(now_s)
+
+    def exited(self, name: str, well: bool, now_s: float) -> list[Command]:
+        """A child's process is gone; `well` says that it ended by itself and with success."""
+        child = self.children[name]
+        expected = child.phase in (Phase.STOPPING, Phase.KILLED)
+        child.phase, child.deadline_s = Phase.DOWN, NEVER
+        if not self.stopping and not expected:
+            restart = child.spec.restart
+            if restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and not well):
+                return self._restart(child, now_s)
+            child.wanted = False
+        return self._advance(now_s)
+
+    def add(self, spec: ChildSpec, now_s: float) -> list[Command]:
+        """Take one more child on, such as the successor of one that is about to be retired."""
+        self.children[spec.name] = Child(spec)
+        return self._advance(now_s)
+
+    def retire(self, name: str, now_s: float) -> list[Command]:
+        """Stop a child for good; it is forgotten when it is down."""
+        child = self.children[name]
+        child.wanted, child.retired = False, True
+        return [*self._stop(child, now_s), *self._advance(now_s)]
+
+    def stop(self, now_s: float) -> list[Command]:
+        """Stop every child; a second call kills them."""
+        if self.stopping:
+            return [*self._kill_all(), *self._advance(now_s)]
+        self.stopping = True
+        return self._advance(now_s)
+
+    def tick(self, now_s: float) -> list[Command]:
+        commands: list[Command] = []
+        for child in self.children.values():
+            if child.phase is Phase.STOPPING and now_s >= child.deadline_s:
+                commands += self._kill(child)
+        return [*commands, *self._advance(now_s)]
+
+    def next_deadline_s(self) -> float:
+        deadline_s = min((child.deadline_s for child in self.children.values()), default=NEVER)
+        if not self.stopping and any(child.wanted and child.phase is Phase.DOWN for child in self.children.values()):
+            return min(deadline_s, self._start_s)
+        return deadline_s
+
+    def _restart(self, dead: Child, now_s: float) -> list[Command]:
+        dead.restarts += 1
+        if not self.budget.spend(now_s):
+            self.stopping, self._reason = True, f"{dead.spec.name} dies faster than the restart budget allows"
+            return self._advance(now_s)
+        self._start_s = now_s + self.budget.next_pause_s()
+        commands: list[Command] = []
+        for child in reversed(self._affected(dead)):
+            commands += self._stop(child, now_s)
+        return [*commands, *self._advance(now_s)]
+
+    def _affected(self, dead: Child) -> list[Child]:
+        """Those that are restarted with it, in the order of their start. A temporary child that ended stays ended."""
+        children = list(self.children.values())
+        match self.strategy:
+            case Strategy.ONE_FOR_ONE:
+                return [dead]
+            case Strategy.ONE_FOR_ALL:
+                return children
+            case Strategy.REST_FOR_ONE:
+                return children[[child is dead for child in children].index(True):]
+
+    def _advance(self, now_s: float) -> list[Command]:
+        """Whatever can be done now: stops of a shutdown, or starts when nothing is in their way."""
+        for child in [child for child in self.children.values() if child.retired and child.phase is Phase.DOWN]:
+            del self.children[child.spec.name]
+        if self.stopping:
+            return self._shut_down(now_s)
+        if now_s < self._start_s or any(child.phase in (Phase.STOPPING, Phase.KILLED) and child.wanted
+                                        for child in self.children.values()):
+            return []
+        commands: list[Command] = []
+        for child in self.children.values():
+            if child.wanted and child.phase is Phase.DOWN:
+                child.phase = Phase.UP
+                commands.append(Start(child.spec.name))
+        return commands
+
+    def _shut_down(self, now_s: float) -> list[Command]:
+        """All at once, unlike OTP: no child needs another, and two pools then drain in the time of one."""
+        if self._over:
+            return []
+        if all(child.phase is Phase.DOWN for child in self.children.values()):
+            self._over = True
+            return [GiveUp(self._reason)]
+        return [command for child in reversed(self.children.values()) for command in self._stop(child, now_s)]
+
+    def _stop(self, child: Child, now_s: float) -> list[Command]:
+        if child.phase is not Phase.UP:
+            return []
+        child.phase, child.deadline_s = Phase.STOPPING, now_s + child.spec.shutdown_s
+        return [Stop(child.spec.name)]
+
+    def _kill(self, child: Child) -> list[Command]:
+        child.phase, child.deadline_s = Phase.KILLED, NEVER
+        return [Kill(child.spec.name)]
+
+    def _kill_all(self) -> list[Command]:
+        alive = [child for child in self.children.values() if child.phase in (Phase.UP, Phase.STOPPING)]
+        return [command for child in reversed(alive) for command in self._kill(child)]

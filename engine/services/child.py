@@ -1,0 +1,100 @@
+"""A child process of the root: `python -m engine.services.child KIND NAME BOOTSTRAP_FD CONTROL_FD`.
+
+Sets up what all children share (settings, logs, title, the channel to the root) and runs the loop of its kind.
+The channel is the lifeline: when the root is gone, the child stops at once.
+"""
+
+import contextlib
+import importlib
+import signal
+import socket
+import sys
+import time
+from typing import Any, Protocol
+
+from setproctitle import setproctitle
+
+from engine import logs
+from engine.adapters.poller import EpollPoller
+from engine.services.bootstrap import Bootstrap
+from engine.services.channel import Channel
+
+WELL_S = 2.0  # how often a child tells the root that its loop goes round
+
+KINDS = {"pool": "engine.services.pool.process", "keeper": "engine.services.keeper.process"}
+
+
+class Loop(Protocol):
+    """What a kind of child provides."""
+
+    def turn(self, patience_s: float) -> None:
+        """One round; waits for `patience_s` at most."""
+
+    def drain(self) -> None:
+        """End when what is under way has ended."""
+
+    def stop(self) -> None:
+        """End now."""
+
+    @property
+    def is_done(self) -> bool: ...
+
+    def close(self) -> int:
+        """Clean up; return the exit code."""
+
+
+class Child:
+    def __init__(self, kind: str, name: str, bootstrap: Bootstrap, control: socket.socket) -> None:
+        self.poller = EpollPoller()
+        self.channel = Channel(control, self.poller, self._told)
+        make = importlib.import_module(KINDS[kind]).make_loop
+        self.loop: Loop = make(name, bootstrap, self.poller, self.channel.send)
+        self._wake_on_signals()
+
+    def run(self) -> int:
+        well_s = 0.0
+        while not self.loop.is_done:
+            now_s = time.monotonic()
+            if now_s >= well_s + WELL_S:
+                well_s = now_s
+                self.channel.send({"is": "well"})
+            self.loop.turn(WELL_S)
+        return self.loop.close()
+
+    def _told(self, message: dict[str, Any] | None) -> None:
+        match message:
+            case None | {"do": "stop"}:
+                self.loop.stop()
+            case {"do": "drain"}:
+                self.loop.drain()
+            case {"do": "level", "level": str(level)}:
+                logs.set_level(level)
+
+    def _wake_on_signals(self) -> None:
+        """SIGTERM drains; the terminal's Ctrl-C is the root's business."""
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        self._signals = ours, theirs
+        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        self.poller.register(ours.fileno(), self._drain_wakeups)
+        signal.signal(signal.SIGTERM, lambda number, frame: self.loop.drain())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _drain_wakeups(self, mask: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._signals[0].recv(4096)
+
+
+def main(arguments: list[str]) -> int:
+    kind, name, bootstrap_fd, control_fd = arguments
+    bootstrap = Bootstrap.from_fd(int(bootstrap_fd))
+    title = f"{kind} {name}" if name != kind else kind
+    setproctitle(f"ganger: {title}")
+    logs.set_up(bootstrap.settings.log_level, bootstrap.settings.log_format, process=title)
+    return Child(kind, name, bootstrap, socket.socket(fileno=int(control_fd))).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

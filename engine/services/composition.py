@@ -1,0 +1,55 @@
+"""Turns settings into what the services need. The one place, with the `process` modules, where adapters are made."""
+
+import secrets
+import socket
+from importlib.metadata import PackageNotFoundError, version
+
+from engine.config import Settings
+from engine.core.policy import RunPolicy
+from engine.core.retry import RetryPolicy
+from engine.ports import HostSettings
+from engine.services.bootstrap import Bootstrap
+from engine.services.pool.terms import PoolTerms
+
+
+def engine_version() -> str:
+    try:
+        return version("ganger")
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "0"
+
+
+def supervisor_name(kind: str) -> str:
+    """Unique for each process that leads: host, kind, and some chance, in the alphabet of a Redis key."""
+    host = "".join(letter if letter.isalnum() or letter == "-" else "-" for letter in socket.gethostname())
+    return f"{host[:40]}.{kind}.{secrets.token_hex(3)}"
+
+
+def run_policy(settings: Settings) -> RunPolicy:
+    """What holds for a handler and a task that say nothing."""
+    retry = RetryPolicy(
+        max_retries=settings.max_retries, backoff_s=settings.retry_backoff_s, factor=settings.retry_factor,
+        backoff_s_max=settings.retry_backoff_s_max, jitter=settings.retry_jitter, max_crashes=settings.max_crashes)
+    return RunPolicy(
+        timeout_s=settings.task_timeout, soft_timeout_s=settings.soft_timeout, result_ttl_s=settings.result_ttl_s,
+        failed_ttl_s=settings.failed_ttl_s, retry=retry)
+
+
+def pool_terms(settings: Settings, pool: str, supervisor: str) -> PoolTerms:
+    queues = settings.pools[pool].queues
+    assert settings.redis_url is not None, "the root has put the embedded Redis's address in"
+    return PoolTerms(
+        supervisor=supervisor, pool=pool, queues=() if "*" in queues else tuple(queues), policy=run_policy(settings),
+        lease_s=settings.lease_s, fence_margin_s=min(2.0, settings.lease_s / 5),
+        fences=not settings.redis_url.startswith("unix:"), outcomes_pending_max=settings.outcomes_pending_max,
+        grace_s=settings.shutdown_grace_s, version=engine_version())
+
+
+def host_settings(bootstrap: Bootstrap, pool: str, supervisor: str, cores: int) -> HostSettings:
+    settings = bootstrap.settings
+    slots = settings.pools[pool].max_workers or settings.max_workers
+    return HostSettings(
+        supervisor=supervisor, pool=pool, modules=tuple(settings.handlers), main=bootstrap.main,
+        functions=bootstrap.functions, sys_path=tuple(bootstrap.sys_path), threads=max(1, cores // slots),
+        payload_bytes_max=settings.payload_bytes_max, result_bytes_max=settings.result_bytes_max,
+        log_bytes_max=settings.log_bytes_max, task_timeout=settings.task_timeout)

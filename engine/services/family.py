@@ -1,0 +1,78 @@
+"""The processes of the root's children: starts them, speaks with them, notices their end. Decides nothing."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.ports import Poller
+from engine.services.bootstrap import Bootstrap
+from engine.services.channel import Channel
+
+
+@dataclass(slots=True)
+class Member:
+    """One child process."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    channel: Channel
+    pidfd: int
+    well_s: float  # when it last said that its loop goes round
+
+
+class Family:
+    """`heard(name, message)` and `ended(name, exit code)` are called from the poller; a code below 0 is a signal."""
+
+    def __init__(self, poller: Poller, heard: Callable[[str, dict[str, Any]], None],
+                 ended: Callable[[str, int], None]) -> None:
+        self.poller, self._heard, self._ended = poller, heard, ended
+        self.members: dict[str, Member] = {}
+
+    def start(self, name: str, bootstrap: Bootstrap) -> None:
+        """Start the child `name`: its first word is its kind, the rest its own name."""
+        kind, _, own_name = name.partition(" ")
+        ours, theirs = Channel.pair()
+        bootstrap_fd = bootstrap.to_fd()
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "engine.services.child", kind, own_name or kind, str(bootstrap_fd),
+             str(theirs.fileno())],
+            pass_fds=(bootstrap_fd, theirs.fileno()), stdin=subprocess.DEVNULL, process_group=0)
+        os.close(bootstrap_fd)
+        theirs.close()
+        self._adopt(name, process, ours)
+
+    def tell(self, name: str, message: dict[str, Any]) -> None:
+        if name in self.members:
+            self.members[name].channel.send(message)
+
+    def kill(self, name: str) -> None:
+        if name in self.members:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.members[name].pidfd, signal.SIGKILL)
+
+    def _adopt(self, name: str, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+        def receive(message: dict[str, Any] | None) -> None:
+            if message is not None:
+                member.well_s = time.monotonic()
+                self._heard(name, message)
+
+        channel = Channel(control, self.poller, receive)
+        member = Member(name, process, channel, os.pidfd_open(process.pid), time.monotonic())
+        self.members[name] = member
+        self.poller.register(member.pidfd, lambda mask: self._bury(member))
+
+    def _bury(self, member: Member) -> None:
+        code = member.process.wait()  # at once: a process's descriptor is readable when it has ended
+        self.poller.unregister(member.pidfd)
+        os.close(member.pidfd)
+        member.channel.close()
+        if self.members.get(member.name) is member:
+            del self.members[member.name]
+        self._ended(member.name, code)

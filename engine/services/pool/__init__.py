@@ -1,0 +1,1 @@
+"""A pool: one supervisor process with its slots. `supervisor.py` has the loop, `process.py` starts it."""

@@ -1,0 +1,17 @@
+"""Puts the death of a worker into the words of an outcome."""
+
+from engine.core.outcome import Outcome
+from engine.core.slot import Run
+from engine.ports import Exited
+
+
+def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int) -> Outcome:
+    """What the end of its worker means for the run that it was executing. Durations in seconds."""
+    facts = {
+        "worker": worker, "pid": event.pid, "ended_ms": now_ms, "started_ms": now_ms - int(wall_s * 1000),
+        "wall_s": round(wall_s, 6), "cpu_s": event.usage.get("cpu_s"),
+        "peak_rss_bytes": event.usage.get("peak_rss_bytes"), "post_mortem": event.post_mortem,
+    }
+    if event.signal is not None:
+        return Outcome.killed(run.number, event.signal, **facts)
+    return Outcome.exited(run.number, event.exitcode if event.exitcode is not None else -1, **facts)

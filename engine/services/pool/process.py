@@ -1,0 +1,74 @@
+"""Puts a pool together from the real parts, for its process."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from engine.adapters.clock import RedisClock
+from engine.adapters.poller import EpollPoller
+from engine.adapters.process.host import ProcessHost
+from engine.adapters.process.limits import adopt_orphans
+from engine.adapters.redis.keys import Keys
+from engine.adapters.redis.supervising import RedisSupervisorBroker, Terms
+from engine.config import cores
+from engine.core.dispatch import Dispatch, Timing
+from engine.core.restart import RestartBudget
+from engine.core.window import Windows
+from engine.services import composition
+from engine.services.bootstrap import Bootstrap
+from engine.services.pool.supervisor import Pool
+
+_FAREWELL_S = 1.0
+
+
+class PoolLoop:
+    """Runs a pool until it is drained, says farewell to Redis, and ends what is below."""
+
+    def __init__(self, pool: Pool, broker: RedisSupervisorBroker, host: ProcessHost) -> None:
+        self.pool, self.broker, self.host = pool, broker, host
+        pool.start()
+
+    def turn(self, patience_s: float) -> None:
+        self.pool.turn(patience_s)
+
+    def drain(self) -> None:
+        self.pool.drain()
+
+    def stop(self) -> None:
+        self.pool.stop()
+
+    @property
+    def is_done(self) -> bool:
+        return self.pool.is_done
+
+    def close(self) -> int:
+        self.host.stop()
+        if self.broker.up:
+            self.broker.farewell()
+            end_s = time.monotonic() + _FAREWELL_S
+            while not self.broker.has_left and (left_s := end_s - time.monotonic()) > 0:
+                self.pool.poller.wait(left_s)
+                self.broker.events()
+        self.broker.close()
+        return 0 if self.pool.halted is None else 1
+
+
+def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
+              tell_root: Callable[[dict[str, Any]], None]) -> PoolLoop:
+    """`name` is the pool's, with the number of its generation behind a space after a reload."""
+    settings, pool_name = bootstrap.settings, name.partition(" ")[0]
+    adopt_orphans()
+    clock = RedisClock()
+    supervisor = composition.supervisor_name(pool_name)
+    terms = composition.pool_terms(settings, pool_name, supervisor)
+    assert settings.redis_url is not None
+    broker = RedisSupervisorBroker(settings.redis_url, Keys(settings.queue_prefix), Terms(
+        supervisor, terms.queues, settings.lease_s, settings.ageing_s, settings.failed_ttl_s,
+        max(settings.result_ttl_s, settings.failed_ttl_s)), clock, poller)
+    host = ProcessHost(composition.host_settings(bootstrap, pool_name, supervisor, cores()), poller)
+    core = Dispatch(
+        settings.pools[pool_name].max_workers or settings.max_workers,
+        RestartBudget(settings.restart_intensity, settings.restart_period_s), Windows(settings.window_max),
+        Timing(boot_s=settings.boot_timeout_s), random.random, settings.worker_tasks_max)
+    return PoolLoop(Pool(terms, core, host, broker, poller, clock, tell_root), broker, host)

@@ -1,0 +1,33 @@
+"""What a supervisor tells the world about itself: JSON in Redis, for the CLI and the API."""
+
+import os
+import socket
+from typing import Any
+
+import orjson
+
+from engine.core.dispatch import Dispatch
+from engine.core.slot import Phase, Slot
+from engine.services.pool.terms import PoolTerms
+
+
+def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, now_s: float,
+           failures: dict[str, str], pending: int, fork_server_pid: int | None = None) -> bytes:
+    return orjson.dumps({
+        "supervisor": terms.supervisor, "pool": terms.pool, "host": socket.gethostname(), "pid": os.getpid(),
+        "root_pid": os.getppid(), "queues": list(terms.queues) or ["*"], "version": terms.version,
+        "started_ms": started_ms, "at_ms": now_ms, "draining": core.draining, "outcomes_pending": pending,
+        "import_failures": failures, "slots": [_slot(slot, now_s) for slot in core.slots],
+    })
+
+
+def _slot(slot: Slot, now_s: float) -> dict[str, Any]:
+    run = slot.runs[0] if slot.runs else None
+    state = "busy" if slot.phase is Phase.UP and run else "idle" if slot.phase is Phase.UP else slot.phase.value
+    return {
+        "slot": slot.index, "pid": slot.pid, "state": state, "served": slot.served, "restarts": slot.restarts,
+        "waiting": max(0, len(slot.runs) - 1),
+        "task": None if run is None else {
+            "id": run.task_id.decode(), "task_type": run.task_type, "run": run.number,
+            "running_s": round(now_s - slot.since_s, 3), "timeout_s": run.policy.timeout_s},
+    }

@@ -1,0 +1,114 @@
+"""A pool's side of Redis: what is waiting to be told, the step under way, and the lease.
+
+Duties
+1. Keep every end of a run until Redis has confirmed it, in bounded number: at the bound nothing more is claimed.
+2. Have one step under way whenever there is an end to tell, room to fill, or a beat is due.
+3. Know until when the lease holds, and say when runs must be ended because of it.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from engine.core.slot import Run
+from engine.ports import Parted, Refused, Settlement, Stepped, SupervisorBroker
+from engine.services.pool.terms import PoolTerms
+
+BEAT_S = 1.0  # at least one step in this time: it renews the lease, and a lost wake-up costs no more
+LOG_ROWS_MAX = 20_000  # kept while Redis is away; beyond it the oldest go
+
+log = logging.getLogger("ganger.errors")
+
+
+class Stepping:
+    def __init__(self, terms: PoolTerms, broker: SupervisorBroker) -> None:
+        self.terms, self.broker = terms, broker
+        self.outbox: deque[Settlement] = deque()
+        self.rows: deque[tuple[bytes, bytes]] = deque(maxlen=LOG_ROWS_MAX)
+        self.is_under_way = False
+        self.rung = True  # there may be work, whatever the last step found
+        self.fenced = False
+        self._sent_s = float("-inf")
+        self._reported_s = float("-inf")
+        self._lease_end_s = float("inf")  # before the first lease there is nothing to lose
+
+    def next_deadline_s(self) -> float:
+        if not self.broker.up:
+            return self._fence_s()
+        return float("inf") if self.is_under_way else self._sent_s + BEAT_S
+
+    def step(self, room: int, report: Callable[[], bytes], now_s: float) -> None:
+        """Send the next step, if there is a reason to."""
+        if self.is_under_way or not self.broker.up:
+            return
+        want = 0 if self.fenced or len(self.outbox) >= self.terms.outcomes_pending_max else min(
+            room, self.terms.claim_max)
+        if not (self.outbox or (want and self.rung) or now_s >= self._sent_s + BEAT_S):
+            return
+        self._flush_rows()
+        self.is_under_way, self.rung, self._sent_s = True, False, now_s
+        body = b""
+        if now_s >= self._reported_s + self.terms.report_s:
+            self._reported_s, body = now_s, report()
+        self.broker.step(self._next_batch(), want, body)
+
+    def stepped(self, event: Stepped) -> None:
+        self.is_under_way, self.fenced = False, False
+        self._lease_end_s = event.sent_s + self.terms.lease_s
+        self.rung = self.rung or event.granted_all
+        for settlement, word in event.refused:
+            log.warning("Redis refused the end of a run",
+                        extra={"task_id": settlement.task_id.decode(), "run": settlement.run, "word": word})
+
+    def refused(self, event: Refused, now_s: float) -> None:
+        """Redis is full, read-only or loading: keep what there is, and ask again with the next beat."""
+        self.is_under_way, self._sent_s = False, now_s
+        self.outbox.extendleft(reversed(event.unsettled))
+        self.rung = True
+        log.error("Redis refused a step", extra={"reason": event.reason, "outcomes_pending": len(self.outbox)})
+
+    def parted(self, event: Parted) -> None:
+        """What was under way may have happened or not; telling it again does no harm."""
+        self.is_under_way = False
+        self.outbox.extendleft(reversed(event.unsettled))
+
+    def ring(self, *, mail: bool) -> None:
+        """There may be work; with `mail` a step is due even where there is no room."""
+        self.rung = True
+        if mail:
+            self._sent_s = float("-inf")
+
+    def must_fence(self, now_s: float) -> bool:
+        """Whether the lease is so near its end that runs must be ended; once for each time."""
+        if self.fenced or not self.terms.fences or now_s < self._fence_s():
+            return False
+        self.fenced = True
+        return True
+
+    def known(self, runs: dict[bytes, Run]) -> list[tuple[bytes, int]]:
+        """Every run that is ours or whose end is not confirmed: id and number."""
+        return [(run.task_id, run.number) for run in runs.values()] + [
+            (settlement.task_id, settlement.run) for settlement in self.outbox]
+
+    def _fence_s(self) -> float:
+        if self.fenced or not self.terms.fences:
+            return float("inf")
+        return self._lease_end_s - self.terms.fence_margin_s
+
+    def _next_batch(self) -> list[Settlement]:
+        """What one step may carry: bounded in number and, past the first, in bytes."""
+        outbox, batch, size = self.outbox, list[Settlement](), 0
+        while outbox and len(batch) < self.terms.settle_max:
+            size += len(outbox[0].outcome)
+            if batch and size > self.terms.settle_bytes_max:
+                break
+            batch.append(outbox.popleft())
+        return batch
+
+    def _flush_rows(self) -> None:
+        by_task: dict[bytes, list[bytes]] = {}
+        while self.rows:
+            task_id, row = self.rows.popleft()
+            by_task.setdefault(task_id, []).append(row)
+        for task_id, rows in by_task.items():
+            self.broker.log(task_id, rows)

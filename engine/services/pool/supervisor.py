@@ -1,0 +1,310 @@
+"""The supervisor of a pool: Redis in, pipes out; it owns the leases and deadlines of its runs.
+
+Each turn
+1. wait until something happens or a deadline is near;
+2. tell the core what the workers, Redis and the root said;
+3. carry out what the core asks for;
+4. let Redis know, and ask it for more.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from engine.adapters.clock import RedisClock
+from engine.core import frames
+from engine.core.commands import Command, Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, TakeBack
+from engine.core.dispatch import Dispatch
+from engine.core.lifecycle import Move
+from engine.core.outcome import Outcome
+from engine.core.retry import Payer
+from engine.core.slot import Run
+from engine.ports import (
+    Booted,
+    Dumped,
+    Exited,
+    Host,
+    Joined,
+    Logged,
+    Parted,
+    Poller,
+    Progressed,
+    Recovered,
+    Refused,
+    Replied,
+    Rung,
+    ServerLost,
+    ServerReady,
+    Settlement,
+    Spilled,
+    Stepped,
+    SupervisorBroker,
+)
+from engine.services.pool import deaths, report
+from engine.services.pool.claims import Claims
+from engine.services.pool.stepping import Stepping
+from engine.services.pool.terms import PoolTerms
+
+log = logging.getLogger("ganger.execution")
+
+
+class Pool:
+    """Everything that it uses is given; `tell_root` sends a message to its parent."""
+
+    def __init__(self, terms: PoolTerms, core: Dispatch, host: Host, broker: SupervisorBroker, poller: Poller,
+                 clock: RedisClock, tell_root: Callable[[dict[str, Any]], None], *,
+                 monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        self.terms, self.core, self.host, self.broker, self.poller = terms, core, host, broker, poller
+        self.clock, self.tell_root, self.monotonic_s = clock, tell_root, monotonic_s
+        self.claims = Claims(terms.policy)
+        self.stepping = Stepping(terms, broker)
+        self.handlers: list[dict[str, Any]] = []
+        self.failures: dict[str, str] = {}
+        self.halted: str | None = None
+        self.started_ms = clock.now_ms()
+        self._said_ready = False
+        self._do: dict[type[Any], Callable[[Any], None]] = {
+            Send: self._send, Settle: self._settle, TakeBack: self._take_back, Kill: self._kill, Halt: self._halt,
+            Spawn: lambda command: self.host.spawn(command.slot), Quit: lambda command: self.host.quit(command.slot),
+            Interrupt: lambda command: self.host.interrupt(command.slot, command.token,
+                                                           b"C" if command.cancel else b"S"),
+        }
+        self._on: dict[type[Any], Callable[[Any, float], None]] = {
+            Replied: self._replied, Exited: self._exited, Booted: self._booted, Progressed: self._progressed,
+            Logged: self._logged, Spilled: self._spilled, Dumped: self._dumped, ServerReady: self._server_ready,
+            ServerLost: self._server_lost, Stepped: self._stepped, Refused: self._refused, Rung: self._rung,
+            Joined: self._joined, Parted: self._parted, Recovered: self._recovered,
+        }
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self.host.start()
+
+    def turn(self, patience_s: float) -> None:
+        """One round; waits for `patience_s` at most."""
+        self.poller.wait(min(patience_s, self._idle_s()))
+        now_s = self.monotonic_s()
+        self.host.tick(now_s)
+        self.broker.tick(now_s)
+        for event in self.host.events():
+            self._on[type(event)](event, now_s)
+        for answer in self.broker.events():
+            self._on[type(answer)](answer, now_s)
+        if self.stepping.must_fence(now_s):
+            self._fence()
+        self.core.fill(now_s)
+        self.core.tick(now_s)
+        self._carry_out()
+        self.stepping.step(self.core.room(now_s), lambda: self._report(now_s), now_s)
+
+    @property
+    def is_done(self) -> bool:
+        """Drained: no run, no process, and nothing left to tell Redis."""
+        return self.core.draining and self.core.is_empty and not self.stepping.outbox and \
+            not self.stepping.is_under_way
+
+    def drain(self) -> None:
+        self.core.drain(self.monotonic_s(), self.terms.grace_s)
+
+    def stop(self) -> None:
+        self.core.stop()
+
+    def _idle_s(self) -> float:
+        """How long nothing needs to be done, if nothing happens."""
+        if self.core.commands:
+            return 0.0
+        wake_s = min(self.core.next_deadline_s(), self.broker.next_deadline_s(), self.stepping.next_deadline_s(),
+                     self.host.next_deadline_s() or float("inf"))
+        return max(0.0, wake_s - self.monotonic_s())
+
+    def _carry_out(self) -> None:
+        """A command may have the core ask for more; each such round has fewer runs left to ask about."""
+        commands = self.core.commands
+        while commands:
+            batch: list[Command] = commands[:]
+            commands.clear()
+            for command in batch:
+                self._do[type(command)](command)
+
+    # -- what the core asks for -----------------------------------------------------------------------------------
+
+    def _send(self, command: Send) -> None:
+        run = command.run
+        self.host.send(command.slot, frames.task(run.token, run.number, run.attempts, self.clock.offset_ms,
+                                                 run.task_id, run.record))
+
+    def _settle(self, command: Settle) -> None:
+        run, verdict, outcome = command
+        move = verdict.move
+        if move is Move.COMPLETE:
+            wait_s = run.policy.result_ttl_s
+        elif move is Move.RETRY:
+            wait_s = verdict.pause_s
+        else:
+            wait_s = run.policy.failed_ttl_s
+        self.stepping.outbox.append(Settlement(
+            run.task_id, run.number, move, verdict.payer, self.clock.now_ms() + int(wait_s * 1000), run.queue,
+            outcome.encode() if isinstance(outcome, Outcome) else outcome))
+
+    def _take_back(self, command: TakeBack) -> None:
+        tokens = [frames.token_of(message) for message in self.host.take_back(command.slot)]
+        self.core.taken_back(command.slot, tokens, self.monotonic_s())
+
+    def _kill(self, command: Kill) -> None:
+        doom = self.core.slots[command.slot].doom
+        self.host.kill(command.slot, doom or "stopped")
+
+    def _halt(self, command: Halt) -> None:
+        log.error("the pool gives up", extra={"reason": command.reason})
+        self.halted = command.reason
+        self.core.stop()
+
+    # -- what the workers say -------------------------------------------------------------------------------------
+
+    def _replied(self, event: Replied, now_s: float) -> None:
+        slot, token, verdict, wall_us, outcome = event
+        after_s = orjson.loads(outcome).get("retry_after") if verdict == frames.RETRY else None
+        self.core.replied(slot, token, verdict, wall_us / 1e6, outcome, now_s, after_s)
+
+    def _exited(self, event: Exited, now_s: float) -> None:
+        unread = [frames.token_of(message) for message in self.host.take_back(event.slot)]
+        slot = self.core.slots[event.slot]
+        since_s = slot.since_s
+        log.info("a worker has ended", extra={"worker": f"{self.terms.supervisor}/{event.slot}", "pid": event.pid,
+                                              "exit_code": event.exitcode, "signal": event.signal})
+        self.core.exited(event.slot, lambda run: self._death(run, event, since_s, now_s), unread, now_s)
+
+    def _death(self, run: Run, event: Exited, since_s: float, now_s: float) -> Outcome:
+        return deaths.outcome(run, event, worker=f"{self.terms.supervisor}/{event.slot}", wall_s=now_s - since_s,
+                              now_ms=self.clock.now_ms())
+
+    def _booted(self, event: Booted, now_s: float) -> None:
+        self.core.booted(event.slot, event.pid, now_s)
+        self.stepping.ring(mail=False)
+        self._say_ready()
+
+    def _progressed(self, event: Progressed, now_s: float) -> None:
+        run = self._running(event.slot)
+        if run is not None and run.token == event.token and self.broker.up:
+            self.broker.progress(run.task_id, event.body)
+
+    def _logged(self, event: Logged, now_s: float) -> None:
+        run = self._running(event.slot)
+        if run is not None and run.token == event.token:
+            self.stepping.rows.append((run.task_id, event.row))
+            self.stepping.ring(mail=True)
+
+    def _spilled(self, event: Spilled, now_s: float) -> None:
+        run = self._running(event.slot)
+        if run is None:
+            return
+        text = event.text
+        if event.dropped_bytes:
+            text += f"… and {event.dropped_bytes} bytes more, dropped"
+        row = {"at_ms": self.clock.now_ms(), "run": run.number, "stream": "stdout", "level": None, "text": text}
+        self.stepping.rows.append((run.task_id, orjson.dumps(row)))
+        self.stepping.ring(mail=True)
+
+    def _dumped(self, event: Dumped, now_s: float) -> None:
+        log.info("stacks of a live worker", extra={"slot": event.slot, "stacks": event.text})
+
+    def _server_ready(self, event: ServerReady, now_s: float) -> None:
+        self.handlers, self.failures = event.handlers, event.failures
+        self.claims.learn(event.handlers)
+        for module, text in event.failures.items():
+            log.error("a handler module cannot be imported", extra={"handler_module": module, "traceback": text})
+        if self.broker.up:
+            self.broker.announce(self.handlers)
+        self.core.start(now_s)
+
+    def _server_lost(self, event: ServerLost, now_s: float) -> None:
+        log.error("the fork server is gone", extra={"reason": event.reason})
+        if not self.core.budget.spend(now_s):
+            self._halt(Halt("the fork server dies faster than the restart budget allows"))
+        elif not self.core.draining:
+            self.host.start()
+
+    def _running(self, slot: int) -> Run | None:
+        runs = self.core.slots[slot].runs
+        return runs[0] if runs else None
+
+    # -- what Redis says ------------------------------------------------------------------------------------------
+
+    def _stepped(self, event: Stepped, now_s: float) -> None:
+        self.stepping.stepped(event)
+        if event.claimed:
+            self.core.claimed(self._runs(event.claimed), now_s)
+        if event.held != len(self.core.runs) + len(self.stepping.outbox) + _unperformed(self.core.commands):
+            self.broker.recover(self.stepping.known(self.core.runs))
+        for order in event.orders:
+            self._obey(orjson.loads(order), now_s)
+
+    def _runs(self, claimed: list[Any]) -> list[Run]:
+        runs, make = [], self.claims.make
+        for at in range(0, len(claimed), 5):
+            try:
+                runs.append(make(*claimed[at : at + 5]))
+            except ValueError as error:
+                task_id, number = claimed[at], claimed[at + 2]
+                remove_ms = self.clock.now_ms() + int(self.terms.policy.failed_ttl_s * 1000)
+                self.stepping.outbox.append(Settlement(task_id, number, Move.FAIL, Payer.NOBODY, remove_ms, "",
+                                                       Outcome.unreadable(number, str(error)).encode()))
+        return runs
+
+    def _refused(self, event: Refused, now_s: float) -> None:
+        self.stepping.refused(event, now_s)
+
+    def _rung(self, event: Rung, now_s: float) -> None:
+        self.stepping.ring(mail=True)
+
+    def _joined(self, event: Joined, now_s: float) -> None:
+        log.info("connected to Redis")
+        self.broker.announce(self.handlers)
+        self.broker.recover(self.stepping.known(self.core.runs))
+        self.stepping.ring(mail=True)
+        self._say_ready()
+
+    def _parted(self, event: Parted, now_s: float) -> None:
+        self.stepping.parted(event)
+        log.warning("Redis is away", extra={"reason": event.reason, "outcomes_pending": len(self.stepping.outbox)})
+
+    def _recovered(self, event: Recovered, now_s: float) -> None:
+        for task_id in event.foreign:
+            self.core.cancel(task_id, "its lease was lost", now_s)
+        self.stepping.ring(mail=False)
+
+    def _obey(self, order: dict[str, Any], now_s: float) -> None:
+        match order.get("do"):
+            case "cancel":
+                self.core.cancel(str(order["id"]).encode(), str(order.get("reason") or "cancelled"), now_s)
+            case "stack":
+                self.host.dump(int(order["slot"]))
+            case "level":
+                logging.getLogger("ganger").setLevel(str(order["level"]))
+            case unknown:
+                log.warning("an order that nobody knows", extra={"order": unknown})
+
+    # -- what it says ---------------------------------------------------------------------------------------------
+
+    def _fence(self) -> None:
+        log.error("the lease is about to lapse: all runs are ended", extra={"runs": len(self.core.runs)})
+        self.core.fence()
+
+    def _report(self, now_s: float) -> bytes:
+        return report.encode(self.terms, self.core, started_ms=self.started_ms, now_ms=self.clock.now_ms(),
+                             now_s=now_s, failures=self.failures, pending=len(self.stepping.outbox))
+
+    def _say_ready(self) -> None:
+        """Once: workers are up, and Redis knows the handlers."""
+        if not self._said_ready and self.broker.up and all(slot.pid is not None for slot in self.core.slots):
+            self._said_ready = True
+            self.tell_root({"is": "ready", "handlers": [one["name"] for one in self.handlers],
+                            "failures": self.failures})
+
+
+def _unperformed(commands: list[Command]) -> int:
+    return sum(type(command) is Settle for command in commands)

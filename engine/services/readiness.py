@@ -1,0 +1,38 @@
+"""Says once, to whoever started the tree, that it is ready or why it is not: one line on a descriptor."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+
+import orjson
+
+
+class Readiness:
+    """`ready` followed by a JSON object of import failures by module, or `failed` followed by a JSON text."""
+
+    def __init__(self, fd: int | None = None, on_ready: Callable[[], None] = lambda: None) -> None:
+        self._fd, self._on_ready = fd, on_ready
+        self._awaited: set[str] = set()
+        self._failures: dict[str, str] = {}
+        self._said = False
+
+    def expect(self, names: Iterable[str]) -> None:
+        self._awaited = set(names)
+
+    def ready(self, name: str, failures: dict[str, str]) -> None:
+        self._awaited.discard(name)
+        self._failures.update(failures)
+        if not self._awaited and not self._said:
+            self._on_ready()
+            self._say(b"ready " + orjson.dumps(self._failures))
+
+    def fail(self, reason: str) -> None:
+        self._say(b"failed " + orjson.dumps(reason))
+
+    def _say(self, line: bytes) -> None:
+        if self._said or self._fd is None:
+            return
+        self._said = True
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._fd, line + b"\n")
+        os.close(self._fd)

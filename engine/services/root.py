@@ -1,0 +1,227 @@
+"""The root of the tree: starts the keeper and the pools, restarts them by OTP's rules, ends with them.
+
+Imports no user code and speaks to no Redis: nothing in it can hang or leak.
+
+Duties
+1. Start, watch, restart and stop its children as the core decides.
+2. Pass signals on: the first SIGTERM or SIGINT drains, a second one stops at once, SIGHUP reloads.
+3. Reload: start successors of the pools with new settings and code, and retire the old ones when these are ready.
+4. End a child whose loop has stopped going round.
+5. Tell whoever started it that the tree is ready, or why it is not; stop when that one is gone.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from setproctitle import setproctitle
+
+from engine.adapters.poller import EpollPoller
+from engine.adapters.process.limits import adopt_orphans
+from engine.config import Settings
+from engine.core.restart import RestartBudget
+from engine.core.supervision import ChildSpec, Command, GiveUp, Kill, Restart, Start, Stop, Supervision
+from engine.errors import GangerError
+from engine.services.bootstrap import Bootstrap
+from engine.services.family import Family
+from engine.services.readiness import Readiness
+
+HANG_S = 60.0  # a child that has said nothing for so long is ended
+STOP_S = 5.0  # for a child that was told to stop at once
+_PATIENCE_S = 5.0
+
+log = logging.getLogger("ganger.execution")
+
+
+class Root:
+    """`reload` reads the settings anew, and raises a GangerError where they are not acceptable."""
+
+    def __init__(self, bootstrap: Bootstrap, reload: Callable[[], Settings], readiness: Readiness,
+                 lifeline_fd: int | None = None) -> None:
+        self.bootstrap, self.reload, self.readiness = bootstrap, reload, readiness
+        self.poller = EpollPoller()
+        self.family = Family(self.poller, self._heard, self._ended)
+        settings = bootstrap.settings
+        self.core = Supervision(self._specs(1), RestartBudget(settings.restart_intensity, settings.restart_period_s))
+        self.generation = 1
+        self.bootstraps: dict[str, Bootstrap] = dict.fromkeys(self.core.children, bootstrap)
+        self.retiring: dict[str, str] = {}  # successor -> the child that goes when it is ready
+        self.exit_code: int | None = None
+        self._signals: list[int] = []
+        if lifeline_fd is not None:
+            self.poller.register(lifeline_fd, lambda mask: self._lifeline_cut(lifeline_fd))
+
+    def run(self) -> int:
+        """Returns the exit code: 0 after a stop that was asked for, 1 after giving up."""
+        setproctitle("ganger: root")
+        adopt_orphans()
+        self._wake_on_signals()
+        self.readiness.expect(self.core.children)
+        self._carry_out(self.core.start(time.monotonic()))
+        while self.exit_code is None:
+            self._turn()
+        return self.exit_code
+
+    def _turn(self) -> None:
+        now_s = time.monotonic()
+        self.poller.wait(max(0.0, min(_PATIENCE_S, self.core.next_deadline_s() - now_s)))
+        while self._signals:
+            self._signalled(self._signals.pop(0))
+        self._reap_strangers()
+        self._end_hung()
+        self._carry_out(self.core.tick(time.monotonic()))
+
+    # -- what the core asks for -----------------------------------------------------------------------------------
+
+    def _carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case Start(name):
+                    log.info("starting", extra={"child": name})
+                    self.family.start(name, self.bootstraps[name])
+                case Stop(name):
+                    self.family.tell(name, {"do": "drain"})
+                case Kill(name):
+                    log.warning("killing", extra={"child": name})
+                    self.family.kill(name)
+                case GiveUp(reason):
+                    self._give_up(reason)
+
+    def _give_up(self, reason: str | None) -> None:
+        if reason is not None:
+            log.error("giving up", extra={"reason": reason})
+            self.readiness.fail(reason)
+        self.exit_code = 0 if reason is None else 1
+
+    # -- what happens ---------------------------------------------------------------------------------------------
+
+    def _heard(self, name: str, message: dict[str, Any]) -> None:
+        if message.get("is") != "ready":
+            return
+        log.info("ready", extra={"child": name})
+        self.readiness.ready(name, message.get("failures") or {})
+        old = self.retiring.pop(name, None)
+        if old is not None and old in self.core.children:
+            self._succeed(name, old, message.get("failures") or {})
+
+    def _succeed(self, new: str, old: str, failures: dict[str, str]) -> None:
+        """The successor takes over, unless it cannot import what its predecessor could."""
+        if failures:
+            log.error("not reloaded: handler modules cannot be imported", extra={"child": new, "failures": failures})
+        else:
+            child = self.core.children[new]
+            child.spec = replace(child.spec, restart=Restart.PERMANENT)
+        self._carry_out(self.core.retire(new if failures else old, time.monotonic()))
+
+    def _ended(self, name: str, code: int) -> None:
+        log.log(logging.INFO if code == 0 else logging.ERROR, "ended", extra={"child": name, "exit_code": code})
+        now_s = time.monotonic()
+        self._carry_out(self.core.exited(name, code == 0, now_s))
+        if self.retiring.pop(name, None) is not None:
+            log.error("not reloaded: the successor ended before it was ready", extra={"child": name})
+            self._carry_out(self.core.retire(name, now_s))
+
+    def _signalled(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self._reload()
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Drain; if we are draining already, stop at once."""
+        now_s = time.monotonic()
+        if not self.core.stopping:
+            log.info("draining; once more to stop at once")
+            self._carry_out(self.core.stop(now_s))
+            return
+        log.info("stopping at once")
+        for name in list(self.family.members):
+            self.family.tell(name, {"do": "stop"})
+            child = self.core.children.get(name)
+            if child is not None:
+                child.deadline_s = min(child.deadline_s, now_s + STOP_S)
+
+    def _lifeline_cut(self, fd: int) -> None:
+        """Whoever started us is gone: nobody is waiting for a drain."""
+        self.poller.unregister(fd)
+        self._stop()
+        self._stop()
+
+    def _reload(self) -> None:
+        """New settings and code in new pools beside the old ones; no task waits or is lost meanwhile."""
+        try:
+            settings = self.reload()
+        except GangerError as error:
+            log.error("not reloaded: the settings are not acceptable", extra={"reason": str(error)})
+            return
+        if self.core.stopping:
+            return
+        self.generation += 1
+        settings = settings.model_copy(update={"redis_url": self.bootstrap.settings.redis_url})
+        self.bootstrap = self.bootstrap.model_copy(update={"settings": settings})
+        logging.getLogger("ganger").setLevel(settings.log_level)
+        log.info("reloading", extra={"generation": self.generation})
+        old = {_kin(name): name for name in self.core.children if name not in self.retiring}
+        for new in self._specs(self.generation):
+            spec = new
+            self.bootstraps[spec.name] = self.bootstrap
+            predecessor = old.pop(_kin(spec.name), None)
+            if predecessor is not None:
+                self.retiring[spec.name] = predecessor
+                spec = replace(spec, restart=Restart.TEMPORARY)
+            self._carry_out(self.core.add(spec, time.monotonic()))
+        for name in old.values():
+            self._carry_out(self.core.retire(name, time.monotonic()))
+
+    def _end_hung(self) -> None:
+        now_s = time.monotonic()
+        for member in list(self.family.members.values()):
+            if now_s - member.well_s > HANG_S:
+                log.error("a child hangs", extra={"child": member.name, "silent_s": round(now_s - member.well_s)})
+                member.well_s = now_s
+                self.family.kill(member.name)
+
+    def _reap_strangers(self) -> None:
+        """Descendants of a child that died come to us, the nearest subreaper; they were told to die with it."""
+        ours = {member.process.pid for member in self.family.members.values()}
+        with contextlib.suppress(ChildProcessError):
+            while (info := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if info.si_pid in ours:
+                    return  # the poller tells us of these
+                os.waitpid(info.si_pid, 0)
+
+    # -- set-up ---------------------------------------------------------------------------------------------------
+
+    def _specs(self, generation: int) -> list[ChildSpec]:
+        suffix = "" if generation == 1 else f" {generation}"
+        shutdown_s = self.bootstrap.settings.shutdown_grace_s + STOP_S
+        pools = [ChildSpec(f"pool {name}{suffix}", shutdown_s=shutdown_s) for name in self.bootstrap.settings.pools]
+        return [ChildSpec(f"keeper{suffix}", shutdown_s=STOP_S), *pools]
+
+    def _wake_on_signals(self) -> None:
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        self._wakeup = ours, theirs
+        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        self.poller.register(ours.fileno(), self._drain_wakeups)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda number, frame: self._signals.append(number))
+
+    def _drain_wakeups(self, mask: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wakeup[0].recv(4096)
+
+
+def _kin(name: str) -> str:
+    """What a child and its successor have in common: the name without the number of the generation."""
+    kind, _, rest = name.partition(" ")
+    return kind if kind == "keeper" else f"{kind} {rest.partition(' ')[0]}"
+
+

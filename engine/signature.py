@@ -68,11 +68,16 @@ def refuse_unreachable(function: Callable[..., Any], name: str) -> None:
                            "needs in the payload")
     if "." in qualname:
         raise _unreachable(name, qualname, "it is defined inside a class", "move it to the top level of its module")
-    main = sys.modules.get("__main__")
-    if function.__module__ == "__main__" and getattr(main, "__file__", None) is None:
+    if function.__module__ == "__main__" and main_file() is None:
         raise _unreachable(name, qualname, "it was typed into an interactive session, or came by `python -c` or "
                            "standard input: there is no file from which a worker process could load it",
                            "put it into a file and import it, or run that file as the script")
+
+
+def main_file() -> str | None:
+    """The file of the running script; None for an interactive session, `python -c` and standard input."""
+    file: str | None = getattr(sys.modules.get("__main__"), "__file__", None)
+    return None if file is None or file.startswith("<") else file
 
 
 def nearest_field(error: Exception) -> tuple[str, str, str]:

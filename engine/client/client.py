@@ -1,0 +1,198 @@
+"""The client's verbs, each a few lines: check, ask the broker, make models of the answer."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Unpack
+
+from engine import options as check
+from engine.client.ended import value_of
+from engine.client.filters import Filter, checked
+from engine.client.reach import Reach
+from engine.client.waiting import FOR_EVER, await_ended, known_id, patience
+from engine.config import Settings, load_settings
+from engine.core.lifecycle import TaskStatus
+from engine.core.names import check_queue_name
+from engine.core.priority import TaskPriority
+from engine.errors import InvalidSetting, MoveRefused, ResultNotReady, TaskNotFound
+from engine.models import LogLine, QueueStats, Stored, Task
+from engine.submission import Directory, Submissions, SubmitOptions
+
+PAGE = 500  # tasks read in one round trip
+
+
+class Client:
+    """Submits tasks and reports on them. Any number of threads may share one; it connects at first use.
+
+    `redis_url` or any other setting by name goes before the configuration file and the environment; `settings` goes
+    before all of them. Without a `redis_url` it uses the embedded Redis of `data_dir`, and starts it if need be.
+
+    Every method may raise `BrokerError` (`BrokerUnavailable`, `BrokerFull` …) within `submit_timeout_s`.
+    """
+
+    def __init__(self, redis_url: str | None = None, *, settings: Settings | None = None, **overrides: Any) -> None:
+        if settings is not None and (redis_url is not None or overrides):
+            raise InvalidSetting("give a client either settings or single values, not both", field="settings",
+                                 limit="one of the two")
+        self.settings = settings or load_settings({"redis_url": redis_url, **overrides}).settings
+        self._reach = Reach(self.settings)
+        self._submissions = Submissions(Directory(self.handlers), self.settings.payload_bytes_max)
+
+    # -- submitting -----------------------------------------------------------------------------------------------
+
+    def submit(self, task_type: Any, payload: Any = None, **options: Unpack[SubmitOptions]) -> str:
+        """Submit one task; return its id, or that of an earlier task with the same `idempotency_key`.
+
+        When it returns, the task is in Redis. Raises a subclass of `InvalidInput` that names the field if anything
+        passed is not acceptable, and then nothing has been written.
+        """
+        broker = self._reach.broker()
+        return broker.submit([self._submissions.one(task_type, payload, options, broker.clock.now_ms())])[0]
+
+    def submit_many(self, tasks: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Submit tasks given as mappings with `task_type`, `payload` and the options of `submit`; return their ids.
+
+        All are checked before the first is written. They are written a few hundred at a time.
+        """
+        broker = self._reach.broker()
+        return broker.submit(self._submissions.many(tasks, broker.clock.now_ms()))
+
+    # -- looking --------------------------------------------------------------------------------------------------
+
+    def get(self, task_id: str) -> Task:
+        """All that is known of a task. Raises `TaskNotFound`."""
+        return Task.of(self._stored(task_id))
+
+    def status(self, task_id: str) -> TaskStatus:
+        """Raises `TaskNotFound`."""
+        return TaskStatus(self._stored(task_id).life.status)
+
+    def result(self, task_id: str, wait: float | None = None) -> Any:
+        """What the handler returned, after waiting up to `wait` seconds for it (None or 0: not at all).
+
+        Raises `TaskFailed`, `TaskTimedOut` or `TaskCancelled` if it ended without a result, `ResultNotReady` if it has
+        not ended in time, `TaskNotFound`. A Redis that goes away and comes back while it waits is waited for.
+        """
+        wait_s = 0.0 if wait is None else patience(wait, "wait")
+        stored = await_ended(self._reach, [known_id(task_id)], wait_s)[0]
+        if not stored.life.status.is_final:
+            raise ResultNotReady(task_id, stored.life.status, wait_s)
+        return value_of(task_id, stored.life.status, stored.outcome)
+
+    def wait(self, task_ids: Iterable[str], timeout: float | None = None) -> list[Task]:
+        """Wait until all have ended, or `timeout` seconds (None: without end); return them in order as they are then.
+
+        Raises `TaskNotFound` for an id that there is not, at once.
+        """
+        ids = [known_id(task_id) for task_id in task_ids]
+        wait_s = FOR_EVER if timeout is None else patience(timeout, "timeout")
+        found = await_ended(self._reach, ids, wait_s)
+        return [Task.of(stored) for stored in found]
+
+    def tasks(self, *, limit: int = 100, **matching: Unpack[Filter]) -> list[Task]:
+        """Up to `limit` tasks that match, the newest first where that is cheap to know."""
+        limit = check.count(limit, "limit", 1)
+        found: list[Task] = []
+        for task in self._matching(checked(matching), min(limit, PAGE)):
+            found.append(task)
+            if len(found) == limit:
+                break
+        return found
+
+    def page(self, *, limit: int = 100, cursor: Any = None, **matching: Unpack[Filter]) -> tuple[list[Task], Any]:
+        """As `tasks`, with a cursor for the next call; None when there is no more."""
+        found, cursor = self._reach.broker().find(**checked(matching), limit=check.count(limit, "limit", 1),
+                                                  cursor=cursor)
+        return [Task.of(stored) for stored in found], cursor
+
+    def logs(self, task_id: str, start: int = 0) -> list[LogLine]:
+        """What the task's runs printed and logged, from line `start`; also while it runs. Raises `TaskNotFound`."""
+        rows = self._reach.broker().log(known_id(task_id), check.count(start, "start"))
+        if not rows:
+            self._stored(task_id)
+        return [LogLine.of(row) for row in rows]
+
+    def queue_stats(self) -> list[QueueStats]:
+        """Each queue that was ever used, and what waits in it."""
+        return [QueueStats.model_validate(row) for row in self._reach.broker().queue_stats()]
+
+    def handlers(self) -> dict[str, dict[str, Any]]:
+        """What the pools can run, by name, as they announced it."""
+        return self._reach.broker().handlers()
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The supervisors that are alive and what their workers do."""
+        return self._reach.broker().supervisors()
+
+    def _stored(self, task_id: str) -> Stored:
+        stored = self._reach.broker().read([known_id(task_id)])[0]
+        if stored is None:
+            raise TaskNotFound(task_id)
+        return stored
+
+    def _matching(self, matching: dict[str, Any], size: int) -> Iterator[Task]:
+        cursor = None
+        while True:
+            found, cursor = self._reach.broker().find(**matching, limit=size, cursor=cursor)
+            yield from map(Task.of, found)
+            if cursor is None:
+                return
+
+    # -- acting ---------------------------------------------------------------------------------------------------
+
+    def cancel(self, task_id: str, reason: str = "cancelled by a client") -> TaskStatus:
+        """End a task. One that waits is CANCELLED at once; one that runs is RUNNING until its worker has stopped it.
+
+        Raises `MoveRefused` if it has ended, `TaskNotFound`.
+        """
+        return self._reach.broker().cancel(known_id(task_id), check.text(reason, "reason"))
+
+    def retry(self, task_id: str) -> None:
+        """Queue a task again that FAILED, was CANCELLED or timed out, with all its retries.
+
+        Raises `MoveRefused` if its status is another, `TaskNotFound`.
+        """
+        self._reach.broker().revive(known_id(task_id))
+
+    def retry_many(self, *, limit: int = 10_000, **matching: Unpack[Filter]) -> list[str]:
+        """Retry up to `limit` tasks that match, by default those that are FAILED; return the ids of those queued."""
+        chosen = {"status": TaskStatus.FAILED, **checked(matching)}
+        ids = [task.id for task in self.tasks(limit=limit, **chosen)]  # type: ignore[arg-type]
+        revived = []
+        for task_id in ids:
+            with suppress(MoveRefused, TaskNotFound):  # somebody else was quicker
+                self.retry(task_id)
+                revived.append(task_id)
+        return revived
+
+    def set_priority(self, task_id: str, priority: TaskPriority | str | int) -> None:
+        """Change the priority of a task that has not started. Raises `MoveRefused`, `TaskNotFound`."""
+        self._reach.broker().set_priority(known_id(task_id), check.priority(priority))
+
+    def pause(self, queue: str) -> None:
+        """Start no more tasks of a queue; what runs goes on."""
+        self._reach.broker().pause(check_queue_name(queue))
+
+    def resume(self, queue: str) -> None:
+        """Start tasks of a paused queue again."""
+        self._reach.broker().resume(check_queue_name(queue))
+
+    def purge(self, queue: str) -> int:
+        """Cancel every task that waits in a queue; return how many."""
+        name, purged = check_queue_name(queue), 0
+        while few := self._reach.broker().purge(name, PAGE):
+            purged += few
+        return purged
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the connections. The last user of an embedded Redis ends it; its data is kept."""
+        self._reach.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,43 @@
+"""The client that `my_handler.submit(…)` uses: made from the settings when first asked for.
+
+A started Scheduler and the inline engine put themselves in its place while they run.
+"""
+
+from threading import Lock
+from typing import Any, Protocol
+
+
+class Submitter(Protocol):
+    """What a handler's own `submit` needs."""
+
+    def submit(self, task_type: Any, payload: Any = None, **options: Any) -> str: ...
+
+
+class _Default:
+    lock = Lock()
+    client: Submitter | None = None
+
+
+def default_client() -> Submitter:
+    """The client of this process; made from the settings where nobody has set one.
+
+    Raises `InvalidSetting` where the settings are wrong.
+    """
+    with _Default.lock:
+        if _Default.client is None:
+            from engine.client.client import Client
+
+            _Default.client = Client()
+        return _Default.client
+
+
+def set_default_client(client: Submitter | None) -> Submitter | None:
+    """Make `client` the default one; return the one before, to put it back later."""
+    with _Default.lock:
+        before, _Default.client = _Default.client, client
+        return before
+
+
+def default_client_is(client: object) -> bool:
+    """Whether `client` is the default one now."""
+    return _Default.client is client

@@ -1,0 +1,47 @@
+"""Which tasks: the filter of `tasks`, `page` and `retry_many`, checked at the door."""
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from engine import options as check
+from engine.core.lifecycle import TaskStatus
+from engine.core.names import check_queue_name
+from engine.core.priority import TaskPriority
+
+
+class Filter(TypedDict, total=False):
+    """Only tasks that agree with all that is given."""
+
+    status: TaskStatus | str | None
+    type: str | None  # the same as task_type
+    task_type: str | None
+    queue: str | None
+    priority: TaskPriority | str | int | None
+    name: str | None
+    tag: str | None
+
+
+def checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The filter as the broker takes it. Raises `InvalidOption` that names what is wrong."""
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in Filter.__annotations__:
+            raise check.unknown(name, Filter.__annotations__, "a filter of tasks")
+        if value is None:
+            continue
+        if name == "status":
+            found[name] = status(value)
+        elif name == "priority":
+            found[name] = check.priority(value)
+        elif name == "queue":
+            found[name] = check_queue_name(value)
+        else:
+            found["task_type" if name == "type" else name] = check.text(value, name)
+    return found
+
+
+def status(value: Any) -> TaskStatus:
+    try:
+        return TaskStatus(value.upper())
+    except (ValueError, AttributeError):
+        raise check.refuse("status", value, "one of " + ", ".join(TaskStatus)) from None

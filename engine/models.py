@@ -1,0 +1,165 @@
+"""What users get to see of tasks, queues and pools: frozen pydantic models, the same for Python, CLI and API.
+
+`Task.of` is the one place where a stored record, life and outcome become a Task.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import orjson
+from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
+
+from engine.core.life import Life
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import TaskPriority
+from engine.core.record import Record
+
+
+class Stored(Protocol):
+    """A task as the broker reads it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def record(self) -> Record: ...
+    @property
+    def life(self) -> Life: ...
+    @property
+    def outcome(self) -> Mapping[str, Any] | None: ...
+    @property
+    def progress(self) -> Mapping[str, Any] | None: ...
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class TaskError(Model):
+    """Why the latest run did not complete. `kind` is the class of an exception, or a word of the engine's own."""
+
+    kind: str
+    message: str
+    traceback: str | None = None
+
+
+class Progress(Model):
+    """What the handler last said of how far it is."""
+
+    fraction: float | None = None
+    message: str | None = None
+    at: datetime | None = None
+
+
+class Task(Model):
+    """A task as it is now. Times are UTC, durations seconds, memory bytes; None is not known, or not yet."""
+
+    id: str
+    name: str | None = None
+    task_type: str
+    status: TaskStatus
+    priority: TaskPriority
+    queue: str
+    payload: Any = None
+    attempts: int = 0  # runs that ended in the handler's own failure
+    crashes: int = 0  # runs that ended with a dead worker
+    run: int = 0  # number of the latest run
+    result: Any = None
+    error: TaskError | None = None
+    cause: str | None = None  # why the latest run ended
+    progress: Progress | None = None
+    created_at: datetime
+    due_at: datetime | None = None  # not before; while RETRYING: of the next run
+    expires_at: datetime | None = None
+    started_at: datetime | None = None  # of the latest run
+    ended_at: datetime | None = None  # of the latest run
+    wait_s: float | None = None  # from the moment it could have been started to its start
+    wall_s: float | None = None
+    cpu_s: float | None = None
+    peak_rss_bytes: int | None = None
+    worker: str | None = None
+    pid: int | None = None
+    post_mortem: dict[str, Any] | None = None  # of a run that was killed or crashed: its stacks, what killed it
+    tags: list[str] = []
+    fair_key: str | None = None
+
+    @field_validator("priority", mode="before")
+    @classmethod
+    def _priority_of_name(cls, priority: Any) -> TaskPriority:
+        return TaskPriority.parse(priority)
+
+    @field_serializer("priority")
+    def _priority_name(self, priority: TaskPriority) -> str:
+        return priority.name
+
+    @classmethod
+    def of(cls, stored: Stored) -> "Task":
+        record, life, options = stored.record, stored.life, stored.record.options
+        outcome: Mapping[str, Any] = stored.outcome or {}
+        running = life.status is TaskStatus.RUNNING
+        started_ms = life.at_ms if running else outcome.get("started_ms")
+        due_ms = options.get("due_ms")
+        error = outcome.get("error")
+        return cls(
+            id=stored.id, name=options.get("name"), task_type=record.task_type, status=life.status,
+            priority=life.priority, queue=record.queue, payload=orjson.loads(record.payload),
+            attempts=life.attempts, crashes=life.crashes, run=life.run,
+            result=outcome.get("result"), error=TaskError(**error) if error else None, cause=outcome.get("cause"),
+            progress=_progress(stored.progress),
+            created_at=moment(record.created_ms), due_at=_moment(due_ms),
+            expires_at=_moment(options.get("expires_ms")), started_at=_moment(started_ms),
+            ended_at=_moment(None if running else outcome.get("ended_ms")),
+            wait_s=_wait_s(max(record.created_ms, due_ms or 0), started_ms, life.run),
+            wall_s=outcome.get("wall_s"), cpu_s=outcome.get("cpu_s"), peak_rss_bytes=outcome.get("peak_rss_bytes"),
+            worker=life.owner if running else outcome.get("worker"), pid=outcome.get("pid"),
+            post_mortem=outcome.get("post_mortem"), tags=list(options.get("tags", [])),
+            fair_key=options.get("fair_key"))
+
+
+class QueueStats(Model):
+    """One queue: what waits in it, by priority."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    queue: str
+    paused: bool = False
+    queued: dict[str, int] = {}  # by the name of the priority
+    oldest_s: float | None = None  # how long the first of the line has waited
+
+    @property
+    def total(self) -> int:
+        return sum(self.queued.values())
+
+
+class LogLine(Model):
+    """One line that a run printed or logged."""
+
+    at: datetime
+    run: int
+    stream: str  # stdout, stderr or log
+    level: str | None = None
+    text: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "LogLine":
+        return cls(at=moment(row["at_ms"]), run=row["run"], stream=row["stream"], level=row.get("level"),
+                   text=row["text"])
+
+
+def moment(at_ms: float) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def _moment(at_ms: float | None) -> datetime | None:
+    return None if at_ms is None else moment(at_ms)
+
+
+def _wait_s(from_ms: int, started_ms: float | None, run: int) -> float | None:
+    """Only the first run's wait is known: a later one's includes the run before."""
+    return None if started_ms is None or run != 1 else max(0.0, (started_ms - from_ms) / 1000)
+
+
+def _progress(told: Mapping[str, Any] | None) -> Progress | None:
+    if not told:
+        return None
+    return Progress(fraction=told.get("fraction"), message=told.get("message"), at=_moment(told.get("at_ms")))

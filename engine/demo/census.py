@@ -1,0 +1,107 @@
+"""Which processes belong to the demo's engine, what they used, and whether they are gone in the end."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from engine.demo.findings import Process
+from engine.models import Task
+
+GONE_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The processes at one moment."""
+
+    found: tuple[psutil.Process, ...]
+    processes: tuple[Process, ...]
+
+
+def take(data_dir: Path, tasks: Iterable[Task]) -> Census:
+    """Everything below this process, and what runs on the data folder (the embedded Redis is nobody's child)."""
+    known: dict[int, psutil.Process] = {}
+    for process in (*psutil.Process().children(recursive=True), *_on_folder(data_dir)):
+        known.setdefault(process.pid, process)
+    per_worker = _per_worker(tasks)
+    seen = []
+    for process in known.values():
+        try:
+            with process.oneshot():
+                seen.append(_measured(process, per_worker))
+        except psutil.NoSuchProcess:
+            continue
+    return Census(tuple(known.values()), tuple(sorted(seen, key=lambda one: (one.tasks is not None, one.pid))))
+
+
+def still_running(census: Census) -> list[str]:
+    """Wait for the processes of a census to end; return the names of those that do not."""
+    _, alive = psutil.wait_procs(list(census.found), GONE_WAIT_S)
+    return [f"{_name(process)} (pid {process.pid})" for process in alive if process.is_running()]
+
+
+def gone(census: Census, tasks: Iterable[Task]) -> list[Process]:
+    """The workers that ran tasks and were not there any more at the census."""
+    there = {process.pid for process in census.processes}
+    return [Process(f"worker, {', '.join(sorted(use.ends)) or 'replaced'}", pid, use.cpu_s, use.peak_bytes, use.tasks)
+            for pid, use in _per_worker(tasks).items() if pid not in there]
+
+
+@dataclass(slots=True)
+class _Use:
+    ends: set[str]
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
+    tasks: int = 0
+
+
+def _per_worker(tasks: Iterable[Task]) -> dict[int, _Use]:
+    """What the tasks say of the workers that ran them, by pid."""
+    uses: dict[int, _Use] = {}
+    for task in tasks:
+        if task.pid is None:
+            continue
+        use = uses.setdefault(task.pid, _Use(set()))
+        use.cpu_s += task.cpu_s or 0.0
+        use.peak_bytes = max(use.peak_bytes, task.peak_rss_bytes or 0)
+        use.tasks += 1
+        if task.post_mortem is not None:
+            use.ends.add(task.task_type.partition(".")[2])
+    return uses
+
+
+def _on_folder(data_dir: Path) -> Iterable[psutil.Process]:
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and any(str(data_dir) in word for word in process.cmdline()):
+                yield process
+                yield from process.children(recursive=True)
+        except psutil.Error:
+            continue
+
+
+def _measured(process: psutil.Process, per_worker: dict[int, _Use]) -> Process:
+    use = per_worker.get(process.pid)
+    times = process.cpu_times()
+    return Process(_name(process), process.pid, times.user + times.system, _peak_bytes(process),
+                   None if use is None else use.tasks)
+
+
+def _peak_bytes(process: psutil.Process) -> int:
+    """The most memory that it ever had: the kernel keeps count of it."""
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return int(process.memory_info().rss)
+
+
+def _name(process: psutil.Process) -> str:
+    """Our processes title themselves `ganger: …`; the others are called by their program."""
+    try:
+        title = " ".join(process.cmdline()).strip()
+        return title.removeprefix("ganger: ") if title.startswith("ganger: ") else process.name()
+    except psutil.Error:
+        return "gone"

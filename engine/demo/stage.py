@@ -1,0 +1,117 @@
+"""Runs the demo: sets everything up in a temporary folder, watches the tasks to their end, takes it all down again."""
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+
+from engine.adapters.redis.embedded import open_embedded
+from engine.client import Client
+from engine.config import Settings, cores
+from engine.core.lifecycle import TaskStatus
+from engine.demo import census
+from engine.demo.cast import MODULES, Act, acts
+from engine.demo.findings import Findings, findings
+from engine.demo.progress import Display, Tally
+from engine.demo.summary import WIDTH_MAX, as_json, show
+from engine.errors import MoveRefused
+from engine.models import Task
+from engine.scheduler import Scheduler
+
+TASKS = 320
+LOOK_EVERY_S = 0.3
+PATIENCE_S = 180.0
+
+
+def run_demo(*, tasks: int = TASKS, max_workers: int | None = None, json: bool = False) -> int:
+    """Run the demo and print what came of it; return the exit code: 0 if every task ended as it had to, else 1.
+
+    `tasks` real ones beside the misbehaving ones; `max_workers` (default: the cores, at least 2); `json` prints one
+    JSON document instead of words. Uses a Redis of its own in a temporary folder, whatever the settings say, and
+    leaves nothing behind. Raises `EngineError` where there is no Redis to start, with the command that installs one.
+    """
+    console = Console(highlight=False, stderr=json)
+    cast = acts(tasks)
+    workers = max_workers or max(2, cores())
+    with _temporary_folder() as folder:
+        found, last_census = _perform(console, folder, cast, workers)
+        leftovers = census.still_running(last_census)
+    if json:
+        sys.stdout.write(orjson.dumps(as_json(found, leftovers)).decode() + "\n")
+    else:
+        show(console, found, leftovers)
+    return 1 if found.unexpected or leftovers else 0
+
+
+def _perform(console: Console, folder: Path, cast: Sequence[Act], workers: int) -> tuple[Findings, census.Census]:
+    misbehaving = sum(act.misbehaves for act in cast)
+    real = len(cast) - misbehaving
+    console.print(f"[bold]Ganger[/bold]: {real} tasks on the source of Python's standard library, and "
+                  f"{misbehaving} that misbehave.", width=min(console.width, WIDTH_MAX))
+    with open_embedded(folder) as embedded, _engine(folder, embedded.url, workers) as scheduler:
+        console.print(f"[dim]Redis and {workers} workers started in {folder}[/dim]")
+        started_s = time.monotonic()
+        ended = _watch(console, scheduler.client, cast)
+        elapsed_s = time.monotonic() - started_s
+        last_census = census.take(folder, ended)
+    found = findings(cast, ended, elapsed_s=elapsed_s, workers=workers)
+    found.processes.extend(last_census.processes)
+    found.gone.extend(census.gone(last_census, ended))
+    return found, last_census
+
+
+def _watch(console: Console, client: Client, cast: Sequence[Act]) -> list[Task]:
+    """Submit everything and wait for its end; return the tasks in the order of the cast."""
+    ids = client.submit_many(act.submission() for act in cast)
+    to_cancel = {task_id for task_id, act in zip(ids, cast, strict=True) if act.cancel}
+    latest: dict[str, Task] = {}
+    give_up_s = time.monotonic() + PATIENCE_S
+    with Display(console, len(ids)) as display:
+        waiting = list(ids)
+        while waiting and time.monotonic() < give_up_s:
+            latest.update((task.id, task) for task in client.wait(waiting, timeout=LOOK_EVERY_S))
+            waiting = [task_id for task_id in ids if not latest[task_id].status.is_final]
+            for task_id in to_cancel.intersection(waiting):
+                if latest[task_id].status is TaskStatus.RUNNING:
+                    _cancel(client, task_id)
+                    to_cancel.discard(task_id)
+            display.update(Tally.of(latest.values()))
+    return [latest[task_id] for task_id in ids]
+
+
+def _cancel(client: Client, task_id: str) -> None:
+    try:
+        client.cancel(task_id, "the demo has seen enough of it")
+    except MoveRefused:
+        return  # it has ended in between
+
+
+@contextmanager
+def _engine(folder: Path, redis_url: str, workers: int) -> Iterator[Scheduler]:
+    """A running engine. It is given every setting, so that nobody's file or environment changes the demo."""
+    settings = Settings(redis_url=redis_url, data_dir=folder, handlers=MODULES, max_workers=workers,
+                        log_level="CRITICAL")
+    everything: dict[str, Any] = settings.model_dump()
+    scheduler = Scheduler(**everything)
+    try:
+        scheduler.start()
+        yield scheduler
+    finally:
+        scheduler.stop(grace_s=5)
+        scheduler.client.close()
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="ganger-demo-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,258 @@
+"""Random crashes, stalls, cancels and late replies against the pool's core.
+
+The machine below is the world: it owns the processes, their pipes and the clock. The core may only ask it for
+things, through commands, as the real pool does; what it asks for is held against what is true in the world.
+"""
+
+from collections import Counter, deque
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from engine.core.commands import Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, TakeBack
+from engine.core.dispatch import BACKLOG_S_MAX, Dispatch, Timing
+from engine.core.lifecycle import Move
+from engine.core.outcome import Outcome
+from engine.core.policy import RunPolicy
+from engine.core.restart import RestartBudget
+from engine.core.retry import RetryPolicy
+from engine.core.slot import Phase, Run
+from engine.core.window import PATIENCE_S, Windows
+
+SLOTS, INTENSITY, PERIOD_S, TASKS_MAX = 3, 3, 60.0, 7
+BOOT_S, CANCEL_GRACE_S, QUIT_S, GRACE_S = 5.0, 2.0, 4.0, 8.0
+WINDOW_MAX = 4
+a_slot = st.integers(0, SLOTS - 1)
+
+
+class Worker:
+    """A process as the kernel sees it."""
+
+    def __init__(self) -> None:
+        self.unread: deque[Run] = deque()
+        self.running: Run | None = None
+        self.begun_s = 0.0
+        self.killed = False
+        self.quitting = False
+        self.interrupted: set[int] = set()
+
+    def read_next(self, now_s: float) -> None:
+        if self.running is None and self.unread:
+            self.running, self.begun_s = self.unread.popleft(), now_s
+
+
+class World(RuleBasedStateMachine):
+    @initialize(tasks_max=st.sampled_from([0, TASKS_MAX]))
+    def boot(self, tasks_max: int) -> None:
+        self.now = 100.0
+        self.core = Dispatch(SLOTS, RestartBudget(INTENSITY, PERIOD_S, pause_s=0.1), Windows(WINDOW_MAX),
+                             Timing(BOOT_S, CANCEL_GRACE_S, QUIT_S), lambda: 0.5, tasks_max)
+        self.workers: dict[int, Worker] = {}
+        self.claimed: list[Run] = []
+        self.settled: Counter[bytes] = Counter()
+        self.moves: dict[bytes, Move] = {}
+        self.completed: set[bytes] = set()  # whose handler returned while nobody had decided otherwise
+        self.own_faults: list[float] = []
+        self.halted = False
+        self.core.start(self.now)
+        self.obey()
+
+    def obey(self) -> None:
+        while self.core.commands:
+            commands = self.core.commands[:]
+            self.core.commands.clear()
+            for command in commands:
+                self.carry_out(command)
+
+    def carry_out(self, command: object) -> None:
+        match command:
+            case Spawn(slot):
+                assert slot not in self.workers, "two processes in one slot"
+                self.workers[slot] = Worker()
+            case Send(slot, run):
+                worker = self.workers[slot]
+                assert not worker.killed and not worker.quitting, "sent to a worker that is on its way out"
+                assert len(worker.unread) + (worker.running is not None) < WINDOW_MAX, "beyond the window"
+                assert not (run.is_large and (worker.unread or worker.running)), "a large message sent ahead"
+                worker.unread.append(run)
+                worker.read_next(self.now)
+            case Settle(run, verdict, _):
+                assert all(worker.running is not run for worker in self.workers.values()), "settled while running"
+                assert all(run not in worker.unread for worker in self.workers.values()), "settled while in a pipe"
+                self.settled[run.task_id] += 1
+                self.moves[run.task_id] = verdict.move
+                assert (verdict.move is Move.COMPLETE) == (run.task_id in self.completed)
+            case TakeBack(slot):
+                worker = self.workers[slot]
+                back = [run.token for run in worker.unread]
+                worker.unread.clear()
+                self.core.taken_back(slot, back, self.now)
+            case Interrupt(slot, token, _):
+                self.workers[slot].interrupted.add(token)
+            case Kill(slot):
+                self.workers[slot].killed = True
+            case Quit(slot):
+                worker = self.workers[slot]
+                assert worker.running is None and not worker.unread, "told to go with work in hand"
+                worker.quitting = True
+            case Halt():
+                assert len(self.recent_faults()) > INTENSITY, "gave up too early"
+                self.halted = True
+                self.core.stop()
+
+    def recent_faults(self) -> list[float]:
+        return [moment for moment in self.own_faults if moment >= self.now - PERIOD_S]
+
+    # -- what can happen ------------------------------------------------------------------------------------------
+
+    @rule(slot=a_slot)
+    def says_ready(self, slot: int) -> None:
+        if slot in self.workers:
+            self.core.booted(slot, 1000 + slot, self.now)
+            self.obey()
+
+    @rule(count=st.integers(1, 5), timeout=st.sampled_from([0.0, 0.005, 3.0, 20.0]), soft=st.sampled_from([0.0, 1.0]),
+          large=st.booleans(), kind=st.sampled_from("ab"), once=st.booleans())
+    def claims(self, count: int, timeout: float, soft: float, large: bool, kind: str, once: bool) -> None:
+        policy = RunPolicy(timeout, soft, retry=RetryPolicy(max_deliveries=1 if once else 0))
+        runs = []
+        for _ in range(min(count, self.core.room(self.now))):
+            token = len(self.claimed) + 1
+            runs.append(Run(b"t%d" % token, 1, 0, 0, kind, "default", policy, b"", token, large))
+            self.claimed.append(runs[-1])
+        self.core.claimed(runs, self.now)
+        self.obey()
+
+    @rule(slot=a_slot, word=st.sampled_from([b"C", b"C", b"C", b"E", b"F", b"A", b"X", b"S", b"I"]),
+          wall_s=st.sampled_from([0.0001, 0.0001, 0.002, 0.5]))
+    def replies(self, slot: int, word: bytes, wall_s: float) -> None:
+        worker = self.workers.get(slot)
+        if worker is None or worker.running is None:
+            return
+        run, worker.running = worker.running, None
+        decided = self.core.slots[slot].phase is Phase.DYING
+        if word == b"C" and not decided:
+            self.completed.add(run.task_id)
+        self.core.replied(slot, run.token, word, wall_s, b"{}", self.now)
+        worker.read_next(self.now)
+        self.core.fill(self.now)
+        self.obey()
+
+    @rule(slot=a_slot, token=st.integers(1, 50))
+    def stray_reply(self, slot: int, token: int) -> None:
+        worker = self.workers.get(slot)
+        if worker is not None and (worker.running is None or worker.running.token != token):
+            before = len(self.core.runs)
+            self.core.replied(slot, token, b"C", 0.1, b"{}", self.now)
+            assert len(self.core.runs) == before and not self.core.commands
+
+    @rule(slot=a_slot)
+    def dies(self, slot: int) -> None:
+        worker = self.workers.pop(slot, None)
+        if worker is None:
+            return
+        if worker.running is None and not worker.killed and not worker.quitting:
+            self.own_faults.append(self.now)
+        unread = [run.token for run in worker.unread]
+        self.core.exited(slot, lambda run: Outcome.killed(run.number, "SIGKILL"), unread, self.now)
+        self.obey()
+
+    @rule()
+    def fork_server_dies(self) -> None:
+        """The host reports the end of each worker first."""
+        for slot in list(self.workers):
+            self.dies(slot)
+
+    @rule(seconds=st.sampled_from([0.001, 0.012, 0.2, 1.5, 6.0, 40.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.core.tick(self.now)
+        self.obey()
+
+    @rule(index=st.integers(0, 30))
+    def cancel(self, index: int) -> None:
+        if index < len(self.claimed):
+            self.core.cancel(self.claimed[index].task_id, "no longer wanted", self.now)
+            self.obey()
+
+    @rule()
+    def fence(self) -> None:
+        self.core.fence()
+        self.obey()
+
+    @rule(chance=st.integers(0, 9))
+    def drain(self, chance: int) -> None:
+        if chance == 0 and not self.core.draining:
+            self.core.drain(self.now, GRACE_S)
+            self.obey()
+
+    # -- what must hold -------------------------------------------------------------------------------------------
+
+    @invariant()
+    def every_claimed_run_is_held_once_or_settled_once(self) -> None:
+        held = Counter(run.task_id for slot in self.core.slots for run in slot.runs)
+        held += Counter(run.task_id for run in self.core.backlog)
+        assert held == Counter(self.core.runs.keys())
+        assert held + self.settled == Counter(run.task_id for run in self.claimed)
+
+    @invariant()
+    def the_core_knows_what_each_worker_has(self) -> None:
+        for slot in self.core.slots:
+            worker = self.workers.get(slot.index)
+            assert (worker is None) == (slot.phase is Phase.DOWN)
+            if worker is not None and slot.phase is not Phase.DYING:
+                inside = ([worker.running] if worker.running else []) + list(worker.unread)
+                assert list(slot.runs) == inside
+
+    @invariant()
+    def no_deadline_is_overdue_after_a_tick(self) -> None:
+        self.core.tick(self.now)
+        self.obey()
+        assert self.core.next_deadline_s() > self.now
+
+    @invariant()
+    def nobody_runs_past_the_timeout(self) -> None:
+        for worker in self.workers.values():
+            run = worker.running
+            if run is not None and run.policy.timeout_s and self.now > worker.begun_s + run.policy.timeout_s:
+                assert worker.killed
+
+    @invariant()
+    def nobody_waits_behind_a_long_run_while_a_worker_is_idle(self) -> None:
+        self.core.fill(self.now)
+        self.obey()
+        idle = any(slot.phase is Phase.UP and not slot.runs for slot in self.core.slots)
+        for worker in self.workers.values():
+            if idle and not worker.killed and worker.running and self.now - worker.begun_s >= PATIENCE_S:
+                assert not worker.unread
+
+    @invariant()
+    def nothing_lies_in_the_backlog_for_long(self) -> None:
+        assert all(self.now - run.since_s < BACKLOG_S_MAX for run in self.core.backlog)
+
+    @invariant()
+    def it_gives_up_when_the_budget_is_exceeded(self) -> None:
+        assert self.halted or len(self.recent_faults()) <= INTENSITY
+
+    @invariant()
+    def at_most_once_means_it(self) -> None:
+        for run in self.claimed:
+            if run.policy.retry.max_deliveries == 1:
+                assert self.moves.get(run.task_id) is not Move.RETRY
+
+    def teardown(self) -> None:
+        """Liveness: told to stop, and with workers that die when killed, everything is settled."""
+        if not hasattr(self, "core"):
+            return
+        self.core.stop()
+        self.obey()
+        for slot in list(self.workers):
+            assert self.workers[slot].killed
+            self.dies(slot)
+        assert self.core.is_empty
+        assert self.settled == Counter(run.task_id for run in self.claimed)
+
+
+TestWorld = World.TestCase
+TestWorld.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

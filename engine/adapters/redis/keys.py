@@ -19,6 +19,7 @@ class Keys:
         self.life = base + "life"  # hash id -> life line; absent: QUEUED at submit and never claimed
         self.outcomes = base + "outcomes"  # hash "id:run" -> outcome JSON
         self.progress = base + "progress"  # hash id -> JSON, while it runs
+        self.rescues = base + "rescues"  # hash id -> how many of its runs were lost with their supervisor
         # order
         self.queues = base + "queues"  # hash queue -> "open" or "paused"
         self.turns = base + "turns"  # hash "queue:PRIORITY" -> "turn served_ms"; "n" -> the counter of turns

@@ -4,22 +4,12 @@ Law: the lifecycle table has one home, core/lifecycle.py; what the scripts
 obey is rendered from it here, so there is no second copy to keep in step.
 """
 
-from collections.abc import Iterable, Sequence
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
-from typing import Any, Protocol
-
-from redis.exceptions import NoScriptError
 
 from engine.core.lifecycle import FINAL, MOVES
 from engine.core.priority import TaskPriority
-
-
-class Runner(Protocol):
-    """What `run` needs of a redis-py client or pipeline."""
-
-    def execute_command(self, *args: Any, **options: Any) -> Any: ...
 
 
 @cache
@@ -39,18 +29,6 @@ def verbs() -> list[str]:
     """Every verb there is."""
     names = (entry.name for entry in files(__package__).joinpath("lua").iterdir())
     return sorted(name.removesuffix(".lua") for name in names if name.endswith(".lua") and name != "prelude.lua")
-
-
-def run(redis: Runner, verb: str, keys: Sequence[str], args: Iterable[bytes | str | int]) -> Any:
-    """Run a verb; a server that has forgotten it (restart, SCRIPT FLUSH) gets the whole text again.
-
-    Raises what redis-py raises; `errors.translated` makes Ganger's errors of that.
-    """
-    tail = (len(keys), *keys, *args)
-    try:
-        return redis.execute_command("EVALSHA", sha(verb), *tail)
-    except NoScriptError:
-        return redis.execute_command("EVAL", source(verb), *tail)
 
 
 def _file(name: str) -> str:

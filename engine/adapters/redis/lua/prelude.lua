@@ -13,32 +13,27 @@ local function format_life(status, run, attempts, crashes, priority, place, at_m
     .. ' ' .. owner
 end
 
--- Give each task the next place of its flow in one line (start-time fair queueing, Goyal 1996): a flow that was
--- away starts level with what was claimed last, one that submits a lot queues up behind itself.
--- fair_keys: one per task, '' for tasks without. Writes flows once.
+-- Places in one line, by start-time fair queueing (Goyal 1996): each flow of tasks counts on from its own last place,
+-- or from what was claimed last where that is further. So a flow that was away starts level with the others, and one
+-- that submits a lot queues up behind itself.
+
+-- The next `count` places of one flow; returns the one before them. fair_key is '' for tasks without.
+local function reserve_places(flows, fair_key, count)
+  local known = redis.call('HMGET', flows, 'v', 'k:' .. fair_key)
+  local before = math.max(tonumber(known[1] or 0), tonumber(known[2] or 0))
+  redis.call('HSET', flows, 'k:' .. fair_key, before + count)
+  return before
+end
+
+-- One place for each task of several flows: fair_keys has one entry per task.
 local function give_places(flows, fair_keys)
-  local fields, at = { 'v' }, {}
-  for _, key in ipairs(fair_keys) do
-    if not at[key] then
-      fields[#fields + 1] = 'k:' .. key
-      at[key] = #fields
-    end
-  end
-  local known = redis.call('HMGET', flows, unpack(fields))
-  local claimed = tonumber(known[1] or 0)
-  local last, places = {}, {}
-  for i = 2, #fields do last[i] = math.max(claimed, tonumber(known[i] or 0)) end
+  local counts, places = {}, {}
+  for _, key in ipairs(fair_keys) do counts[key] = (counts[key] or 0) + 1 end
+  for key, count in pairs(counts) do counts[key] = reserve_places(flows, key, count) end
   for n, key in ipairs(fair_keys) do
-    local i = at[key]
-    last[i] = last[i] + 1
-    places[n] = last[i]
+    counts[key] = counts[key] + 1
+    places[n] = counts[key]
   end
-  local changed = {}
-  for i = 2, #fields do
-    changed[#changed + 1] = fields[i]
-    changed[#changed + 1] = last[i]
-  end
-  redis.call('HSET', flows, unpack(changed))
   return places
 end
 
@@ -78,9 +73,41 @@ local function tell_waiters(waiters, base, ids)
   for client, message in pairs(messages) do redis.call('PUBLISH', base .. 'done:' .. client, message) end
 end
 
--- One stream entry per script call, however many rows "id STATUS run" it has.
+-- One stream entry per script call, however many rows it has: "id STATUS run", or for several tasks at once
+-- "prefix*tail,tail,… STATUS run" (core/event.py reads both).
 local function add_events(events, rows)
   if #rows > 0 then redis.call('XADD', events, 'MAXLEN', '~', 10000, '*', 'e', table.concat(rows, '\n')) end
+end
+
+-- Whether a task is still as the caller has seen it. A caller who saw no life line passes one that it made up for a
+-- task that is QUEUED since its submit, and is_stored = '0'.
+local function is_as_seen(tasks, id, line, seen, is_stored)
+  if is_stored == '1' then return line == seen end
+  return not line and redis.call('HEXISTS', tasks, id) == 1
+end
+
+-- Put tasks into a line. entries: { id =, fair_key =, place = }; those with place 0 are given the next ones.
+local function queue_up(line, flows, entries)
+  local keys, placed = {}, {}
+  for _, entry in ipairs(entries) do
+    if tonumber(entry.place) == 0 then keys[#keys + 1] = entry.fair_key end
+  end
+  local places, next_one = #keys > 0 and give_places(flows, keys), 0
+  for i, entry in ipairs(entries) do
+    if tonumber(entry.place) == 0 then
+      next_one = next_one + 1
+      entry.place = places[next_one]
+    end
+    placed[2 * i - 1], placed[2 * i] = entry.place, entry.id
+  end
+  if #placed > 0 then redis.call('ZADD', line, unpack(placed)) end
+end
+
+-- What is kept of a task that nobody started in time.
+local function expired_outcome(run, now_ms)
+  return '{"run":' .. run .. ',"cause":"expired","result":null,"error":{"kind":"Expired","message":'
+    .. '"nobody started it before its time was over","traceback":null},"started_ms":null,"ended_ms":' .. now_ms
+    .. ',"wall_s":null,"cpu_s":null,"peak_rss_bytes":null,"worker":null,"pid":null,"post_mortem":null}'
 end
 
 -- Redis at its maxmemory refuses the first write of a script that may grow, and none after a write that cannot.

@@ -1,0 +1,16 @@
+-- lead: be the keeper that acts, until a moment; the others stand by.
+--
+-- keys  keeper
+-- args  keeper, until_ms (not later than now_ms: stand down), now_ms
+-- gives LEADS | FOLLOWS
+local keeper, until_ms, now_ms = unpack(ARGV)
+local leader, its_end = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%d+)$')
+if leader and leader ~= keeper and tonumber(its_end) >= tonumber(now_ms) then return 'FOLLOWS' end
+if tonumber(until_ms) <= tonumber(now_ms) and leader ~= keeper then return 'FOLLOWS' end
+------------------------------------------------------------------- write
+if tonumber(until_ms) <= tonumber(now_ms) then
+  redis.call('DEL', KEYS[1])
+  return 'FOLLOWS'
+end
+redis.call('SET', KEYS[1], keeper .. ' ' .. until_ms)
+return 'LEADS'

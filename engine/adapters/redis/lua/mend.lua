@@ -1,0 +1,80 @@
+-- mend: put a task where its life says that it is, or take an id from where it does not belong. The caller has seen
+-- that something is wrong; all of it is checked again here.
+--
+-- keys  tasks, life, supervisors, idle, events, counters, then up to three for each suspect
+-- args  base of the channels, now_ms, remove_ms,
+--       for each suspect: what, id, life line as seen, is it stored (1 | 0), its first key - 1, fair_key, queue
+-- what  its keys           done
+-- line  line, flows        a QUEUED task is in no line: it is put in
+-- due   due                a PENDING or RETRYING task has no moment: it is now
+-- ended ended of its status  an ended task has no moment of removal: it gets one
+-- held  held, line, flows  a RUNNING task is not among its supervisor's: it is now; if that one is gone, it is queued
+-- zset  the zset           an id is in a line, in due or in ended without belonging there: it is taken out
+-- set   held               an id is held that does not run under that supervisor: it is taken out
+-- life  life               a life line belongs to no task: it is removed
+-- gives one word per suspect: MENDED | SOUND
+local tasks, life, supervisors, idle, events, counters = unpack(KEYS, 1, 6)
+local base, now_ms, remove_ms = unpack(ARGV, 1, 3)
+local words, rows, rung, mended = {}, {}, {}, 0
+
+local function queue_again(task, line, flows)
+  queue_up(line, flows, { task })
+  redis.call('HSET', life, task.id, format_life('QUEUED', task.run, task.attempts, task.crashes, task.priority,
+    task.place, now_ms, '-'))
+  rows[#rows + 1] = task.id .. ' QUEUED ' .. task.run
+  rung[#rung + 1] = task.queue
+end
+
+local function release_or_hold(task, held, line, flows)
+  if redis.call('ZSCORE', supervisors, task.owner) then
+    redis.call('SADD', held, task.id)
+  else
+    redis.call('SREM', held, task.id)
+    queue_again(task, line, flows)
+  end
+end
+
+-- what -> is something wrong?, and how it is put right: functions of the task and its keys
+local wrong = {
+  line = function(task, line) return task.status == 'QUEUED' and not redis.call('ZSCORE', line, task.id) end,
+  due = function(task, due)
+    return (task.status == 'PENDING' or task.status == 'RETRYING') and not redis.call('ZSCORE', due, task.id)
+  end,
+  ended = function(task, ended) return FINAL[task.status] and not redis.call('ZSCORE', ended, task.id) end,
+  held = function(task, held)
+    return task.status == 'RUNNING' and (redis.call('SISMEMBER', held, task.id) == 0
+      or not redis.call('ZSCORE', supervisors, task.owner))
+  end,
+  zset = function(task, zset) return redis.call('ZSCORE', zset, task.id) end,
+  set = function(task, held) return redis.call('SISMEMBER', held, task.id) == 1 end,
+  life = function(task) return task.status and not task.exists end,
+}
+local put_right = {
+  line = queue_again,
+  due = function(task, due) redis.call('ZADD', due, now_ms, task.id) end,
+  ended = function(task, ended) redis.call('ZADD', ended, remove_ms, task.id) end,
+  held = release_or_hold,
+  zset = function(task, zset) redis.call('ZREM', zset, task.id) end,
+  set = function(task, held) redis.call('SREM', held, task.id) end,
+  life = function(task) redis.call('HDEL', life, task.id) end,
+}
+
+for i = 4, #ARGV, 7 do
+  local what, id, seen, is_stored, at = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
+  local line, exists = redis.call('HGET', life, id), redis.call('HEXISTS', tasks, id) == 1
+  local task = { id = id, exists = exists, fair_key = ARGV[i + 5], queue = ARGV[i + 6] }
+  task.status, task.run, task.attempts, task.crashes, task.priority, task.place, task.at_ms, task.owner =
+    parse_life(seen)
+  local same = is_stored == '1' and line == seen or is_stored == '0' and not line
+  if same and wrong[what](task, KEYS[at + 1]) then
+    words[#words + 1] = 'MENDED'
+    mended = mended + 1
+    put_right[what](task, KEYS[at + 1], KEYS[at + 2], KEYS[at + 3])
+  else
+    words[#words + 1] = 'SOUND'
+  end
+end
+if mended > 0 then redis.call('HINCRBY', counters, 'mended', mended) end
+add_events(events, rows)
+for _, queue in ipairs(rung) do ring_bells(idle, base, queue, 1) end
+return words

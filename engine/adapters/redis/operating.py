@@ -1,0 +1,165 @@
+"""What people and programs do to tasks and queues: cancel, revive, change, pause, purge, delete.
+
+Law: read first, since a script must be told all its keys; then let the script
+compare what was read with what is there, and read again if the task has moved
+on meanwhile. So no decision is ever made on a state that is over.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import orjson
+
+from engine.adapters.redis.connection import Argument, Connections
+from engine.adapters.redis.keys import Keys
+from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, known, look
+from engine.core.lifecycle import Move, TaskStatus, step
+from engine.core.outcome import Cause, Outcome
+from engine.core.priority import DESCENDING, TaskPriority
+from engine.errors import BrokerError, MoveRefused, TaskNotFound
+
+TRIES = 20  # a task that moves on between reading and writing this often in a row is not one of this world
+
+ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
+
+
+Answer = TypeVar("Answer")
+
+
+class Operating:
+    def __init__(self, redis: Connections, keys: Keys, kept_ms: int) -> None:
+        self._redis, self._keys, self._kept_ms = redis, keys, kept_ms
+
+    def cancel(self, task_id: str, reason: str) -> TaskStatus:
+        """End a task that waits, or have the supervisor end one that runs; return CANCELLED or RUNNING.
+
+        Raises `MoveRefused` if it has ended, `TaskNotFound`.
+        """
+        def attempt(stored: Stored) -> TaskStatus | None:
+            if stored.life.status is TaskStatus.RUNNING:
+                letter = {"do": "cancel", "id": task_id, "run": stored.life.run, "reason": reason}
+                return TaskStatus.RUNNING if self._send(stored.life.owner, letter, stored) == b"OK" else None
+            word = self.withdraw([stored], Move.CANCEL, reason)[0]
+            return TaskStatus.CANCELLED if _went(word, stored, "cancel") else None
+
+        return self._until_it_holds_still(task_id, attempt)
+
+    def revive(self, task_ids: Sequence[str]) -> int:
+        """Queue tasks again after their end; return how many could be. Others are passed over."""
+        revived = 0
+        for start in range(0, len(task_ids), BATCH_TASKS):
+            found = known(look(self._redis, self._keys, task_ids[start : start + BATCH_TASKS]))
+            revived += self._revive(found).count(b"OK")
+        return revived
+
+    def revive_one(self, task_id: str) -> None:
+        """Raises `MoveRefused` if it has not ended, or completed; `TaskNotFound`."""
+        def attempt(stored: Stored) -> bool | None:
+            return _went(self._revive([stored])[0], stored, "retry")
+
+        self._until_it_holds_still(task_id, attempt)
+
+    def set_priority(self, task_id: str, priority: TaskPriority) -> None:
+        """Raises `MoveRefused` if it runs or has ended, `TaskNotFound`."""
+        keys = self._keys
+
+        def attempt(stored: Stored) -> bool | None:
+            queue, old = stored.record.queue, stored.life.priority
+            names = [keys.tasks, keys.life, keys.line(queue, old), keys.flows(queue, old),
+                     keys.line(queue, priority), keys.flows(queue, priority)]
+            args: list[Argument] = [self._redis.now_ms(), *stored.seen, int(priority), stored.fair_key]
+            return _went(self._redis.run("reprioritize", names, args), stored, "change the priority of")
+
+        self._until_it_holds_still(task_id, attempt)
+
+    def gate(self, queue: str, state: str) -> None:
+        """Set a queue "open" or "paused"."""
+        names = [self._keys.queues, self._keys.idle, *(self._keys.line(queue, priority) for priority in DESCENDING)]
+        self._redis.run("gate", names, [self._keys.base, queue, state])
+
+    def purge(self, queue: str, limit: int) -> int:
+        """Cancel up to `limit` of the tasks queued in a queue, the first of the line first; return how many."""
+        purged = 0
+        for priority in DESCENDING:
+            line = self._keys.line(queue, priority)
+            while purged < limit:
+                few = min(BATCH_TASKS, limit - purged)
+                ids = [task_id.decode() for task_id in self._redis.call("ZRANGE", line, 0, few - 1)]
+                words = self.withdraw(known(look(self._redis, self._keys, ids)), Move.CANCEL, "its queue was purged")
+                purged += words.count(b"OK")
+                if b"OK" not in words:
+                    break
+        return purged
+
+    def delete(self, task_ids: Sequence[str]) -> int:
+        """Forget tasks that have ended; return how many. Others are passed over."""
+        return sum(self.remove(task_ids[start : start + BATCH_TASKS]).count(b"OK")
+                   for start in range(0, len(task_ids), BATCH_TASKS))
+
+    def order(self, supervisor: str, letter: dict[str, Any]) -> bool:
+        """Put a letter into a supervisor's mailbox; False if there is no such supervisor."""
+        return self._send(supervisor, letter) == b"OK"
+
+    # -- the scripts ----------------------------------------------------------------------------------------------
+
+    def withdraw(self, found: Sequence[Stored], move: Move, reason: str = "") -> list[bytes]:
+        """End tasks that no run holds; return the script's word on each."""
+        keys, now_ms, lines = self._keys, self._redis.now_ms(), Lines(self._keys)
+        told: list[Argument] = []
+        for stored in found:
+            run = stored.next_end
+            outcome = (Outcome.cancelled(run, reason, ended_ms=now_ms) if move is Move.CANCEL else Outcome(
+                Cause.EXPIRED, "Expired", "nobody started it before its time was over", run, ended_ms=now_ms))
+            told += (*stored.seen, run, lines.number(stored.record.queue, stored.life.priority), stored.fair_key,
+                     outcome.encode())
+        end = step(TaskStatus.QUEUED, move)
+        names = [keys.tasks, keys.life, keys.outcomes, keys.progress, keys.due, keys.expiring, keys.ended(end),
+                 keys.events, keys.counters, keys.waiters, *lines.names()]
+        words: list[bytes] = self._redis.run("withdraw", names, [
+            keys.base, now_ms, move, now_ms + self._kept_ms, *told])
+        return words
+
+    def remove(self, task_ids: Sequence[str], until_ms: int | str = "") -> list[bytes]:
+        """Forget tasks that have ended, if their moment has come; return the script's word on each."""
+        keys = self._keys
+        names = [keys.tasks, keys.life, keys.outcomes, keys.progress, keys.rescues, keys.waiters, keys.expiring,
+                 *(keys.ended(status) for status in ENDS), *(keys.log(task_id) for task_id in task_ids)]
+        words: list[bytes] = self._redis.run("remove", names, [until_ms, *task_ids])
+        return words
+
+    def _revive(self, found: Sequence[Stored]) -> list[bytes]:
+        keys, lines = self._keys, Lines(self._keys)
+        told: list[Argument] = []
+        for stored in found:
+            task_id, line, _ = stored.seen
+            told += (task_id, line, lines.number(stored.record.queue, stored.life.priority), stored.fair_key)
+        names = [keys.life, keys.rescues, keys.idle, keys.events, keys.counters,
+                 *(keys.ended(status) for status in ENDS[1:]), keys.queues, *lines.names()]
+        words: list[bytes] = self._redis.run("revive", names, [
+            keys.base, self._redis.now_ms(), *lines.queues(), *told]) if told else []
+        return words
+
+    def _send(self, supervisor: str, letter: dict[str, Any], about: Stored | None = None) -> bytes:
+        keys = self._keys
+        task_id, line, _ = about.seen if about else ("", b"", 0)
+        word: bytes = self._redis.run("order", [keys.supervisors, keys.orders(supervisor), keys.life], [
+            keys.base, supervisor, orjson.dumps(letter), task_id, line])
+        return word
+
+    def _until_it_holds_still(self, task_id: str, attempt: Callable[[Stored], Answer | None]) -> Answer:
+        """Read the task and make the attempt, again whenever the task has moved on in between."""
+        for _ in range(TRIES):
+            stored = look(self._redis, self._keys, [task_id])[0]
+            if stored is None:
+                raise TaskNotFound(task_id)
+            answer = attempt(stored)
+            if answer is not None:
+                return answer
+        raise BrokerError(f"task {task_id} moved on {TRIES} times between reading and writing it")
+
+
+def _went(word: bytes, stored: Stored, verb: str) -> bool | None:
+    """Whether it was done; None if the task had moved on. Raises `MoveRefused`."""
+    if word == b"ILLEGAL":
+        raise MoveRefused(stored.id, verb, stored.life.status)
+    return True if word == b"OK" else None

@@ -1,0 +1,129 @@
+"""Submitting: tasks in batches, one script call per few hundred.
+
+Law: all that can be decided about a task was decided before it comes here;
+this file groups, packs and sends. It is on the path of every task, so it
+makes no objects that it does not need.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from engine.adapters.redis.connection import Argument, Connections, Invocation
+from engine.adapters.redis.keys import Keys
+from engine.core import event
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import TaskPriority
+from engine.core.record import Record
+from engine.errors import BrokerError
+
+BATCH_TASKS = 250  # of one call: some 0.5 ms of Redis
+BATCH_BYTES = 1_048_576  # of one call, unless a single task is larger
+
+Batch = list[tuple["Submittable", bytes]]
+
+
+class Submittable(Protocol):
+    """A task to submit. A second one with the same idempotency key stands for the first."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def record(self) -> Record: ...
+    @property
+    def idempotency_key(self) -> str | None: ...
+
+
+class NewTask(NamedTuple):
+    """The plainest `Submittable`."""
+
+    id: str
+    record: Record
+    idempotency_key: str | None = None
+
+
+def submit(redis: Connections, keys: Keys, tasks: Sequence[Submittable], idempotency_ms: int) -> list[str]:
+    """Submit tasks; return their ids in order, an earlier task's id where its idempotency key is known.
+
+    Each batch is taken in whole or not at all, and may be sent again: what was taken in is not taken in twice.
+    Raises `BrokerError` if another task has one of the ids.
+    """
+    ids = [task.id for task in tasks]
+    sent: deque[Batch] = deque()
+
+    def invocations() -> Iterator[Invocation]:
+        for batch in _batches(tasks):
+            sent.append(batch)
+            detailed = any(_is_detailed(task) for task, _ in batch)
+            yield _detailed(keys, batch, redis.now_ms(), idempotency_ms) if detailed else _plain(keys, batch)
+
+    at = 0
+    for reply in redis.run_stream(invocations()):
+        batch = sent.popleft()
+        word, *earlier = reply if isinstance(reply, list) else [reply]
+        if word == b"EXISTS":
+            raise BrokerError(f"another task has one of the ids {batch[0][0].id} … {batch[-1][0].id}; "
+                              "these were not submitted")
+        for n, task_id in zip(earlier[::2], earlier[1::2], strict=True):
+            ids[at + n - 1] = task_id.decode()
+        at += len(batch)
+    return ids
+
+
+def _is_detailed(task: Submittable) -> bool:
+    options = task.record.options
+    return bool(task.idempotency_key) or bool(
+        options and ("due_ms" in options or "expires_ms" in options or "fair_key" in options))
+
+
+def _batches(tasks: Sequence[Submittable]) -> Iterator[Batch]:
+    rest = iter(tasks)
+    while few := list(islice(rest, BATCH_TASKS)):
+        batch: Batch = []
+        size = 0
+        for task in few:
+            stored = task.record.encode()
+            if size + len(stored) > BATCH_BYTES and batch:
+                yield batch
+                batch, size = [], 0
+            batch.append((task, stored))
+            size += len(stored)
+        yield batch
+
+
+def _plain(keys: Keys, batch: Batch) -> Invocation:
+    lines: dict[tuple[str, TaskPriority], list[Argument]] = {}
+    for task, stored in batch:
+        record = task.record
+        line = lines.get((record.queue, record.priority))
+        if line is None:
+            line = lines[record.queue, record.priority] = []
+        line += (task.id, stored)
+    names = [keys.tasks, keys.queues, keys.idle, keys.events, keys.counters]
+    row = event.row([task.id for task, _ in batch], TaskStatus.QUEUED, 0)
+    args: list[Argument] = [keys.base, row, len(lines)]
+    for (queue, priority), members in lines.items():
+        names += (keys.line(queue, priority), keys.flows(queue, priority))
+        args += (queue, len(members) // 2)
+    for members in lines.values():
+        args += members
+    return "submit", names, args
+
+
+def _detailed(keys: Keys, batch: Batch, now_ms: int, idempotency_ms: int) -> Invocation:
+    lines: dict[tuple[str, TaskPriority], int] = {}
+    remembered: dict[str, int] = {}
+    told: list[Argument] = []
+    for task, stored in batch:
+        record, options = task.record, task.record.options
+        line = lines.setdefault((record.queue, record.priority), len(lines) + 1)
+        key = remembered.setdefault(task.idempotency_key, len(remembered) + 1) if task.idempotency_key else 0
+        told += (task.id, stored, line, int(record.priority), options.get("fair_key", ""),
+                 options.get("due_ms", 0), options.get("expires_ms", 0), key)
+    names = [keys.tasks, keys.life, keys.queues, keys.due, keys.expiring, keys.idle, keys.events, keys.counters]
+    for queue, priority in lines:
+        names += (keys.line(queue, priority), keys.flows(queue, priority))
+    names += (keys.idempotency(key) for key in remembered)
+    args: list[Argument] = [now_ms, keys.base, idempotency_ms, len(lines), *(queue for queue, _ in lines), *told]
+    return "submit_detailed", names, args

@@ -1,0 +1,130 @@
+"""Waiting for tasks to end, on a channel of one's own.
+
+Law: subscribe before saying what one waits for, and ask again each second,
+so that neither a message lost nor a connection lost is waited for for ever.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Collection
+from itertools import islice
+from threading import Lock
+
+from redis.exceptions import RedisError
+
+from engine.adapters.redis.connection import Connection, Connections
+from engine.adapters.redis.keys import Keys
+from engine.errors import BrokerUnavailable
+
+RECHECK_S = 1.0
+PAUSE_S = 0.05  # before the next try while Redis is away
+BATCH_TASKS = 500
+
+
+class Waiting:
+    """Keeps the subscribed connections of threads that have waited, for the next ones to wait."""
+
+    def __init__(self, redis: Connections, keys: Keys) -> None:
+        self._redis, self._keys = redis, keys
+        self._lock = Lock()
+        self._pid = os.getpid()
+        self._idle: list[_Ear] = []
+
+    def wait(self, task_ids: Collection[str], until_s: float) -> set[str]:
+        """Block until all have ended or `time.monotonic()` is `until_s`; return those that ended or do not exist.
+
+        Raises `BrokerUnavailable` if Redis is away at the end of the wait; what happens before that is survived.
+        """
+        pending, ended = set(task_ids), set[str]()
+        while pending:
+            ear = self._take()
+            try:
+                ear.listen(pending, ended, until_s)
+            except BrokerUnavailable:
+                ear.close()
+                if time.monotonic() + PAUSE_S >= until_s:
+                    raise
+                time.sleep(PAUSE_S)
+                continue
+            except BaseException:
+                ear.close()
+                raise
+            self._put_back(ear)
+            break
+        return ended
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for ear in idle:
+            ear.close()
+
+    def _take(self) -> "_Ear":
+        with self._lock:
+            if self._pid != os.getpid():  # forked: the parent goes on listening on those
+                self._pid, self._idle = os.getpid(), []
+            return self._idle.pop() if self._idle else _Ear(self._redis, self._keys)
+
+    def _put_back(self, ear: "_Ear") -> None:
+        with self._lock:
+            self._idle.append(ear)
+
+
+class _Ear:
+    """One client name, and a connection that is subscribed to what is said to it."""
+
+    def __init__(self, redis: Connections, keys: Keys) -> None:
+        self._redis, self._keys = redis, keys
+        self._name = secrets.token_hex(6)
+        self._connection: Connection | None = None
+
+    def listen(self, pending: set[str], ended: set[str], until_s: float) -> None:
+        """Move ids from `pending` to `ended` as they end, until none is pending or time is up."""
+        connection = self._connection or self._subscribe()
+        recheck_s = 0.0
+        while pending:
+            now_s = time.monotonic()
+            if now_s >= recheck_s:
+                _move(self._watch(pending), pending, ended)
+                recheck_s = now_s + RECHECK_S
+                continue
+            if now_s >= until_s:
+                return
+            try:
+                if connection.can_read(timeout=max(0.0, min(recheck_s, until_s) - now_s)):
+                    _move(connection.read_response()[2].decode().split(","), pending, ended)
+            except (RedisError, OSError) as error:
+                raise BrokerUnavailable(f"lost Redis while waiting: {error}") from error
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
+    def _subscribe(self) -> Connection:
+        connection = self._redis.open()
+        try:
+            connection.send_command("SUBSCRIBE", self._keys.done(self._name))
+            connection.read_response()
+        except (RedisError, OSError) as error:
+            connection.disconnect()
+            raise BrokerUnavailable(f"lost Redis while subscribing: {error}") from error
+        self._connection = connection
+        return connection
+
+    def _watch(self, pending: set[str]) -> list[str]:
+        """Say what we wait for; return what need not be waited for any more."""
+        over: list[str] = []
+        rest = iter(pending)
+        names = (self._keys.tasks, self._keys.life, self._keys.waiters)
+        while few := list(islice(rest, BATCH_TASKS)):
+            over += (task_id.decode() for task_id in self._redis.run("watch", names, [self._name, *few]))
+        return over
+
+
+def _move(over: Collection[str], pending: set[str], ended: set[str]) -> None:
+    for task_id in over:
+        if task_id in pending:  # else of a wait before this one
+            pending.remove(task_id)
+            ended.add(task_id)

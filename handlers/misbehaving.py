@@ -28,13 +28,13 @@ AGAIN: dict[str, Any] = {"timeout": 5, "soft_timeout": 0, "retry_backoff_s": 0.2
 
 @handler("misbehaving.hang_in_python", **ONCE)
 def hang_in_python(payload: Payload) -> None:
-    """Waits for something that never comes."""
+    """Waits in a loop for something that never comes."""
     _wait_for_ever()
 
 
 @handler("misbehaving.hang_in_c", **ONCE)
 def hang_in_c(payload: Payload) -> int:
-    """Stays in C for an hour with the GIL held: no Python signal handler ever runs."""
+    """Stays in C for an hour with the GIL held: Python never sees a signal."""
     return _sum_up_to(10**11)
 
 
@@ -94,7 +94,7 @@ def abort(payload: Payload) -> None:
 
 @handler("misbehaving.exit_hard", **ONCE)
 def exit_hard(payload: Payload) -> None:
-    """Leaves the process without a word: os._exit(`status`, 3 by default)."""
+    """Leaves the process without a word: os._exit, with `status` (3 by default)."""
     os._exit(int(payload.get("status", 3)))
 
 
@@ -163,7 +163,10 @@ def recurse(payload: Payload) -> int:
 
 @handler("misbehaving.fork_and_hang", **ONCE)
 def fork_and_hang(payload: Payload) -> None:
-    """Forks `children` (2 by default) that hang, and hangs too. `pid_file`: where to note their pids."""
+    """Forks children that hang, and hangs too.
+
+    `children`: how many (2 by default). `pid_file`: where to note their pids.
+    """
     for _ in range(int(payload.get("children", 2))):
         pid = os.fork()
         if pid == 0:

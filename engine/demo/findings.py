@@ -62,6 +62,7 @@ class Findings:
     cancelled: list[Task]
     retried: list[Task]
     unexpected: list[str]  # sentences; none when the engine did its duty
+    about: dict[str, str] = field(default_factory=dict)  # what each task type does, as its handler says
     processes: list[Process] = field(default_factory=list)
     gone: list[Process] = field(default_factory=list)  # workers that were replaced
 
@@ -74,7 +75,8 @@ class Findings:
         return sum(task.cpu_s or 0.0 for task in self.completed)
 
 
-def findings(cast: Sequence[Act], tasks: Sequence[Task], *, elapsed_s: float, workers: int) -> Findings:
+def findings(cast: Sequence[Act], tasks: Sequence[Task], *, elapsed_s: float, workers: int,
+             about: dict[str, str] | None = None) -> Findings:
     """Sort the tasks by how they ended and compare each with how it was to end; `cast` and `tasks` run in parallel."""
     completed = [task for task in tasks if task.status is TaskStatus.COMPLETED]
     crashed = [task for task in tasks if task.status is TaskStatus.FAILED and task.cause in CRASHES]
@@ -88,6 +90,7 @@ def findings(cast: Sequence[Act], tasks: Sequence[Task], *, elapsed_s: float, wo
         failed=[task for task in tasks if task.status is TaskStatus.FAILED and task not in crashed],
         cancelled=[task for task in tasks if task.status is TaskStatus.CANCELLED],
         retried=[task for task in tasks if task.run > 1],
+        about=about or {},
         unexpected=[sentence for act, task in zip(cast, tasks, strict=True) if (sentence := _unexpected(act, task))],
     )
 

@@ -61,7 +61,8 @@ def _perform(console: Console, folder: Path, cast: Sequence[Act], workers: int) 
         ended = _watch(console, scheduler.client, cast)
         elapsed_s = time.monotonic() - started_s
         last_census = census.take(folder, ended)
-    found = findings(cast, ended, elapsed_s=elapsed_s, workers=workers)
+        about = {name: told.get("about", "") for name, told in scheduler.client.handlers().items()}
+    found = findings(cast, ended, elapsed_s=elapsed_s, workers=workers, about=about)
     found.processes.extend(last_census.processes)
     found.gone.extend(census.gone(last_census, ended))
     return found, last_census

@@ -13,7 +13,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from engine.demo.findings import Findings, Frame, Process, frames, subject
+from engine.demo.findings import Findings, Frame, Process, frames
 from engine.models import Task
 
 WIDTH_MAX = 100
@@ -22,20 +22,20 @@ PROCESSES_MAX = 12
 MIB = 1 << 20
 
 
-def summary(found: Findings, leftovers: Sequence[str], example: Path | None = None) -> Group:
+def summary(found: Findings, leftovers: Sequence[str]) -> Group:
     """All sections that have something to say. `leftovers` are processes that should be gone and are not."""
     sections: list[tuple[str, RenderableType]] = [("What ran", _ran(found))]
     if found.hung:
-        sections.append(("What hung, and where", _stacked(map(_hung, found.hung))))
+        sections.append(("What hung, and where", _stacked(_hung(task, found) for task in found.hung)))
     if found.crashed:
-        sections.append(("What crashed, and why", _stacked(map(_crashed, found.crashed))))
+        sections.append(("What crashed, and why", _stacked(_crashed(task, found) for task in found.crashed)))
     if found.failed or found.cancelled:
         sections.append(("What failed or was cancelled", _ends([*found.failed, *found.cancelled])))
     if found.retried:
         sections.append(("What was retried", _retried(found.retried)))
     sections.append(("What each process used", _used(found)))
     sections.append(("Was anything lost?", _verdict(found, leftovers)))
-    sections.append(("What to try next", _next(example)))
+    sections.append(("What to try next", _next()))
     return Group(*(part for title, body in sections for part in _section(title, body)))
 
 
@@ -76,19 +76,27 @@ def _ran(found: Findings) -> RenderableType:
     return Group(table, Text(), line)
 
 
-def _hung(task: Task) -> RenderableType:
-    return Group(_title(task, "killed after", f"{task.wall_s or 0:.1f} s", "red"),
+def _hung(task: Task, found: Findings) -> RenderableType:
+    return Group(_title(task, f"killed after {task.wall_s or 0:.1f} s"), _about(task, found),
                  _stack(frames(task), "hung here") or _indented("no stack could be taken"))
 
 
-def _crashed(task: Task) -> RenderableType:
+def _crashed(task: Task, found: Findings) -> RenderableType:
     stack = _stack(frames(task), "died here")
-    message = _indented(task.error.message if task.error else str(task.cause))
-    return Group(_title(task, "its worker died", "", "red"), message, *([stack] if stack else []))
+    return Group(_title(task, task.error.message if task.error else str(task.cause)), _about(task, found),
+                 *([stack] if stack else []))
 
 
-def _title(task: Task, what: str, detail: str, style: str) -> Text:
-    return Text.assemble((task.task_type, "cyan"), "  ", (f"{what} {detail}".rstrip(), style))
+def _title(task: Task, end: str) -> Text:
+    return Text.assemble((_short(task), "bold cyan"), "  ", (end, "red"))
+
+
+def _about(task: Task, found: Findings) -> RenderableType:
+    return _indented(found.about.get(task.task_type, ""), "italic")
+
+
+def _short(task: Task) -> str:
+    return task.task_type.removeprefix("misbehaving.")
 
 
 def _indented(text: str, style: str = "") -> Padding:
@@ -115,7 +123,7 @@ def _ends(tasks: Sequence[Task]) -> RenderableType:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for task in tasks:
         error = f"{task.error.kind}: {task.error.message}" if task.error else str(task.cause)
-        table.add_row(Text(task.task_type, style="cyan"), Text(task.status, style="magenta"), Text(error))
+        table.add_row(Text(_short(task), style="bold cyan"), Text(task.status, style="magenta"), Text(error))
     return table
 
 
@@ -125,7 +133,7 @@ def _retried(tasks: Sequence[Task]) -> RenderableType:
         lost = [f"{count} {word}{'s' if count > 1 else ''}"
                 for count, word in ((task.attempts, "failure"), (task.crashes, "crash")) if count]
         story = f"{' and '.join(lost) or 'asked for another run'}, then {task.status} in run {task.run}"
-        table.add_row(Text(task.task_type, style="cyan"), Text(story.replace("crashs", "crashes")))
+        table.add_row(Text(_short(task), style="bold cyan"), Text(story.replace("crashs", "crashes")))
     return table
 
 
@@ -157,17 +165,15 @@ def _verdict(found: Findings, leftovers: Sequence[str]) -> RenderableType:
     return Group(*lines)
 
 
-def _next(example: Path | None) -> RenderableType:
+def _next() -> RenderableType:
     ganger = _command()
-    source = example or Path(textwrap.__file__)
     steps = (
         ("an engine with some of these handlers; its data stays in .ganger",
-         f"{ganger} run --handlers ganger_handlers.source"),
-        ("in another terminal, a task for it",
-         f"{ganger} submit analyse_source --wait \\\n    --payload '{{\"path\": \"{source}\"}}'"),
+         f"{ganger} run --handlers ganger_handlers.pure_python"),
+        ("in another terminal: a task for it", f"{ganger} submit primes --payload '{{\"below\": 1000000}}' --wait"),
         ("what every process does, live", f"{ganger} top"),
     )
-    return _stacked(Group(Text(f"# {what}", style="dim"), Text(line, style="bold", no_wrap=True, overflow="fold"))
+    return _stacked(Group(Text(f"# {what}", style="dim"), Text(line, style="bold", no_wrap=True, overflow="ignore"))
                     for what, line in steps)
 
 
@@ -195,8 +201,5 @@ def as_json(found: Findings, leftovers: Sequence[str]) -> dict[str, object]:
     }
 
 
-def show(console: Console, found: Findings, leftovers: Sequence[str], example: Path | None = None) -> None:
-    console.print(summary(found, leftovers, example), width=min(console.width, WIDTH_MAX))
-
-
-__all__ = ["as_json", "show", "subject", "summary"]
+def show(console: Console, found: Findings, leftovers: Sequence[str]) -> None:
+    console.print(summary(found, leftovers), width=min(console.width, WIDTH_MAX))

@@ -1,7 +1,6 @@
 """What a process of the tree is told by its parent at its start: JSON on a descriptor that it inherits."""
 
 import os
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,7 +14,7 @@ class Bootstrap(BaseModel):
 
     settings: Settings
     main: dict[str, str] | None = None  # {"path": …} or {"module": …}
-    functions: dict[str, Any] = Field(default_factory=dict)  # task type -> "module:function", with options or without
+    functions: dict[str, str] = Field(default_factory=dict)  # task type -> "module:function", and options behind it
     sys_path: list[str] = Field(default_factory=list)
 
     def to_fd(self) -> int:

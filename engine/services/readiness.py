@@ -1,15 +1,15 @@
-"""Says once, to whoever started the tree, that it is ready or why it is not: one line on a descriptor."""
+"""Says once, to whoever started the tree, that it is ready or why it is not, on a descriptor.
+
+    ready                  and the tree runs on
+    failed: the reason     a traceback, say; the tree that could not import its handlers runs on all the same
+"""
 
 import contextlib
 import os
 from collections.abc import Callable, Iterable
 
-import orjson
-
 
 class Readiness:
-    """`ready` followed by a JSON object of import failures by module, or `failed` followed by a JSON text."""
-
     def __init__(self, fd: int | None = None, on_ready: Callable[[], None] = lambda: None) -> None:
         self._fd, self._on_ready = fd, on_ready
         self._awaited: set[str] = set()
@@ -24,10 +24,13 @@ class Readiness:
         self._failures.update(failures)
         if not self._awaited and not self._said:
             self._on_ready()
-            self._say(b"ready " + orjson.dumps(self._failures))
+            if self._failures:
+                self.fail("\n".join(f"{name}: {trace}" for name, trace in self._failures.items()))
+            else:
+                self._say(b"ready")
 
     def fail(self, reason: str) -> None:
-        self._say(b"failed " + orjson.dumps(reason))
+        self._say(b"failed: " + reason.encode())
 
     def _say(self, line: bytes) -> None:
         if self._said or self._fd is None:

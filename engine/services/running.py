@@ -2,34 +2,45 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 from engine import logs
 from engine.adapters.redis.embedded import Embedded, open_embedded
 from engine.config import Settings
+from engine.errors import GangerError
 from engine.services.bootstrap import Bootstrap
 from engine.services.readiness import Readiness
 from engine.services.root import Root
 
 
-def run_root(settings: Settings, reload: Callable[[], Settings], *, main: dict[str, str] | None = None,
-             functions: dict[str, Any] | None = None, sys_path: list[str] | None = None,
-             ready_fd: int | None = None, lifeline_fd: int | None = None,
-             on_ready: Callable[[], None] = lambda: None) -> int:
+def run_root(settings: Settings, reload: Callable[[], Settings]) -> int:
     """Run the tree until it is told to stop, or gives up; return the exit code, 0 or 1.
 
-    `reload` reads the settings anew on SIGHUP. `sys_path` is where handlers are imported from, by default the
-    current folder and this process's path. Raises `EngineError` if the embedded Redis cannot be started.
+    `reload` reads the settings anew on SIGHUP. Handlers are imported from the current folder and this process's path.
+    Raises `EngineError` if the embedded Redis cannot be started.
     """
+    return _run(Bootstrap(settings=settings, sys_path=[os.getcwd()]), reload, Readiness(), None)
+
+
+def run_for_script(bootstrap_fd: int, ready_fd: int, lifeline_fd: int) -> int:
+    """Run the tree as the child of a script, which holds the other ends of these descriptors."""
+    bootstrap = Bootstrap.from_fd(bootstrap_fd)
+    readiness = Readiness(ready_fd)
+    try:
+        return _run(bootstrap, lambda: bootstrap.settings, readiness, lifeline_fd)
+    except GangerError as error:
+        readiness.fail(str(error))
+        return 1
+
+
+def _run(bootstrap: Bootstrap, reload: Callable[[], Settings], readiness: Readiness, lifeline_fd: int | None) -> int:
+    settings = bootstrap.settings
     logs.set_up(settings.log_level, settings.log_format, process="root")
     embedded: Embedded | None = None
     if settings.redis_url is None:
         embedded = open_embedded(settings.data_dir)
         settings = settings.model_copy(update={"redis_url": embedded.url})
     try:
-        bootstrap = Bootstrap(settings=settings, main=main, functions=functions or {},
-                              sys_path=sys_path if sys_path is not None else [os.getcwd()])
-        return Root(bootstrap, reload, Readiness(ready_fd, on_ready), lifeline_fd).run()
+        return Root(bootstrap.model_copy(update={"settings": settings}), reload, readiness, lifeline_fd).run()
     finally:
         if embedded is not None:
             embedded.close()

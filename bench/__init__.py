@@ -1,0 +1,1 @@
+"""What Ganger costs and how fast it is: one file for each question. `python -m bench` lists them."""

@@ -1,0 +1,1 @@
+"""The keeper: moves tasks whose time has come, and takes over from supervisors that fell silent."""

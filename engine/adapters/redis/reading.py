@@ -1,0 +1,136 @@
+"""What can be known of queues, supervisors, processes and Redis itself. Changes nothing."""
+
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import Any
+
+import orjson
+
+from engine.adapters.redis.connection import Connections
+from engine.adapters.redis.keys import Keys
+from engine.adapters.redis.looking import look
+from engine.adapters.redis.operating import ENDS
+from engine.core.identity import created_ms
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import DESCENDING
+from engine.errors import BrokerError
+
+SAMPLE_TASKS = 5_000  # of the delayed and retrying ones; beyond that their shares are estimated
+LOG_ROWS_MAX = 10_000  # read at once
+
+
+class Reading:
+    def __init__(self, redis: Connections, keys: Keys) -> None:
+        self._redis, self._keys = redis, keys
+
+    def outcomes(self, task_id: str) -> list[dict[str, Any]]:
+        """How each run of a task ended, the first first."""
+        stored = look(self._redis, self._keys, [task_id])[0]
+        if stored is None:
+            return []
+        fields = [f"{task_id}:{run}" for run in range(stored.life.run + 1)]
+        return [orjson.loads(told) for told in self._redis.call("HMGET", self._keys.outcomes, *fields) if told]
+
+    def log(self, task_id: str, start: int) -> list[dict[str, Any]]:
+        """What the runs of a task printed and logged, from row `start`."""
+        rows = self._redis.call("LRANGE", self._keys.log(task_id), start, start + LOG_ROWS_MAX - 1)
+        return [orjson.loads(row) for row in rows]
+
+    def queue_stats(self) -> list[dict[str, Any]]:
+        """For each queue: `queue`, `paused`, `queued` by priority, `oldest_s` since the first of its lines was made."""
+        states = self._hash(self._keys.queues)
+        if not states:
+            return []
+        lines = [self._keys.line(queue, priority) for queue in states for priority in DESCENDING]
+        replies = self._replies([*(("ZCARD", line) for line in lines), *(("ZRANGE", line, 0, 0) for line in lines)])
+        counts, firsts = replies[: len(lines)], replies[len(lines) :]
+        now_ms, width = self._redis.now_ms(), len(DESCENDING)
+        stats = []
+        for at, (queue, state) in zip(range(0, len(lines), width), states.items(), strict=True):
+            ages = [max(0, now_ms - created_ms(first[0].decode())) / 1000 for first in firsts[at : at + width] if first]
+            queued = {priority.name: counts[at + place] for place, priority in enumerate(DESCENDING)}
+            stats.append({"queue": queue, "paused": state == b"paused", "queued": queued,
+                          "oldest_s": max(ages, default=None)})
+        return sorted(stats, key=itemgetter("queue"))
+
+    def status_counts(self) -> dict[str, int]:
+        """How many tasks are in each status now; beyond 5,000 due later, PENDING and RETRYING are estimates."""
+        keys, queues = self._keys, self._hash(self._keys.queues)
+        lines = [keys.line(queue, priority) for queue in queues for priority in DESCENDING]
+        held = [keys.held(name.decode()) for name in self._redis.call("ZRANGE", keys.supervisors, 0, -1)]
+        replies = self._replies([("ZCARD", keys.due), *(("ZCARD", keys.ended(status)) for status in ENDS),
+                                 *(("ZCARD", line) for line in lines), *(("SCARD", key) for key in held)])
+        due, ended, rest = replies[0], replies[1:5], replies[5:]
+        retrying = self._retrying(due)
+        return {TaskStatus.PENDING: due - retrying, TaskStatus.QUEUED: sum(rest[: len(lines)]),
+                TaskStatus.RUNNING: sum(rest[len(lines) :]), TaskStatus.RETRYING: retrying,
+                **dict(zip(ENDS, ended, strict=True))}
+
+    def counters(self) -> dict[str, int]:
+        """What has happened since the beginning: "submitted", "runs", each final status …"""
+        return {name: int(count) for name, count in self._hash(self._keys.counters).items()}
+
+    def handlers(self) -> dict[str, dict[str, Any]]:
+        """What pools have announced that they can run, by name."""
+        return {name: orjson.loads(told) for name, told in self._hash(self._keys.handlers).items()}
+
+    def supervisors(self) -> list[dict[str, Any]]:
+        """The reports of all supervisors, with `supervisor`, `lease_end_ms` and `alive`."""
+        names = self._redis.call("ZRANGE", self._keys.supervisors, 0, -1, "WITHSCORES")
+        reports, now_ms = self._hash(self._keys.reports), self._redis.now_ms()
+        found = []
+        for name, lease_end in zip(names[::2], names[1::2], strict=True):
+            lease_end_ms = int(float(lease_end))
+            report = reports.get(name.decode())
+            found.append({**(orjson.loads(report) if report else {}), "supervisor": name.decode(),
+                          "lease_end_ms": lease_end_ms, "alive": lease_end_ms >= now_ms})
+        return found
+
+    def processes(self) -> list[dict[str, Any]]:
+        """The latest sample of every process of every host, with `host` and `pid`."""
+        hosts = sorted({str(report["host"]) for report in self.supervisors() if "host" in report})
+        replies = self._replies([("HGETALL", self._keys.processes(host)) for host in hosts]) if hosts else []
+        return [{**orjson.loads(sample), "host": host, "pid": int(pid)}
+                for host, told in zip(hosts, replies, strict=True) for pid, sample in _pairs(told)]
+
+    def info(self) -> dict[str, Any]:
+        """What Redis says of itself, as far as this user may ask, and `skew_ms`, this host's clock against its."""
+        self._redis.calibrate()
+        text = self._redis.call("INFO").decode()
+        told = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        return {
+            "version": told.get("valkey_version") or told.get("redis_version"),
+            "server": "valkey" if "valkey_version" in told else "redis", "role": told.get("role"),
+            "policy": told.get("maxmemory_policy"), "maxmemory_bytes": int(told.get("maxmemory", 0)),
+            "used_memory_bytes": int(told.get("used_memory", 0)), "aof_enabled": told.get("aof_enabled") == "1",
+            "aof_ok": told.get("aof_last_write_status", "ok") == "ok", "rdb_ok": told.get(
+                "rdb_last_bgsave_status", "ok") == "ok", "uptime_s": int(told.get("uptime_in_seconds", 0)),
+            "clients": int(told.get("connected_clients", 0)), "save": self._setting("save"),
+            "skew_ms": self._redis.clock.skew_ms}
+
+    def _setting(self, name: str) -> str | None:
+        try:
+            found = self._redis.call("CONFIG", "GET", name)
+        except BrokerError:  # hosted Redis has no CONFIG
+            return None
+        return found[1].decode() if found else None
+
+    def _retrying(self, due: int) -> int:
+        ids: list[bytes] = self._redis.call("ZRANGE", self._keys.due, 0, SAMPLE_TASKS - 1)
+        lines: list[bytes | None] = self._redis.call("HMGET", self._keys.life, *ids) if ids else []
+        retrying = sum(line is not None and line.startswith(b"RETRYING ") for line in lines)
+        return retrying if due <= len(ids) else round(retrying * due / len(ids))
+
+    def _hash(self, key: str) -> dict[str, bytes]:
+        return {field.decode(): value for field, value in _pairs(self._redis.call("HGETALL", key))}
+
+    def _replies(self, commands: list[tuple[str | int, ...]]) -> list[Any]:
+        replies = self._redis.calls(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise BrokerError(str(reply)) from reply
+        return replies
+
+
+def _pairs(flat: list[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)

@@ -137,7 +137,8 @@ class Supervision:
 
     def next_deadline_s(self) -> float:
         deadline_s = min((child.deadline_s for child in self.children.values()), default=NEVER)
-        if not self.stopping and any(child.wanted and child.phase is Phase.DOWN for child in self.children.values()):
+        waiting = any(child.wanted and child.phase is Phase.DOWN for child in self.children.values())
+        if waiting and not self.stopping and not self._is_held_up():
             return min(deadline_s, self._start_s)
         return deadline_s
 
@@ -169,8 +170,7 @@ class Supervision:
             del self.children[child.spec.name]
         if self.stopping:
             return self._shut_down(now_s)
-        if now_s < self._start_s or any(child.phase in (Phase.STOPPING, Phase.KILLED) and child.wanted
-                                        for child in self.children.values()):
+        if now_s < self._start_s or self._is_held_up():
             return []
         commands: list[Command] = []
         for child in self.children.values():
@@ -178,6 +178,10 @@ class Supervision:
                 child.phase = Phase.UP
                 commands.append(Start(child.spec.name))
         return commands
+
+    def _is_held_up(self) -> bool:
+        """Whether a child that is to be restarted has not ended yet."""
+        return any(child.wanted and child.phase in (Phase.STOPPING, Phase.KILLED) for child in self.children.values())
 
     def _shut_down(self, now_s: float) -> list[Command]:
         """All at once, unlike OTP: no child needs another, and two pools then drain in the time of one."""

@@ -1,0 +1,77 @@
+"""What is written to Redis can be read again, and nothing else is taken for it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.core import identity
+from engine.core.life import Life
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import TaskPriority
+from engine.core.record import Record
+
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
+
+
+@given(names, names, st.sampled_from(TaskPriority), st.integers(0, 2**45 - 1), st.binary(max_size=50),
+       st.fixed_dictionaries({}, optional={"timeout": st.floats(0, 1e6), "tags": st.lists(names), "name": names}))
+def test_a_record_survives_storing(task_type: str, queue: str, priority: TaskPriority, created_ms: int,
+                                   payload: bytes, options: dict) -> None:
+    record = Record(task_type, queue, priority, created_ms, payload, options)
+    assert Record.decode(record.encode()) == record
+
+
+@pytest.mark.parametrize("stored", [
+    b"", b"{}", b"[]\n", b"null\n{}", b'["a","b",1]\n', b'["a","b",1,2,{},3]\n', b'[1,"b",1,2]\n', b'["a",2,1,2]\n',
+    b'["a","b",9,2]\n', b'["a","b",1,"x"]\n', b'["a","b",1,2,[]]\n', b"\xff\n", b"no newline",
+])
+def test_a_corrupted_record_is_refused(stored: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  several, by design: one kind of error for all of them
+        Record.decode(stored)
+
+
+@given(st.sampled_from(TaskStatus), *[st.integers(0, 10**14)] * 3, st.sampled_from(TaskPriority),
+       *[st.integers(0, 10**14)] * 2, st.from_regex(r"[A-Za-z0-9.\-]{1,30}", fullmatch=True))
+def test_a_life_line_is_read_as_written(status: TaskStatus, run: int, attempts: int, crashes: int,
+                                        priority: TaskPriority, place: int, at_ms: int, owner: str) -> None:
+    line = f"{status} {run} {attempts} {crashes} {int(priority)} {place} {at_ms} {owner}".encode()
+    assert Life.parse(line) == Life(status, run, attempts, crashes, priority, place, at_ms, owner)
+
+
+@pytest.mark.parametrize("line", [b"", b"RUNNING", b"NOWHERE 1 0 0 1 5 6 -", b"QUEUED x 0 0 1 5 6 -",
+                                  b"QUEUED 1 0 0 7 5 6 -", b"\xff 1 0 0 1 5 6 -"])
+def test_a_corrupted_life_line_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match="not a life line"):
+        Life.parse(line)
+
+
+@given(st.integers(0, 2**45 - 2), st.integers(0, 2**45 - 1), st.integers(0, identity.SHARDS_MAX - 1))
+def test_ids_sort_as_they_were_made_and_say_when_and_where(now_ms: int, chance: int, shard: int) -> None:
+    ids = identity.task_ids(now_ms, chance, shard)
+    made = [next(ids) for _ in range(5)]
+    assert made == sorted(set(made))
+    assert identity.created_ms(made[0]) == now_ms
+    assert all(identity.is_task_id(one) and identity.shard(one) == shard for one in made)
+
+
+def test_ids_run_over_into_the_next_millisecond() -> None:
+    ids = identity.task_ids(7, 2**45 - 1)
+    assert [identity.created_ms(next(ids)) for _ in range(2)] == [7, 8]
+
+
+@pytest.mark.parametrize("text", ["", "0" * 18, "0" * 20, "0" * 18 + "U", "0" * 18 + "a", "../" + "0" * 16])
+def test_what_is_no_id(text: str) -> None:
+    assert not identity.is_task_id(text)
+
+
+@pytest.mark.parametrize(("written", "meant"), [
+    ("urgent", TaskPriority.URGENT), (" High ", TaskPriority.HIGH), (0, TaskPriority.LOW),
+    (TaskPriority.NORMAL, TaskPriority.NORMAL)])
+def test_priorities_as_users_write_them(written: object, meant: TaskPriority) -> None:
+    assert TaskPriority.parse(written) is meant  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("written", ["", "higher", 4, -1, 1.5, True, None, []])
+def test_what_is_no_priority_names_the_four(written: object) -> None:
+    with pytest.raises(ValueError, match="LOW, NORMAL, HIGH, URGENT"):
+        TaskPriority.parse(written)  # type: ignore[arg-type]

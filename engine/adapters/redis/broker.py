@@ -57,7 +57,8 @@ class Broker:
         self.redis = Connections(url, timeout_s=timeout_s)
         self.keys = Keys(prefix)
         self._idempotency_ms = int(idempotency_ttl_s * 1000)
-        self._operating = Operating(self.redis, self.keys, int(failed_ttl_s * 1000))
+        self.kept_ms = int(failed_ttl_s * 1000)
+        self._operating = Operating(self.redis, self.keys, self.kept_ms)
         self._reading = Reading(self.redis, self.keys)
         self._waiting = Waiting(self.redis, self.keys)
 

@@ -72,10 +72,15 @@ class Connections:
 
     def call(self, *command: Argument) -> Any:
         """Send one command and return the reply; the deadline is `timeout_s`."""
-        reply = self.calls([command])[0]
-        if isinstance(reply, ResponseError):
-            raise from_redis(reply)
-        return reply
+        return self.call_all([command])[0]
+
+    def call_all(self, commands: Sequence[Command]) -> list[Any]:
+        """Send several commands at once and return their replies. Raises the first error of any."""
+        replies = self.calls(commands)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise from_redis(reply) from reply
+        return replies
 
     def calls(self, commands: Sequence[Command]) -> list[Any]:
         """Send several commands at once and return their replies; the reply to one that failed is the exception."""

@@ -42,7 +42,8 @@ class Reading:
         if not states:
             return []
         lines = [self._keys.line(queue, priority) for queue in states for priority in DESCENDING]
-        replies = self._replies([*(("ZCARD", line) for line in lines), *(("ZRANGE", line, 0, 0) for line in lines)])
+        replies = self._redis.call_all([*(("ZCARD", line) for line in lines),
+                                        *(("ZRANGE", line, 0, 0) for line in lines)])
         counts, firsts = replies[: len(lines)], replies[len(lines) :]
         now_ms, width = self._redis.now_ms(), len(DESCENDING)
         stats = []
@@ -58,7 +59,7 @@ class Reading:
         keys, queues = self._keys, self._hash(self._keys.queues)
         lines = [keys.line(queue, priority) for queue in queues for priority in DESCENDING]
         held = [keys.held(name.decode()) for name in self._redis.call("ZRANGE", keys.supervisors, 0, -1)]
-        replies = self._replies([("ZCARD", keys.due), *(("ZCARD", keys.ended(status)) for status in ENDS),
+        replies = self._redis.call_all([("ZCARD", keys.due), *(("ZCARD", keys.ended(status)) for status in ENDS),
                                  *(("ZCARD", line) for line in lines), *(("SCARD", key) for key in held)])
         due, ended, rest = replies[0], replies[1:5], replies[5:]
         retrying = self._retrying(due)
@@ -89,7 +90,7 @@ class Reading:
     def processes(self) -> list[dict[str, Any]]:
         """The latest sample of every process of every host, with `host` and `pid`."""
         hosts = sorted({str(report["host"]) for report in self.supervisors() if "host" in report})
-        replies = self._replies([("HGETALL", self._keys.processes(host)) for host in hosts]) if hosts else []
+        replies = self._redis.call_all([("HGETALL", self._keys.processes(host)) for host in hosts]) if hosts else []
         return [{**orjson.loads(sample), "host": host, "pid": int(pid)}
                 for host, told in zip(hosts, replies, strict=True) for pid, sample in _pairs(told)]
 
@@ -123,13 +124,6 @@ class Reading:
 
     def _hash(self, key: str) -> dict[str, bytes]:
         return {field.decode(): value for field, value in _pairs(self._redis.call("HGETALL", key))}
-
-    def _replies(self, commands: list[tuple[str | int, ...]]) -> list[Any]:
-        replies = self._redis.calls(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise BrokerError(str(reply)) from reply
-        return replies
 
 
 def _pairs(flat: list[bytes]) -> Iterable[tuple[bytes, bytes]]:

@@ -1,0 +1,173 @@
+"""Redis as the keeper sees it.
+
+Duties: lead where several keepers run; queue what is due; end what expired;
+forget what was kept long enough; take over from supervisors that fell silent;
+mend what is in no place. Each call does a bounded amount and says what is left.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from engine.adapters.redis.broker import Broker
+from engine.adapters.redis.connection import Argument
+from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, known, look
+from engine.adapters.redis.operating import ENDS, Operating
+from engine.adapters.redis.reconciling import Cursor, Reconciled, Reconciling
+from engine.core.fate import Fate, of_lost_run
+from engine.core.lifecycle import Move, TaskStatus
+
+PROCESSES_TTL_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class RescueReport:
+    """What became of a silent supervisor's runs. `is_over`: it has none left and is forgotten, or it came back."""
+
+    released: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    is_over: bool = True
+
+
+class KeeperBroker:
+    """The keeper's verbs, on the connections of a broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._redis, self._keys, self._kept_ms = broker.redis, broker.keys, broker.kept_ms
+        self._operating = Operating(self._redis, self._keys, self._kept_ms)
+        self._reconciling = Reconciling(self._redis, self._keys, self._kept_ms)
+
+    def lead(self, keeper: str, until_ms: int) -> bool:
+        """Be the keeper that acts until then, if no other is; with a moment that is over, stand down."""
+        word: bytes = self._redis.run("lead", [self._keys.keeper], [keeper, until_ms, self._redis.now_ms()])
+        return word == b"LEADS"
+
+    def promote(self, limit: int) -> tuple[int, int | None]:
+        """Queue up to `limit` tasks that are due; return how many, and when the next is due."""
+        promoted = 0
+        for ids in self._ripe(self._keys.due, limit):
+            found = known(look(self._redis, self._keys, ids))
+            self._forget_strays(self._keys.due, ids, found)
+            promoted += self._promote(found).count(b"OK")
+        return promoted, self._first(self._keys.due)
+
+    def expire(self, limit: int) -> tuple[int, int | None]:
+        """End up to `limit` tasks that nobody started in time; return how many, and when the next expires."""
+        expired = 0
+        for ids in self._ripe(self._keys.expiring, limit):
+            found = known(look(self._redis, self._keys, ids))
+            self._forget_strays(self._keys.expiring, ids, [
+                stored for stored in found if not stored.life.status.is_final and
+                stored.life.status is not TaskStatus.RUNNING])
+            expired += self._operating.withdraw(found, Move.EXPIRE).count(b"OK") if found else 0
+        return expired, self._first(self._keys.expiring)
+
+    def sweep(self, limit: int) -> tuple[int, int | None]:
+        """Forget up to `limit` tasks that were kept long enough; return how many, and when the next has been."""
+        swept = 0
+        for status in ENDS:
+            for ids in self._ripe(self._keys.ended(status), limit - swept):
+                words = self._operating.remove(ids, self._redis.now_ms())
+                gone = [task_id for task_id, word in zip(ids, words, strict=True) if word in (b"GONE", b"ILLEGAL")]
+                if gone:
+                    self._redis.call("ZREM", self._keys.ended(status), *gone)
+                swept += words.count(b"OK")
+        moments = [moment for status in ENDS if (moment := self._first(self._keys.ended(status))) is not None]
+        return swept, min(moments, default=None)
+
+    def lapsed(self) -> list[str]:
+        """The supervisors whose lease is over."""
+        names = self._redis.call("ZRANGEBYSCORE", self._keys.supervisors, "-inf", f"({self._redis.now_ms()}")
+        return [name.decode() for name in names]
+
+    def rescue(self, supervisor: str, limit: int) -> RescueReport:
+        """Take up to `limit` runs of a silent supervisor away from it; bury it when it has none left."""
+        keys, now_ms = self._keys, self._redis.now_ms()
+        held = [task_id.decode() for task_id in self._redis.call("SRANDMEMBER", keys.held(supervisor),
+                                                                 min(limit, BATCH_TASKS))]
+        found = [stored for stored in known(look(self._redis, keys, held)) if
+                 stored.life.status is TaskStatus.RUNNING and stored.life.owner == supervisor]
+        strays = set(held) - {stored.id for stored in found}
+        if strays:
+            self._redis.call("SREM", keys.held(supervisor), *strays)
+        fates = self._fates(supervisor, found, now_ms)
+        word, *words = self._rescue(supervisor, list(zip(found, fates, strict=True)), now_ms)
+        if word == b"ALIVE":
+            return RescueReport()
+        moves = [fate.move for fate, done in zip(fates, words, strict=True) if done == b"OK"]
+        return RescueReport(moves.count(Move.RELEASE), moves.count(Move.FAIL), moves.count(Move.CANCEL),
+                            is_over=self._redis.call("SCARD", keys.held(supervisor)) == 0)
+
+    def reconcile(self, cursor: Cursor | None = None) -> Reconciled:
+        """Look at some of everything for what is in no place or in a wrong one, and put it right."""
+        return self._reconciling.some(cursor)
+
+    def publish_processes(self, host: str, samples: dict[int, dict[str, Any]]) -> None:
+        """Publish a sample of each process of a host; they vanish if nobody does so again within 10 s."""
+        key = self._keys.processes(host)
+        commands: list[Sequence[Argument]] = [("MULTI",), ("DEL", key)]
+        if samples:
+            commands.append(("HSET", key, *(part for pid, sample in samples.items()
+                                            for part in (pid, orjson.dumps(sample)))))
+            commands.append(("PEXPIRE", key, PROCESSES_TTL_MS))
+        self._redis.call_all([*commands, ("EXEC",)])
+
+    # -- the scripts ----------------------------------------------------------------------------------------------
+
+    def _promote(self, found: Sequence[Stored]) -> list[bytes]:
+        keys, lines = self._keys, Lines(self._keys)
+        told: list[Argument] = []
+        for stored in found:
+            task_id, line, _ = stored.seen
+            told += (task_id, line, lines.number(stored.record.queue, stored.life.priority), stored.fair_key)
+        words: list[bytes] = self._redis.run("promote", [keys.life, keys.due, keys.idle, keys.events, *lines.names()], [
+            keys.base, self._redis.now_ms(), *lines.queues(), *told]) if told else []
+        return words
+
+    def _fates(self, supervisor: str, found: Sequence[Stored], now_ms: int) -> list[Fate]:
+        """What is to become of each run. An order to cancel it that was not taken from the mailbox is heeded."""
+        if not found:
+            return []
+        letters = [orjson.loads(told) for told in self._redis.call("LRANGE", self._keys.orders(supervisor), 0, -1)]
+        reasons = {(letter["id"], letter["run"]): str(letter["reason"]) for letter in letters
+                   if letter.get("do") == "cancel" and "run" in letter}
+        rescues = self._redis.call("HMGET", self._keys.rescues, *(stored.id for stored in found))
+        return [of_lost_run(stored.life.run, supervisor, rescues=int(before or 0),
+                            max_deliveries=stored.record.options.get("max_deliveries"),
+                            cancel_reason=reasons.get((stored.id, stored.life.run)), now_ms=now_ms)
+                for stored, before in zip(found, rescues, strict=True)]
+
+    def _rescue(self, supervisor: str, runs: Sequence[tuple[Stored, Fate]], now_ms: int) -> list[bytes]:
+        keys, lines = self._keys, Lines(self._keys)
+        told: list[Argument] = []
+        for stored, fate in runs:
+            task_id, line, _ = stored.seen
+            told += (task_id, line, fate.move, lines.number(stored.record.queue, stored.life.priority),
+                     fate.outcome.encode())
+        names = [keys.supervisors, keys.held(supervisor), keys.life, keys.outcomes, keys.progress, keys.rescues,
+                 keys.idle, keys.reports, keys.orders(supervisor), keys.events, keys.counters, keys.waiters,
+                 keys.ended(TaskStatus.FAILED), keys.ended(TaskStatus.CANCELLED), *lines.names(flows=False)]
+        words: list[bytes] = self._redis.run("rescue", names, [
+            keys.base, now_ms, supervisor, now_ms + self._kept_ms, *lines.queues(), *told])
+        return words
+
+    # -- what is ripe ---------------------------------------------------------------------------------------------
+
+    def _ripe(self, zset: str, limit: int) -> list[list[str]]:
+        """The ids whose moment has come, the earliest first, up to `limit`, in batches."""
+        ids = self._redis.call("ZRANGEBYSCORE", zset, "-inf", self._redis.now_ms(), "LIMIT", 0, max(0, limit))
+        names = [task_id.decode() for task_id in ids]
+        return [names[start : start + BATCH_TASKS] for start in range(0, len(names), BATCH_TASKS)]
+
+    def _first(self, zset: str) -> int | None:
+        told = self._redis.call("ZRANGE", zset, 0, 0, "WITHSCORES")
+        return int(float(told[1])) if told else None
+
+    def _forget_strays(self, zset: str, ids: Sequence[str], found: Sequence[Stored]) -> None:
+        """Take ids from a set of moments that have no business there, or they would come up for ever."""
+        strays = set(ids) - {stored.id for stored in found}
+        if strays:
+            self._redis.call("ZREM", zset, *strays)

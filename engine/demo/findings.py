@@ -4,6 +4,7 @@ import linecache
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ CRASHES = frozenset({Cause.KILLED, Cause.EXITED, Cause.OUT_OF_MEMORY, Cause.POIS
 TIMEOUTS = frozenset({Cause.TIMEOUT, Cause.SOFT_TIMEOUT})
 _FRAME = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+),? in (?P<function>\S+)')
 _ENGINE = Path(__file__).parents[1]
+_THREAD_STARTS = ("_bootstrap", "_bootstrap_inner")  # where every thread but the main one begins
 
 
 class Frame(NamedTuple):
@@ -101,12 +103,11 @@ def frames(task: Task) -> list[Frame]:
 
 
 def user_frames(stacks: str) -> list[Frame]:
-    """The frames of the thread that ran the handler, down to the engine's."""
-    threads = [[_frame(found) for found in _FRAME.finditer(part)] for part in re.split(r"\n\s*\n", stacks)]
-    for thread in threads:
-        own = [frame for frame in thread if not _is_engine(frame)]
-        if len(own) < len(thread) and own:
-            return thread[: next(number for number, frame in enumerate(thread) if _is_engine(frame))]
+    """The frames of the main thread, which runs the handler, down to the engine's."""
+    for part in re.split(r"\n\s*\n", stacks):
+        thread = [_frame(found) for found in _FRAME.finditer(part)]
+        if thread and thread[-1].function not in _THREAD_STARTS:
+            return list(takewhile(lambda frame: not _is_engine(frame), thread))
     return []
 
 
@@ -145,4 +146,4 @@ def _unexpected(act: Act, task: Task) -> str:
     if task.status is act.end:
         return ""
     why = f": {task.error.kind}: {task.error.message}" if task.error else ""
-    return f"{task.task_type} ({subject(task)}) is {task.status}, not {act.end}{why}"
+    return f"{f'{task.task_type} {subject(task)}'.strip()} is {task.status}, not {act.end}{why}"

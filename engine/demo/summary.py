@@ -77,22 +77,20 @@ def _ran(found: Findings) -> RenderableType:
 
 
 def _hung(task: Task, found: Findings) -> RenderableType:
-    return Group(_title(task, f"killed after {task.wall_s or 0:.1f} s"), _about(task, found),
+    return Group(*_title(task, f"killed after {task.wall_s or 0:.1f} s", found),
                  _stack(frames(task), "hung here") or _indented("no stack could be taken"))
 
 
 def _crashed(task: Task, found: Findings) -> RenderableType:
+    end = task.error.message if task.error else str(task.cause)
     stack = _stack(frames(task), "died here")
-    return Group(_title(task, task.error.message if task.error else str(task.cause)), _about(task, found),
-                 *([stack] if stack else []))
+    return Group(*_title(task, end, found), *([stack] if stack else []))
 
 
-def _title(task: Task, end: str) -> Text:
-    return Text.assemble((_short(task), "bold cyan"), "  ", (end, "red"))
-
-
-def _about(task: Task, found: Findings) -> RenderableType:
-    return _indented(found.about.get(task.task_type, ""), "italic")
+def _title(task: Task, end: str, found: Findings) -> Iterator[RenderableType]:
+    yield Text.assemble((_short(task), "bold cyan"), "  ", (end, "red"))
+    if about := found.about.get(task.task_type):
+        yield _indented(about, "italic")
 
 
 def _short(task: Task) -> str:

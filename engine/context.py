@@ -59,7 +59,7 @@ class Context:
         return None if self.deadline_s is None else max(0.0, self.deadline_s - time.monotonic())
 
     def shield(self) -> AbstractContextManager[None]:
-        """A `with` block in which SoftTimeout and TaskInterrupted are not raised; one that was due is raised at its end.
+        """A `with` block in which SoftTimeout and TaskInterrupted are not raised; one that is due comes at its end.
 
         The hard timeout is not held off by it. May be nested.
         """

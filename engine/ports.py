@@ -102,6 +102,7 @@ class Exited:
     signal: str | None  # "SIGKILL"
     usage: dict[str, Any]  # {"cpu_s", "peak_rss_bytes"} of the worker's whole life
     post_mortem: dict[str, Any] | None  # {"why","stacks","signal","sender","proc"}; None after `quit`
+    unread: list[bytes] = field(default_factory=list)  # messages that it never began to read, oldest first
 
 
 Event = Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Exited
@@ -111,7 +112,7 @@ InterruptReason = Literal[b"S", b"C"]  # soft timeout, cancel
 class Poller(Protocol):
     """Waits for descriptors and calls back. A callback must bear being called when nothing is there."""
 
-    def register(self, fd: int, callback: Callable[[int], None], mask: int = ...) -> None: ...
+    def register(self, fd: int, callback: Callable[[int], object], mask: int = ...) -> None: ...
     def modify(self, fd: int, mask: int) -> None: ...
     def unregister(self, fd: int) -> None: ...
     def wait(self, timeout_s: float | None) -> int: ...

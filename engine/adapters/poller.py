@@ -15,9 +15,9 @@ WRITE = select.EPOLLOUT
 class EpollPoller:
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._callbacks: dict[int, Callable[[int], object]] = {}
 
-    def register(self, fd: int, callback: Callable[[int], None], mask: int = READ) -> None:
+    def register(self, fd: int, callback: Callable[[int], object], mask: int = READ) -> None:
         """Call `callback(mask)` from `wait` whenever `fd` is ready (or at its end, or in error)."""
         self._epoll.register(fd, mask)
         self._callbacks[fd] = callback

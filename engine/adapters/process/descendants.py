@@ -48,7 +48,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def freeze(roots: Iterable[int]) -> list[int]:
-    """Stop processes and everything below them, until a look finds all stopped and nobody new; return who they are."""
+    """Stop processes and everything below them until all are stopped and none is new; return who they are."""
     roots = list(roots)
     known = dict.fromkeys(roots)
     for pid in roots:
@@ -64,7 +64,7 @@ def freeze(roots: Iterable[int]) -> list[int]:
 
 
 def end(roots: Iterable[int]) -> list[int]:
-    """Freeze and then kill processes and everything below them; return who they were. Reaping is their parents' part."""
+    """Freeze, then kill, processes and all below them; return who they were. Reaping is their parents' part."""
     known = freeze(roots)
     for pid in known:
         send(pid, signal.SIGKILL)

@@ -1,0 +1,93 @@
+"""What a process that has just been forked from the fork server does to become a worker, in this order.
+
+1. Its own session, death with the fork server, adoption of its own orphans.
+2. Descriptors 1 and 2 on the pipe for output; the fork server's own closed.
+3. Signals as any program has them, save SIGUSR1 (soft interrupts) and SIGUSR2 (stack dumps).
+4. Stack dumps from C code alone, so that they come with the GIL held; the end of a dump is marked by the byte of
+   SIGUSR2, which CPython's own C handler, called next, writes to the wakeup descriptor.
+5. Capture of output; then the loop.
+"""
+
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import NoReturn
+
+import setproctitle
+
+from engine.adapters.process import limits
+from engine.adapters.process.child import Worker, WorkerSettings
+from engine.adapters.process.routes import Route
+
+_DEFAULTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGQUIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """A worker's descriptors, in the order in which they are handed over."""
+
+    tasks: int
+    replies: int
+    control: int
+    output: int
+    dump: int
+
+
+def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[str, Route], server: int, title: str) -> NoReturn:
+    """Never returns and never lets an exception out: above it on the stack is the fork server's own loop."""
+    code = 1
+    try:
+        _leave_home(server)
+        os.dup2(ends.output, 1)
+        os.dup2(ends.output, 2)
+        os.close(ends.output)
+        for number in _DEFAULTS:
+            signal.signal(number, signal.SIG_DFL)
+        setproctitle.setproctitle(title)
+        worker = Worker(settings, routes, ends.tasks, ends.replies, ends.control)
+        worker.interrupts.install()
+        _dump_to(ends.dump)
+        os.register_at_fork(after_in_child=lambda: _become_copy(worker, ends))
+        worker.capture.install()
+        gc.enable()
+        worker.serve()
+    except BaseException as error:  # noqa: BLE001
+        code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+        os.write(2, traceback.format_exc().encode("utf-8", "replace"))
+    finally:
+        os._exit(code)
+
+
+def _leave_home(server: int) -> None:
+    os.setsid()
+    limits.die_with_parent(signal.SIGKILL)
+    if os.getppid() != server:  # it died before we had asked
+        os._exit(1)
+    limits.adopt_orphans()
+
+
+def _dump_to(fd: int) -> None:
+    signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+    signal.signal(signal.SIGUSR2, lambda number, frame: None)
+    faulthandler.enable(fd)
+    faulthandler.register(signal.SIGUSR2, fd, all_threads=True, chain=True)
+
+
+def _become_copy(worker: Worker, ends: Ends) -> None:
+    """In a process that a handler has forked: it has no part in our pipes, and prints like any program."""
+    worker.is_copy = True
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    faulthandler.unregister(signal.SIGUSR2)
+    faulthandler.disable()
+    for fd in (ends.tasks, ends.replies, ends.control, ends.dump):
+        os.close(fd)
+    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
+    root = logging.getLogger()
+    root.handlers[:] = [logging.StreamHandler(sys.stderr)]

@@ -1,0 +1,150 @@
+"""A worker: the process in a slot, forked from the fork server. It runs one task at a time and replies before the next.
+
+    receive → look the handler up → read the payload → call → write the outcome → reply
+
+It knows its pipes and the handlers, nothing of Redis or queues. All of its cost
+counts twice: it is what each task pays beside its own work.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Any, NoReturn
+
+import orjson
+
+from engine.adapters.process.capture import Capture
+from engine.adapters.process.interrupts import Interrupts, Shield, call
+from engine.adapters.process.meter import Meter
+from engine.adapters.process.outbox import Outbox
+from engine.adapters.process.outcomes import Facts, Outcomes, PayloadRefused, refused
+from engine.adapters.process.reporting import Progress
+from engine.adapters.process.routes import Route
+from engine.context import Context
+from engine.core import frames
+from engine.core.frames import COMPLETED, FRAME_HEAD, REPLIED, TASK_HEAD, WALL_US_MAX, Joiner
+from engine.errors import UnknownHandler
+
+_PACKET_BYTES_MAX = frames.PIECE_BYTES_MAX + 1
+_TASK = frames.TASK[0]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker needs to know beside its descriptors and handlers."""
+
+    name: str  # "<supervisor>/<slot>"
+    payload_bytes_max: int
+    result_bytes_max: int
+    log_bytes_max: int
+    task_timeout: float
+
+
+class Worker:
+    """The loop, and what one run needs. Not to be used from any thread but the main one."""
+
+    def __init__(self, settings: WorkerSettings, routes: dict[str, Route], tasks: int, replies: int,
+                 control: int) -> None:
+        self._settings, self._routes, self._tasks = settings, routes, tasks
+        self._outbox = Outbox(replies)
+        self._joiner = Joiner()
+        self.interrupts = Interrupts(control)
+        self.capture = Capture(self._outbox.post, settings.log_bytes_max)
+        self.meter = Meter()
+        self._outcomes = Outcomes(settings.name, os.getpid(), settings.result_bytes_max)
+        self._payload_bytes_max = settings.payload_bytes_max
+        self.is_copy = False  # set in a process that a handler has forked
+
+    def serve(self) -> NoReturn:
+        """Run tasks until told to quit, or until the pool is gone."""
+        self._outbox.reply(frames.frame(frames.BOOTED, 0, orjson.dumps({"pid": os.getpid()})))
+        receive, tasks, run = os.read, self._tasks, self._run
+        while True:
+            message: bytes | None = receive(tasks, _PACKET_BYTES_MAX)
+            if not message:  # the pool is gone
+                os._exit(0)
+            if message[0] != _TASK:
+                message = self._whole(message)
+                if message is None:
+                    continue
+            run(message)
+            if self.is_copy:  # a fork of the handler's came back through us; the original has replied, or will
+                os._exit(0)
+
+    def _whole(self, packet: bytes) -> bytes | None:
+        """The message that a piece completes, if it does; does not return from a quit."""
+        message = self._joiner.feed(packet)
+        if message == frames.QUIT:
+            os._exit(0)
+        return message
+
+    def _run(self, message: bytes) -> None:
+        """One task, from its message to its reply."""
+        _, token, run, _, offset_ms, _ = TASK_HEAD.unpack_from(message)
+        capture, meter, outcomes = self.capture, self.meter, self._outcomes
+        capture.message = message
+        if capture.used:
+            capture.reset()
+        route: Route | None = None
+        started_s = monotonic()
+        try:
+            end = message.index(b"\n", TASK_HEAD.size)
+            head = orjson.loads(message[TASK_HEAD.size : end])
+            route = self._routes.get(head[0])
+            if route is None:
+                raise UnknownHandler(f"this worker has no handler {head[0]!r}", field="task_type", value=head[0])
+            if route.measured:
+                meter.begin()
+            arguments = self._arguments(route, head, message[end + 1 :])
+            if route.wants_context:
+                arguments += (self._context(route, head, message, started_s),)
+            result = outcomes.result(call(self.interrupts, token, route.function, arguments))
+        except BaseException as error:  # noqa: BLE001  whatever leaves a handler ends the run, and only the run
+            self._fail(message, route, error, started_s)
+            return
+        ended_s = monotonic()
+        wall_s = ended_s - started_s
+        if self.is_copy:
+            return
+        cpu_s = meter.end(route, wall_s)
+        dropped = capture.finish() if capture.used else 0
+        body = outcomes.completed(run, result, int(started_s * 1000 + offset_ms), int(ended_s * 1000 + offset_ms),
+                                  wall_s, cpu_s, meter.peak_bytes, dropped)
+        wall_us = min(int(wall_s * 1e6), WALL_US_MAX)
+        self._outbox.reply(FRAME_HEAD.pack(len(body), REPLIED, token, COMPLETED, wall_us) + body)
+
+    def _fail(self, message: bytes, route: Route | None, error: BaseException, started_s: float) -> None:
+        """Reply for a run that an exception ended."""
+        ended_s = monotonic()
+        if self.is_copy:
+            return
+        _, token, run, _, offset_ms, _ = TASK_HEAD.unpack_from(message)
+        wall_s = ended_s - started_s
+        facts = Facts(run, int(started_s * 1000 + offset_ms), int(ended_s * 1000 + offset_ms), wall_s,
+                      self.meter.end(route, wall_s), self.meter.peak_bytes, self.capture.finish())
+        verdict, body = self._outcomes.failed(route, error, facts)
+        self._outbox.reply(frames.frame(REPLIED, token, body, verdict, int(wall_s * 1e6)))
+
+    def _arguments(self, route: Route, head: list[Any], payload: bytes) -> tuple[Any, ...]:
+        """The payload as the function takes it."""
+        limit = self._payload_bytes_max
+        if len(payload) > limit:
+            raise PayloadRefused(f"the payload has {len(payload):,} bytes, over the limit of {limit:,} "
+                                 "(payload_bytes_max)", field="payload", value=f"{len(payload)} bytes")
+        if not route.takes_payload:
+            return ()
+        try:
+            return (route.parse(payload),)
+        except Exception as error:  # a model's validators are the user's code
+            raise refused(error) from error
+
+    def _context(self, route: Route, head: list[Any], message: bytes, started_s: float) -> Context:
+        _, _, run, attempts, _, task_id = TASK_HEAD.unpack_from(message)
+        options = head[4] if len(head) > 4 else {}
+        timeout = options.get("timeout", route.spec.timeout)
+        if timeout is None:
+            timeout = self._settings.task_timeout
+        return Context(task_id.decode(), head[0], options.get("name", head[0]), run, attempts + 1,
+                       started_s + timeout if timeout else None, Progress(self._outbox.post, message),
+                       partial(Shield, self.interrupts))

@@ -1,0 +1,85 @@
+"""What can be told of a process that is ending: its stacks, what the kernel says of it, and who ended it."""
+
+import contextlib
+import os
+import signal as signals
+from typing import Any
+
+from engine.adapters.process.descendants import stat_fields
+
+STACK_BYTES_MAX = 65_536
+_MARK = bytes([signals.SIGUSR2])  # CPython's signal handler writes its number when faulthandler has finished
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+_FAULTS = frozenset({"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS"})
+_STATES = {"R": "running", "S": "sleeping", "D": "waiting for a device", "T": "stopped", "t": "traced", "Z": "zombie",
+           "I": "idle", "X": "dead"}
+
+
+class StackText:
+    """What faulthandler writes to a worker's dump pipe: at most STACK_BYTES_MAX, the oldest first."""
+
+    __slots__ = ("_parts", "_size", "is_complete")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self.is_complete = False  # a whole dump is there
+
+    def feed(self, data: bytes) -> None:
+        self.is_complete = self.is_complete or _MARK in data
+        room = STACK_BYTES_MAX - self._size
+        self._parts.append(data[:room])
+        self._size += min(room, len(data))
+
+    @property
+    def text(self) -> str:
+        """The dump, without the bytes of other signals."""
+        whole = b"".join(self._parts).decode("utf-8", "replace")
+        return "".join(letter for letter in whole if letter >= " " or letter == "\n").strip()
+
+
+def proc_facts(pid: int) -> dict[str, Any] | None:
+    """What the kernel says of a process now; None if it is gone or has become a zombie."""
+    fields = stat_fields(pid)
+    if fields is None or fields[0] in "ZX":
+        return None
+    facts = {"state": _STATES.get(fields[0], fields[0]), "threads": int(fields[17]),
+             "user_s": int(fields[11]) / _TICKS_PER_S, "system_s": int(fields[12]) / _TICKS_PER_S,
+             "rss_bytes": int(fields[21]) * _PAGE_BYTES}
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/wchan", "rb") as file:
+        place = file.read().decode()
+        facts["wchan"] = None if place in ("0", "") else place  # the kernel function it sleeps in
+    return facts
+
+
+def oom_kills() -> int:
+    """How many processes the kernel's OOM killer has ended since boot; 0 where it doesn't say."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/vmstat", "rb") as file:
+        for line in file:
+            if line.startswith(b"oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def sender_of(signal: str | None, *, ours: bool, oom: bool) -> str | None:
+    """Who most likely sent the signal that ended a process: the kernel tells nobody but its own log."""
+    if signal is None:
+        return None
+    if ours and signal == "SIGKILL":
+        return "supervisor"
+    if signal in _FAULTS:
+        return "itself"
+    if oom and signal == "SIGKILL":
+        return "oom_killer"
+    return "unknown"

@@ -1,0 +1,169 @@
+"""The process side of a pool: keeps a fork server, and a link to each worker. See `ports.Host` for what it promises.
+
+Duties
+1. Pass on: messages to workers, what they reply, log and report, in order.
+2. See a kill through: stacks, stop, kill, and the fork server's word that nothing is left.
+3. When the fork server is lost, see that everything below it is gone before anybody hears of it.
+"""
+
+import os
+import secrets
+import subprocess
+import time
+from typing import Any
+
+from engine.adapters.process import limits
+from engine.adapters.process.aftermath import MARK, Aftermath
+from engine.adapters.process.alarms import Alarms
+from engine.adapters.process.link import Link
+from engine.adapters.process.server import Server
+from engine.ports import Event, HostSettings, InterruptReason, Poller, ServerLost, ServerReady
+
+_ROUND_S = 0.002
+_ROUNDS_MAX = 1500
+_STOP_S = 1.0
+
+
+class ProcessHost:
+    """Fulfils `ports.Host`. Makes this process a subreaper."""
+
+    def __init__(self, settings: HostSettings, poller: Poller) -> None:
+        self._settings, self._poller = settings, poller
+        self._mark = secrets.token_hex(8)
+        self._events: list[Event] = []
+        self._links: dict[int, Link] = {}  # by slot
+        self._by_spawn: dict[int, Link] = {}
+        self._spawns = 0
+        self._server: Server | None = None
+        self._aftermath: Aftermath | None = None
+        self._alarms = Alarms()
+        self._rounds = 0
+
+    def start(self) -> None:
+        assert self._server is None, "the fork server runs already"
+        limits.adopt_orphans()
+        self._server = Server(self._settings, {MARK: self._mark}, self._poller, self._reported, self._lost)
+
+    def stop(self) -> None:
+        server = self._server
+        if server is None:
+            return
+        if not server.is_ready:  # it may hang in an import, and has no workers yet
+            server.kill()
+        server.close()
+        try:
+            server.process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.process.wait(_STOP_S)
+        if self._aftermath is None:
+            self._lost()
+        while self._aftermath is not None:
+            self._clean_up(time.monotonic())
+            if self._aftermath is not None:
+                time.sleep(_ROUND_S)
+
+    # -- workers --------------------------------------------------------------------------------------------------
+
+    def spawn(self, slot: int) -> None:
+        assert slot not in self._links, f"slot {slot} has a worker"
+        self._spawns += 1
+        link = Link(slot, self._poller, self._alarms, self._events, self._settings.log_bytes_max)
+        self._links[slot] = self._by_spawn[self._spawns] = link
+        if self._server is None or self._aftermath is not None:
+            for fd in link.handed_over:
+                os.close(fd)
+            self._bury(self._spawns, None, {}, "there is no fork server")
+        else:
+            self._server.order({"spawn": self._spawns, "slot": slot}, link.handed_over)
+
+    def send(self, slot: int, message: bytes) -> None:
+        self._links[slot].send(message)
+
+    def take_back(self, slot: int) -> list[bytes]:
+        return self._links[slot].take_back()
+
+    def interrupt(self, slot: int, token: int, reason: InterruptReason) -> None:
+        self._links[slot].interrupt(token, reason)
+
+    def quit(self, slot: int) -> None:
+        self._links[slot].quit()
+
+    def kill(self, slot: int, why: str) -> None:
+        self._links[slot].kill(why)
+
+    def dump(self, slot: int) -> None:
+        self._links[slot].dump()
+
+    def pid(self, slot: int) -> int | None:
+        link = self._links.get(slot)
+        return link.pid or None if link is not None else None
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def next_deadline_s(self) -> float | None:
+        return self._alarms.next_s()
+
+    def tick(self, now_s: float) -> None:
+        self._alarms.ring(now_s)
+
+    def events(self) -> list[Event]:
+        events = self._events[:]
+        self._events.clear()
+        return events
+
+    # -- the fork server ------------------------------------------------------------------------------------------
+
+    def _reported(self, message: dict[str, Any], fds: list[int]) -> None:
+        """A message of the fork server."""
+        if "ready" in message:
+            assert self._server is not None
+            self._server.is_ready = True
+            self._events.append(ServerReady(**message["ready"]))
+        elif "spawned" in message:
+            self._by_spawn[message["spawned"]].spawned(message["pid"], fds[0])
+        elif "refused" in message:
+            self._bury(message["refused"], None, {}, f"no process could be forked: {message['reason']}")
+        else:
+            usage = {"cpu_s": message["cpu_s"], "peak_rss_bytes": message["peak_rss_bytes"]}
+            self._bury(message["exited"], message["status"], usage)
+
+    def _bury(self, spawn: int, status: int | None, usage: dict[str, Any], reason: str = "") -> None:
+        link = self._by_spawn.pop(spawn)
+        del self._links[link.slot]
+        link.exited(status, usage, reason)
+
+    def _lost(self) -> None:
+        """The fork server has gone; its workers are going. See them off."""
+        pids = {link.pid for link in self._links.values() if link.pid}
+        self._aftermath = Aftermath(self._mark, pids, self._reaped)
+        self._rounds = 0
+        self._alarms.set(self._clean_up, 0.0)
+
+    def _reaped(self, pid: int, status: int, cpu_s: float, peak_rss_bytes: int) -> None:
+        for spawn, link in list(self._by_spawn.items()):
+            if link.pid == pid:
+                self._bury(spawn, status, {"cpu_s": cpu_s, "peak_rss_bytes": peak_rss_bytes},
+                           "it died with the fork server")
+
+    def _clean_up(self, now_s: float) -> None:
+        """One round after the loss; reports it when nothing is left."""
+        assert self._aftermath is not None
+        assert self._server is not None
+        self._alarms.set(self._clean_up, now_s + _ROUND_S)
+        self._rounds += 1
+        code = self._server.process.poll()
+        clean = self._aftermath.round() and code is not None
+        if not clean and self._rounds < _ROUNDS_MAX:
+            return
+        for spawn in list(self._by_spawn):
+            self._bury(spawn, None, {}, "it died with the fork server")
+        self._server = self._aftermath = None
+        self._alarms.set(self._clean_up, None)
+        self._events.append(ServerLost(_how(code)))
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "the fork server does not answer"
+    return f"the fork server was killed by signal {-code}" if code < 0 else f"the fork server exited with code {code}"

@@ -1,0 +1,127 @@
+"""Soft interrupts of the run that a worker executes: SoftTimeout and TaskInterrupted, raised inside the handler.
+
+An interrupt must hit the run it was meant for, and only the user's code:
+
+1. The supervisor writes (token, reason) to the control pipe and sends SIGUSR1. The signal handler compares tokens.
+2. `call` arms the token for the time in which the function is on the stack. CPython looks for signals when a function
+   begins, on backward jumps and after calls; `call` has none of these between arming and the function's beginning,
+   nor between its end and disarming, so nothing is raised beside it and nothing is lost before it.
+3. While this package's own code runs inside the user's (a progress report, captured output), the interrupt comes a
+   millisecond later; inside `shield()` it waits for the end of the block.
+4. An interrupt swallowed by a finaliser or a callback from C ("Exception ignored in …") is raised again.
+"""
+
+import _thread
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any
+
+from engine.core.frames import ORDER
+from engine.errors import SoftTimeout, TaskInterrupted
+
+IDLE = -1
+_NOBODY = -2
+_AGAIN_S = 0.001
+_OURS = os.path.dirname(__file__)
+
+
+class Interrupts:
+    """Which token runs now, and which was last asked to end."""
+
+    __slots__ = ("_control", "asked", "depth", "main", "reason", "token")
+
+    def __init__(self, control: int) -> None:
+        self._control = control
+        self.main = _thread.get_ident()
+        self.token = IDLE
+        self.asked = _NOBODY
+        self.reason = b""
+        self.depth = 0  # of shields
+
+    def install(self) -> None:
+        signal.signal(signal.SIGUSR1, self._on_signal)
+        usual = sys.unraisablehook
+        sys.unraisablehook = lambda unraisable: self._not_ignored(unraisable, usual)
+
+    def deliver(self) -> None:
+        """Raise what was asked for."""
+        self.asked = _NOBODY
+        if self.reason == b"S":
+            raise SoftTimeout("the soft timeout of this run is over")
+        raise TaskInterrupted("this task is being cancelled")
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        with suppress(BlockingIOError):
+            while order := os.read(self._control, ORDER.size):
+                self.asked, self.reason = ORDER.unpack(order)
+        if self.asked != self.token or self.depth:
+            return
+        if _in_user_code(frame):
+            self.deliver()
+        self._again_soon()
+
+    def _again_soon(self) -> None:
+        _thread.start_new_thread(self._send_again, ())
+
+    def _send_again(self) -> None:
+        time.sleep(_AGAIN_S)
+        signal.pthread_kill(self.main, signal.SIGUSR1)
+
+    def _not_ignored(self, unraisable: Any, usual: Callable[[Any], Any]) -> None:
+        if self.token != IDLE and isinstance(unraisable.exc_value, (SoftTimeout, TaskInterrupted)):
+            self.asked = self.token
+            self._again_soon()
+        else:
+            usual(unraisable)
+
+
+class Shield:
+    """`ctx.shield()`: holds interrupts off in the main thread; in other threads they never arrive anyway."""
+
+    __slots__ = ("_interrupts", "_is_main")
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
+        self._is_main = _thread.get_ident() == interrupts.main
+
+    def __enter__(self) -> None:
+        if self._is_main:
+            self._interrupts.depth += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        interrupts = self._interrupts
+        if self._is_main:
+            interrupts.depth -= 1
+            if interrupts.asked == interrupts.token and not interrupts.depth:
+                interrupts.deliver()
+
+
+def call(interrupts: Interrupts, token: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call the user's function with interrupts armed for `token`."""
+    try:
+        interrupts.depth = 0
+        interrupts.token = token
+        if interrupts.asked == token:
+            interrupts.deliver()
+        return function(*arguments)
+    finally:
+        interrupts.token = IDLE
+
+
+def _in_user_code(frame: FrameType | None) -> bool:
+    """Whether the user's function is on the stack and none of our own above it."""
+    above = False
+    while frame is not None:
+        code = frame.f_code
+        if code is call.__code__:
+            return above
+        if code.co_filename.startswith(_OURS):
+            return False
+        above, frame = True, frame.f_back
+    return True  # a coroutine library switched stacks; the token is armed, so it is the user's

@@ -1,0 +1,249 @@
+"""One worker, as its pool sees it: the pipes to it, what came over them, and its end.
+
+The end of a worker, once asked for:  stacks (10 ms at most) → stop it and all below → kill them → the fork server
+reports that nothing is left. Nothing here waits: the poller and `tick` bring it on.
+"""
+
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from engine.adapters.process import descendants
+from engine.adapters.process.alarms import Alarms
+from engine.adapters.process.channel import Channel
+from engine.adapters.process.forensics import StackText, oom_kills, proc_facts, sender_of, signal_name
+from engine.adapters.process.output import Output
+from engine.core import frames
+from engine.core.frames import REPLIED, FrameReader, ProtocolError
+from engine.ports import Booted, Dumped, Event, Exited, Logged, Poller, Progressed, Replied, Spilled
+
+_DUMP_S = 0.010
+_STRIKE_AGAIN_S = 0.25
+_READ_BYTES_MAX = 65_536
+_make = tuple.__new__
+
+
+@dataclass(slots=True)
+class Ending:
+    """How far the end of a worker is."""
+
+    why: str | None = None
+    facts: dict[str, Any] | None = None  # of /proc, before the kill
+    is_asked: bool = False  # stacks are awaited
+    is_watched: bool = False  # by somebody who wants them while the run goes on
+    is_struck: bool = False
+
+
+class Link:
+    def __init__(self, slot: int, poller: Poller, alarms: Alarms, events: list[Event], log_bytes_max: int) -> None:
+        self.slot, self.pid, self._pidfd = slot, 0, -1
+        self._poller, self._alarms, self._events = poller, alarms, events
+        self.is_up = self.is_quitting = False
+        self.ending = Ending()
+        self._stacks, self._reader = StackText(), FrameReader()
+        self._oom_kills = oom_kills()
+        ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._tasks = Channel(ours, poller)
+        self.send = self._tasks.send
+        self._replies, replies = _pipe(ours_reads=True)
+        control, self._control = _pipe(ours_reads=False)
+        output, spill = _pipe(ours_reads=True)
+        self._dump, dump = _pipe(ours_reads=True)
+        for fd in (control, dump):  # written and read from signal handlers, which must not wait
+            os.set_blocking(fd, False)
+        self.handed_over = (os.dup(self._theirs.fileno()), replies, control, spill, dump)
+        self.output = Output(output, poller, log_bytes_max, self._spilled,
+                             lambda at_s: alarms.set(self.output.drain, at_s))
+        poller.register(self._replies, self._read_replies)
+        poller.register(self._dump, self._read_dump)
+
+    # -- what the host asks ---------------------------------------------------------------------------------------
+
+    def take_back(self) -> list[bytes]:
+        taken = self._tasks.take_back(self._theirs)
+        if frames.QUIT in taken:
+            self._tasks.send(frames.QUIT)
+        return [message for message in taken if message != frames.QUIT]
+
+    def quit(self) -> None:
+        self.is_quitting = True
+        self._tasks.send(frames.QUIT)
+
+    def interrupt(self, token: int, reason: bytes) -> None:
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self._control, frames.ORDER.pack(token, reason))
+            self._signal(signal.SIGUSR1)
+
+    def spawned(self, pid: int, pidfd: int) -> None:
+        self.pid, self._pidfd = pid, pidfd
+        if self.ending.why is not None:
+            self._strike(time.monotonic())
+
+    def kill(self, why: str) -> None:
+        if self.ending.why is None:
+            self.ending.why = why
+            if self.is_up:
+                self._ask_for_stacks()
+            elif self.pid:  # it has no signal handlers yet, nor anything to tell
+                self._strike(time.monotonic())
+
+    def dump(self) -> None:
+        if self.is_up and not self.ending.is_struck:
+            self.ending.is_watched = True
+            self._ask_for_stacks()
+        else:
+            self._events.append(Dumped(self.slot, ""))
+
+    # -- stacks and the end ---------------------------------------------------------------------------------------
+
+    def _ask_for_stacks(self) -> None:
+        ending = self.ending
+        if ending.is_asked:
+            return
+        ending.is_asked, ending.facts = True, proc_facts(self.pid)
+        self._stacks.clear()
+        self._alarms.set(self._have_stacks, time.monotonic() + _DUMP_S)
+        self._signal(signal.SIGUSR2)
+        if ending.why is not None and ending.facts is not None and ending.facts["state"] == "stopped":
+            self._signal(signal.SIGCONT)
+
+    def _have_stacks(self, now_s: float) -> None:
+        """The stacks are here, or will not come."""
+        ending = self.ending
+        ending.is_asked = False
+        self._alarms.set(self._have_stacks, None)
+        if ending.is_watched:
+            ending.is_watched = False
+            self._events.append(Dumped(self.slot, self._stacks.text))
+        if ending.why is not None:
+            self._strike(now_s)
+        else:
+            self._stacks.clear()
+
+    def _strike(self, now_s: float) -> None:
+        """Stop the worker and everything below it, then kill them; again, if it should not be gone by then."""
+        self.ending.is_struck = True
+        self._alarms.set(self._strike, now_s + _STRIKE_AGAIN_S)
+        if self._signal(signal.SIGSTOP):
+            descendants.end([self.pid])
+
+    def _signal(self, number: signal.Signals) -> bool:
+        """Through the pidfd, which can't mean another process of the same number."""
+        if self._pidfd < 0:
+            return False
+        try:
+            signal.pidfd_send_signal(self._pidfd, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    # -- what came ------------------------------------------------------------------------------------------------
+
+    def _read_replies(self, mask: int = 0) -> bool:
+        """Read once; False when there was nothing."""
+        try:
+            data = os.read(self._replies, _READ_BYTES_MAX)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._forget(self._replies)
+            return False
+        slot, append = self.slot, self._events.append
+        try:
+            for kind, token, verdict, wall_us, body in self._reader.feed(data):
+                if kind == REPLIED:
+                    append(_make(Replied, (slot, token, verdict, wall_us, body)))
+                else:
+                    self._heard(kind, token, body)
+        except ProtocolError as error:
+            self.kill(f"it does not speak our language: {error}")
+            self._forget(self._replies)
+            return False
+        if self.output.is_touched:
+            self.output.new_run()
+        return True
+
+    def _heard(self, kind: bytes, token: int, body: bytes) -> None:
+        if kind == frames.LOG:
+            self._events.append(Logged(self.slot, token, body))
+        elif kind == frames.PROGRESS:
+            self._events.append(Progressed(self.slot, token, body))
+        else:
+            self.is_up = True
+            self.pid = self.pid or orjson.loads(body)["pid"]
+            self._events.append(Booted(self.slot, self.pid))
+
+    def _read_dump(self, mask: int = 0) -> bool:
+        try:
+            data = os.read(self._dump, _READ_BYTES_MAX)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._forget(self._dump)
+            return False
+        self._stacks.feed(data)
+        if self._stacks.is_complete and self.ending.is_asked:
+            self._have_stacks(time.monotonic())
+        return True
+
+    def _spilled(self, text: str, dropped_bytes: int) -> None:
+        self._events.append(Spilled(self.slot, text, dropped_bytes))
+
+    # -- when all is over -----------------------------------------------------------------------------------------
+
+    def exited(self, status: int | None, usage: dict[str, Any], reason: str = "") -> None:
+        """Nothing is left of it: read what it had written, report, and close."""
+        while self._replies >= 0 and self._read_replies():
+            pass
+        while self._dump >= 0 and self._read_dump():
+            pass
+        code = number = None
+        if status is not None:
+            code, number = (None, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), None)
+        name = None if number is None else signal_name(number)
+        unread = self.take_back()
+        self._close()
+        post_mortem = self._post_mortem(code, name, reason)
+        self._events.append(Exited(self.slot, self.pid, code, name, usage, post_mortem, unread))
+
+    def _post_mortem(self, code: int | None, name: str | None, reason: str) -> dict[str, Any] | None:
+        ending = self.ending
+        if self.is_quitting and ending.why is None and code == 0:
+            return None
+        oom = name == "SIGKILL" and oom_kills() > self._oom_kills
+        return {"why": ending.why or reason or "it ended by itself", "stacks": self._stacks.text, "signal": name,
+                "sender": sender_of(name, ours=ending.is_struck, oom=oom), "proc": ending.facts}
+
+    def _forget(self, fd: int) -> None:
+        self._poller.unregister(fd)
+        os.close(fd)
+        if fd == self._replies:
+            self._replies = -1
+        else:
+            self._dump = -1
+
+    def _close(self) -> None:
+        for fd in (self._replies, self._dump):
+            if fd >= 0:
+                self._forget(fd)
+        self.output.close()
+        for action in (self._strike, self._have_stacks):
+            self._alarms.set(action, None)
+        self._tasks.close()
+        self._theirs.close()
+        os.close(self._control)
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+
+
+def _pipe(*, ours_reads: bool) -> tuple[int, int]:
+    """A pipe whose end in this process never blocks."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(reader if ours_reads else writer, False)
+    return reader, writer

@@ -1,0 +1,39 @@
+"""The worker's end of the pipe to its pool: whole frames, in order, from any thread and from signal handlers."""
+
+import os
+import threading
+from collections import deque
+
+
+class Outbox:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+        self._waiting: deque[bytes] = deque()
+
+    def post(self, frame: bytes) -> None:
+        """Send a frame, or leave it to whoever is sending now: never waits for a lock that this thread may hold."""
+        waiting, lock = self._waiting, self._lock
+        waiting.append(frame)
+        while waiting and lock.acquire(blocking=False):
+            try:
+                while waiting:
+                    self._write(waiting.popleft())
+            finally:
+                lock.release()
+
+    def reply(self, frame: bytes) -> None:
+        """Send what others have left, then this frame; it is out when this returns. Main thread only."""
+        with self._lock:
+            while self._waiting:
+                self._write(self._waiting.popleft())
+            self._write(frame)
+
+    def _write(self, frame: bytes) -> None:
+        try:
+            written = os.write(self._fd, frame)
+            while written < len(frame):  # a signal came in the middle of a long frame
+                frame = frame[written:]
+                written = os.write(self._fd, frame)
+        except BrokenPipeError:  # the pool is gone; so are we
+            os._exit(1)

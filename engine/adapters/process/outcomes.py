@@ -1,0 +1,153 @@
+"""How a run ended, as its worker writes it: the verdict and the outcome JSON of `core/outcome.py`."""
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from engine.adapters.process.routes import Route
+from engine.core import frames
+from engine.core.outcome import Cause
+from engine.errors import Cancel, InvalidPayload, Retry, SoftTimeout, TaskInterrupted, UnknownHandler
+
+MESSAGE_CHARS_MAX = 8_192
+TRACEBACK_CHARS_MAX = 32_768
+_HERE = __file__.rpartition("/")[0]
+
+
+class InvalidResult(Exception):
+    """What the handler returned is not JSON, or too large."""
+
+
+class PayloadRefused(InvalidPayload):
+    """The payload does not fit: the engine's word, apart from an InvalidPayload that a handler raises itself."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of a run whatever its end."""
+
+    run: int
+    started_ms: int
+    ended_ms: int
+    wall_s: float
+    cpu_s: float
+    peak_rss_bytes: int
+    logs_dropped_bytes: int
+
+
+class Outcomes:
+    """Writes the outcomes of one worker."""
+
+    def __init__(self, worker: str, pid: int, result_bytes_max: int) -> None:
+        self._worker, self._pid, self._result_bytes_max = worker, pid, result_bytes_max
+        name = orjson.dumps(worker).replace(b"%", b"%%")
+        self._template = (
+            b'{"run":%%d,"cause":"returned","result":%%b,"error":null,"started_ms":%%d,"ended_ms":%%d,"wall_s":%%.6f,'
+            b'"cpu_s":%%.6f,"peak_rss_bytes":%%d,"logs_dropped_bytes":%%d,"worker":%b,"pid":%d,"post_mortem":null}'
+            % (name, pid))
+
+    def result(self, returned: Any) -> bytes:
+        """The result as JSON; raises `InvalidResult` that says what is wrong with it."""
+        try:
+            encoded = orjson.dumps(returned, option=orjson.OPT_SERIALIZE_NUMPY)
+        except (TypeError, ValueError, RecursionError, MemoryError) as error:
+            kind = type(returned).__name__
+            raise InvalidResult(f"the handler returned something that is not JSON, of type {kind}: {error}") from error
+        if len(encoded) > self._result_bytes_max:
+            raise InvalidResult(f"the result has {len(encoded):,} bytes as JSON, over the limit of "
+                                f"{self._result_bytes_max:,} (result_bytes_max): store it elsewhere and return where")
+        return encoded
+
+    def completed(self, run: int, result: bytes, started_ms: int, ended_ms: int, wall_s: float, cpu_s: float,
+                  peak_rss_bytes: int, logs_dropped_bytes: int) -> bytes:
+        return self._template % (run, result, started_ms, ended_ms, wall_s, cpu_s, peak_rss_bytes, logs_dropped_bytes)
+
+    def failed(self, route: Route | None, error: BaseException, facts: Facts) -> tuple[bytes, bytes]:
+        """Verdict and outcome of a run that an exception ended."""
+        verdict, cause = _judge(route, error)
+        outcome: dict[str, Any] = {
+            "run": facts.run, "cause": cause, "result": None,
+            "error": {"kind": _kind(error), "message": message_of(error), "traceback": traceback_of(error)},
+            "started_ms": facts.started_ms, "ended_ms": facts.ended_ms, "wall_s": round(facts.wall_s, 6),
+            "cpu_s": round(facts.cpu_s, 6), "peak_rss_bytes": facts.peak_rss_bytes,
+            "logs_dropped_bytes": facts.logs_dropped_bytes, "worker": self._worker, "pid": self._pid,
+            "post_mortem": None,
+        }
+        if isinstance(error, Retry):
+            outcome["retry_after"] = _seconds(error.after)
+        return verdict, orjson.dumps(outcome)
+
+
+def _judge(route: Route | None, error: BaseException) -> tuple[bytes, Cause]:
+    if route is None:
+        unknown = isinstance(error, UnknownHandler)
+        return frames.FAILED, Cause.UNKNOWN_HANDLER if unknown else Cause.INVALID_PAYLOAD
+    if isinstance(error, InvalidResult):
+        return frames.FAILED, Cause.INVALID_RESULT
+    if isinstance(error, PayloadRefused):
+        return frames.FAILED, Cause.INVALID_PAYLOAD
+    if isinstance(error, Retry):
+        return frames.RETRY, Cause.RETRY_ASKED
+    if isinstance(error, Cancel):
+        return frames.CANCEL, Cause.CANCELLED
+    if isinstance(error, SoftTimeout):
+        return frames.SOFT_TIMEOUT, Cause.SOFT_TIMEOUT
+    if isinstance(error, TaskInterrupted):
+        return frames.INTERRUPTED, Cause.CANCELLED
+    return (frames.RAISED if route.may_retry(error) else frames.FAILED), Cause.RAISED
+
+
+def refused(error: Exception) -> InvalidPayload:
+    """The payload's own error, for the outcome."""
+    if isinstance(error, InvalidPayload):
+        return PayloadRefused(str(error), field=error.field, value=error.value, limit=error.limit)
+    return PayloadRefused(f"the payload is not JSON: {message_of(error)}", field="payload")
+
+
+def message_of(error: BaseException) -> str:
+    """str() of an exception, whatever that does."""
+    try:
+        text = str(error)
+    except BaseException as another:  # noqa: BLE001  the user's __str__ may raise anything
+        text = f"<its __str__ raised {type(another).__name__}>"
+    return _clean(text, MESSAGE_CHARS_MAX)
+
+
+def traceback_of(error: BaseException) -> str | None:
+    """The traceback from the user's function on; None for what has no place in the user's code."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
+        trace = trace.tb_next
+    if trace is None:
+        return None
+    try:
+        lines: Sequence[str] = traceback.format_exception(type(error), error, trace)
+    except BaseException as another:  # noqa: BLE001  a __str__ or __notes__ of the user's that raises
+        lines = [*traceback.format_tb(trace), f"{_kind(error)}: <not printable: {type(another).__name__}>\n"]
+    text = "".join(lines)
+    if len(text) > TRACEBACK_CHARS_MAX:
+        half = TRACEBACK_CHARS_MAX // 2
+        text = f"{text[:half]}\n  … {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
+    return _clean(text, len(text))
+
+
+def _kind(error: BaseException) -> str:
+    return "InvalidPayload" if isinstance(error, PayloadRefused) else _clean(type(error).__qualname__, 200)
+
+
+def _seconds(after: Any) -> float | None:
+    """What a handler gave as `Retry(after=…)`, if it is a number of seconds."""
+    try:
+        return max(0.0, float(after))
+    except (TypeError, ValueError):
+        return None
+
+
+def _clean(text: str, chars_max: int) -> str:
+    """Text that is JSON whatever it was: lone surrogates are replaced, and what is too long is cut."""
+    if len(text) > chars_max:
+        text = f"{text[:chars_max]}… ({len(text):,} characters)"
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,31 @@
+"""The handlers as a worker calls them: what the fork server found in them, once, before the first fork."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from engine.handler import HandlerSpec
+
+
+class Route:
+    """One handler, ready to be called."""
+
+    __slots__ = ("function", "measured", "parse", "spec", "takes_payload", "wants_context")
+
+    def __init__(self, spec: HandlerSpec) -> None:
+        self.spec = spec
+        self.function: Callable[..., Any] = spec.function
+        self.parse: Callable[[bytes], Any] = orjson.loads if spec.payload_model is None else spec.parse
+        self.takes_payload, self.wants_context = spec.takes_payload, spec.wants_context
+        self.measured = True  # see Meter
+
+    def may_retry(self, error: BaseException) -> bool:
+        """As the spec says; what ends a process (SystemExit) only ends the run, and is a failure like any other."""
+        if isinstance(error, Exception) or self.spec.retry_on is not None:
+            return self.spec.may_retry(error)
+        return not isinstance(error, self.spec.no_retry_on)
+
+
+def make_routes(registry: Mapping[str, HandlerSpec]) -> dict[str, Route]:
+    return {name: Route(spec) for name, spec in registry.items()}

@@ -18,6 +18,7 @@ from engine.models import Task
 
 WIDTH_MAX = 100
 FRAMES_MAX = 4
+LABEL_MAX = 40
 PROCESSES_MAX = 12
 MIB = 1 << 20
 
@@ -78,12 +79,12 @@ def _ran(found: Findings) -> RenderableType:
 
 def _hung(task: Task, found: Findings) -> RenderableType:
     return Group(*_title(task, f"killed after {task.wall_s or 0:.1f} s", found),
-                 _stack(frames(task), "hung here") or _indented("no stack could be taken"))
+                 _stack(frames(task)) or _indented("no stack could be taken"))
 
 
 def _crashed(task: Task, found: Findings) -> RenderableType:
     end = task.error.message if task.error else str(task.cause)
-    stack = _stack(frames(task), "died here")
+    stack = _stack(frames(task))
     return Group(*_title(task, end, found), *([stack] if stack else []))
 
 
@@ -101,20 +102,23 @@ def _indented(text: str, style: str = "") -> Padding:
     return Padding(Text(text, style=style), (0, 0, 0, 2))
 
 
-def _stack(stack: Sequence[Frame], mark: str) -> RenderableType | None:
-    """Where it was, innermost first: the line on which it stood, then who called it."""
+def _stack(stack: Sequence[Frame]) -> RenderableType | None:
+    """The line on which it stood, marked, then who called it."""
     if not stack:
         return None
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    for number, frame in enumerate(stack[:FRAMES_MAX]):
-        style = "bold yellow" if number == 0 else "dim"
-        source = Text(frame.source, style=style)
-        if number == 0:
-            source.append(f"   ← {mark}", style="red")
-        table.add_row(Text(f"{frame.path.name}:{frame.line} {frame.function}", style=style), source)
+    labels = [f"{_file(frame)}:{frame.line} {frame.function}" for frame in stack[:FRAMES_MAX]]
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, style="bold red")
+    table.add_column(no_wrap=True, min_width=min(LABEL_MAX, max(map(len, labels))))
+    table.add_column(no_wrap=True, ratio=1)
+    for number, (label, frame) in enumerate(zip(labels, stack, strict=False)):
+        style = "dim" if number else "bold yellow"
+        table.add_row("" if number else "→", Text(label, style=style), Text(frame.source, style=style))
     return Padding(table, (0, 0, 0, 2))
+
+
+def _file(frame: Frame) -> str:
+    return f"{frame.path.parent.name}/{frame.path.name}" if frame.path.stem == "__init__" else frame.path.name
 
 
 def _ends(tasks: Sequence[Task]) -> RenderableType:

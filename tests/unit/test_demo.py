@@ -141,7 +141,7 @@ def test_the_summary_fits_into_80_columns_and_names_what_matters() -> None:
     text = shown(found)
     assert max(map(len, text.splitlines())) <= 80
     for words in ("4 tasks ended in 2.0 s on 2 workers", "hang_in_c  killed after 2.0 s", "no stack could be taken",
-                  "Reads address 0.", "__init__.py:519 string_at", "← died here", "4711",
+                  "Reads address 0.", "→ ctypes/__init__.py:519 string_at", "4711",
                   "1 failure and 2 crashes, then COMPLETED in run 4", "All 4 tasks ended, each in the way it had to",
                   "ganger run --handlers", "ganger submit primes"):
         assert words in text

@@ -1,0 +1,67 @@
+"""`ganger doctor`: whether everything that the engine needs is there, and what to do where it is not."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from engine.cli.exits import Exit
+from engine.cli.finding import Finding, State
+from engine.cli.output import clean, coloured
+from engine.cli.run import HandlersOption, SetOption
+from engine.cli.session import Session, command, settings_of
+from engine.errors import GangerError
+
+if TYPE_CHECKING:
+    from engine.config import Settings
+
+_EXAMPLES = """
+ganger doctor
+ganger doctor --redis-url redis://redis.internal:6379/0 --handlers my_app.tasks
+ganger doctor --json | jq '.findings[] | select(.state != "ok")'
+"""
+
+
+def add_to(app: typer.Typer) -> None:
+    command(app, "doctor", examples=_EXAMPLES)(doctor)
+
+
+def doctor(session: Session, handlers: HandlersOption = None, assignments: SetOption = None) -> int:
+    """Check Redis, the handlers and the limits of this host.
+
+    Each line says ok, warn or fail, and what to do about it. The exit code is 1 if something fails.
+    """
+    from engine.cli import examine_host
+
+    findings = [examine_host.python()]
+    try:
+        settings = session.load(**settings_of(assignments), handlers=handlers or None).settings
+    except GangerError as error:
+        findings.append(Finding("settings", State.FAIL, str(error), "ganger config check"))
+    else:
+        findings.append(Finding("settings", State.OK, "acceptable"))
+        findings += _of_redis(session, settings)
+        findings += [examine_host.importable(settings), *examine_host.limits()]
+    failed = any(finding.state is State.FAIL for finding in findings)
+    if session.out.as_json:
+        session.out.json({"ok": not failed, "findings": [finding.as_json() for finding in findings]})
+    else:
+        _tell(session, findings)
+    return Exit.FAILED if failed else Exit.OK
+
+
+def _of_redis(session: Session, settings: "Settings") -> list[Finding]:
+    from engine.cli.examine_redis import examine
+
+    try:
+        with session.reach(settings) as reached:
+            return examine(reached, embedded=settings.redis_url is None)
+    except GangerError as error:
+        return [Finding("redis", State.FAIL, str(error), "start it, or name another one with --redis-url")]
+
+
+def _tell(session: Session, findings: list[Finding]) -> None:
+    for finding in findings:
+        padding = " " * (4 - len(finding.state))
+        session.out.line(f"{coloured(finding.state)}{padding}  {finding.name:<14} {clean(finding.detail)}")
+        if finding.remedy and finding.state is not State.OK:
+            session.out.line(f"{'':<21}remedy: {clean(finding.remedy)}")

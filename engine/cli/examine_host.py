@@ -1,0 +1,146 @@
+"""The doctor's look at this host: Python, the handlers, and what the kernel lets us do to our workers."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.cli.finding import Finding, State
+
+if TYPE_CHECKING:
+    from engine.config import Settings
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_FILES_OF_A_WORKER, _FILES_MIN = 16, 512
+
+_IMPORT = """
+import importlib, json, sys
+failures = {}
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except BaseException as error:
+        failures[name] = f"{type(error).__name__}: {error}"
+from engine.handler import REGISTRY
+print("\\n" + json.dumps({"failures": failures, "handlers": sorted(REGISTRY)}))
+"""
+_DUMP = """
+import faulthandler, os, signal, sys
+faulthandler.register(signal.SIGUSR2, file=sys.stdout, all_threads=True)
+os.kill(os.getpid(), signal.SIGUSR2)
+"""
+
+
+def python() -> Finding:
+    """Not too old, or the package could not have been installed."""
+    return Finding("python", State.OK, f"{platform.python_implementation()} {platform.python_version()}")
+
+
+def importable(settings: "Settings") -> Finding:
+    """Import the handler modules, in a process of their own: they may hang, exit or crash."""
+    if not settings.handlers:
+        return Finding("handlers", State.WARN, "no handler modules are set; nothing can be run",
+                       "name them: --handlers my_app.tasks, or `handlers` in the configuration")
+    try:
+        done = subprocess.run([sys.executable, "-c", _IMPORT, *settings.handlers], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=settings.boot_timeout_s, check=False)
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        return Finding("handlers", State.FAIL, f"importing them takes longer than {settings.boot_timeout_s:g} s",
+                       "see what they do when imported, or raise boot_timeout_s")
+    except (ValueError, IndexError):
+        return Finding("handlers", State.FAIL, f"importing them ended the process with {done.returncode}",
+                       "import them by hand: python -c 'import " + ", ".join(settings.handlers) + "'")
+    if found["failures"]:
+        told = "; ".join(f"{module}: {error}" for module, error in found["failures"].items())
+        return Finding("handlers", State.FAIL, told, "is the module installed, or the current folder the right one?")
+    if not found["handlers"]:
+        return Finding("handlers", State.FAIL, f"{', '.join(settings.handlers)} register no handler",
+                       "decorate functions with @handler(\"name\")")
+    return Finding("handlers", State.OK, f"{len(found['handlers'])}: {', '.join(found['handlers'])}")
+
+
+def limits() -> list[Finding]:
+    """What can be done to workers here, and which limits hold for all of them."""
+    return [cgroup(), open_files(), processes(), core_dumps(), subreaper(), memory_sampling(), stack_dumps()]
+
+
+def cgroup() -> Finding:
+    """Whether we may make groups of our own: a limit on one worker's memory then holds for its children too."""
+    remedy = "run the engine as a systemd unit with Delegate=yes"
+    if not (_CGROUPS / "cgroup.controllers").exists():
+        return Finding("cgroup", State.WARN, "no cgroup v2; memory is measured by sampling", "boot with cgroup v2")
+    try:
+        line = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+        ours = _CGROUPS / line.removeprefix("0::").lstrip("/")
+        controllers = (ours / "cgroup.controllers").read_text().split()
+    except (OSError, StopIteration):
+        return Finding("cgroup", State.WARN, "our cgroup v2 cannot be read; memory is measured by sampling", remedy)
+    if not (os.access(ours, os.W_OK) and os.access(ours / "cgroup.procs", os.W_OK)):
+        return Finding("cgroup", State.WARN, "cgroup v2 is not delegated to us; memory is measured by sampling", remedy)
+    if "memory" not in controllers:
+        return Finding("cgroup", State.WARN, f"no memory controller in {ours}; memory is measured by sampling", remedy)
+    return Finding("cgroup", State.OK, f"cgroup v2, writable, with {', '.join(controllers)}")
+
+
+def open_files() -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_MIN + _FILES_OF_A_WORKER * (os.cpu_count() or 1)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        return Finding("open files", State.WARN, f"{soft} (hard limit {_limit(hard)})", f"ulimit -n {wanted}")
+    return Finding("open files", State.OK, f"up to {_limit(soft)} for each process")
+
+
+def processes() -> Finding:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    wanted = 64 + 8 * (os.cpu_count() or 1)
+    if soft != resource.RLIM_INFINITY and soft < wanted and os.getuid() != 0:
+        return Finding("processes", State.WARN, f"at most {soft} for this user", f"ulimit -u {wanted}")
+    return Finding("processes", State.OK, f"up to {_limit(soft)} for this user")
+
+
+def core_dumps() -> Finding:
+    soft, _ = resource.getrlimit(resource.RLIMIT_CORE)
+    if soft:
+        return Finding("core dumps", State.WARN, f"up to {_limit(soft)} bytes for each crash of a worker",
+                       "ulimit -c 0, unless you want them")
+    return Finding("core dumps", State.OK, "none")
+
+
+def subreaper() -> Finding:
+    """Whether processes that a handler leaves behind come to us, so that they can be ended."""
+    from engine.adapters.process.limits import adopt_orphans
+
+    try:
+        adopt_orphans()
+    except OSError as error:
+        return Finding("subreaper", State.WARN, f"not possible: {error}; double-forked children may outlive their task",
+                       "run on Linux 3.4 or later, outside of a sandbox that forbids prctl")
+    return Finding("subreaper", State.OK, "orphans of a task are found and ended")
+
+
+def memory_sampling() -> Finding:
+    import psutil
+
+    try:
+        rss = psutil.Process().memory_info().rss
+    except (OSError, psutil.Error) as error:
+        return Finding("memory", State.FAIL, f"/proc cannot be read: {error}", "mount /proc")
+    return Finding("memory", State.OK, f"can be measured ({rss / 1_048_576:.0f} MiB are used by this command)")
+
+
+def stack_dumps() -> Finding:
+    """Whether a hung Python tells us where it hangs."""
+    done = subprocess.run([sys.executable, "-c", _DUMP], capture_output=True, text=True, timeout=10, check=False)
+    if "most recent call first" in done.stdout:
+        return Finding("stack dumps", State.OK, "a hung task shows where it hangs")
+    return Finding("stack dumps", State.WARN, "faulthandler does not answer to SIGUSR2",
+                   "is SIGUSR2 blocked or ignored where the engine is started?")
+
+
+def _limit(value: int) -> str:
+    return "unlimited" if value == resource.RLIM_INFINITY else str(value)

@@ -1,0 +1,110 @@
+"""The doctor's look at Redis: whether it will do, and whether it keeps what it is told."""
+
+from typing import TYPE_CHECKING, Any
+
+from engine.cli.finding import Finding, State
+from engine.cli.output import size
+from engine.errors import BrokerError
+
+if TYPE_CHECKING:
+    from engine.adapters.redis.broker import Broker
+    from engine.config import Settings
+
+_SKEW_MS_MAX = 1000.0
+_FULL = 0.8  # of maxmemory
+
+
+def examine(settings: "Settings", *, embedded: bool) -> list[Finding]:
+    """What there is to say of the Redis at the settings' URL. Raises `GangerError` if it cannot be reached."""
+    from engine.adapters.redis.broker import connect
+    from engine.config.limits import without_password
+
+    broker = connect(settings)
+    try:
+        info = {**broker.info(), "appendfsync": appendfsync(broker)}
+        supervisors = broker.supervisors()
+    finally:
+        broker.close()
+    kind = "embedded, in " + str(settings.data_dir) if embedded else without_password(settings.redis_url or "")
+    return [Finding("redis", State.OK, f"reachable: {kind}"), version(info), role(info), eviction(info),
+            persistence(info), memory(info), skew(info), pools(supervisors)]
+
+
+def appendfsync(broker: "Broker") -> str | None:
+    try:
+        found = broker.redis.call("CONFIG", "GET", "appendfsync")
+    except BrokerError:  # a user who may not ask, or hosted Redis, which has no CONFIG
+        return None
+    return found[1].decode() if found else None
+
+
+def version(info: dict[str, Any]) -> Finding:
+    """An older one would not have let us in."""
+    return Finding("version", State.OK, f"{info['server']} {info['version'] or 'unknown'}")
+
+
+def role(info: dict[str, Any]) -> Finding:
+    if info["role"] not in (None, "master"):
+        return Finding("role", State.FAIL, f"it is a {info['role']}, and refuses writes", "name its master's URL")
+    return Finding("role", State.OK, info["role"] or "unknown to this user")
+
+
+def eviction(info: dict[str, Any]) -> Finding:
+    policy = info["policy"]
+    if policy is None:
+        return Finding("eviction", State.WARN, "this user may not ask for it", "make sure that it is noeviction")
+    if policy != "noeviction":
+        return Finding("eviction", State.FAIL, f"{policy}: tasks may vanish when memory is short",
+                       "redis-cli CONFIG SET maxmemory-policy noeviction")
+    return Finding("eviction", State.OK, policy)
+
+
+def persistence(info: dict[str, Any]) -> Finding:
+    """A submit that returned is in Redis; how long it is there if the machine stops is up to this."""
+    if info["aof_enabled"]:
+        if not info["aof_ok"]:
+            return Finding("persistence", State.FAIL, "the append-only file cannot be written", "is its disk full?")
+        fsync = info["appendfsync"]
+        if fsync == "no":
+            return Finding("persistence", State.WARN, "append-only file, fsync left to the kernel",
+                           "redis-cli CONFIG SET appendfsync everysec")
+        return Finding("persistence", State.OK, f"append-only file, appendfsync {fsync or 'unknown to this user'}")
+    remedy = "redis-cli CONFIG SET appendonly yes, and the same in redis.conf"
+    if not info["rdb_ok"]:
+        return Finding("persistence", State.FAIL, "the last snapshot failed", "see Redis's log; " + remedy)
+    if info["save"]:
+        return Finding("persistence", State.WARN,
+                       f"snapshots only ({info['save']}): a crash loses what came after the last", remedy)
+    return Finding("persistence", State.WARN, "none: a restart of Redis loses every task", remedy)
+
+
+def memory(info: dict[str, Any]) -> Finding:
+    used, most = info["used_memory_bytes"], info["maxmemory_bytes"]
+    if not most:
+        return Finding("maxmemory", State.OK, f"no limit, {size(used)} used")
+    if used > most * _FULL:
+        return Finding("maxmemory", State.WARN,
+                       f"{size(used)} of {size(most)} used; submits are refused when it is full",
+                       "raise maxmemory, or lower result_ttl_s and failed_ttl_s")
+    return Finding("maxmemory", State.OK, f"{size(used)} of {size(most)} used")
+
+
+def skew(info: dict[str, Any]) -> Finding:
+    """Harmless to the engine, which goes by Redis's clock alone; but logs of two hosts are read side by side."""
+    skew_ms = info["skew_ms"]
+    if abs(skew_ms) > _SKEW_MS_MAX:
+        return Finding("clock", State.WARN, f"this host's clock is {skew_ms / 1000:+.1f} s from Redis's",
+                       "set both by NTP; tasks are timed by Redis's clock in any case")
+    return Finding("clock", State.OK, f"{skew_ms:+.0f} ms from Redis's")
+
+
+def pools(supervisors: list[dict[str, Any]]) -> Finding:
+    alive = [report for report in supervisors if report["alive"]]
+    if not alive:
+        return Finding("pools", State.WARN, "none is running; tasks will wait", "ganger run --handlers MODULE")
+    slots = sum(len(report.get("slots", [])) for report in alive)
+    failures = {module for report in alive for module in report.get("import_failures") or {}}
+    if failures:
+        return Finding("pools", State.WARN, f"{len(alive)} running, but without {', '.join(sorted(failures))}",
+                       "ganger workers shows why they cannot be imported")
+    return Finding("pools", State.OK, f"{len(alive)} running, with {slots} workers")

@@ -1,0 +1,19 @@
+"""The options that choose tasks, the same for every command that takes them."""
+
+from typing import Annotated
+
+import typer
+
+StatusOption = Annotated[str | None, typer.Option(
+    metavar="STATUS", help="PENDING, QUEUED, RUNNING, RETRYING, COMPLETED, FAILED, CANCELLED or TIMEOUT.")]
+TypeOption = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Name of the handler.")]
+QueueOption = Annotated[str | None, typer.Option(metavar="QUEUE", help="Name of the queue.")]
+PriorityOption = Annotated[str | None, typer.Option(metavar="PRIORITY", help="LOW, NORMAL, HIGH or URGENT.")]
+NameOption = Annotated[str | None, typer.Option(metavar="NAME", help="Name that the task was given.")]
+TagOption = Annotated[str | None, typer.Option(metavar="TAG", help="One of its tags.")]
+LimitOption = Annotated[int, typer.Option(metavar="N", min=1, help="At most as many.")]
+
+
+def given_filter(**options: str | None) -> dict[str, str]:
+    """Those options that were given."""
+    return {name: value for name, value in options.items() if value is not None}

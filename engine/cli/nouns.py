@@ -1,0 +1,102 @@
+"""The commands by name, each loaded when it is called or asked for help: the others need not be waited for."""
+
+from types import ModuleType
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_group
+
+from engine.core.names import did_you_mean
+
+SUMMARIES = {
+    "run": "Start the engine: pools of workers and the keeper",
+    "demo": "See it work: real tasks beside some that hang, crash and leak",
+    "submit": "Submit one task and print its id, or with --wait its result",
+    "status": "Show what is known of tasks: where they are, what they used",
+    "result": "Print what the handler returned, as JSON",
+    "logs": "Print what a task wrote to stdout, stderr and its log",
+    "cancel": "Cancel tasks",
+    "retry": "Queue tasks again that failed, timed out or were cancelled",
+    "priority": "Change the priority of a task that has not started",
+    "tasks": "List the tasks that match",
+    "queues": "Show what waits in the queues; pause, resume or purge one",
+    "workers": "Show the pools and their workers, and what each runs",
+    "top": "Watch the queues, the workers and what they run, live",
+    "tree": "Show the processes of the engine as a tree",
+    "config": "Check, show or start a configuration",
+    "doctor": "Check Redis, the handlers and the limits of this host",
+}
+
+
+class Nouns(TyperGroup):
+    """A group that knows its commands by name and one line, and loads one when it is needed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(SUMMARIES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in SUMMARIES:
+            if not ctx.resilient_parsing:  # which completion is
+                ctx.fail(f"there is no command {cmd_name!r}{did_you_mean(cmd_name, SUMMARIES)}")
+            return None
+        app = typer.Typer(rich_markup_mode=None)
+        _module(cmd_name).add_to(app)
+        return get_group(app).commands[cmd_name]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+
+def _module(name: str) -> ModuleType:
+    """The file with the command."""
+    match name:
+        case "run":
+            from engine.cli import run
+
+            return run
+        case "demo":
+            from engine.cli import demo
+
+            return demo
+        case "submit":
+            from engine.cli import submit
+
+            return submit
+        case "logs":
+            from engine.cli import log
+
+            return log
+        case "tasks":
+            from engine.cli import tasks
+
+            return tasks
+        case "queues":
+            from engine.cli import queues
+
+            return queues
+        case "workers":
+            from engine.cli import workers
+
+            return workers
+        case "top":
+            from engine.cli import top
+
+            return top
+        case "tree":
+            from engine.cli import tree
+
+            return tree
+        case "config":
+            from engine.cli import config
+
+            return config
+        case "doctor":
+            from engine.cli import doctor
+
+            return doctor
+        case _:
+            from engine.cli import task
+
+            return task

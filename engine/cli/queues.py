@@ -1,0 +1,72 @@
+"""`ganger queues`: what waits where; pause, resume and purge a queue."""
+
+from typing import Annotated
+
+import typer
+
+from engine.cli.output import duration
+from engine.cli.session import Session, command, with_common
+from engine.core.priority import DESCENDING
+from engine.errors import InvalidOption
+
+QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    nouns = typer.Typer(help="Show what waits in the queues; pause, resume or purge one.", rich_markup_mode=None)
+    nouns.callback(invoke_without_command=True)(with_common(list_queues))
+    command(nouns, "list", examples="ganger queues\nganger queues list --json")(list_queues)
+    command(nouns, "pause", examples="ganger queues pause images")(pause)
+    command(nouns, "resume", examples="ganger queues resume images")(resume)
+    command(nouns, "purge", examples="ganger queues purge images --yes")(purge)
+    app.add_typer(nouns, name="queues")
+
+
+def list_queues(session: Session) -> None:
+    """Show what waits in the queues, by priority, and for how long the oldest task has."""
+    with session.client() as client:
+        queues = client.queue_stats()
+    if session.out.as_json:
+        session.out.json(queues)
+        return
+    names = [priority.name for priority in DESCENDING]
+    session.out.table(("queue", "state", *names, "total", "oldest"), [
+        (queue.queue, "paused" if queue.paused else "open", *(queue.queued.get(name, 0) for name in names), queue.total,
+         duration(queue.oldest_s)) for queue in queues], right=(*names, "total", "oldest"))
+
+
+def pause(session: Session, queue: QueueArgument) -> None:
+    """Start no more tasks of a queue. Those that run go on, and submits are accepted."""
+    with session.client() as client:
+        client.pause(queue)
+    _told(session, queue, "paused")
+
+
+def resume(session: Session, queue: QueueArgument) -> None:
+    """Start tasks of a paused queue again."""
+    with session.client() as client:
+        client.resume(queue)
+    _told(session, queue, "open")
+
+
+def purge(
+    session: Session, queue: QueueArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Cancel every task that waits in a queue."""
+    with session.client() as client:
+        waiting = sum(stats.total for stats in client.queue_stats() if stats.queue == queue)
+        if not yes and not typer.confirm(f"Cancel the {waiting} tasks that wait in {queue}?", default=False, err=True):
+            raise InvalidOption("nothing was purged", field="yes", limit="--yes, or the answer y")
+        purged = client.purge(queue)
+    if session.out.as_json:
+        session.out.json({"queue": queue, "purged": purged})
+    else:
+        session.out.line(f"{purged} tasks of {queue} cancelled")
+
+
+def _told(session: Session, queue: str, state: str) -> None:
+    if session.out.as_json:
+        session.out.json({"queue": queue, "paused": state == "paused"})
+    else:
+        session.out.line(f"{queue} is {state}")

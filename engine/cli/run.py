@@ -1,0 +1,47 @@
+"""`ganger run`: the engine in the foreground, until a signal ends it."""
+
+from typing import Annotated
+
+import typer
+
+from engine.cli.exits import Exit
+from engine.cli.session import Session, command, settings_of
+
+_EXAMPLES = """
+ganger run --handlers my_app.tasks --handlers my_app.reports
+ganger run --handlers my_app.tasks --max-workers 8 --redis-url redis://redis.internal:6379/0
+ganger run --config /etc/ganger.toml --set lease_s=30
+"""
+
+HandlersOption = Annotated[list[str] | None, typer.Option(
+    "--handlers", metavar="MODULE", help="Module with handlers to import; may be given several times.")]
+SetOption = Annotated[list[str] | None, typer.Option(
+    "--set", metavar="NAME=VALUE",
+    help="Any other setting (`ganger config show` lists them); may be given several times.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    command(app, "run", examples=_EXAMPLES, with_json=False)(run)
+
+
+def run(
+    session: Session,
+    handlers: HandlersOption = None,
+    max_workers: Annotated[int | None, typer.Option(
+        metavar="N", help="Worker processes of a pool (default: one for each core).")] = None,
+    log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = None,
+    log_format: Annotated[str | None, typer.Option(metavar="FORM", help="text, json or auto.")] = None,
+    assignments: SetOption = None,
+) -> int:
+    """Start the engine: pools of workers and the keeper.
+
+    SIGTERM or Ctrl-C drains: running tasks finish or are given back within shutdown_grace_s; a second one stops
+    at once. SIGHUP reads the settings and the handlers' code again without losing a task.
+    """
+    flags = {**settings_of(assignments), "handlers": handlers or None, "max_workers": max_workers,
+             "log_level": log_level, "log_format": log_format}
+    settings = session.load(**flags).settings
+    from engine.services.running import run_root
+
+    code = run_root(settings, lambda: session.load(**flags).settings)
+    return Exit.OK if code == 0 else Exit.ENGINE

@@ -1,0 +1,180 @@
+"""What every command has in common: the options to reach an engine, the way there, and how an error ends it.
+
+`@command(app, "name")` turns a function of a `Session` and its own arguments
+into a command that also takes the common options. Heavy modules are imported
+where they are used: `ganger --help` must not wait for redis or pydantic.
+"""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.cli.exits import Exit, exit_of
+from engine.cli.output import Output
+from engine.errors import GangerError, InvalidSetting
+
+if TYPE_CHECKING:
+    from engine.adapters.redis.broker import Broker
+    from engine.client import Client
+    from engine.config import Loaded, Settings
+
+ConfigOption = Annotated[Path | None, typer.Option(
+    "--config", metavar="FILE", help="Settings to read (default: $GANGER_CONFIG, ./ganger.toml, ./config/ganger.toml)")]
+RedisOption = Annotated[str | None, typer.Option(
+    "--redis-url", metavar="URL", help="Redis to use, instead of the embedded one.")]
+DataOption = Annotated[str | None, typer.Option(
+    "--data-dir", metavar="DIR", help="Folder of the embedded Redis (default: .ganger).")]
+PrefixOption = Annotated[str | None, typer.Option(
+    "--queue-prefix", metavar="PREFIX", help="Prefix of all keys in Redis (default: ganger).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
+
+COMMON: dict[str, tuple[Any, Any]] = {  # name: (annotation, default)
+    "config": (ConfigOption, None), "redis_url": (RedisOption, None), "data_dir": (DataOption, None),
+    "queue_prefix": (PrefixOption, None), "json": (JsonOption, False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """The common options as they were given; before the command, after it, or not at all."""
+
+    config: Path | None = None
+    redis_url: str | None = None
+    data_dir: str | None = None
+    queue_prefix: str | None = None
+    json: bool = False
+
+    def over(self, before: "Common | None") -> "Common":
+        """These options where they were given, else those given before the command."""
+        if before is None:
+            return self
+        given = {name: getattr(self, name) or getattr(before, name) for name in COMMON}
+        return replace(self, **given)
+
+
+class Session:
+    """One command at work: finds the settings, opens the way to Redis, prints."""
+
+    def __init__(self, common: Common) -> None:
+        self.common = common
+        self.out = Output(as_json=common.json)
+
+    def load(self, **flags: Any) -> "Loaded":
+        """The settings, with what the command line says of them. Raises `InvalidSetting`."""
+        from engine.config import load_settings
+
+        return load_settings(self.flags(**flags), self.common.config)
+
+    def flags(self, **flags: Any) -> dict[str, Any]:
+        common = self.common
+        return {"redis_url": common.redis_url, "data_dir": common.data_dir, "queue_prefix": common.queue_prefix,
+                **flags}
+
+    @contextmanager
+    def reach(self, settings: "Settings | None" = None) -> "Iterator[Settings]":
+        """Settings with the URL of a Redis; while inside, this process is a user of the embedded one, if that is it."""
+        settings = settings or self.load().settings
+        if settings.redis_url is not None:
+            yield settings
+            return
+        from engine.adapters.redis.embedded import open_embedded
+
+        with open_embedded(settings.data_dir) as embedded:
+            yield settings.model_copy(update={"redis_url": embedded.url})
+
+    @contextmanager
+    def client(self) -> "Iterator[Client]":
+        from engine.client import Client
+
+        with self.reach() as settings, Client(settings=settings) as client:
+            yield client
+
+    @contextmanager
+    def broker(self) -> "Iterator[Broker]":
+        from engine.adapters.redis.broker import connect
+
+        with self.reach() as settings:
+            broker = connect(settings)
+            try:
+                yield broker
+            finally:
+                broker.close()
+
+
+def command(app: typer.Typer, name: str, *, examples: str = "", with_json: bool = True,
+            **options: Any) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
+    """Register a function `f(session, …) -> exit code or None` as a command with the common options.
+
+    `examples` are the lines at the end of its help.
+    """
+    epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines()) if examples else None
+
+    def register(function: Callable[..., int | None]) -> Callable[..., None]:
+        wrapped = with_common(function, with_json=with_json)
+        app.command(name, epilog=epilog, **options)(wrapped)
+        return wrapped
+
+    return register
+
+
+def with_common(function: Callable[..., int | None], *, with_json: bool = True) -> Callable[..., None]:
+    """The function with the common options in place of its session."""
+    own = [parameter for parameter in inspect.signature(function).parameters.values() if parameter.name != "session"]
+    names = [name for name in COMMON if with_json or name != "json"]
+
+    @wraps(function)
+    def run(context: typer.Context, **arguments: Any) -> None:
+        given = Common(**{name: arguments.pop(name) for name in names})
+        given = given.over(context.find_object(Common))
+        if context.invoked_subcommand is not None:  # a group whose own function is for when no command is named
+            context.obj = given
+            return
+        session = Session(given)
+        with told_in_one_line(session.out):
+            code = function(session, **arguments)
+            sys.stdout.flush()  # here, so that a reader who has gone is noticed here
+        raise typer.Exit(code or Exit.OK)
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+                  *(parameter.replace(kind=kind) for parameter in own)]
+    parameters += [inspect.Parameter(name, kind, default=default, annotation=annotation)
+                   for name, (annotation, default) in COMMON.items() if name in names]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+@contextmanager
+def told_in_one_line(out: Output) -> Iterator[None]:
+    """Turn what may happen to a command into one line on stderr and an exit code."""
+    try:
+        yield
+    except GangerError as error:
+        out.error(error)
+        raise typer.Exit(exit_of(error)) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    except BrokenPipeError:  # `ganger tasks | head`: all that was asked for has been read
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(Exit.OK) from None
+
+
+def settings_of(assignments: list[str] | None) -> dict[str, str]:
+    """`--set NAME=VALUE` as flags. Raises `InvalidSetting` for one without `=`."""
+    found = {}
+    for assignment in assignments or []:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise InvalidSetting(f"--set {assignment!r} is not NAME=VALUE", field="--set", value=assignment,
+                                 limit="NAME=VALUE")
+        found[name.strip().replace("-", "_")] = value
+    return found

@@ -1,0 +1,88 @@
+"""`ganger submit`: one task, from the command line."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine.cli.session import Session, command
+from engine.cli.task import told_end
+from engine.errors import InvalidPayload
+
+_EXAMPLES = """
+ganger submit digest --payload '{"path": "/etc/hosts"}' --wait
+ganger submit report --payload @report.json --priority urgent --queue reports
+generate | ganger submit report --payload - --delay 60 --max-retries 5
+"""
+_FOR_EVER_S = 10 * 365 * 86_400.0
+
+
+def add_to(app: typer.Typer) -> None:
+    command(app, "submit", examples=_EXAMPLES)(submit)
+
+
+def submit(
+    session: Session,
+    task_type: Annotated[str, typer.Argument(metavar="TYPE", help="Name of the handler.")],
+    payload: Annotated[str | None, typer.Option(
+        metavar="JSON", help="Payload as JSON text, @FILE, or - for standard input (default: null).")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and print the result.")] = False,
+    wait_timeout: Annotated[float | None, typer.Option(
+        metavar="SECONDS", min=0, help="Wait at most as long; exit code 4 if it has not ended then.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="TEXT", help="A name for people.")] = None,
+    queue: Annotated[str | None, typer.Option(metavar="QUEUE", help="Queue to put it in.")] = None,
+    priority: Annotated[str | None, typer.Option(metavar="PRIORITY", help="LOW, NORMAL, HIGH or URGENT.")] = None,
+    delay: Annotated[float | None, typer.Option(metavar="SECONDS", help="Do not start it before.")] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Kill a run after as long.")] = None,
+    soft_timeout: Annotated[float | None, typer.Option(
+        metavar="SECONDS", help="Raise SoftTimeout in it after.")] = None,
+    max_retries: Annotated[int | None, typer.Option(metavar="N", help="Further runs after a failure.")] = None,
+    expires: Annotated[float | None, typer.Option(metavar="SECONDS", help="Do not start it after.")] = None,
+    idempotency_key: Annotated[str | None, typer.Option(
+        metavar="KEY", help="A second submit with the same key gives the first task.")] = None,
+    fair_key: Annotated[str | None, typer.Option(
+        metavar="KEY", help="Tasks of one queue take turns by it, such as a customer.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag; may be given several times.")] = None,
+    max_deliveries: Annotated[int | None, typer.Option(
+        metavar="N", help="1: never run it again when the first run's fate is unknown.")] = None,
+    result_ttl: Annotated[float | None, typer.Option(
+        metavar="SECONDS", help="Keep the task as long after it completed.")] = None,
+) -> int | None:
+    """Submit one task and print its id, or with --wait its result."""
+    options: dict[str, Any] = {
+        "name": name, "queue": queue, "priority": priority, "delay": delay, "timeout": timeout,
+        "soft_timeout": soft_timeout, "max_retries": max_retries, "expires": expires,
+        "idempotency_key": idempotency_key, "fair_key": fair_key, "tags": tag or None,
+        "max_deliveries": max_deliveries, "result_ttl": result_ttl}
+    content = None if payload is None else payload_of(payload)
+    with session.client() as client:
+        task_id = client.submit(task_type, content, **options)
+        if wait or wait_timeout is not None:
+            session.out.note(f"submitted {task_id}")
+            return told_end(session, client, task_id, _FOR_EVER_S if wait_timeout is None else wait_timeout)
+        if session.out.as_json:
+            session.out.json(client.get(task_id))
+        else:
+            session.out.line(task_id)
+    return None
+
+
+def payload_of(text: str) -> Any:
+    """The payload that `--payload` names. Raises `InvalidPayload` that says where it stops being JSON."""
+    import orjson
+
+    content: str | bytes = text
+    try:
+        if text == "-":
+            content = sys.stdin.buffer.read()
+        elif text.startswith("@"):
+            content = Path(text[1:]).read_bytes()
+        return orjson.loads(content)
+    except OSError as error:
+        raise InvalidPayload(f"cannot read the payload from {text[1:]!r}: {error.strerror}", field="payload",
+                             value=text, limit="the path of a readable file") from None
+    except orjson.JSONDecodeError as error:
+        shown = content[:60] if isinstance(content, str) else f"{len(content)} bytes"
+        raise InvalidPayload(f"the payload is not JSON: {error}: {shown}", field="payload", value=str(shown),
+                             limit="a JSON value, @FILE, or - for standard input") from None

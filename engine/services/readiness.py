@@ -1,12 +1,14 @@
 """Says once, to whoever started the tree, that it is ready or why it is not, on a descriptor.
 
-    ready                  and the tree runs on
-    failed: the reason     a traceback, say; the tree that could not import its handlers runs on all the same
+    ready {"module": "traceback", …}    with the imports that failed, which the tree survives
+    failed "reason"
 """
 
 import contextlib
 import os
 from collections.abc import Callable, Iterable
+
+import orjson
 
 
 class Readiness:
@@ -24,13 +26,10 @@ class Readiness:
         self._failures.update(failures)
         if not self._awaited and not self._said:
             self._on_ready()
-            if self._failures:
-                self.fail("\n".join(f"{name}: {trace}" for name, trace in self._failures.items()))
-            else:
-                self._say(b"ready")
+            self._say(b"ready " + orjson.dumps(self._failures))
 
     def fail(self, reason: str) -> None:
-        self._say(b"failed: " + reason.encode())
+        self._say(b"failed " + orjson.dumps(reason))
 
     def _say(self, line: bytes) -> None:
         if self._said or self._fd is None:

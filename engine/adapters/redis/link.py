@@ -23,6 +23,8 @@ import redis
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import READ, WRITE
 from engine.adapters.redis import scripts
+from engine.adapters.redis.connection import Connections
+from engine.errors import GangerError
 from engine.ports import Poller
 
 _READ_BYTES = 1 << 18
@@ -258,7 +260,7 @@ class _Handshake:
     """Connects in a thread; the loop hears of the end through a socket pair."""
 
     def __init__(self, link: Link) -> None:
-        self.error: str | None = None
+        self.error: str | None = "the handshake broke off"
         self.connection: Any = None
         self.socket: socket.socket | None = None
         self._link = link
@@ -269,23 +271,33 @@ class _Handshake:
     def _connect(self) -> None:
         link = self._link
         try:
-            pool = redis.ConnectionPool.from_url(link.url, protocol=3, socket_timeout=link.timeout_s,
-                                                 socket_connect_timeout=link.timeout_s, socket_keepalive=True)
-            connection: Any = pool.make_connection()
+            connection: Any = Connections(link.url, timeout_s=link.timeout_s).open()
             self.connection = connection
-            connection.connect()
-            connection.send_command("SUBSCRIBE", link.channel)
-            connection.read_response(push_request=True)
-            sent_s = time.monotonic()
-            connection.send_command("TIME")
-            seconds, microseconds = connection.read_response()
-            link.clock.calibrate(int(seconds) * 1000 + int(microseconds) / 1000, sent_s, time.monotonic())
-            self.socket = connection._sock
-        except (OSError, redis.RedisError) as error:
+            self._introduce(connection._sock)
+            self.socket, self.error = connection._sock, None
+        except (OSError, GangerError, hiredis.HiredisError) as error:
             self.error = f"{type(error).__name__}: {error}"
         finally:
             with contextlib.suppress(OSError):
                 self._theirs.send(b".")
+
+    def _introduce(self, end: socket.socket) -> None:
+        """Switch to RESP3, subscribe, and set the clock: three commands, one round trip."""
+        sent_s = time.monotonic()
+        hello: list[tuple[Any, ...]] = [("HELLO", 3), ("SUBSCRIBE", self._link.channel), ("TIME",)]
+        end.sendall(b"".join(map(hiredis.pack_command, hello)))
+        reader, replies = hiredis.Reader(notEnoughData=_NOTHING), list[Any]()
+        while len(replies) < 3:
+            data = end.recv(_READ_BYTES)
+            if not data:
+                raise ConnectionResetError("Redis closed the connection")
+            reader.feed(data)
+            while (reply := reader.gets()) is not _NOTHING:
+                if isinstance(reply, hiredis.ReplyError):
+                    raise reply
+                replies.append(reply)
+        seconds, microseconds = replies[2]
+        self._link.clock.calibrate(int(seconds) * 1000 + int(microseconds) / 1000, sent_s, time.monotonic())
 
     def _done(self, mask: int) -> None:
         self._close_pair()

@@ -69,11 +69,11 @@ class RedisSupervisorBroker:
         self._link.run(_Step(settlements, want, time.monotonic()), "step", self._queue_keys, args)
 
     def recover(self, known: list[tuple[bytes, int]]) -> None:
-        keys, supervisor = self.keys, self.terms.supervisor
-        args = [supervisor, self.clock.now_ms(), keys.base, len(known)]
+        args: list[Any] = [self.terms.supervisor, self.clock.now_ms(), self.keys.base, len(self._queues),
+                           *self._queues]
         for task_id, run in known:
             args += [task_id, run]
-        self._link.run("recover", "recover", [keys.held(supervisor), keys.life], args)
+        self._link.run("recover", "recover", self._queue_keys, args)
 
     def announce(self, handlers: list[dict[str, Any]]) -> None:
         pairs = [part for one in handlers for part in (one["name"], orjson.dumps(one))]

@@ -11,15 +11,15 @@ After an outage of Redis nothing is rescued until supervisors have had time to r
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from engine.adapters import probe
 from engine.errors import BrokerError
+from engine.services.keeper.neighbours import Neighbours
 
 TICK_S = 1.0
 LEAD_S = 5.0  # a keeper that has not said so for this long has lost the lead
-SWEEP_S = 10.0
 RECONCILE_S = 60.0
 BATCH = 500
 
@@ -28,29 +28,30 @@ errors = logging.getLogger("ganger.errors")
 
 
 class Broker(Protocol):
-    """What the rounds need of Redis."""
+    """What the rounds need of Redis; `engine.adapters.redis.keeping` says what each does."""
 
-    def lead(self, keeper: str, lead_s: float) -> bool: ...
+    def now_ms(self) -> int: ...
+    def moments(self) -> Any: ...
+    def lead(self, keeper: str, until_ms: int) -> bool: ...
     def promote(self, limit: int) -> tuple[int, int | None]: ...
     def expire(self, limit: int) -> tuple[int, int | None]: ...
-    def sweep(self, limit: int) -> int: ...
-    def supervisors(self) -> list[dict[str, Any]]: ...
-    def rescue(self, supervisor: str, limit: int, *, gone: bool) -> Any: ...
-    def reconcile(self) -> dict[str, int]: ...
-    def now_ms(self) -> int: ...
+    def sweep(self, limit: int) -> tuple[int, int | None]: ...
+    def lapsed(self) -> list[str]: ...
+    def lapse(self, supervisor: str) -> None: ...
+    def rescue(self, supervisor: str, limit: int) -> Any: ...
+    def reconcile(self, cursor: Any = None) -> Any: ...
 
 
 class Rounds:
     """`lease_s`: how long supervisors have to renew after an outage."""
 
-    def __init__(self, name: str, broker: Broker, lease_s: float,
+    def __init__(self, name: str, broker: Broker, neighbours: Neighbours, lease_s: float,
                  monotonic_s: Callable[[], float] = time.monotonic) -> None:
-        self.name, self.broker, self.lease_s, self.monotonic_s = name, broker, lease_s, monotonic_s
+        self.name, self.broker, self.neighbours, self.lease_s = name, broker, neighbours, lease_s
+        self.monotonic_s = monotonic_s
         self.leads = False
         self._contact_since_s: float | None = None  # since when no call has failed and no pause was long
-        self._contact_s = 0.0
-        self._lead_until_s = self._swept_s = self._reconciled_s = float("-inf")
-        self._gone: dict[str, float] = {}  # supervisor of this host -> when it was first seen dead
+        self._contact_s = self._lead_asked_s = self._reconciled_s = float("-inf")
 
     def go(self) -> float:
         """One round; returns the seconds until the next is needed."""
@@ -67,59 +68,70 @@ class Rounds:
         self._contact_s = self.monotonic_s()
         return wait_s
 
+    def resign(self) -> None:
+        """Let another keeper lead at once."""
+        if self.leads:
+            self.leads = False
+            self.broker.lead(self.name, 0)
+
     def _round(self, now_s: float) -> float:
-        if now_s >= self._lead_until_s - LEAD_S / 2:
-            self.leads = self.broker.lead(self.name, LEAD_S)
-            self._lead_until_s = now_s + LEAD_S
+        if now_s >= self._lead_asked_s + LEAD_S / 2:
+            self._lead_asked_s = now_s
+            self.leads = self.broker.lead(self.name, self.broker.now_ms() + int(LEAD_S * 1000))
         if not self.leads:
-            self._lead_until_s = now_s + LEAD_S / 2 + TICK_S
             return TICK_S
-        due_s = min(self._until(self._all(self.broker.promote)), self._until(self._all(self.broker.expire)))
-        self._rescue(now_s)
-        if now_s >= self._swept_s + SWEEP_S:
-            self._swept_s = now_s
-            while self.broker.sweep(BATCH) >= BATCH:
-                pass
+        next_ms = self._keep_time()
+        self._take_over(now_s)
         if now_s >= self._reconciled_s + RECONCILE_S:
             self._reconciled_s = now_s
             self._reconcile()
-        return min(TICK_S, due_s)
+        return min(TICK_S, max(0.0, (next_ms - self.broker.now_ms()) / 1000))
 
-    def _all(self, verb: Callable[[int], tuple[int, int | None]]) -> int | None:
-        """Repeat a verb until it has nothing left to do; return the moment of its next work."""
+    def _keep_time(self) -> float:
+        """Do what is due by the clock; return the moment of the next, ms."""
+        moments, now_ms = self.broker.moments(), self.broker.now_ms()
+        if moments.due_ms <= now_ms:
+            self._all(self.broker.promote)
+        if moments.expires_ms <= now_ms:
+            self._all(self.broker.expire)
+        if moments.removal_ms <= now_ms:
+            self._all(self.broker.sweep)
+        if moments.lease_end_ms < now_ms and self._has_lasting_contact():
+            for supervisor in self.broker.lapsed():
+                self._rescue(supervisor, "its lease has lapsed")
+        return min((moment for moment in (moments.due_ms, moments.expires_ms) if moment > now_ms), default=float("inf"))
+
+    def _all(self, verb: Callable[[int], tuple[int, int | None]]) -> None:
+        while verb(BATCH)[0] >= BATCH:
+            pass
+
+    def _has_lasting_contact(self) -> bool:
+        """Whether every supervisor that could reach Redis has had the time to renew its lease."""
+        return self._contact_since_s is not None and self.monotonic_s() >= self._contact_since_s + self.lease_s
+
+    def _take_over(self, now_s: float) -> None:
+        """From supervisors of this host whose process and workers the kernel knows to be gone: no lease to wait for."""
+        for supervisor in self.neighbours.gone(now_s):
+            self.broker.lapse(supervisor)
+            self._rescue(supervisor, "its process is gone")
+
+    def _rescue(self, supervisor: str, reason: str) -> None:
+        became: Counter[str] = Counter()
         while True:
-            count, next_ms = verb(BATCH)
-            if count < BATCH:
-                return next_ms
-
-    def _until(self, moment_ms: int | None) -> float:
-        if moment_ms is None:
-            return TICK_S
-        return max(0.0, (moment_ms - self.broker.now_ms()) / 1000)
-
-    def _rescue(self, now_s: float) -> None:
-        settled = self._contact_since_s is not None and now_s >= self._contact_since_s + self.lease_s
-        for supervisor in self.broker.supervisors():
-            name = supervisor["supervisor"]
-            gone = self._is_gone(supervisor, now_s)
-            if gone or (settled and supervisor["lease_end_ms"] < self.broker.now_ms()):
-                report = self.broker.rescue(name, BATCH, gone=gone)
-                self._gone.pop(name, None)
-                log.warning("took over from a supervisor", extra={"supervisor": name, "process_gone": gone,
-                                                                  "report": report})
-
-    def _is_gone(self, supervisor: dict[str, Any], now_s: float) -> bool:
-        """Whether it was a process of this very host, and it and its workers have been gone for a tick."""
-        identity = supervisor.get("identity")
-        if not identity or identity["host_id"] != probe.host_id():
-            return False
-        pids = [slot["pid"] for slot in supervisor.get("slots", ()) if slot.get("pid")]
-        if probe.born_at(identity["pid"]) == identity["born_at"] or any(probe.born_at(pid) for pid in pids):
-            self._gone.pop(supervisor["supervisor"], None)
-            return False
-        return now_s - self._gone.setdefault(supervisor["supervisor"], now_s) >= TICK_S / 2
+            report = self.broker.rescue(supervisor, BATCH)
+            became.update(released=report.released, failed=report.failed, cancelled=report.cancelled)
+            if report.is_over:
+                break
+        log.warning("took over from a supervisor", extra={"supervisor": supervisor, "reason": reason, **became})
 
     def _reconcile(self) -> None:
-        mended = {what: count for what, count in self.broker.reconcile().items() if count}
-        if mended:
-            errors.error("Redis contradicted itself and was mended", extra=mended)
+        mended: Counter[str] = Counter()
+        cursor = None
+        while True:
+            look = self.broker.reconcile(cursor)
+            mended.update(look.mended)
+            cursor = look.cursor
+            if cursor is None:
+                break
+        if any(count for what, count in mended.items() if what != "flows"):
+            errors.error("Redis contradicted itself and was mended", extra=dict(mended))

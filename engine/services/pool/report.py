@@ -6,15 +6,17 @@ from typing import Any
 
 import orjson
 
+from engine.adapters import probe
 from engine.core.dispatch import Dispatch
 from engine.core.slot import Phase, Slot
 from engine.services.pool.terms import PoolTerms
 
 
 def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, now_s: float,
-           failures: dict[str, str], pending: int, fork_server_pid: int | None = None) -> bytes:
+           failures: dict[str, str], pending: int) -> bytes:
     return orjson.dumps({
         "supervisor": terms.supervisor, "pool": terms.pool, "host": socket.gethostname(), "pid": os.getpid(),
+        "identity": {"host_id": probe.host_id(), "pid": os.getpid(), "born_at": probe.born_at(os.getpid())},
         "root_pid": os.getppid(), "queues": list(terms.queues) or ["*"], "version": terms.version,
         "started_ms": started_ms, "at_ms": now_ms, "draining": core.draining, "outcomes_pending": pending,
         "import_failures": failures, "slots": [_slot(slot, now_s) for slot in core.slots],

@@ -171,7 +171,7 @@ class Pool:
         self.core.replied(slot, token, verdict, wall_us / 1e6, outcome, now_s, after_s)
 
     def _exited(self, event: Exited, now_s: float) -> None:
-        unread = [frames.token_of(message) for message in self.host.take_back(event.slot)]
+        unread = [frames.token_of(message) for message in event.unread]
         slot = self.core.slots[event.slot]
         since_s = slot.since_s
         log.info("a worker has ended", extra={"worker": f"{self.terms.supervisor}/{event.slot}", "pid": event.pid,

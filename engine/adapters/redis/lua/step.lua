@@ -250,7 +250,7 @@ local function claim(n)
   return #chosen
 end
 
-if want > 0 and queue_count > 0 and claim(want) < want then redis.call('HSET', idle, supervisor, ARGV[7]) end
+if want > 0 and (queue_count == 0 or claim(want) < want) then redis.call('HSET', idle, supervisor, ARGV[7]) end
 add_events(KEYS[12], rows)
 for what, n in pairs(counts) do redis.call('HINCRBY', KEYS[13], what, n) end
 local orders = redis.call('LPOP', KEYS[14], 100)

@@ -1,0 +1,42 @@
+"""Which supervisors of this very host are gone, by the kernel's word rather than by a lapsed lease.
+
+A report names the supervisor's process by host, pid and moment of birth. When
+that process and all its workers no longer exist, nothing of it can still be
+running a task, and its runs need not wait for the lease.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.adapters import probe
+
+REFRESH_S = 5.0  # how often the reports are read
+_SURE_S = 0.5  # gone for this long: what it has started is gone too
+
+
+class Neighbours:
+    """`reports` gives what supervisors tell of themselves."""
+
+    def __init__(self, reports: Callable[[], list[dict[str, Any]]],
+                 born_at: Callable[[int], int | None] = probe.born_at) -> None:
+        self._reports, self._born_at = reports, born_at
+        self._host_id = probe.host_id()
+        self._known: dict[str, dict[str, Any]] = {}
+        self._missed: dict[str, float] = {}  # supervisor -> when it was first seen to be gone
+        self._read_s = float("-inf")
+
+    def gone(self, now_s: float) -> list[str]:
+        """The supervisors that have been gone for a moment; each is named until the reports no longer do."""
+        if now_s >= self._read_s + REFRESH_S or self._missed:
+            self._read_s = now_s
+            self._known = {report["supervisor"]: report for report in self._reports()
+                           if (report.get("identity") or {}).get("host_id") == self._host_id}
+        missing = {name for name, report in self._known.items() if not self._lives(report)}
+        self._missed = {name: self._missed.get(name, now_s) for name in missing}
+        return [name for name, since_s in self._missed.items() if now_s - since_s >= _SURE_S]
+
+    def _lives(self, report: dict[str, Any]) -> bool:
+        identity = report["identity"]
+        if self._born_at(identity["pid"]) == identity["born_at"]:
+            return True
+        return any(slot.get("pid") and self._born_at(slot["pid"]) is not None for slot in report.get("slots", ()))

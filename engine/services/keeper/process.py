@@ -1,0 +1,87 @@
+"""Puts the keeper together from the real parts, for its process. It also measures the processes of its tree."""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from engine.adapters.clock import RedisClock
+from engine.adapters.poller import EpollPoller
+from engine.adapters.probe import Probe, host_name
+from engine.adapters.redis.broker import Broker
+from engine.adapters.redis.keeping import KeeperBroker
+from engine.adapters.redis.link import Connected, Link, Pushed
+from engine.errors import BrokerError
+from engine.services import composition
+from engine.services.bootstrap import Bootstrap
+from engine.services.keeper.neighbours import Neighbours
+from engine.services.keeper.rounds import Rounds
+
+_CALL_S = 5.0  # bound of one call to Redis
+
+errors = logging.getLogger("ganger.errors")
+
+
+class KeeperLoop:
+    """Goes its rounds when they are due or the bell rings, and publishes a sample of the tree at its interval."""
+
+    def __init__(self, rounds: Rounds, broker: Broker, keeping: KeeperBroker, bell: Link, poller: EpollPoller,
+                 sample_interval_s: float, tell_root: Callable[[dict[str, Any]], None]) -> None:
+        self.rounds, self.broker, self.keeping, self.bell, self.poller = rounds, broker, keeping, bell, poller
+        self.sample_interval_s, self.tell_root = sample_interval_s, tell_root
+        self.probe, self.host = Probe(os.getppid()), host_name()
+        self.is_done = False
+        self._said_ready = False
+        self._round_s = self._sample_s = 0.0
+
+    def turn(self, patience_s: float) -> None:
+        now_s = time.monotonic()
+        wake_s = min(self._round_s, self._sample_s, self.bell.next_deadline_s())
+        self.poller.wait(max(0.0, min(patience_s, wake_s - now_s)))
+        now_s = time.monotonic()
+        self.bell.tick(now_s)
+        if any(isinstance(event, (Pushed, Connected)) for event in self.bell.events()):
+            self._round_s = now_s
+        if now_s >= self._round_s:
+            self._round_s = now_s + self.rounds.go()
+        if now_s >= self._sample_s:
+            self._sample_s = now_s + self.sample_interval_s
+            self._publish()
+        if not self._said_ready:
+            self._said_ready = True
+            self.tell_root({"is": "ready"})
+
+    def _publish(self) -> None:
+        samples = self.probe.sample()
+        try:
+            self.keeping.publish_processes(self.host, samples)
+        except BrokerError:
+            errors.debug("the sample was not published: Redis is away")
+
+    def drain(self) -> None:
+        self.is_done = True
+
+    def stop(self) -> None:
+        self.is_done = True
+
+    def close(self) -> int:
+        try:
+            self.rounds.resign()
+        except BrokerError:
+            errors.info("Redis is away; the lead will lapse by itself")
+        self.bell.close()
+        self.broker.close()
+        return 0
+
+
+def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
+              tell_root: Callable[[dict[str, Any]], None]) -> KeeperLoop:
+    settings = bootstrap.settings
+    assert settings.redis_url is not None
+    broker = Broker(settings.redis_url, prefix=settings.queue_prefix, timeout_s=_CALL_S,
+                    failed_ttl_s=settings.failed_ttl_s, idempotency_ttl_s=settings.idempotency_ttl_s)
+    keeping = KeeperBroker(broker)
+    rounds = Rounds(composition.supervisor_name("keeper"), keeping, Neighbours(keeping.supervisors), settings.lease_s)
+    bell = Link(settings.redis_url, broker.keys.keeper_bell, RedisClock(), poller)
+    return KeeperLoop(rounds, broker, keeping, bell, poller, settings.sample_interval_s, tell_root)

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -35,7 +36,7 @@ def redis_server(transport: str = "tcp") -> Iterator[str]:
         port = _free_port()
         options += ["--port", str(port), "--bind", "127.0.0.1"]
         url = f"redis://127.0.0.1:{port}/0"
-    process = subprocess.Popen([find_server(), *options], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([find_server(Path(folder)), *options], stdout=subprocess.DEVNULL)
     try:
         _await_redis(url)
         yield url

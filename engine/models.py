@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import orjson
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
@@ -129,6 +129,18 @@ class QueueStats(Model):
     @property
     def total(self) -> int:
         return sum(self.queued.values())
+
+
+class SchedulerStatus(Model):
+    """What a Scheduler's engine does."""
+
+    state: Literal["stopped", "running", "failed"]
+    pid: int | None = None  # of the root of its tree
+    exit_code: int | None = None  # of a root that ended by itself
+    pools: list[dict[str, Any]] = []  # the reports of its supervisors, with their slots
+    workers: int = 0
+    busy: int = 0  # workers that run a task
+    tasks: dict[str, int] = {}  # by status; of all that use this Redis
 
 
 class LogLine(Model):

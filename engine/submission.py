@@ -73,8 +73,8 @@ class Directory:
     """
 
     def __init__(self, announcements: Callable[[], Mapping[str, Mapping[str, Any]]],
-                 registry: Mapping[str, HandlerSpec] = REGISTRY) -> None:
-        self._fetch, self._registry = announcements, registry
+                 registry: Mapping[str, HandlerSpec] = REGISTRY, *, complete: bool = False) -> None:
+        self._fetch, self._registry, self._complete = announcements, registry, complete
         self._announced: dict[str, Defaults] = {}
         self._stale_s = 0.0
         self._lock = Lock()
@@ -89,7 +89,7 @@ class Directory:
             self._announced = {name: Defaults.announced(told) for name, told in self._fetch().items()}
             self._stale_s = monotonic() + ANNOUNCEMENTS_S_MAX
             known = self._announced
-        if task_type in known or not known:
+        if task_type in known or not (known or self._complete):
             return known.get(task_type, Defaults())
         names = {*known, *self._registry}
         raise UnknownHandler(f"no pool has announced a handler {check.shown(task_type)}"

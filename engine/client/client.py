@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from engine import options as check
 from engine.client.ended import value_of
 from engine.client.filters import Filter, checked
+from engine.client.port import Way
 from engine.client.reach import Reach
 from engine.client.waiting import FOR_EVER, await_ended, known_id, patience
 from engine.config import Settings, load_settings
@@ -35,7 +36,7 @@ class Client:
             raise InvalidSetting("give a client either settings or single values, not both", field="settings",
                                  limit="one of the two")
         self.settings = settings or load_settings({"redis_url": redis_url, **overrides}).settings
-        self._reach = Reach(self.settings)
+        self._reach: Way = Reach(self.settings)
         self._submissions = Submissions(Directory(self.handlers), self.settings.payload_bytes_max)
 
     # -- submitting -----------------------------------------------------------------------------------------------
@@ -99,7 +100,8 @@ class Client:
                 break
         return found
 
-    def page(self, *, limit: int = 100, cursor: Any = None, **matching: Unpack[Filter]) -> tuple[list[Task], Any]:
+    def page(self, *, limit: int = 100, cursor: str | None = None,
+             **matching: Unpack[Filter]) -> tuple[list[Task], str | None]:
         """As `tasks`, with a cursor for the next call; None when there is no more."""
         found, cursor = self._reach.broker().find(**checked(matching), limit=check.count(limit, "limit", 1),
                                                   cursor=cursor)
@@ -122,7 +124,24 @@ class Client:
 
     def workers(self) -> list[dict[str, Any]]:
         """The supervisors that are alive and what their workers do."""
-        return self._reach.broker().supervisors()
+        return [report for report in self._reach.broker().supervisors() if report["alive"]]
+
+    def processes(self) -> list[dict[str, Any]]:
+        """The latest sample of every process of the engine, on every host."""
+        return self._reach.broker().processes()
+
+    def outcomes(self, task_id: str) -> list[dict[str, Any]]:
+        """How each run of a task ended, the first first. Raises `TaskNotFound`."""
+        self._stored(task_id)
+        return self._reach.broker().outcomes(task_id)
+
+    def counts(self) -> dict[str, int]:
+        """How many tasks are in each status now."""
+        return self._reach.broker().status_counts()
+
+    def counters(self) -> dict[str, int]:
+        """What has happened since the beginning: `submitted`, `runs`, each final status, …"""
+        return self._reach.broker().counters()
 
     def _stored(self, task_id: str) -> Stored:
         stored = self._reach.broker().read([known_id(task_id)])[0]
@@ -157,7 +176,7 @@ class Client:
     def retry_many(self, *, limit: int = 10_000, **matching: Unpack[Filter]) -> list[str]:
         """Retry up to `limit` tasks that match, by default those that are FAILED; return the ids of those queued."""
         chosen = {"status": TaskStatus.FAILED, **checked(matching)}
-        ids = [task.id for task in self.tasks(limit=limit, **chosen)]  # type: ignore[arg-type]
+        ids = [task.id for task in self.tasks(limit=limit, **chosen)]
         revived = []
         for task_id in ids:
             with suppress(MoveRefused, TaskNotFound):  # somebody else was quicker
@@ -183,6 +202,10 @@ class Client:
         while few := self._reach.broker().purge(name, PAGE):
             purged += few
         return purged
+
+    def delete(self, task_ids: Iterable[str]) -> int:
+        """Forget tasks that have ended, with their results; return how many. Others are passed over."""
+        return self._reach.broker().delete([known_id(task_id) for task_id in task_ids])
 
     # -- life -----------------------------------------------------------------------------------------------------
 

@@ -4,21 +4,18 @@ A started Scheduler and the inline engine put themselves in its place while they
 """
 
 from threading import Lock
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
-
-class Submitter(Protocol):
-    """What a handler's own `submit` needs."""
-
-    def submit(self, task_type: Any, payload: Any = None, **options: Any) -> str: ...
+if TYPE_CHECKING:
+    from engine.client.client import Client
 
 
 class _Default:
     lock = Lock()
-    client: Submitter | None = None
+    client: "Client | None" = None
 
 
-def default_client() -> Submitter:
+def default_client() -> "Client":
     """The client of this process; made from the settings where nobody has set one.
 
     Raises `InvalidSetting` where the settings are wrong.
@@ -31,7 +28,7 @@ def default_client() -> Submitter:
         return _Default.client
 
 
-def set_default_client(client: Submitter | None) -> Submitter | None:
+def set_default_client(client: "Client | None") -> "Client | None":
     """Make `client` the default one; return the one before, to put it back later."""
     with _Default.lock:
         before, _Default.client = _Default.client, client

@@ -7,6 +7,7 @@
 """
 
 import os
+import time
 import weakref
 from threading import Lock
 
@@ -31,6 +32,12 @@ class Reach:
     def broker(self) -> Broker:
         """The broker, connected. Raises `BrokerError` or, where the embedded Redis does not start, `EngineError`."""
         return self._broker or self._open()
+
+    def now_s(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def close(self) -> None:
         """Close the connections, and stop being a user of the embedded Redis."""

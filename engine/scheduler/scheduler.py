@@ -50,7 +50,7 @@ class Scheduler:
         self.overrides = overrides
         self._lock = RLock()
         self._tree: Tree | None = None
-        self._before: Any = None  # the default client that ours stands in for
+        self._before: Client | None = None  # the default client that ours stands in for
         if not collecting():
             _ = self.settings  # what is wrong with them is better known now
 
@@ -88,8 +88,10 @@ class Scheduler:
             self._tree = tree = Tree(document(self._settings_of_tree(), REGISTRY))
             atexit.register(self._at_exit)
             try:
-                tree.await_ready(self.settings.boot_timeout_s + _STARTUP_S)
-                self._check_announced()
+                failures = tree.await_ready(self.settings.boot_timeout_s + _STARTUP_S)
+                if failures:
+                    raise EngineError("the engine did not start, because not all handlers can be imported:\n" +
+                                      "\n".join(f"{name}: {trace}" for name, trace in failures.items()))
             except BaseException:
                 self.stop(grace_s=0)
                 raise
@@ -133,8 +135,11 @@ class Scheduler:
             return SchedulerStatus(state="stopped")
         if tree.exit_code is not None:
             return SchedulerStatus(state="failed", exit_code=tree.exit_code)
-        pools = self.client.workers()
-        return SchedulerStatus(state="running", pid=tree.pid, pools=pools)
+        pools = [report for report in self.client.workers() if report.get("root_pid") == tree.pid]
+        slots = [slot for report in pools for slot in report.get("slots", [])]
+        return SchedulerStatus(
+            state="running", pid=tree.pid, pools=pools, workers=sum(slot["pid"] is not None for slot in slots),
+            busy=sum(slot["state"] == "busy" for slot in slots), tasks=self.client.counts())
 
     def close(self) -> None:
         """Stop the engine and close the client."""
@@ -217,11 +222,6 @@ class Scheduler:
         if self._loaded.sources["log_level"] == "default":
             return self.settings.model_copy(update={"log_level": "WARNING"})
         return self.settings
-
-    def _check_announced(self) -> None:
-        missing = sorted(REGISTRY.keys() - self.client.handlers().keys())
-        if missing:
-            raise EngineError(f"the engine started without the handlers {', '.join(missing)}; its log says why")
 
     def _at_exit(self) -> None:
         try:

@@ -1,7 +1,7 @@
 """The tree of processes as a child of this one, held by three descriptors.
 
     bootstrap   the tree reads from it what it is to do
-    ready       the tree writes "ready", or "failed: reason", once
+    ready       the tree writes once: "ready", and what could not be imported as JSON; or "failed", and why
     lifeline    the tree reads EOF from it when this process ends, however it ends, and ends too
 
 The tree has a process group of its own: a Ctrl-C at the terminal reaches the script, which then
@@ -18,16 +18,16 @@ import weakref
 from contextlib import suppress
 from pathlib import Path
 
-import engine
+import orjson
+
 from engine.errors import EngineError
 from engine.scheduler.bootstrap import in_descriptor
 
 _KILL_S = 10.0  # for a tree that was told twice to stop
-_REASON_BYTES_MAX = 65_536
 
 
 class Tree:
-    """One running `ganger run`. Only the process that started it stops it, not a fork of that."""
+    """One running tree. Only the process that started it stops it, not a fork of that."""
 
     def __init__(self, document: bytes) -> None:
         self._pid = os.getpid()
@@ -56,21 +56,30 @@ class Tree:
         """None while it runs."""
         return self._process.poll()
 
-    def await_ready(self, patience_s: float) -> None:
-        """Return once it is ready. Raises `EngineError` with its reason when it is not to be; it has then ended."""
+    def await_ready(self, patience_s: float) -> dict[str, str]:
+        """Return once it is ready, with the tracebacks of imports that failed, by module or task type.
+
+        Raises `EngineError` with the reason when it is not to be; it has then ended.
+        """
         until_s = time.monotonic() + patience_s
         heard = b""
         poll = select.poll()
         poll.register(self._ready, select.POLLIN)
-        while not heard.startswith(b"ready\n"):
+        while not heard.endswith(b"\n"):
             left_ms = (until_s - time.monotonic()) * 1000
             if left_ms <= 0 or not poll.poll(left_ms):
                 self.stop(0)
                 raise EngineError(f"the engine was not ready after {patience_s:g} s and has been stopped")
-            part = os.read(self._ready, 4096)
+            part = os.read(self._ready, 65_536)
             heard += part
-            if not part or len(heard) > _REASON_BYTES_MAX:
-                raise EngineError("the engine did not start: " + self._reason(heard))
+            if not part:
+                break
+        word, _, told = heard.partition(b" ")
+        if word == b"ready":
+            return dict(orjson.loads(told))
+        self.stop(0)
+        reason = orjson.loads(told) if word == b"failed" else "it says why above"
+        raise EngineError(f"the engine did not start (exit code {self.exit_code}): {reason}")
 
     def stop(self, grace_s: float) -> None:
         """Tell it to drain; after `grace_s` to stop at once; at last kill it. Returns when it has ended."""
@@ -96,27 +105,22 @@ class Tree:
         """In the child of a fork: let go, or the tree would outlive the process that it belongs to."""
         self._close()
 
-    def _reason(self, heard: bytes) -> str:
-        self.stop(0)
-        told = heard.decode(errors="replace").strip().removeprefix("failed:").strip()
-        return told or f"it ended with exit code {self.exit_code}; what it logged says why"
-
     def _close(self) -> None:
         for name in ("_ready", "_lifeline"):
-            descriptor, _ = getattr(self, name), setattr(self, name, -1)
+            descriptor = getattr(self, name)
+            setattr(self, name, -1)
             if descriptor >= 0:
                 os.close(descriptor)
 
 
 def _command(bootstrap: int, ready: int, lifeline: int) -> list[str]:
     # -P: a folder `engine` in the working directory is not us
-    return [sys.executable, "-P", "-m", "engine", "run", "--bootstrap-fd", str(bootstrap), "--ready-fd", str(ready),
-            "--lifeline-fd", str(lifeline)]
+    return [sys.executable, "-P", "-m", "engine.services.script", str(bootstrap), str(ready), str(lifeline)]
 
 
 def _environment() -> dict[str, str]:
     """Ours; where this package was found by a path and not installed, the child has to find it too."""
-    home = Path(engine.__file__).resolve().parents[1]
+    home = Path(__file__).resolve().parents[2]
     environment = dict(os.environ)
     if home.name not in ("site-packages", "dist-packages"):
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(home), os.environ.get("PYTHONPATH")]))

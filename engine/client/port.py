@@ -1,0 +1,72 @@
+"""What the client asks of a broker. Redis's is `adapters/redis/broker.py`; the inline engine has one of its own."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import TaskPriority
+from engine.models import Stored
+from engine.submission import Submission
+
+
+class Clock(Protocol):
+    def now_ms(self) -> int: ...
+
+
+class ClientBroker(Protocol):
+    """Each method may raise `BrokerError`; those that name a task raise `TaskNotFound`."""
+
+    @property
+    def clock(self) -> Clock: ...
+
+    def submit(self, tasks: Sequence[Submission]) -> list[str]:
+        """Write tasks; return their ids in order, an earlier id for a known idempotency key."""
+
+    def read(self, ids: Sequence[str]) -> Sequence[Stored | None]: ...
+
+    def wait(self, ids: Collection[str], until_monotonic_s: float, /) -> set[str]:
+        """Block until all have ended or it is so late; return those that have ended, or do not exist."""
+
+    def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
+             priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None, limit: int = 100,
+             cursor: str | None = None) -> tuple[Sequence[Stored], str | None]:
+        """One page, and a cursor for the next one or None."""
+
+    def log(self, task_id: str, start: int = 0) -> Sequence[Mapping[str, Any]]: ...
+    def queue_stats(self) -> Sequence[Mapping[str, Any]]: ...
+    def handlers(self) -> dict[str, dict[str, Any]]: ...
+    def supervisors(self) -> list[dict[str, Any]]: ...
+    def processes(self) -> list[dict[str, Any]]: ...
+    def outcomes(self, task_id: str) -> list[dict[str, Any]]: ...
+    def status_counts(self) -> dict[str, int]: ...
+    def counters(self) -> dict[str, int]: ...
+    def delete(self, ids: Sequence[str]) -> int: ...
+
+    def cancel(self, task_id: str, reason: str) -> TaskStatus:
+        """Return CANCELLED, or RUNNING if a worker has to be told first. Raises `MoveRefused`."""
+
+    def revive(self, task_id: str) -> None:
+        """Raises `MoveRefused`."""
+
+    def set_priority(self, task_id: str, priority: TaskPriority) -> None:
+        """Raises `MoveRefused`."""
+
+    def pause(self, queue: str) -> None: ...
+    def resume(self, queue: str) -> None: ...
+
+    def purge(self, queue: str, limit: int) -> int:
+        """Cancel up to `limit` waiting tasks; return how many."""
+
+    def close(self) -> None: ...
+
+
+class Way(Protocol):
+    """How a client gets to its broker, and whose time it waits by."""
+
+    def broker(self) -> ClientBroker: ...
+
+    def now_s(self) -> float:
+        """Seconds that only grow."""
+
+    def sleep(self, seconds: float) -> None: ...
+    def close(self) -> None: ...

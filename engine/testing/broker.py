@@ -1,0 +1,166 @@
+"""The broker of an inline engine: the client's verbs on a book in memory."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+from engine.adapters.redis.broker import Stored
+from engine.adapters.redis.finding import Wanted
+from engine.core.life import Life
+from engine.core.lifecycle import Move, TaskStatus
+from engine.core.outcome import Outcome
+from engine.core.priority import DESCENDING, TaskPriority
+from engine.errors import GangerError
+from engine.submission import Submission
+from engine.testing.book import Entry
+from engine.testing.clock import FakeClock
+from engine.testing.engine import InlineEngine
+
+
+class InlineBroker:
+    """Fulfils `ClientBroker`. Waiting moves the engine's clock."""
+
+    def __init__(self, engine: InlineEngine) -> None:
+        self._engine, self._book = engine, engine.book
+        self._remembered: dict[str, tuple[str, int]] = {}  # idempotency key -> id, until ms
+        self._places = 0
+
+    @property
+    def clock(self) -> FakeClock:
+        return self._engine.clock
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    def submit(self, tasks: Sequence[Submission]) -> list[str]:
+        ids = [self._add(task) for task in tasks]
+        self._engine.something_came()
+        return ids
+
+    def _add(self, task: Submission) -> str:
+        now_ms, key = self.clock.now_ms(), task.idempotency_key
+        if key is not None:
+            earlier, until_ms = self._remembered.get(key, ("", 0))
+            if now_ms < until_ms:
+                return earlier
+            self._remembered[key] = task.id, now_ms + int(self._engine.settings.idempotency_ttl_s * 1000)
+        due_ms = task.record.options.get("due_ms", now_ms)
+        self._places += 1
+        self._book.counters["submitted"] += 1
+        status = TaskStatus.QUEUED if due_ms <= now_ms else TaskStatus.PENDING
+        life = Life(status, priority=task.record.priority, place=self._places, at_ms=now_ms)
+        self._book.add(Entry(task.id, task.record, life, due_ms=due_ms if due_ms > now_ms else None))
+        return task.id
+
+    def read(self, ids: Sequence[str]) -> list[Stored | None]:
+        found = (self._book.find(task_id, self.clock.now_ms()) for task_id in ids)
+        return [entry.snapshot() if entry is not None else None for entry in found]
+
+    def wait(self, ids: Collection[str], until_s: float, /) -> set[str]:
+        """Let time pass, from one thing that happens to the next. Raises `GangerError` for a wait without an end."""
+        until_ms = until_s if until_s == math.inf else math.ceil(until_s * 1000)
+        while True:
+            self._engine.run_due()
+            found = zip(ids, self.read(list(ids)), strict=True)
+            ended = {task_id for task_id, task in found if task is None or task.life.status.is_final}
+            if len(ended) == len(ids) or self.clock.now_ms() >= until_ms:
+                return ended
+            next_ms = min(self._engine.next_ms() or math.inf, until_ms)
+            if next_ms == math.inf:
+                raise GangerError("these tasks will never end: they wait for nothing that time brings "
+                                  "(is their queue paused, or does one of them wait for itself?)")
+            self._engine.advance_to(int(next_ms))
+
+    def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
+             priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None, limit: int = 100,
+             cursor: str | None = None) -> tuple[list[Stored], str | None]:
+        """The newest first; the cursor is how many have been given."""
+        wanted = Wanted(status, task_type, queue, priority, name, tag)
+        found = [task for task in (entry.snapshot() for entry in self._entries()) if wanted.agrees(task)]
+        found.reverse()
+        start = int(cursor or 0)
+        behind = start + limit
+        return found[start:behind], str(behind) if behind < len(found) else None
+
+    def outcomes(self, task_id: str) -> list[dict[str, Any]]:
+        return self._book.get(task_id, self.clock.now_ms()).outcomes
+
+    def log(self, task_id: str, start: int = 0) -> list[dict[str, Any]]:
+        entry = self._book.find(task_id, self.clock.now_ms())
+        return entry.rows[start:] if entry else []
+
+    def cancel(self, task_id: str, reason: str) -> TaskStatus:
+        entry, now_ms = self._book.get(task_id, self.clock.now_ms()), self.clock.now_ms()
+        if entry.life.status is TaskStatus.RUNNING:  # by the handler itself, or by what it calls
+            entry.cancelled = entry.cancelled or reason
+        else:
+            self._engine.end(entry, Move.CANCEL, Outcome.cancelled(entry.life.run, reason, ended_ms=now_ms))
+        return entry.life.status
+
+    def revive(self, task_id: str) -> None:
+        entry = self._book.get(task_id, self.clock.now_ms())
+        entry.move(Move.REVIVE, self.clock.now_ms(), attempts=0, crashes=0)
+        entry.gone_ms = entry.cancelled = None
+        self._engine.something_came()
+
+    def set_priority(self, task_id: str, priority: TaskPriority) -> None:
+        entry = self._book.get(task_id, self.clock.now_ms())
+        entry.check_waits("change the priority of")
+        entry.life = replace(entry.life, priority=priority)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        return sum(self._book.remove(task_id, self.clock.now_ms()) for task_id in ids)
+
+    # -- queues ---------------------------------------------------------------------------------------------------
+
+    def queue_stats(self) -> list[dict[str, Any]]:
+        return [self._stats(queue, [entry for entry in self._queued() if entry.record.queue == queue])
+                for queue in sorted(self._book.queues)]
+
+    def _stats(self, queue: str, waiting: Sequence[Entry]) -> dict[str, Any]:
+        oldest_ms = min((entry.record.created_ms for entry in waiting), default=None)
+        return {"queue": queue, "paused": queue in self._book.paused,
+                "queued": {priority.name: sum(entry.life.priority is priority for entry in waiting)
+                           for priority in DESCENDING},
+                "oldest_s": None if oldest_ms is None else (self.clock.now_ms() - oldest_ms) / 1000}
+
+    def pause(self, queue: str) -> None:
+        self._book.paused.add(queue)
+        self._book.queues.add(queue)
+
+    def resume(self, queue: str) -> None:
+        self._book.paused.discard(queue)
+        self._engine.something_came()
+
+    def purge(self, queue: str, limit: int) -> int:
+        waiting = [entry for entry in self._queued() if entry.record.queue == queue][:limit]
+        for entry in waiting:
+            self.cancel(entry.id, "its queue was purged")
+        return len(waiting)
+
+    # -- the engine -----------------------------------------------------------------------------------------------
+
+    def status_counts(self) -> dict[str, int]:
+        statuses = [entry.life.status for entry in self._entries()]
+        return {status: statuses.count(status) for status in TaskStatus}
+
+    def counters(self) -> dict[str, int]:
+        return dict(self._book.counters)
+
+    def handlers(self) -> dict[str, dict[str, Any]]:
+        return {name: spec.announcement() for name, spec in self._engine.handlers.items()}
+
+    def supervisors(self) -> list[dict[str, Any]]:
+        return []
+
+    def processes(self) -> list[dict[str, Any]]:
+        return []
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def _entries(self) -> list[Entry]:
+        return list(self._book.all(self.clock.now_ms()))
+
+    def _queued(self) -> list[Entry]:
+        return [entry for entry in self._entries() if entry.life.status is TaskStatus.QUEUED]

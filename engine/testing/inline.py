@@ -1,0 +1,91 @@
+"""The engine in one process, for tests: tasks run where they are submitted, and time passes when the test says so.
+
+    def test_a_cover_is_made():
+        with Inline() as ganger:
+            task_id = order_cover(book)          # calls thumbnail.submit(…)
+            assert ganger.result(task_id) == {"width": 640}
+
+    def test_it_is_tried_again():
+        with Inline() as ganger:
+            task_id = ganger.submit("fetch", {"url": "…"})
+            assert ganger.status(task_id) == "RETRYING"
+            ganger.advance(1)
+            assert ganger.status(task_id) == "COMPLETED"
+
+The checks at submit, the reading of payloads, the outcomes, the retries and the lifecycle are the
+engine's own code. What needs processes is left out: a handler that hangs hangs the test. A handler that
+moves the clock beyond its timeout has timed out.
+"""
+
+from collections import ChainMap
+from collections.abc import Callable
+from typing import Any
+
+from engine.client import Client, set_default_client
+from engine.config import Settings
+from engine.handler import REGISTRY, HandlerSpec, make_spec
+from engine.submission import Directory, Submissions
+from engine.testing.broker import InlineBroker
+from engine.testing.clock import FakeClock
+from engine.testing.engine import InlineEngine
+
+
+class Inline(Client):
+    """A Client with an engine in it.
+
+    `eager`: tasks run as soon as they are submitted; else when `run()` is called or somebody waits for a result.
+    `chance`: what the jitter of retries gets instead of a random number; 0 is the full pause.
+    `settings` and overrides are those of `Client`. As a context manager it is also what `my_handler.submit(…)` uses.
+    """
+
+    def __init__(self, *, eager: bool = True, chance: float = 0.0, clock: FakeClock | None = None,
+                 settings: Settings | None = None, **overrides: Any) -> None:
+        super().__init__(settings=settings, **overrides)
+        self.clock = clock or FakeClock()
+        self._local: dict[str, HandlerSpec] = {}
+        handlers = ChainMap(self._local, REGISTRY)
+        self._inline = InlineEngine(self.settings, self.clock, handlers, lambda: chance, eager)
+        self._reach = _Here(self._inline)
+        self._submissions = Submissions(Directory(self.handlers, handlers, complete=True),
+                                        self.settings.payload_bytes_max)
+        self._before: list[Any] = []
+
+    def register_handler(self, task_type: str, function: Callable[..., Any], **options: Any) -> HandlerSpec:
+        """Register a function for this engine only; it may be a lambda or a closure here. Options as for `@handler`."""
+        spec = self._local[task_type] = make_spec(task_type, function, options, local=True)
+        return spec
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: delayed tasks and retries run, each at its moment, and others expire."""
+        self._inline.advance(seconds)
+
+    def run(self) -> int:
+        """Run everything that can run now; return how many runs that took."""
+        return self._inline.run_due()
+
+    def __enter__(self) -> "Inline":
+        self._before.append(set_default_client(self))
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        set_default_client(self._before.pop())
+        self.close()
+
+
+class _Here:
+    """The way to a broker that is here already; waiting moves its clock."""
+
+    def __init__(self, inline: InlineEngine) -> None:
+        self._inline, self._broker = inline, InlineBroker(inline)
+
+    def broker(self) -> InlineBroker:
+        return self._broker
+
+    def now_s(self) -> float:
+        return self._inline.clock.now_ms() / 1000
+
+    def sleep(self, seconds: float) -> None:
+        self._inline.advance(seconds)
+
+    def close(self) -> None:
+        """There is nothing to close."""

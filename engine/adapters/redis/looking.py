@@ -12,6 +12,7 @@ from engine.core.life import Life
 from engine.core.lifecycle import TaskStatus
 from engine.core.priority import TaskPriority
 from engine.core.record import Record
+from engine.errors import BrokerError
 
 BATCH_TASKS = 250  # looked at in one script call
 
@@ -45,7 +46,7 @@ class Stored:
 
 
 def look(redis: Connections, keys: Keys, ids: Sequence[str]) -> list[Stored | None]:
-    """Read tasks; None where there is none. Raises `ValueError` for one that cannot be read."""
+    """Read tasks; None where there is none. Raises `BrokerError` for one that cannot be read."""
     names = (keys.tasks, keys.life, keys.outcomes, keys.progress)
     found: list[Stored | None] = []
     for start in range(0, len(ids), BATCH_TASKS):
@@ -63,8 +64,12 @@ def _stored(task_id: str, record: bytes | None, line: bytes | None, outcome: byt
             progress: bytes | None) -> Stored | None:
     if record is None:
         return None
-    told = Record.decode(record)
-    life = Life(TaskStatus.QUEUED, priority=told.priority, at_ms=told.created_ms) if line is None else Life.parse(line)
+    try:
+        told = Record.decode(record)
+        life = (Life(TaskStatus.QUEUED, priority=told.priority, at_ms=told.created_ms) if line is None
+                else Life.parse(line))
+    except ValueError as error:
+        raise BrokerError(f"task {task_id} cannot be read: {error}") from error
     return Stored(task_id, told, life, orjson.loads(outcome) if outcome else None,
                   orjson.loads(progress) if progress else None, line)
 

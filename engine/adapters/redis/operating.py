@@ -131,9 +131,8 @@ class Operating:
         keys, lines = self._keys, Lines(self._keys)
         told: list[Argument] = []
         for stored in found:
-            task_id, line, _ = stored.seen
-            told += (task_id, line, lines.number(stored.record.queue, stored.life.priority), stored.fair_key)
-        names = [keys.life, keys.rescues, keys.idle, keys.events, keys.counters,
+            told += (*stored.seen, lines.number(stored.record.queue, stored.life.priority), stored.fair_key)
+        names = [keys.tasks, keys.life, keys.rescues, keys.idle, keys.events, keys.counters,
                  *(keys.ended(status) for status in ENDS[1:]), keys.queues, *lines.names()]
         words: list[bytes] = self._redis.run("revive", names, [
             keys.base, self._redis.now_ms(), *lines.queues(), *told]) if told else []

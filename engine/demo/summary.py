@@ -72,14 +72,14 @@ def _ran(found: Findings) -> RenderableType:
                       textwrap.shorten(kind.slowest, 22, placeholder="…"))
     line = Text.assemble(
         (f"{found.total} tasks", "bold"), f" ended in {found.elapsed_s:.1f} s on {found.workers} workers, ",
-        (f"{found.total / found.elapsed_s:.0f} a second", "bold"), f". {len(found.completed)} completed and used "
-        f"{found.cpu_s:.1f} s of CPU; the others were made to misbehave.")
+        (f"{found.total / found.elapsed_s:.0f} a second", "bold"), f". {len(found.completed)} completed, with "
+        f"{found.cpu_s:.1f} s of CPU; the others were made not to.")
     return Group(table, Text(), line)
 
 
 def _hung(task: Task, found: Findings) -> RenderableType:
     return Group(*_title(task, f"killed after {task.wall_s or 0:.1f} s", found),
-                 _stack(frames(task)) or _indented("no stack could be taken"))
+                 _stack(frames(task)) or _indented("no stack: it did not answer the signal that asks for it", "dim"))
 
 
 def _crashed(task: Task, found: Findings) -> RenderableType:
@@ -108,7 +108,7 @@ def _stack(stack: Sequence[Frame]) -> RenderableType | None:
         return None
     labels = [f"{_file(frame)}:{frame.line} {frame.function}" for frame in stack[:FRAMES_MAX]]
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(no_wrap=True, style="bold red")
+    table.add_column(no_wrap=True, style="bold red", min_width=1)
     table.add_column(no_wrap=True, min_width=min(LABEL_MAX, max(map(len, labels))))
     table.add_column(no_wrap=True, ratio=1)
     for number, (label, frame) in enumerate(zip(labels, stack, strict=False)):

@@ -140,7 +140,7 @@ def test_the_summary_fits_into_80_columns_and_names_what_matters() -> None:
     found.gone.append(Process("worker, killed in segfault", 4712, 0.5, 60 << 20, tasks=1))
     text = shown(found)
     assert max(map(len, text.splitlines())) <= 80
-    for words in ("4 tasks ended in 2.0 s on 2 workers", "hang_in_c  killed after 2.0 s", "no stack could be taken",
+    for words in ("4 tasks ended in 2.0 s on 2 workers", "hang_in_c  killed after 2.0 s", "no stack: it did not answer",
                   "Reads address 0.", "→ ctypes/__init__.py:519 string_at", "4711",
                   "1 failure and 2 crashes, then COMPLETED in run 4", "All 4 tasks ended, each in the way it had to",
                   "ganger run --handlers", "ganger submit primes"):

@@ -103,6 +103,7 @@ class Exited:
     usage: dict[str, Any]  # {"cpu_s", "peak_rss_bytes"} of the worker's whole life
     post_mortem: dict[str, Any] | None  # {"why","stacks","signal","sender","proc"}; None after `quit`
     unread: list[bytes] = field(default_factory=list)  # messages that it never began to read, oldest first
+    stranded: bool = False  # it went down with the fork server
 
 
 Event = Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Exited

@@ -86,34 +86,29 @@ class Dispatch:
             slot.phase, slot.deadline_s, slot.pid = Phase.UP, NEVER, pid
             self.fill(now_s)
 
-    def exited(self, index: int, death: Callable[[Run], Outcome], unread: Iterable[int], now_s: float) -> None:
+    def exited(self, index: int, death: Callable[[Run], Outcome], unread: Iterable[int], now_s: float, *,
+               stranded: bool = False) -> None:
         """A worker and everything below it is gone.
 
-        `death` describes its death as the end of a run; `unread` are the tokens of runs it never read.
+        `death` describes its death as the end of a run; `unread` are the tokens of runs it never read. `stranded`:
+        it went down with the fork server, which is nobody's fault; `start` will be called when there is a new one.
         """
         slot = self.slots[index]
         begun = self._empty(slot, unread)
         for position, run in enumerate(begun):
-            if slot.phase is Phase.DYING:
+            if slot.phase is Phase.DYING or stranded:
                 # Only the first can have been running; a worker reads nothing before it has answered.
                 self.ending.killed(run, slot.doom if position == 0 else None, death(run))
             else:
                 self.ending.died(run, death(run))
         self.slots[index] = successor = Slot(index, restarts=slot.restarts + 1)
-        if self.draining:
+        if self.draining or stranded:
             return
         if begun or slot.phase in (Phase.DYING, Phase.QUITTING):
             self._spawn(successor, now_s)
         else:
             self._spawn_later(successor, now_s)
         self.fill(now_s)
-
-    def lost(self, death: Callable[[Run], Outcome], unread: Callable[[int], Iterable[int]]) -> None:
-        """The fork server is gone and every worker with it: nobody's fault, so what was running is given back."""
-        for slot in self.slots:
-            for run in self._empty(slot, unread(slot.index)):
-                self.ending.killed(run, slot.doom, death(run))
-            self.slots[slot.index] = Slot(slot.index, restarts=slot.restarts + 1)
 
     # -- the life of runs -----------------------------------------------------------------------------------------
 

@@ -44,7 +44,9 @@ class Ending:
             self.cancelled(run, death)
         else:
             judgement = self._judge(run, death.cause)
-            self.settle(run, judgement, replace(death, cause=Cause.POISON) if judgement.poison else death)
+            if judgement.poison:
+                death = replace(death, message=f"{death.message}; set aside as poison after {run.crashes + 1} crashes")
+            self.settle(run, judgement, death)
 
     def killed(self, run: Run, doom: Cause | None, death: Outcome) -> None:
         """We killed its worker: because of this run (`doom` says why), or for reasons of our own."""

@@ -160,9 +160,14 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def fork_server_dies(self) -> None:
-        """The host reports the end of each worker first."""
         for slot in list(self.workers):
-            self.dies(slot)
+            unread = [run.token for run in self.workers.pop(slot).unread]
+            self.core.exited(slot, lambda run: Outcome.killed(run.number, "SIGKILL"), unread, self.now, stranded=True)
+            self.obey()
+            assert not self.workers.keys() & {slot}, "spawned without a fork server"
+        if not self.core.draining:
+            self.core.start(self.now)
+        self.obey()
 
     @rule(seconds=st.sampled_from([0.001, 0.012, 0.2, 1.5, 6.0, 40.0]))
     def time_passes(self, seconds: float) -> None:

@@ -73,7 +73,7 @@ class ProcessHost:
         if self._server is None or self._aftermath is not None:
             for fd in link.handed_over:
                 os.close(fd)
-            self._bury(self._spawns, None, {}, "there is no fork server")
+            self._bury(self._spawns, None, {}, "there is no fork server", stranded=True)
         else:
             self._server.order({"spawn": self._spawns, "slot": slot}, link.handed_over)
 
@@ -128,10 +128,11 @@ class ProcessHost:
             usage = {"cpu_s": message["cpu_s"], "peak_rss_bytes": message["peak_rss_bytes"]}
             self._bury(message["exited"], message["status"], usage)
 
-    def _bury(self, spawn: int, status: int | None, usage: dict[str, Any], reason: str = "") -> None:
+    def _bury(self, spawn: int, status: int | None, usage: dict[str, Any], reason: str = "", *,
+              stranded: bool = False) -> None:
         link = self._by_spawn.pop(spawn)
         del self._links[link.slot]
-        link.exited(status, usage, reason)
+        link.exited(status, usage, reason, stranded=stranded)
 
     def _lost(self) -> None:
         """The fork server has gone; its workers are going. See them off."""
@@ -144,7 +145,7 @@ class ProcessHost:
         for spawn, link in list(self._by_spawn.items()):
             if link.pid == pid:
                 self._bury(spawn, status, {"cpu_s": cpu_s, "peak_rss_bytes": peak_rss_bytes},
-                           "it died with the fork server")
+                           "it died with the fork server", stranded=True)
 
     def _clean_up(self, now_s: float) -> None:
         """One round after the loss; reports it when nothing is left."""
@@ -157,7 +158,7 @@ class ProcessHost:
         if not clean and self._rounds < _ROUNDS_MAX:
             return
         for spawn in list(self._by_spawn):
-            self._bury(spawn, None, {}, "it died with the fork server")
+            self._bury(spawn, None, {}, "it died with the fork server", stranded=True)
         self._server = self._aftermath = None
         self._alarms.set(self._clean_up, None)
         self._events.append(ServerLost(_how(code)))

@@ -6,7 +6,6 @@ reports that nothing is left. Nothing here waits: the poller and `tick` bring it
 
 import os
 import signal
-import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,8 +47,7 @@ class Link:
         self.ending = Ending()
         self._stacks, self._reader = StackText(), FrameReader()
         self._oom_kills = oom_kills()
-        ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._tasks = Channel(ours, poller)
+        self._tasks = Channel(poller)
         self.send = self._tasks.send
         self._replies, replies = _pipe(ours_reads=True)
         control, self._control = _pipe(ours_reads=False)
@@ -57,7 +55,7 @@ class Link:
         self._dump, dump = _pipe(ours_reads=True)
         for fd in (control, dump):  # written and read from signal handlers, which must not wait
             os.set_blocking(fd, False)
-        self.handed_over = (os.dup(self._theirs.fileno()), replies, control, spill, dump)
+        self.handed_over = (self._tasks.theirs, replies, control, spill, dump)
         self.output = Output(output, poller, log_bytes_max, self._spilled,
                              lambda at_s: alarms.set(self.output.drain, at_s))
         poller.register(self._replies, self._read_replies)
@@ -66,7 +64,7 @@ class Link:
     # -- what the host asks ---------------------------------------------------------------------------------------
 
     def take_back(self) -> list[bytes]:
-        taken = self._tasks.take_back(self._theirs)
+        taken = self._tasks.take_back()
         if frames.QUIT in taken:
             self._tasks.send(frames.QUIT)
         return [message for message in taken if message != frames.QUIT]
@@ -197,7 +195,7 @@ class Link:
 
     # -- when all is over -----------------------------------------------------------------------------------------
 
-    def exited(self, status: int | None, usage: dict[str, Any], reason: str = "") -> None:
+    def exited(self, status: int | None, usage: dict[str, Any], reason: str = "", *, stranded: bool = False) -> None:
         """Nothing is left of it: read what it had written, report, and close."""
         while self._replies >= 0 and self._read_replies():
             pass
@@ -210,7 +208,7 @@ class Link:
         unread = self.take_back()
         self._close()
         post_mortem = self._post_mortem(code, name, reason)
-        self._events.append(Exited(self.slot, self.pid, code, name, usage, post_mortem, unread))
+        self._events.append(Exited(self.slot, self.pid, code, name, usage, post_mortem, unread, stranded))
 
     def _post_mortem(self, code: int | None, name: str | None, reason: str) -> dict[str, Any] | None:
         ending = self.ending
@@ -236,7 +234,6 @@ class Link:
         for action in (self._strike, self._have_stacks):
             self._alarms.set(action, None)
         self._tasks.close()
-        self._theirs.close()
         os.close(self._control)
         if self._pidfd >= 0:
             os.close(self._pidfd)

@@ -176,7 +176,8 @@ class Pool:
         since_s = slot.since_s
         log.info("a worker has ended", extra={"worker": f"{self.terms.supervisor}/{event.slot}", "pid": event.pid,
                                               "exit_code": event.exitcode, "signal": event.signal})
-        self.core.exited(event.slot, lambda run: self._death(run, event, since_s, now_s), unread, now_s)
+        self.core.exited(event.slot, lambda run: self._death(run, event, since_s, now_s), unread, now_s,
+                         stranded=event.stranded)
 
     def _death(self, run: Run, event: Exited, since_s: float, now_s: float) -> Outcome:
         return deaths.outcome(run, event, worker=f"{self.terms.supervisor}/{event.slot}", wall_s=now_s - since_s,

@@ -32,13 +32,41 @@ class RescueReport:
     is_over: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """When there is something to do next, in ms of Redis's clock; infinite where nothing is known."""
+
+    due_ms: float
+    expires_ms: float
+    lease_end_ms: float
+    removal_ms: float
+
+
 class KeeperBroker:
     """The keeper's verbs, on the connections of a broker."""
 
     def __init__(self, broker: Broker) -> None:
         self._redis, self._keys, self._kept_ms = broker.redis, broker.keys, broker.kept_ms
+        self._supervisors = broker.supervisors
         self._operating = Operating(self._redis, self._keys, self._kept_ms)
         self._reconciling = Reconciling(self._redis, self._keys, self._kept_ms)
+
+    def now_ms(self) -> int:
+        return self._redis.now_ms()
+
+    def moments(self) -> Moments:
+        """What is next, in one call."""
+        keys = self._keys
+        told = self._redis.run("moments", [keys.due, keys.expiring, keys.supervisors, *map(keys.ended, ENDS)], [])
+        return Moments(*(float(moment) if moment else float("inf") for moment in told))
+
+    def supervisors(self) -> list[dict[str, Any]]:
+        """As `Broker.supervisors`."""
+        return self._supervisors()
+
+    def lapse(self, supervisor: str) -> None:
+        """End a lease early: its supervisor is known to be gone."""
+        self._redis.call("ZADD", self._keys.supervisors, "XX", 0, supervisor)
 
     def lead(self, keeper: str, until_ms: int) -> bool:
         """Be the keeper that acts until then, if no other is; with a moment that is over, stand down."""

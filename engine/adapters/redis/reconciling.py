@@ -47,7 +47,7 @@ class Reconciling:
         where, told = self._redis.call(scan, key, position, "COUNT", SCAN_COUNT)
         ids = [member.decode() for member in (told if scan == "SSCAN" else told[::2])]
         if status == "flows":
-            result = Reconciled(None, len(ids), Counter(flows=self._trim(key, ids)))
+            result = Reconciled(None, len(ids), +Counter(flows=self._trim(key, ids)))
         else:
             found = look(self._redis, self._keys, ids)
             suspects = [suspect for task_id, stored in zip(ids, found, strict=True)

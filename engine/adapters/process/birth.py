@@ -38,7 +38,8 @@ class Ends:
     dump: int
 
 
-def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[str, Route], server: int, title: str) -> NoReturn:
+def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Route], server: int,
+                  title: str) -> NoReturn:
     """Never returns and never lets an exception out: above it on the stack is the fork server's own loop."""
     code = 1
     try:

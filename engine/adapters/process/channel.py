@@ -1,106 +1,82 @@
-"""The pool's end of a socket pair that keeps the bounds of packets. It never blocks: what does not fit waits here.
+"""The pool's end of a worker's pipe for tasks. It never blocks: what does not fit waits here.
 
-Messages may carry descriptors (to the fork server). Those that nobody has begun
-to read can be taken back: the pool holds a copy of the worker's end, too.
+A pipe in packet mode (O_DIRECT) keeps the bounds of each write, so that what
+nobody has read can be taken back a message at a time; it costs half of what a
+socket does. The pool opens the worker's end a second time for that.
 """
 
-import contextlib
+import fcntl
 import os
-import socket
 from collections import deque
-from collections.abc import Sequence
+from contextlib import suppress
 
 from engine.adapters.poller import WRITE
 from engine.core import frames
-from engine.core.frames import PIECE_BYTES_MAX
+from engine.core.frames import PACKET_BYTES_MAX
 from engine.ports import Poller
 
-_PACKET_BYTES_MAX = PIECE_BYTES_MAX + 1
-_BUFFER_BYTES = 1 << 20
+_PIPE_BYTES = 1 << 18  # a packet takes a page, however short: this is 64 of them
+_F_SETPIPE_SZ = 1031
 
 
 class Channel:
-    """Sends messages; `close` closes the descriptors that are still to be sent, too."""
+    """`theirs` is the worker's end, to be handed over."""
 
-    def __init__(self, ours: socket.socket, poller: Poller) -> None:
-        self._socket, self._poller = ours, poller
-        self.fd = ours.fileno()
-        self._backlog: deque[tuple[bytes, Sequence[int]]] = deque()
-        self._is_waiting = False  # for room in the buffer
-        ours.setblocking(False)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+    def __init__(self, poller: Poller) -> None:
+        self.theirs, self._fd = os.pipe2(os.O_CLOEXEC | os.O_DIRECT)
+        self._poller = poller
+        self._backlog: deque[bytes] = deque()
+        self._is_waiting = False  # for room in the pipe
+        self._second = os.open(f"/proc/self/fd/{self.theirs}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(self._fd, False)
+        with suppress(OSError):  # over the user's share of pipe memory: more waits here, then
+            fcntl.fcntl(self._fd, _F_SETPIPE_SZ, _PIPE_BYTES)
 
-    def send(self, message: bytes, fds: Sequence[int] = ()) -> None:
-        """Send or keep for later. To an end that is gone it is lost, as to a reader that dies after reading."""
-        if not self._backlog and not fds and len(message) <= PIECE_BYTES_MAX:
+    def send(self, message: bytes) -> None:
+        """Send, or keep for later."""
+        if not self._backlog and len(message) <= PACKET_BYTES_MAX:
             try:
-                os.write(self.fd, message)
+                os.write(self._fd, message)
                 return
             except BlockingIOError:
                 pass
-            except OSError:  # its death is reported elsewhere
-                return
-        for packet in frames.pieces(message):
-            self._backlog.append((packet, fds))
-            fds = ()
-        self._flush(0)
+        self._backlog.extend(frames.pieces(message))
+        self._flush()
 
-    def take_back(self, theirs: socket.socket) -> list[bytes]:
-        """Take messages out of the buffer of their end, and out of our own; one in pieces only if none was sent yet.
+    def take_back(self) -> list[bytes]:
+        """Take every message whose beginning nobody has read, oldest first.
 
-        The reader may take one at the same time: each message goes to one of us.
+        The reader may take one at the same time: each goes to one of us. One in pieces can end up with neither; then
+        it is in what this returns, without its end, and the reader passes over what it got.
         """
-        taken: list[bytes] = []
-        with contextlib.suppress(BlockingIOError):
-            while theirs.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) not in (frames.FIRST, frames.FURTHER,
-                                                                                frames.LAST, b""):
-                taken.append(theirs.recv(_PACKET_BYTES_MAX, socket.MSG_DONTWAIT))
-        backlog, joiner = self._backlog, frames.Joiner()
-        begun: list[tuple[bytes, Sequence[int]]] = []
-        while backlog and backlog[0][0][:1] in (frames.FURTHER, frames.LAST):
-            begun.append(backlog.popleft())
-        while backlog:
-            if (message := joiner.feed(backlog.popleft()[0])) is not None:
-                taken.append(message)
-        backlog.extend(begun)
-        self._flush(0)
-        return taken
+        packets: list[bytes] = []
+        with suppress(BlockingIOError):
+            while packet := os.read(self._second, PACKET_BYTES_MAX):
+                packets.append(packet)
+        packets.extend(self._backlog)
+        self._backlog.clear()
+        messages, begun = frames.sort_taken(packets)
+        self._backlog.extend(begun)
+        self._flush()
+        return messages
 
     def close(self) -> None:
-        self._forget_backlog()
         self._wait(False)
-        self._socket.close()
+        os.close(self._fd)
+        os.close(self._second)
 
-    def _flush(self, mask: int) -> None:
+    def _flush(self, mask: int = 0) -> None:
         backlog = self._backlog
-        try:
+        with suppress(BlockingIOError):
             while backlog:
-                packet, fds = backlog[0]
-                if fds:
-                    socket.send_fds(self._socket, [packet], list(fds))
-                else:
-                    os.write(self.fd, packet)
+                os.write(self._fd, backlog[0])
                 backlog.popleft()
-                _close(fds)
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._forget_backlog()
         self._wait(bool(backlog))
 
-    def _forget_backlog(self) -> None:
-        while self._backlog:
-            _close(self._backlog.popleft()[1])
-
     def _wait(self, waiting: bool) -> None:
-        """Listen for room in the buffer, or no longer."""
+        """Listen for room in the pipe, or no longer."""
         if waiting and not self._is_waiting:
-            self._poller.register(self.fd, self._flush, WRITE)
+            self._poller.register(self._fd, self._flush, WRITE)
         elif self._is_waiting and not waiting:
-            self._poller.unregister(self.fd)
+            self._poller.unregister(self._fd)
         self._is_waiting = waiting
-
-
-def _close(fds: Sequence[int]) -> None:
-    for fd in fds:
-        os.close(fd)

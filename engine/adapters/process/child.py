@@ -23,11 +23,11 @@ from engine.adapters.process.reporting import Progress
 from engine.adapters.process.routes import Route
 from engine.context import Context
 from engine.core import frames
-from engine.core.frames import COMPLETED, FRAME_HEAD, REPLIED, TASK_HEAD, WALL_US_MAX, Joiner
+from engine.core.frames import COMPLETED, FRAME_HEAD, PACKET_BYTES_MAX, REPLIED, TASK_HEAD, WALL_US_MAX, Joiner
 from engine.errors import UnknownHandler
 
-_PACKET_BYTES_MAX = frames.PIECE_BYTES_MAX + 1
 _TASK = frames.TASK[0]
+_NAME_AT = TASK_HEAD.size + 2  # a record begins with ["name", and so needs no parser to find its handler
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class WorkerSettings:
 class Worker:
     """The loop, and what one run needs. Not to be used from any thread but the main one."""
 
-    def __init__(self, settings: WorkerSettings, routes: dict[str, Route], tasks: int, replies: int,
+    def __init__(self, settings: WorkerSettings, routes: dict[bytes, Route], tasks: int, replies: int,
                  control: int) -> None:
         self._settings, self._routes, self._tasks = settings, routes, tasks
         self._outbox = Outbox(replies)
@@ -61,7 +61,7 @@ class Worker:
         self._outbox.reply(frames.frame(frames.BOOTED, 0, orjson.dumps({"pid": os.getpid()})))
         receive, tasks, run = os.read, self._tasks, self._run
         while True:
-            message: bytes | None = receive(tasks, _PACKET_BYTES_MAX)
+            message: bytes | None = receive(tasks, PACKET_BYTES_MAX)
             if not message:  # the pool is gone
                 os._exit(0)
             if message[0] != _TASK:
@@ -89,16 +89,14 @@ class Worker:
         route: Route | None = None
         started_s = monotonic()
         try:
-            end = message.index(b"\n", TASK_HEAD.size)
-            head = orjson.loads(message[TASK_HEAD.size : end])
-            route = self._routes.get(head[0])
+            route = self._routes.get(message[_NAME_AT : message.index(b'"', _NAME_AT)])
             if route is None:
-                raise UnknownHandler(f"this worker has no handler {head[0]!r}", field="task_type", value=head[0])
+                route = self._find(message)
             if route.measured:
                 meter.begin()
-            arguments = self._arguments(route, head, message[end + 1 :])
+            arguments = self._arguments(route, message[message.index(b"\n", _NAME_AT) + 1 :])
             if route.wants_context:
-                arguments += (self._context(route, head, message, started_s),)
+                arguments += (self._context(route, message, started_s),)
             result = outcomes.result(call(self.interrupts, token, route.function, arguments))
         except BaseException as error:  # noqa: BLE001  whatever leaves a handler ends the run, and only the run
             self._fail(message, route, error, started_s)
@@ -126,7 +124,15 @@ class Worker:
         verdict, body = self._outcomes.failed(route, error, facts)
         self._outbox.reply(frames.frame(REPLIED, token, body, verdict, int(wall_s * 1e6)))
 
-    def _arguments(self, route: Route, head: list[Any], payload: bytes) -> tuple[Any, ...]:
+    def _find(self, message: bytes) -> Route:
+        """The handler of a task whose name has to be read properly."""
+        name = _head_of(message)[0]
+        for route in self._routes.values():
+            if route.spec.name == name:
+                return route
+        raise UnknownHandler(f"this worker has no handler {name!r}", field="task_type", value=name)
+
+    def _arguments(self, route: Route, payload: bytes) -> tuple[Any, ...]:
         """The payload as the function takes it."""
         limit = self._payload_bytes_max
         if len(payload) > limit:
@@ -139,8 +145,9 @@ class Worker:
         except Exception as error:  # a model's validators are the user's code
             raise refused(error) from error
 
-    def _context(self, route: Route, head: list[Any], message: bytes, started_s: float) -> Context:
+    def _context(self, route: Route, message: bytes, started_s: float) -> Context:
         _, _, run, attempts, _, task_id = TASK_HEAD.unpack_from(message)
+        head = _head_of(message)
         options = head[4] if len(head) > 4 else {}
         timeout = options.get("timeout", route.spec.timeout)
         if timeout is None:
@@ -148,3 +155,8 @@ class Worker:
         return Context(task_id.decode(), head[0], options.get("name", head[0]), run, attempts + 1,
                        started_s + timeout if timeout else None, Progress(self._outbox.post, message),
                        partial(Shield, self.interrupts))
+
+
+def _head_of(message: bytes) -> list[Any]:
+    head: list[Any] = orjson.loads(message[TASK_HEAD.size : message.index(b"\n", TASK_HEAD.size)])
+    return head

@@ -30,9 +30,9 @@ from engine.adapters.process.child import WorkerSettings
 from engine.adapters.process.loading import load
 from engine.adapters.process.routes import Route, make_routes
 from engine.core import frames
+from engine.core.frames import PACKET_BYTES_MAX
 from engine.handler import REGISTRY
 
-_PACKET_BYTES_MAX = frames.PIECE_BYTES_MAX + 1
 _ENDS = 5
 _ROUNDS_MAX = 50  # of killing at the end; each waits for the deaths of the one before
 
@@ -52,7 +52,7 @@ class ForkServer:
     control: socket.socket
     config: dict[str, Any]
     wakeup: tuple[int, int] = (-1, -1)
-    routes: dict[str, Route] = field(default_factory=dict)
+    routes: dict[bytes, Route] = field(default_factory=dict)
     workers: dict[int, int] = field(default_factory=dict)  # pid -> spawn
     deaths: list[Death] = field(default_factory=list)
     own: frozenset[int] = frozenset()  # children that the imports started: not ours to kill while we live
@@ -98,7 +98,7 @@ class ForkServer:
     def _obey(self) -> bool:
         """Carry out one order; False when there will be no more."""
         try:
-            packet, fds, _, _ = socket.recv_fds(self.control, _PACKET_BYTES_MAX, _ENDS, socket.MSG_CMSG_CLOEXEC)
+            packet, fds, _, _ = socket.recv_fds(self.control, PACKET_BYTES_MAX, _ENDS, socket.MSG_CMSG_CLOEXEC)
         except ConnectionError:
             return False
         if not packet:
@@ -185,7 +185,7 @@ class ForkServer:
 def _receive_config(control: socket.socket) -> dict[str, Any]:
     joiner = frames.Joiner()
     while True:
-        packet = control.recv(_PACKET_BYTES_MAX)
+        packet = control.recv(PACKET_BYTES_MAX)
         if not packet:
             sys.exit(0)
         message = joiner.feed(packet)

@@ -27,5 +27,6 @@ class Route:
         return not isinstance(error, self.spec.no_retry_on)
 
 
-def make_routes(registry: Mapping[str, HandlerSpec]) -> dict[str, Route]:
-    return {name: Route(spec) for name, spec in registry.items()}
+def make_routes(registry: Mapping[str, HandlerSpec]) -> dict[bytes, Route]:
+    """Handlers by their names as they are written in JSON, without the quotes."""
+    return {orjson.dumps(name)[1:-1]: Route(spec) for name, spec in registry.items()}

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,14 +13,14 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.process.channel import Channel
+from engine.adapters.poller import READ, WRITE
 from engine.core import frames
+from engine.core.frames import PACKET_BYTES_MAX
 from engine.ports import HostSettings, Poller
 
 _ROOT = str(Path(__file__).parents[3])
 _BOOT = ("import sys; sys.path.insert(0, sys.argv[1]); from engine.adapters.process.forkserver import main; "
          "del sys.path[0]; main(int(sys.argv[2]))")
-_PACKET_BYTES_MAX = frames.PIECE_BYTES_MAX + 1
 
 Report = Callable[[dict[str, Any], list[int]], None]
 
@@ -35,38 +36,40 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _BOOT, _ROOT, str(theirs.fileno())], stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),), env=os.environ | mark)
-        self._socket, self._channel = ours, Channel(ours, poller)
-        self._joiner = frames.Joiner()
+        self._socket, self._joiner = ours, frames.Joiner()
+        self._orders: deque[tuple[bytes, Sequence[int]]] = deque()  # not sent yet, with their descriptors
+        self._is_waiting = False  # for room in the socket
         self.is_ready = False
         self._is_open = True
-        poller.register(self._reading_fd(), self._readable)
-        self._channel.send(orjson.dumps(_config(settings)))
+        ours.setblocking(False)
+        poller.register(ours.fileno(), self._ready)
+        self._orders.extend((packet, ()) for packet in frames.pieces(orjson.dumps(_config(settings))))
+        self._flush()
 
     def order(self, message: dict[str, Any], fds: Sequence[int]) -> None:
-        """Send an order; the descriptors are closed here when they have gone."""
-        self._channel.send(orjson.dumps(message), fds)
+        """Send an order, now or when there is room; the descriptors are closed here when they have gone."""
+        self._orders.append((orjson.dumps(message), fds))
+        self._flush()
 
     def close(self) -> None:
         """End the connection, which ends the fork server and everything below it."""
         if self._is_open:
             self._is_open = False
-            self._poller.unregister(self._reading)
-            os.close(self._reading)
-            self._channel.close()
+            self._poller.unregister(self._socket.fileno())
+            self._socket.close()
+            for _, fds in self._orders:
+                _close(fds)
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGKILL)
 
-    def _reading_fd(self) -> int:
-        """A copy of the descriptor: epoll tells one from the other, so reading and writing are registered apart."""
-        self._reading = os.dup(self._socket.fileno())
-        return self._reading
-
-    def _readable(self, mask: int) -> None:
+    def _ready(self, mask: int) -> None:
+        if mask & WRITE:
+            self._flush()
         while self._is_open:
             try:
-                packet, fds, _, _ = socket.recv_fds(self._socket, _PACKET_BYTES_MAX, 1, socket.MSG_CMSG_CLOEXEC)
+                packet, fds, _, _ = socket.recv_fds(self._socket, PACKET_BYTES_MAX, 1, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return
             except ConnectionError:
@@ -78,6 +81,25 @@ class Server:
             message = self._joiner.feed(packet)
             if message is not None:
                 self._report(orjson.loads(message), fds)
+
+    def _flush(self) -> None:
+        try:
+            while self._orders:
+                packet, fds = self._orders[0]
+                socket.send_fds(self._socket, [packet], list(fds))
+                _close(self._orders.popleft()[1])
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            return  # its end is reported by reading
+        if self._is_waiting != bool(self._orders):
+            self._is_waiting = not self._is_waiting
+            self._poller.modify(self._socket.fileno(), READ | WRITE if self._is_waiting else READ)
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _config(settings: HostSettings) -> dict[str, Any]:

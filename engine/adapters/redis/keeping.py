@@ -2,7 +2,8 @@
 
 Duties: lead where several keepers run; queue what is due; end what expired;
 forget what was kept long enough; take over from supervisors that fell silent;
-mend what is in no place. Each call does a bounded amount and says what is left.
+mend what is in no place. Each call does a bounded amount and says what is left;
+an id that turned out to be a stray counts as done.
 """
 
 from collections.abc import Sequence
@@ -78,7 +79,7 @@ class KeeperBroker:
         promoted = 0
         for ids in self._ripe(self._keys.due, limit):
             found = known(look(self._redis, self._keys, ids))
-            self._forget_strays(self._keys.due, ids, found)
+            promoted += self._forget_strays(self._keys.due, ids, found)
             promoted += self._promote(found).count(b"OK")
         return promoted, self._first(self._keys.due)
 
@@ -87,7 +88,7 @@ class KeeperBroker:
         expired = 0
         for ids in self._ripe(self._keys.expiring, limit):
             found = known(look(self._redis, self._keys, ids))
-            self._forget_strays(self._keys.expiring, ids, [
+            expired += self._forget_strays(self._keys.expiring, ids, [
                 stored for stored in found if not stored.life.status.is_final and
                 stored.life.status is not TaskStatus.RUNNING])
             expired += self._operating.withdraw(found, Move.EXPIRE).count(b"OK") if found else 0
@@ -102,7 +103,7 @@ class KeeperBroker:
                 gone = [task_id for task_id, word in zip(ids, words, strict=True) if word in (b"GONE", b"ILLEGAL")]
                 if gone:
                     self._redis.call("ZREM", self._keys.ended(status), *gone)
-                swept += words.count(b"OK")
+                swept += words.count(b"OK") + len(gone)
         moments = [moment for status in ENDS if (moment := self._first(self._keys.ended(status))) is not None]
         return swept, min(moments, default=None)
 
@@ -194,8 +195,9 @@ class KeeperBroker:
         told = self._redis.call("ZRANGE", zset, 0, 0, "WITHSCORES")
         return int(float(told[1])) if told else None
 
-    def _forget_strays(self, zset: str, ids: Sequence[str], found: Sequence[Stored]) -> None:
+    def _forget_strays(self, zset: str, ids: Sequence[str], found: Sequence[Stored]) -> int:
         """Take ids from a set of moments that have no business there, or they would come up for ever."""
         strays = set(ids) - {stored.id for stored in found}
         if strays:
             self._redis.call("ZREM", zset, *strays)
+        return len(strays)

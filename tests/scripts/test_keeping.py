@@ -1,0 +1,237 @@
+"""promote, expire, sweep, lead, rescue, recover, farewell: what is in Redis afterwards."""
+
+import orjson
+import pytest
+
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import TaskPriority
+from tests.scripts.shop import HOUR_MS, Shop, messages
+from tests.scripts.test_operating import changes, stands
+from tests.scripts.test_refusals import recover
+from tests.scripts.test_submit import told
+
+P = "ganger:{0}:"
+
+
+def make_due(shop: Shop, *ids: str) -> None:
+    for task_id in ids:
+        shop.client.zadd(P + "due", {task_id: shop.now_ms - 1}, xx=True)
+
+
+def test_promote_queues_what_is_due(shop: Shop) -> None:
+    first = shop.claimed()
+    shop.submit()
+    later, delayed, other = shop.pending(), shop.pending(), shop.pending(queue="x", priority=TaskPriority.HIGH)
+    shop.settle(first, TaskStatus.RETRYING)
+    make_due(shop, first, delayed, other)
+    before = shop.dump()
+
+    assert shop.keeper.promote(10) == (3, int(shop.client.zscore(P + "due", later)))
+
+    changed = changes(shop, before)
+    lives = changed.pop(P + "life")
+    assert stands(lives[first.encode()]) == "QUEUED 1 1 0 1 1 -"
+    assert stands(lives[delayed.encode()]) == "QUEUED 0 0 0 1 3 -"
+    assert stands(lives[other.encode()]) == "QUEUED 0 0 0 2 1 -"
+    line = changed.pop(P + "line:q:NORMAL")
+    assert [line[0], line[-1]] == [(first.encode(), 1.0), (delayed.encode(), 3.0)]
+    assert [task_id for task_id, _ in changed.pop(P + "due")] == [later.encode()]
+    assert changed == {P + "flows:q:NORMAL": {b"k:": b"3", b"v": b"1"}, P + "line:x:HIGH": [(other.encode(), 1.0)],
+                       P + "flows:x:HIGH": {b"k:": b"1"}}
+    assert sorted(told(shop)[-3:]) == sorted([(first, "QUEUED", 1), (delayed, "QUEUED", 0), (other, "QUEUED", 0)])
+
+
+def test_promote_gives_a_task_its_new_priority(shop: Shop) -> None:
+    task_id = shop.retrying()
+    shop.broker.set_priority(task_id, TaskPriority.URGENT)
+    make_due(shop, task_id)
+    shop.keeper.promote(10)
+    assert shop.dump()[P + "line:q:URGENT"] == [(task_id.encode(), 1.0)]
+
+
+def test_promote_in_pieces(shop: Shop) -> None:
+    ids = [shop.pending() for _ in range(7)]
+    make_due(shop, *ids)
+    assert [shop.keeper.promote(3)[0] for _ in range(4)] == [3, 3, 1, 0]
+    assert shop.keeper.promote(3) == (0, None)
+
+
+def test_promote_wakes_supervisors_and_forgets_strays(shop: Shop) -> None:
+    heard = shop.hearing(P + "bell:sup")
+    shop.client.hset(P + "idle", "sup", "*")
+    make_due(shop, shop.pending())
+    shop.client.zadd(P + "due", {"0" * 19: 1})
+    assert shop.keeper.promote(10) == (2, None)
+    assert messages(heard, 1) == [b"q"]
+
+
+def test_expire(shop: Shop) -> None:
+    kept = shop.submit(expires_ms=shop.now_ms + HOUR_MS)
+    queued, pending = shop.submit(expires_ms=1), shop.pending(expires_ms=2)
+    started = shop.claimed()
+    shop.client.zadd(P + "expiring", {started: 3, "0" * 19: 4})
+    heard = shop.hearing(P + "done:me")
+    shop.client.hset(P + "waiters", queued, ",me")
+    before = shop.dump()
+
+    assert shop.keeper.expire(10) == (4, int(shop.client.zscore(P + "expiring", kept)))
+
+    changed = changes(shop, before)
+    assert {stands(changed[P + "life"][task_id.encode()]) for task_id in (queued, pending)} == {"FAILED 0 0 0 1 0 -"}
+    assert orjson.loads(changed[P + "outcomes"][f"{queued}:0".encode()])["cause"] == "expired"
+    assert [task_id for task_id, _ in changed[P + "expiring"]] == [kept.encode()]
+    assert changed[P + "line:q:NORMAL"] == [(kept.encode(), 1.0)]
+    assert {task_id for task_id, _ in changed[P + "ended:FAILED"]} == {queued.encode(), pending.encode()}
+    assert changed[P + "due"] is None
+    assert messages(heard, 1) == [queued.encode()]
+    assert shop.life(started).status is TaskStatus.RUNNING
+
+
+@pytest.mark.parametrize("status", [TaskStatus.COMPLETED, TaskStatus.TIMEOUT])
+def test_sweep(shop: Shop, status: TaskStatus) -> None:
+    kept = shop.ended(TaskStatus.FAILED, kept_ms=HOUR_MS)
+    before = shop.dump()
+    gone = [shop.ended(status, kept_ms=-1) for _ in range(3)]
+    shop.client.rpush(P + "log:" + gone[0], "{}")
+    shop.client.zadd(P + "ended:" + status, {"0" * 19: 1})
+
+    assert shop.keeper.sweep(2)[0] == 2
+    assert shop.keeper.sweep(2) == (2, int(shop.client.zscore(P + "ended:FAILED", kept)))
+
+    changed = changes(shop, before)
+    assert set(changed) == {P + "counters", P + "flows:q:NORMAL", P + "supervisors"}
+
+
+def test_lead_passes_on_when_it_lapses_or_is_given_up(shop: Shop) -> None:
+    now_ms = shop.now_ms
+    assert shop.keeper.lead("one", now_ms + HOUR_MS)
+    assert not shop.keeper.lead("two", now_ms + HOUR_MS)
+    assert shop.keeper.lead("one", now_ms + 2 * HOUR_MS)
+    assert shop.dump() == {P + "keeper": f"one {now_ms + 2 * HOUR_MS}".encode()}
+    assert not shop.keeper.lead("one", now_ms)
+    assert shop.dump() == {}
+    assert shop.keeper.lead("two", now_ms + HOUR_MS)
+    shop.client.set(P + "keeper", f"two {now_ms - 1}")
+    assert shop.keeper.lead("one", now_ms + HOUR_MS)
+
+
+class TestRescue:
+    def silence(self, shop: Shop, supervisor: str = "sup") -> None:
+        shop.keeper.lapse(supervisor)
+
+    def test_a_run_goes_back_to_its_place(self, shop: Shop) -> None:
+        task_id, other = shop.claimed(), shop.submit()
+        shop.client.hset(P + "progress", task_id, "{}")
+        shop.client.hset(P + "reports", "sup", "{}")
+        shop.client.hset(P + "idle", mapping={"sup": "*", "alive": "*"})
+        shop.client.rpush(P + "orders:sup", b'{"do":"level"}')
+        heard = shop.hearing(P + "bell:alive")
+        self.silence(shop)
+        before = shop.dump()
+        assert shop.keeper.lapsed() == ["sup"]
+
+        report = shop.keeper.rescue("sup", 100)
+
+        assert (report.released, report.failed, report.cancelled, report.is_over) == (1, 0, 0, True)
+        changed = changes(shop, before)
+        assert stands(changed.pop(P + "life")[task_id.encode()]) == "QUEUED 1 0 0 1 1 -"
+        assert orjson.loads(changed.pop(P + "outcomes")[f"{task_id}:1".encode()])["cause"] == "lease_lost"
+        assert changed.pop(P + "counters")[b"rescued"] == b"1"
+        assert changed == {
+            P + "line:q:NORMAL": [(task_id.encode(), 1.0), (other.encode(), 2.0)],
+            P + "rescues": {task_id.encode(): b"1"},
+            **dict.fromkeys(P + key for key in ("held:sup", "supervisors", "reports", "orders:sup", "idle",
+                                                "progress"))}
+        assert messages(heard, 1) == [b"q"]
+        assert shop.keeper.lapsed() == []
+        assert told(shop)[-1] == (task_id, "QUEUED", 1)
+
+    def test_in_pieces(self, shop: Shop) -> None:
+        for _ in range(5):
+            shop.claimed()
+        self.silence(shop)
+        reports = [shop.keeper.rescue("sup", 2) for _ in range(3)]
+        assert [report.released for report in reports] == [2, 2, 1]
+        assert [report.is_over for report in reports] == [False, False, True]
+
+    def test_one_that_must_not_run_twice_fails(self, shop: Shop) -> None:
+        task_id = shop.claimed(max_deliveries=1)
+        heard = shop.hearing(P + "done:me")
+        shop.client.hset(P + "waiters", task_id, ",me")
+        self.silence(shop)
+        assert shop.keeper.rescue("sup", 10).failed == 1
+        stored = shop.broker.read([task_id])[0]
+        assert (stored.life.status, stored.outcome["cause"]) == (TaskStatus.FAILED, "lease_lost")
+        assert messages(heard, 1) == [task_id.encode()]
+        assert shop.client.zscore(P + "ended:FAILED", task_id) > shop.now_ms
+
+    def test_one_that_was_lost_too_often_is_set_aside(self, shop: Shop) -> None:
+        task_id = shop.submit()
+        for _ in range(5):
+            shop.claim(task_id)
+            self.silence(shop)
+            assert shop.keeper.rescue("sup", 10).released == 1
+        shop.claim(task_id)
+        self.silence(shop)
+        assert shop.keeper.rescue("sup", 10).failed == 1
+        stored = shop.broker.read([task_id])[0]
+        assert (stored.life.status, stored.life.run, stored.outcome["cause"]) == (TaskStatus.FAILED, 6, "poison")
+        assert not shop.client.exists(P + "rescues")
+
+    def test_one_that_was_to_be_cancelled_is(self, shop: Shop) -> None:
+        task_id, other = shop.claimed(), shop.claimed()
+        shop.broker.cancel(task_id, "not wanted")
+        self.silence(shop)
+        report = shop.keeper.rescue("sup", 10)
+        assert (report.cancelled, report.released) == (1, 1)
+        assert shop.broker.read([task_id])[0].outcome["error"]["message"] == "not wanted"
+        assert shop.life(other).status is TaskStatus.QUEUED
+
+    def test_a_run_that_was_settled_is_only_let_go(self, shop: Shop) -> None:
+        task_id = shop.claimed()
+        shop.settle(task_id, TaskStatus.COMPLETED)
+        shop.client.sadd(P + "held:sup", task_id, "0" * 19)
+        self.silence(shop)
+        assert shop.keeper.rescue("sup", 10).is_over
+        assert shop.life(task_id).status is TaskStatus.COMPLETED
+        assert not shop.client.exists(P + "held:sup", P + "supervisors")
+
+
+class TestRecover:
+    def test_what_redis_believes_and_nobody_knows_goes_back(self, shop: Shop) -> None:
+        known, unknown = shop.claimed(), shop.claimed(priority=TaskPriority.URGENT)
+        shop.client.sadd(P + "held:sup", "0" * 19)
+        before = shop.dump()
+
+        assert recover(shop, [(known, 1)]) == []
+
+        changed = changes(shop, before)
+        assert stands(changed.pop(P + "life")[unknown.encode()]) == "QUEUED 1 0 0 3 1 -"
+        assert changed.pop(P + "counters")[b"released"] == b"1"
+        assert changed == {P + "held:sup": {known.encode()}, P + "line:q:URGENT": [(unknown.encode(), 1.0)]}
+        assert told(shop)[-1] == (unknown, "QUEUED", 1)
+
+    def test_what_it_knows_and_is_not_its_own_any_more_is_named(self, shop: Shop) -> None:
+        mine, rescued, over = shop.claimed(), shop.claimed(), shop.claimed(supervisor="other")
+        shop.settle(rescued, TaskStatus.COMPLETED)
+        foreign = recover(shop, [(mine, 1), (rescued, 1), (over, 1), (mine, 2)])
+        assert foreign == [rescued.encode(), over.encode(), mine.encode()]
+
+    def test_a_run_of_a_queue_it_does_not_name_stays(self, shop: Shop) -> None:
+        task_id = shop.claimed("x")
+        recover(shop, [])
+        assert shop.life(task_id).status is TaskStatus.RUNNING
+
+
+def test_farewell(shop: Shop) -> None:
+    task_id = shop.claimed()
+    keys = shop.keys
+    for key in (keys.reports, keys.idle):
+        shop.client.hset(key, mapping={"sup": "{}", "other": "{}"})
+    shop.client.rpush(keys.orders("sup"), "{}")
+    shop.settle(task_id, TaskStatus.COMPLETED)
+    before = shop.dump()
+    assert shop.run("farewell", [keys.held("sup"), keys.supervisors, keys.reports, keys.idle, keys.orders("sup")],
+                    ["sup"]) == b"OK"
+    assert changes(shop, before) == {keys.supervisors: None, keys.reports: {b"other": b"{}"},
+                                     keys.idle: {b"other": b"{}"}, keys.orders("sup"): None}

@@ -1,0 +1,134 @@
+"""submit and submit_detailed: what is in Redis afterwards, key by key."""
+
+from engine.core.event import events
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import TaskPriority
+from tests.scripts.shop import HOUR_MS, Shop, messages
+
+P = "ganger:{0}:"
+
+
+def told(shop: Shop) -> list[tuple[str, str, int]]:
+    """All that the stream of events says."""
+    return [tuple(event) for entry in shop.dump().get(P + "events", []) for event in events(entry[b"e"])]
+
+
+def test_plain_tasks_cost_a_record_and_a_place(shop: Shop) -> None:
+    first, second = shop.new(), shop.new()
+    other = shop.new("mail", TaskPriority.URGENT)
+
+    assert shop.broker.submit([first, other, second]) == [first.id, other.id, second.id]
+
+    row = shop.dump().pop(P + "events")
+    assert shop.dump() == {
+        P + "tasks": {task.id.encode(): task.record.encode() for task in (first, second, other)},
+        P + "line:q:NORMAL": [(first.id.encode(), 1.0), (second.id.encode(), 2.0)],
+        P + "flows:q:NORMAL": {b"k:": b"2"},
+        P + "line:mail:URGENT": [(other.id.encode(), 1.0)],
+        P + "flows:mail:URGENT": {b"k:": b"1"},
+        P + "queues": {b"q": b"open", b"mail": b"open"},
+        P + "counters": {b"submitted": b"3"},
+        P + "events": row,
+    }
+    assert sorted(told(shop)) == sorted((task.id, TaskStatus.QUEUED, 0) for task in (first, second, other))
+
+
+def test_detailed_tasks(shop: Shop) -> None:
+    now_ms = shop.now_ms
+    later = shop.new(priority=TaskPriority.HIGH, due_ms=now_ms + HOUR_MS, expires_ms=now_ms + 2 * HOUR_MS)
+    fair = shop.new(fair_key="a")
+    once = shop.new(key="once")
+
+    shop.broker.submit([later, fair, once])
+
+    state = shop.dump()
+    status, *_, at_ms, owner = state[P + "life"].pop(later.id.encode()).decode().split(" ")
+    assert (status, owner) == ("PENDING", "-")
+    assert 0 <= int(at_ms) - now_ms < 60_000
+    assert state.pop(P + "events")
+    assert state == {
+        P + "tasks": {task.id.encode(): task.record.encode() for task in (later, fair, once)},
+        P + "life": {},
+        P + "due": [(later.id.encode(), float(now_ms + HOUR_MS))],
+        P + "expiring": [(later.id.encode(), float(now_ms + 2 * HOUR_MS))],
+        P + "line:q:NORMAL": [(fair.id.encode(), 1.0), (once.id.encode(), 1.0)],
+        P + "flows:q:NORMAL": {b"k:a": b"1", b"k:": b"1"},
+        P + "queues": {b"q": b"open"},
+        P + "idempotency:once": once.id.encode(),
+        P + "counters": {b"submitted": b"3"},
+    }
+    assert 0 < shop.client.pttl(P + "idempotency:once") <= 86_400_000
+    assert told(shop) == [(later.id, "PENDING", 0), (fair.id, "QUEUED", 0), (once.id, "QUEUED", 0)]
+
+
+def test_what_was_due_before_is_queued_at_once(shop: Shop) -> None:
+    task_id = shop.submit(due_ms=shop.now_ms - 1)
+    assert shop.client.zscore(P + "line:q:NORMAL", task_id) == 1
+    assert not shop.client.exists(P + "life", P + "due")
+
+
+def test_one_key_in_one_call_stands_for_one_task(shop: Shop) -> None:
+    first, second, third = shop.new(key="k"), shop.new(key="k"), shop.new(key="other")
+    assert shop.broker.submit([first, second, third]) == [first.id, first.id, third.id]
+    assert set(shop.dump()[P + "tasks"]) == {first.id.encode(), third.id.encode()}
+
+
+def test_a_key_whose_task_is_forgotten_is_free_again(shop: Shop) -> None:
+    first = shop.submit(key="k")
+    shop.broker.cancel(first, "not wanted")
+    assert shop.submit(key="k") == first
+    shop.broker.delete([first])
+    second = shop.submit(key="k")
+    assert second != first
+    assert shop.client.get(P + "idempotency:k") == second.encode()
+
+
+def test_a_paused_queue_stays_paused(shop: Shop) -> None:
+    shop.broker.pause("q")
+    shop.submit()
+    shop.submit(fair_key="a")
+    assert shop.dump()[P + "queues"] == {b"q": b"paused"}
+
+
+def test_fair_keys_take_turns_and_one_that_was_away_starts_level(shop: Shop) -> None:
+    many = shop.broker.submit([shop.new(fair_key="a") for _ in range(4)])
+    few = shop.broker.submit([shop.new(fair_key="b") for _ in range(2)])
+    line = [task_id.decode() for task_id, _ in shop.dump()[P + "line:q:NORMAL"]]
+    assert line == [many[0], few[0], many[1], few[1], many[2], many[3]]
+
+    for task_id in line[:5]:
+        shop.claim(task_id)
+    late = shop.submit(fair_key="c")
+    assert shop.client.zscore(P + "line:q:NORMAL", late) == shop.client.zscore(P + "line:q:NORMAL", many[3]) == 4
+
+
+def test_a_submit_wakes_as_many_as_there_are_tasks_and_passes_the_dead_over(shop: Shop) -> None:
+    heard = shop.hearing(P + "bell:one", P + "bell:two", P + "bell:other")
+    shop.client.hset(P + "idle", mapping={"dead": "*", "one": "*", "two": ",x,q,", "other": ",x,"})
+
+    shop.submit()
+    assert len(messages(heard, 1)) == 1
+    shop.submit(fair_key="a")
+    assert messages(heard, 1) == [b"q"]
+    assert shop.client.hget(P + "idle", "other") == b",x,"
+
+    shop.submit()
+    assert shop.dump()[P + "idle"] == {b"other": b",x,"}
+    assert heard.get_message(timeout=0) is None
+
+
+def test_a_delayed_task_tells_the_keeper(shop: Shop) -> None:
+    heard = shop.hearing(P + "bell:keeper")
+    due_ms = shop.now_ms + HOUR_MS
+    shop.submit(due_ms=due_ms)
+    assert messages(heard, 1) == [str(due_ms).encode()]
+
+
+def test_many_batches_keep_their_order(shop: Shop) -> None:
+    tasks = [shop.new() for _ in range(700)]
+    tasks[300] = shop.new(fair_key="a")
+    assert shop.broker.submit(tasks) == [task.id for task in tasks]
+    line = [task_id.decode() for task_id, _ in shop.dump()[P + "line:q:NORMAL"]]
+    assert [task_id for task_id in line if task_id != tasks[300].id] == [
+        task.id for task in tasks if task is not tasks[300]]
+    assert len(told(shop)) == 700

@@ -104,6 +104,6 @@ def _name(process: psutil.Process) -> str:
         title = " ".join(process.cmdline()).strip()
         if title.startswith("ganger: "):
             return title.removeprefix("ganger: ")
-        return "redis warden" if "engine.adapters.redis.warden" in title else process.name()
+        return "redis warden" if "warden" in title else process.name()
     except psutil.Error:
         return "gone"

@@ -13,7 +13,8 @@ from engine.demo.findings import subject
 from engine.models import Task
 
 LINE_EVERY_S = 2.0
-SHOWN_RUNNING = 2
+BAR_WIDTH = 28
+RUNS_WIDTH = 80 - BAR_WIDTH - len(" 123/334 0:00:12  ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,12 @@ class Tally:
                  f"{self.failed} failed" if self.failed else ""]
         return ", ".join(part for part in parts if part)
 
+    @property
+    def runs(self) -> str:
+        """Some of what runs, always equally wide, so that the bar stands still."""
+        text = ", ".join(self.running)
+        return f"{text:{RUNS_WIDTH}}" if len(text) <= RUNS_WIDTH else text[: RUNS_WIDTH - 1] + "…"
+
 
 class Display:
     def __init__(self, console: Console, total: int) -> None:
@@ -51,7 +58,7 @@ class Display:
         self._started_s = time.monotonic()
         self._next_line_s = self._started_s + LINE_EVERY_S
         self._progress = Progress(
-            BarColumn(bar_width=28), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("[dim]{task.description}"),
+            BarColumn(BAR_WIDTH), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("[dim]{task.description}"),
             console=console, transient=True, disable=not console.is_terminal)
         self._bar = self._progress.add_task("starting", total=total)
 
@@ -61,7 +68,7 @@ class Display:
 
     def update(self, tally: Tally) -> None:
         """Show the latest count."""
-        self._progress.update(self._bar, completed=tally.ended, description=", ".join(tally.running[:SHOWN_RUNNING]))
+        self._progress.update(self._bar, completed=tally.ended, description=tally.runs)
         now_s = time.monotonic()
         if not self._console.is_terminal and (now_s >= self._next_line_s or tally.ended == self._total):
             self._next_line_s = now_s + LINE_EVERY_S

@@ -53,10 +53,10 @@ def run_demo(*, tasks: int = TASKS, max_workers: int | None = None, json: bool =
 def _perform(console: Console, folder: Path, cast: Sequence[Act], workers: int) -> tuple[Findings, census.Census]:
     misbehaving = sum(act.misbehaves for act in cast)
     real = len(cast) - misbehaving
-    console.print(f"[bold]Ganger[/bold]: {real} tasks on the files of Python's library, and {misbehaving} that misbehave.",
-                  width=min(console.width, WIDTH_MAX))
+    console.print(f"[bold]Ganger[/bold]: {real} tasks on the files of Python's library, and {misbehaving} that "
+                  "misbehave.", width=min(console.width, WIDTH_MAX))
     with open_embedded(folder) as embedded, _engine(folder, embedded.url, workers) as scheduler:
-        console.print(f"[dim]Redis and {workers} workers started in {folder}[/dim]")
+        console.print(f"[dim]Redis and {workers} workers are up; their data is in {folder}[/dim]")
         started_s = time.monotonic()
         ended = _watch(console, scheduler.client, cast)
         elapsed_s = time.monotonic() - started_s

@@ -107,14 +107,12 @@ def _stack(stack: Sequence[Frame]) -> RenderableType | None:
     if not stack:
         return None
     labels = [f"{_file(frame)}:{frame.line} {frame.function}" for frame in stack[:FRAMES_MAX]]
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(no_wrap=True, style="bold red", min_width=1)
-    table.add_column(no_wrap=True, min_width=min(LABEL_MAX, max(map(len, labels))))
-    table.add_column(no_wrap=True, ratio=1)
+    width = min(LABEL_MAX, max(map(len, labels)))
+    text = Text(no_wrap=True, overflow="ellipsis")
     for number, (label, frame) in enumerate(zip(labels, stack, strict=False)):
-        style = "dim" if number else "bold yellow"
-        table.add_row("" if number else "→", Text(label, style=style), Text(frame.source, style=style))
-    return Padding(table, (0, 0, 0, 2))
+        text.append("\n  " if number else "→ ", style="bold red")
+        text.append(f"{label:{width}}  {frame.source}", style="dim" if number else "bold yellow")
+    return Padding(text, (0, 0, 0, 2))
 
 
 def _file(frame: Frame) -> str:

@@ -34,11 +34,14 @@ def forest(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Every measured process below its parent: {host, pid, title, cpu_percent, rss_bytes, task, children}."""
     tasks = {(report.get("host"), slot.get("pid")): slot.get("task")
              for report in snapshot.supervisors for slot in report.get("slots", [])}
-    nodes = {(sample.get("host"), sample.get("pid")): {**sample, "children": []} for sample in snapshot.processes}
+    nodes: dict[tuple[str, int], dict[str, Any]] = {}
+    for sample in snapshot.processes:
+        title = str(sample.get("title") or "").strip()
+        nodes[sample["host"], sample["pid"]] = {**sample, "title": title, "children": []}
     roots: list[dict[str, Any]] = []
-    for (host, pid), node in sorted(nodes.items(), key=lambda item: (str(item[0][0]), item[0][1] or 0)):
-        node["task"] = node.get("task") or tasks.get((host, pid))
-        parent = nodes.get((host, node.get("ppid")))
+    for (host, pid), node in sorted(nodes.items()):
+        node["task"] = tasks.get((host, pid))
+        parent = nodes.get((host, node["ppid"]))
         (roots if parent is None else parent["children"]).append(node)
     return roots
 
@@ -57,7 +60,7 @@ def _draw(roots: list[dict[str, Any]]) -> None:
 def _add(above: Any, node: dict[str, Any]) -> None:
     from rich.text import Text
 
-    line = Text(f"{clean(str(node.get('title') or node.get('name') or '?'))}  ")
+    line = Text(f"{clean(str(node['title'] or '?'))}  ")
     line.append(f"{node.get('pid')}  {percent(node.get('cpu_percent'))}  {size(node.get('rss_bytes'))}", style="dim")
     task = node.get("task")
     if isinstance(task, dict):

@@ -1,23 +1,30 @@
-"""`ganger workers`: the pools that are alive, and what each of their workers does."""
+"""`ganger workers`: the pools that are alive, what each of their workers does, and what they can be told."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from engine.cli.output import duration, size
-from engine.cli.session import Session, command
+from engine.cli.output import clean, duration, size
+from engine.cli.session import Session, command, with_common
 from engine.cli.snapshot import with_measurements
+from engine.errors import InvalidOption, MoveRefused, TaskNotFound
 
 HEADINGS = ("pool", "host", "slot", "pid", "state", "CPU", "memory", "served", "restarts", "running", "type", "task")
 RIGHT = ("slot", "pid", "CPU", "memory", "served", "restarts", "running")
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def add_to(app: typer.Typer) -> None:
-    command(app, "workers", examples="ganger workers\nganger workers --json | jq '.[].slots[].task'")(workers)
+    nouns = typer.Typer(help="Show the pools and their workers, and what each runs.", rich_markup_mode=None)
+    nouns.callback(invoke_without_command=True)(with_common(list_workers))
+    command(nouns, "list", examples="ganger workers\nganger workers --json | jq '.[].slots[].task'")(list_workers)
+    command(nouns, "level", examples="ganger workers level DEBUG\nganger workers level INFO --pool images")(set_level)
+    command(nouns, "stack", examples="ganger workers stack ID")(stack)
+    app.add_typer(nouns, name="workers")
 
 
-def workers(session: Session) -> None:
+def list_workers(session: Session) -> None:
     """Show the pools and their workers: state, CPU, memory, the task that each runs and for how long."""
     with session.broker() as broker:
         supervisors = with_measurements(broker.supervisors(), broker.processes())
@@ -28,15 +35,58 @@ def workers(session: Session) -> None:
         for report in supervisors:
             for module, trace in (report.get("import_failures") or {}).items():
                 last = trace.strip().splitlines()[-1] if trace.strip() else "no reason is known"
-                session.out.note(f"pool {report.get('pool')}: cannot import {module}: {last}")
+                session.out.note(clean(f"pool {report.get('pool')}: cannot import {module}: {last}"))
     else:
         session.out.note("no pool is running; start one: ganger run --handlers MODULE")
+
+
+def set_level(
+    session: Session, level: Annotated[str, typer.Argument(metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")],
+    pool: Annotated[str | None, typer.Option(metavar="NAME", help="Only pools of this name.")] = None,
+) -> None:
+    """Change what running pools log, at once and until they end."""
+    if level.upper() not in LEVELS:
+        raise InvalidOption(f"level {level!r} is not one of {', '.join(LEVELS)}", field="level", value=level,
+                            limit=", ".join(LEVELS))
+    with session.broker() as broker:
+        told = [report["supervisor"] for report in broker.supervisors() if pool in (None, report.get("pool"))
+                and broker.order(report["supervisor"], {"do": "level", "level": level.upper()})]
+    if session.out.as_json:
+        session.out.json([{"supervisor": name, "level": level.upper()} for name in told])
+    else:
+        session.out.line(f"{len(told)} pools log {level.upper()} and above")
+
+
+def stack(
+    session: Session, task_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a running task.")],
+) -> None:
+    """Have the Python stacks of a running task written to its pool's log; the task goes on."""
+    with session.broker() as broker:
+        stored = broker.read([task_id])[0]
+        if stored is None:
+            raise TaskNotFound(task_id)
+        place = where(broker.supervisors(), task_id)
+        if place is None:
+            raise MoveRefused(task_id, "see the stacks of", stored.life.status)
+        supervisor, slot = place
+        broker.order(supervisor, {"do": "stack", "slot": slot})
+    if session.out.as_json:
+        session.out.json({"id": task_id, "supervisor": supervisor, "slot": slot})
+    else:
+        session.out.line(f"asked {supervisor}; see its log")
+
+
+def where(supervisors: list[dict[str, Any]], task_id: str) -> tuple[str, int] | None:
+    """The supervisor and the slot that run the task."""
+    return next(((report["supervisor"], slot["slot"]) for report in supervisors for slot in report.get("slots", [])
+                 if (slot.get("task") or {}).get("id") == task_id), None)
 
 
 def rows(supervisors: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
     """One row for each slot."""
     for report in supervisors:
-        pool = f"{report.get('pool')}{' (draining)' if report.get('draining') else ''}"
+        state = "" if report.get("alive", True) else " (silent)"
+        pool = f"{report.get('pool')}{' (draining)' if report.get('draining') else state}"
         for slot in report.get("slots", []):
             task = slot.get("task") or {}
             yield (pool, report.get("host"), slot.get("slot"), slot.get("pid") or "", slot.get("state"),

@@ -1,0 +1,95 @@
+"""find: every task that agrees, once, whatever the pages."""
+
+import pytest
+
+from engine.adapters.redis import finding
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import TaskPriority
+from engine.errors import InvalidOption
+from tests.scripts.shop import HOUR_MS, Shop
+
+
+def pages(shop: Shop, limit: int, **wanted: object) -> list[str]:
+    """The ids of all pages, one after the other."""
+    ids: list[str] = []
+    cursor = None
+    while True:
+        found, cursor = shop.broker.find(**wanted, limit=limit, cursor=cursor)
+        assert len(found) <= limit
+        ids += [stored.id for stored in found]
+        if cursor is None:
+            return ids
+
+
+@pytest.fixture
+def made(shop: Shop) -> dict[str, list[str]]:
+    return {
+        "QUEUED": [shop.submit(queue, priority) for queue in ("q", "x") for priority in TaskPriority for _ in range(3)],
+        "PENDING": [shop.pending(due_ms=HOUR_MS + n) for n in range(5)],
+        "RETRYING": [shop.retrying(due_ms=HOUR_MS) for _ in range(5)],
+        "RUNNING": [shop.claimed(supervisor=name) for name in ("one", "two") for _ in range(3)],
+        **{status: [shop.ended(TaskStatus(status), kept_ms=HOUR_MS) for _ in range(4)]
+           for status in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")}}
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+def test_by_status(shop: Shop, made: dict[str, list[str]], limit: int) -> None:
+    for status, ids in made.items():
+        found = pages(shop, limit, status=TaskStatus(status))
+        assert sorted(found) == sorted(ids)
+        if status == "RUNNING":
+            assert found == sorted(ids, reverse=True)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 100])
+def test_all_the_newest_first(shop: Shop, made: dict[str, list[str]], limit: int) -> None:
+    assert pages(shop, limit) == sorted((task_id for ids in made.values() for task_id in ids), reverse=True)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 100])
+def test_all_of_too_many_to_sort(shop: Shop, made: dict[str, list[str]], limit: int,
+                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "SORTED_MAX", 3)
+    monkeypatch.setattr(finding, "LOOK_TASKS", 5)
+    found = pages(shop, limit)
+    assert sorted(found) == sorted(task_id for ids in made.values() for task_id in ids)
+
+
+def test_many_with_the_same_moment(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "LOOK_TASKS", 4)
+    tasks = [shop.new() for _ in range(30)]
+    shop.broker.submit(tasks)
+    shop.broker.purge("q", 30)
+    assert pages(shop, 3, status=TaskStatus.CANCELLED) == sorted((task.id for task in tasks), reverse=True)
+
+
+def test_by_what_was_said_at_submit(shop: Shop) -> None:
+    one = shop.submit("q", TaskPriority.HIGH, name="report", tags=["a", "b"])
+    two = shop.submit("x", tags=["b"])
+    shop.broker.set_priority(two, TaskPriority.LOW)
+    ended = shop.ended(queue="x")
+    assert pages(shop, 10, name="report") == [one]
+    assert pages(shop, 10, tag="b") == [two, one]
+    assert pages(shop, 10, queue="x") == [ended, two]
+    assert pages(shop, 10, queue="x", status=TaskStatus.QUEUED) == [two]
+    assert pages(shop, 10, priority=TaskPriority.LOW) == [two]
+    assert pages(shop, 10, priority=TaskPriority.LOW, status=TaskStatus.QUEUED) == [two]
+    assert pages(shop, 10, task_type="t") == [ended, two, one]
+    assert pages(shop, 10, task_type="other") == []
+
+
+def test_a_page_looks_at_no_more_than_it_may(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "SCAN_MAX", 5)
+    monkeypatch.setattr(finding, "LOOK_TASKS", 5)
+    first = shop.submit(name="rare")
+    for _ in range(20):
+        shop.submit()
+    found, cursor = shop.broker.find(name="rare")
+    assert (found, cursor is None) == ([], False)
+    assert pages(shop, 10, name="rare") == [first]
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "1 2", "x y z", "0 nan-ish id"])
+def test_a_cursor_that_is_none(shop: Shop, cursor: str) -> None:
+    with pytest.raises(InvalidOption, match="not the cursor of a page"):
+        shop.broker.find(status=TaskStatus.FAILED, cursor=cursor)

@@ -1,0 +1,109 @@
+"""What the broker tells of queues, supervisors, processes, logs and Redis."""
+
+import orjson
+
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import TaskPriority
+from tests.scripts.shop import HOUR_MS, PAYLOAD, Shop
+
+P = "ganger:{0}:"
+
+
+def test_a_task_as_it_is_stored(shop: Shop) -> None:
+    running = shop.claimed(name="cover")
+    shop.client.hset(P + "progress", running, b'{"fraction":0.5}')
+    queued, ended = shop.submit(priority=TaskPriority.HIGH), shop.ended(TaskStatus.COMPLETED)
+    first, second, third, fourth = shop.broker.read([running, "0" * 19, queued, ended])
+    assert (first.record.payload, first.record.options, first.progress) == (
+        PAYLOAD, {"name": "cover"}, {"fraction": 0.5})
+    assert (first.life.status, first.life.run, first.life.owner, first.outcome) == (TaskStatus.RUNNING, 1, "sup", None)
+    assert second is None
+    assert (third.life.status, third.life.run, third.life.priority) == (TaskStatus.QUEUED, 0, TaskPriority.HIGH)
+    assert (fourth.life.status, fourth.outcome["run"]) == (TaskStatus.COMPLETED, 1)
+
+
+def test_more_tasks_than_one_call_reads(shop: Shop) -> None:
+    ids = shop.broker.submit([shop.new() for _ in range(600)])
+    assert [stored.id for stored in shop.broker.read(ids)] == ids
+    assert shop.broker.read([]) == []
+
+
+def test_outcomes_of_every_run(shop: Shop) -> None:
+    task_id = shop.ended()
+    shop.broker.revive(task_id)
+    shop.claim(task_id)
+    shop.settle(task_id, TaskStatus.COMPLETED)
+    assert [outcome["run"] for outcome in shop.broker.outcomes(task_id)] == [1, 2]
+    assert shop.broker.outcomes("0" * 19) == []
+
+
+def test_queue_stats(shop: Shop) -> None:
+    assert shop.broker.queue_stats() == []
+    for priority in TaskPriority:
+        for _ in range(priority + 1):
+            shop.submit("b", priority)
+    shop.claimed("a")
+    shop.broker.pause("a")
+    empty, full = shop.broker.queue_stats()
+    assert empty == {"queue": "a", "paused": True, "queued": {"URGENT": 0, "HIGH": 0, "NORMAL": 0, "LOW": 0},
+                     "oldest_s": None}
+    assert 0 <= full.pop("oldest_s") < 60
+    assert full == {"queue": "b", "paused": False, "queued": {"URGENT": 4, "HIGH": 3, "NORMAL": 2, "LOW": 1}}
+
+
+def test_status_counts_and_counters(shop: Shop) -> None:
+    for _ in (shop.submit(), shop.submit("x"), shop.pending(), shop.retrying(), shop.retrying(), shop.claimed(),
+              shop.ended(TaskStatus.TIMEOUT)):
+        pass
+    assert shop.broker.status_counts() == {
+        "PENDING": 1, "QUEUED": 2, "RUNNING": 1, "RETRYING": 2, "COMPLETED": 0, "FAILED": 0, "CANCELLED": 0,
+        "TIMEOUT": 1}
+    assert shop.broker.counters() == {"submitted": 7}
+
+
+def test_supervisors_and_processes(shop: Shop) -> None:
+    shop.claimed(supervisor="alive")
+    shop.claimed(supervisor="silent", lease_ms=-1)
+    shop.client.hset(P + "reports", mapping={"alive": b'{"host":"h","pid":7}', "old": b"{}"})
+    one, two = sorted(shop.broker.supervisors(), key=lambda told: told["supervisor"])
+    assert (one["supervisor"], one["alive"], one["host"], one["pid"]) == ("alive", True, "h", 7)
+    assert (two["supervisor"], two["alive"]) == ("silent", False)
+
+    assert shop.broker.processes() == []
+    shop.keeper.publish_processes("h", {7: {"rss": 1}, 8: {"rss": 2}})
+    assert shop.broker.processes() == [{"host": "h", "pid": 7, "rss": 1}, {"host": "h", "pid": 8, "rss": 2}]
+    assert 0 < shop.client.pttl(P + "processes:h") <= 10_000
+    shop.keeper.publish_processes("h", {8: {"rss": 3}})
+    assert [told["pid"] for told in shop.broker.processes()] == [8]
+    shop.keeper.publish_processes("h", {})
+    assert shop.broker.processes() == []
+
+
+def test_log_from_a_row_on(shop: Shop) -> None:
+    task_id = shop.claimed()
+    shop.client.rpush(P + "log:" + task_id, *(orjson.dumps({"text": str(n)}) for n in range(5)))
+    assert [row["text"] for row in shop.broker.log(task_id, 3)] == ["3", "4"]
+    assert shop.broker.log("0" * 19) == []
+
+
+def test_handlers(shop: Shop) -> None:
+    assert shop.broker.handlers() == {}
+    shop.client.hset(P + "handlers", "thumbnail", b'{"queue":"images"}')
+    assert shop.broker.handlers() == {"thumbnail": {"queue": "images"}}
+
+
+def test_info(shop: Shop) -> None:
+    info = shop.broker.info()
+    assert info["version"].split(".")[0] in ("6", "7", "8", "9")
+    assert (info["role"], info["aof_enabled"], info["aof_ok"]) == ("master", False, True)
+    assert abs(info["skew_ms"]) < 1000
+
+
+def test_moments(shop: Shop) -> None:
+    moments = shop.keeper.moments()
+    assert {moments.due_ms, moments.expires_ms, moments.removal_ms, moments.lease_end_ms} == {float("inf")}
+    shop.pending(due_ms=HOUR_MS, expires_ms=shop.now_ms + 2 * HOUR_MS)
+    shop.ended(kept_ms=3 * HOUR_MS)
+    moments = shop.keeper.moments()
+    assert shop.now_ms < moments.due_ms < moments.expires_ms < moments.removal_ms
+    assert moments.lease_end_ms > shop.now_ms

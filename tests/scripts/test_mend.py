@@ -1,0 +1,160 @@
+"""reconcile finds what cannot be and puts it right, and touches nothing that is sound."""
+
+from collections.abc import Callable
+
+import pytest
+
+from engine.core.lifecycle import TaskStatus
+from tests.scripts.shop import Shop
+from tests.scripts.test_refusals import reconcile_all
+
+P = "ganger:{0}:"
+NOBODY = "0" * 19
+NORMAL = P + "line:q:NORMAL"
+
+
+def place_of(shop: Shop, task_id: str) -> set[str]:
+    """The keys, beyond record and life line, that have the id."""
+    found = set()
+    for key, value in shop.dump().items():
+        members = {member for member, _ in value} if value and isinstance(value, list) and isinstance(
+            value[0], tuple) else value if isinstance(value, set) else ()
+        if task_id.encode() in members:
+            found.add(key.removeprefix(P))
+    return found
+
+
+def lost_from_its_line(shop: Shop) -> tuple[str, str, set[str]]:
+    task_id = shop.submit()
+    shop.client.zrem(NORMAL, task_id)
+    return task_id, "line", {"line:q:NORMAL"}
+
+
+def lost_from_its_line_with_a_life(shop: Shop) -> tuple[str, str, set[str]]:
+    task_id = shop.ended()
+    shop.broker.revive(task_id)
+    shop.client.zrem(NORMAL, task_id)
+    return task_id, "line", {"line:q:NORMAL"}
+
+
+def lost_from_due(shop: Shop) -> tuple[str, str, set[str]]:
+    task_id = shop.pending()
+    shop.client.zrem(P + "due", task_id)
+    return task_id, "due", {"due"}
+
+
+def never_to_be_removed(shop: Shop) -> tuple[str, str, set[str]]:
+    task_id = shop.ended(TaskStatus.TIMEOUT)
+    shop.client.zrem(P + "ended:TIMEOUT", task_id)
+    return task_id, "ended", {"ended:TIMEOUT"}
+
+
+def running_without_a_lease(shop: Shop) -> tuple[str, str, set[str]]:
+    task_id = shop.claimed()
+    shop.client.zrem(P + "supervisors", "sup")
+    shop.client.delete(P + "held:sup")
+    return task_id, "held", {"line:q:NORMAL"}
+
+
+def running_and_not_held(shop: Shop) -> tuple[str, str, set[str]]:
+    task_id = shop.claimed()
+    shop.client.delete(P + "held:sup")
+    return task_id, "held", {"held:sup"}
+
+
+def held_and_not_running(shop: Shop) -> tuple[str, str, set[str]]:
+    shop.claimed()
+    task_id = shop.submit()
+    shop.client.sadd(P + "held:sup", task_id)
+    return task_id, "set", {"line:q:NORMAL"}
+
+
+def held_without_a_task(shop: Shop) -> tuple[str, str, set[str]]:
+    shop.claimed()
+    shop.client.sadd(P + "held:sup", NOBODY)
+    return NOBODY, "set", set()
+
+
+def queued_without_a_task(shop: Shop) -> tuple[str, str, set[str]]:
+    shop.submit()
+    shop.client.zadd(NORMAL, {NOBODY: 1})
+    return NOBODY, "zset", set()
+
+
+def queued_twice(shop: Shop) -> tuple[str, str, set[str]]:
+    task_id = shop.submit()
+    shop.client.zadd(P + "line:q:HIGH", {task_id: 1})
+    return task_id, "zset", {"line:q:NORMAL"}
+
+
+def due_after_its_end(shop: Shop) -> tuple[str, str, set[str]]:
+    task_id = shop.ended()
+    shop.client.zadd(P + "due", {task_id: 1})
+    return task_id, "zset", {"ended:FAILED"}
+
+
+def ended_otherwise(shop: Shop) -> tuple[str, str, set[str]]:
+    task_id = shop.ended(TaskStatus.COMPLETED)
+    shop.client.zadd(P + "ended:FAILED", {task_id: 1})
+    return task_id, "zset", {"ended:COMPLETED"}
+
+
+def a_life_without_a_task(shop: Shop) -> tuple[str, str, set[str]]:
+    task_id = shop.submit()
+    shop.client.hset(P + "life", NOBODY, "QUEUED 0 0 0 1 1 1 -")
+    return task_id, "life", {"line:q:NORMAL"}
+
+
+FAULTS = [lost_from_its_line, lost_from_its_line_with_a_life, lost_from_due, never_to_be_removed,
+          running_without_a_lease, running_and_not_held, held_and_not_running, held_without_a_task,
+          queued_without_a_task, queued_twice, due_after_its_end, ended_otherwise, a_life_without_a_task]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_mend(shop: Shop, fault: Callable[[Shop], tuple[str, str, set[str]]]) -> None:
+    for _ in (shop.submit("other"), shop.pending(queue="other"), shop.claimed("other", supervisor="sound"),
+              shop.ended(queue="other")):
+        pass
+    task_id, what, home = fault(shop)
+
+    mended = reconcile_all(shop)
+
+    mended.pop("flows", None)
+    assert mended == {what: 1}
+    assert place_of(shop, task_id) == home
+    assert int(shop.dump()[P + "counters"][b"mended"]) == 1
+    assert not reconcile_all(shop)
+    assert shop.client.hget(P + "life", NOBODY) is None
+
+
+def test_a_released_run_is_queued_at_its_place(shop: Shop) -> None:
+    shop.submit()
+    task_id, _, _ = running_without_a_lease(shop)
+    reconcile_all(shop)
+    life = shop.life(task_id)
+    assert (life.status, life.run, life.place, life.owner) == (TaskStatus.QUEUED, 1, 2, "-")
+
+
+def test_flows_with_nothing_waiting_are_forgotten(shop: Shop) -> None:
+    for key in ("a", "b"):
+        shop.claimed(fair_key=key)
+    shop.submit(fair_key="c")
+    shop.submit(fair_key="c")
+    assert reconcile_all(shop) == {"flows": 2}
+    assert shop.dump()[P + "flows:q:NORMAL"] == {b"v": b"2", b"k:c": b"4"}
+
+
+def test_it_goes_through_everything_in_bounded_steps(shop: Shop) -> None:
+    shop.broker.submit([shop.new() for _ in range(1500)])
+    shop.client.zrem(NORMAL, *shop.client.zrange(NORMAL, 0, 9))
+    cursor, steps, checked, mended = None, 0, 0, 0
+    while True:
+        seen = shop.keeper.reconcile(cursor)
+        steps, checked, mended = steps + 1, checked + seen.checked, mended + seen.mended["line"]
+        assert seen.checked < 600
+        cursor = seen.cursor
+        if cursor is None:
+            break
+    assert mended == 10
+    assert checked >= 2 * 1500
+    assert shop.client.zcard(NORMAL) == 1500

@@ -9,7 +9,6 @@ Knows no Redis: `Directory` gets the announcements through a function.
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from threading import Lock
 from time import monotonic
 from typing import Any, NamedTuple, TypedDict, cast
 
@@ -58,11 +57,18 @@ class Defaults(NamedTuple):
     priority: TaskPriority = TaskPriority.NORMAL
     expires: float | None = None
     max_deliveries: int | None = None
+    payload_model: None = None
+
+    def parse(self, payload: bytes) -> None:
+        """Its model is not known here; the worker will check."""
 
     @classmethod
     def announced(cls, told: Mapping[str, Any]) -> "Defaults":
         return cls(told.get("queue", "default"), TaskPriority.parse(told.get("priority", TaskPriority.NORMAL)),
                    told.get("expires"), told.get("max_deliveries"))
+
+
+_NOBODY_SAID = Defaults()
 
 
 class Directory:
@@ -77,18 +83,19 @@ class Directory:
         self._fetch, self._registry, self._complete = announcements, registry, complete
         self._announced: dict[str, Defaults] = {}
         self._stale_s = 0.0
-        self._lock = Lock()
 
     def find(self, task_type: str) -> HandlerSpec | Defaults:
         found = self._registry.get(task_type)
         if found is not None:
             return found
-        if monotonic() < self._stale_s and task_type in self._announced:
-            return self._announced[task_type]
-        with self._lock:
-            self._announced = {name: Defaults.announced(told) for name, told in self._fetch().items()}
-            self._stale_s = monotonic() + ANNOUNCEMENTS_S_MAX
-            known = self._announced
+        if monotonic() < self._stale_s:
+            if task_type in self._announced:
+                return self._announced[task_type]
+            if not self._announced and not self._complete:
+                return _NOBODY_SAID
+        # No lock: threads that come here at once each read the same, and a fork could inherit a lock that is held.
+        self._announced = known = {name: Defaults.announced(told) for name, told in self._fetch().items()}
+        self._stale_s = monotonic() + ANNOUNCEMENTS_S_MAX
         if task_type in known or not (known or self._complete):
             return known.get(task_type, Defaults())
         names = {*known, *self._registry}
@@ -122,7 +129,7 @@ class Submissions:
         return made
 
     def _from_mapping(self, task: Mapping[str, Any], now_ms: int, ids: Iterator[str]) -> Submission:
-        if not isinstance(task, Mapping):
+        if type(task) is not dict and not isinstance(task, Mapping):
             raise InvalidOption(f"{check.shown(task)} is not a mapping", field="task", value=check.shown(task),
                                 limit='{"task_type": …, "payload": …, options}')
         try:
@@ -130,23 +137,36 @@ class Submissions:
         except KeyError:
             raise InvalidOption(f"task_type is missing from {check.shown(task)}", field="task_type",
                                 limit="the name of a handler") from None
+        payload = task.get("payload")
+        if len(task) == 2 and "payload" in task:
+            return self._prepare(task_type, payload, _NO_OPTIONS, now_ms, ids)
         options = {name: task[name] for name in task if name not in _NOT_OPTIONS}
-        return self._prepare(task_type, task.get("payload"), options, now_ms, ids)
+        return self._prepare(task_type, payload, options, now_ms, ids)
 
     def _prepare(self, task_type: Any, payload: Any, options: Mapping[str, Any], now_ms: int,
                  ids: Iterator[str]) -> Submission:
-        if isinstance(task_type, Handler):
-            task_type = task_type.spec.name
-        elif not isinstance(task_type, str):
-            raise check.refuse("task_type", task_type, "the name of a handler")
+        if type(task_type) is not str:
+            task_type = _name_of(task_type)
         given = _checked(options) if options else {}
         handler = self._directory.find(task_type)
         text = encode(payload, self._payload_bytes_max)
-        if isinstance(handler, HandlerSpec) and handler.payload_model is not None:
+        if handler.payload_model is not None:
             handler.parse(text)
-        record = Record(task_type, given.pop("queue", handler.queue), given.pop("priority", handler.priority), now_ms,
+        if not given:
+            record = Record(task_type, handler.queue, handler.priority, now_ms, text, _stored(given, handler, now_ms))
+            return Submission(next(ids), record, None)
+        record = Record(task_type, given.get("queue", handler.queue), given.get("priority", handler.priority), now_ms,
                         text, _stored(given, handler, now_ms))
         return Submission(next(ids), record, given.get("idempotency_key"))
+
+
+def _name_of(task_type: Any) -> str:
+    """A handler may stand for its name."""
+    if isinstance(task_type, Handler):
+        return task_type.spec.name
+    if isinstance(task_type, str):
+        return str(task_type)
+    raise check.refuse("task_type", task_type, "the name of a handler")
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,6 +198,7 @@ def _stored(given: dict[str, Any], handler: HandlerSpec | Defaults, now_ms: int)
     return stored
 
 
+_NO_OPTIONS: dict[str, Any] = {}
 _NOT_OPTIONS = frozenset({"task_type", "payload"})
 _KEPT = ("name", "timeout", "soft_timeout", "max_retries", "fair_key", "tags", "max_deliveries", "result_ttl")
 

@@ -3,6 +3,7 @@
 A started Scheduler and the inline engine put themselves in its place while they run.
 """
 
+import os
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -38,3 +39,11 @@ def set_default_client(client: "Client | None") -> "Client | None":
 def default_client_is(client: object) -> bool:
     """Whether `client` is the default one now."""
     return _Default.client is client
+
+
+def _renew_lock() -> None:
+    """In the child of a fork: a thread of the parent may have held it."""
+    _Default.lock = Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

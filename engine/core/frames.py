@@ -47,16 +47,8 @@ WALL_US_MAX = 0xFFFF_FFFF
 BYTES_MAX = 1 << 30  # of anything
 
 
-_FRAME_HEAD_SIZE = FRAME_HEAD.size
-_KINDS = frozenset((BOOTED, REPLIED, PROGRESS, LOG))
-
-
 class ProtocolError(Exception):
     """Bytes that no worker or pool of this version writes."""
-
-
-Frame = tuple[bytes, int, bytes, int, bytes]
-"""kind, token, verdict, wall_us, body"""
 
 
 def task(token: int, run: int, attempts: int, offset_ms: float, task_id: bytes, record: bytes) -> bytes:
@@ -136,40 +128,41 @@ def frame(kind: bytes, token: int, body: bytes, verdict: bytes = b"-", wall_us: 
     return FRAME_HEAD.pack(len(body), kind, token, verdict, min(wall_us, WALL_US_MAX)) + body
 
 
-class FrameReader:
-    """Cuts a worker's stream into frames; keeps what is not whole yet."""
+class Remainder:
+    """The beginning of a frame whose end has not come yet. Long frames come in many reads: each is kept as it is.
 
-    __slots__ = ("_rest", "_wanted")
+    Who reads the stream unpacks the frames itself, since a call for each would cost as much as all the rest:
+
+        data = remainder.join(data)
+        while start + FRAME_HEAD.size <= len(data): …
+        remainder.keep(data, start)
+    """
+
+    __slots__ = ("_missing", "_parts")
 
     def __init__(self) -> None:
-        self._rest: list[bytes] = []  # the beginning of a frame, as it came
-        self._wanted = 0  # bytes still missing until it makes sense to look again
+        self._parts: list[bytes] = []
+        self._missing = 0
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """Return the frames that `data` completes; raises `ProtocolError` for a kind nobody writes."""
-        found: list[Frame] = []
-        if self._rest:
-            self._rest.append(data)
-            self._wanted -= len(data)
-            if self._wanted > 0:
-                return found
-            data = b"".join(self._rest)
-            self._rest = []
-        unpack, start, end = FRAME_HEAD.unpack_from, 0, len(data)
-        while end - start >= _FRAME_HEAD_SIZE:
-            size, kind, token, verdict, wall_us = unpack(data, start)
-            if kind not in _KINDS or size > BYTES_MAX:
-                raise ProtocolError(f"a frame of kind {kind!r} and {size} bytes")
-            body = start + _FRAME_HEAD_SIZE
-            if body + size > end:
-                self._keep(data[start:], body + size - end)
-                return found
-            start = body + size
-            found.append((kind, token, verdict, wall_us, data[body:start]))
-        if start < end:
-            self._keep(data[start:], _FRAME_HEAD_SIZE - (end - start))
-        return found
+    def join(self, data: bytes) -> bytes:
+        """What is there now, from the beginning of a frame; empty as long as its end has not come."""
+        parts = self._parts
+        if not parts:
+            return data
+        parts.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return b""
+        self._parts = []
+        return b"".join(parts)
 
-    def _keep(self, rest: bytes, wanted: int) -> None:
-        self._rest.append(rest)
-        self._wanted = wanted
+    def keep(self, data: bytes, start: int) -> None:
+        """Keep the frame that begins at `start` and is not whole; raises `ProtocolError` if it can't be one."""
+        rest = data[start:]
+        if not rest:
+            return
+        size = FRAME_HEAD.unpack_from(rest)[0] if len(rest) >= FRAME_HEAD.size else 0
+        if size > BYTES_MAX:
+            raise ProtocolError(f"a frame of {size} bytes")
+        self._parts.append(rest)
+        self._missing = FRAME_HEAD.size + size - len(rest)

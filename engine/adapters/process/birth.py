@@ -56,6 +56,7 @@ def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Rout
         os.register_at_fork(after_in_child=lambda: _become_copy(worker, ends))
         worker.capture.install()
         gc.enable()
+        signal.raise_signal(signal.SIGUSR1)  # an interrupt may have come before we listened
         worker.serve()
     except BaseException as error:  # noqa: BLE001
         code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1

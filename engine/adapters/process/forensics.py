@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal as signals
 from typing import Any
 
@@ -9,6 +10,7 @@ from engine.adapters.process.descendants import stat_fields
 
 STACK_BYTES_MAX = 65_536
 _MARK = bytes([signals.SIGUSR2])  # CPython's signal handler writes its number when faulthandler has finished
+_CALL = re.compile(r'  File ".*/adapters/process/interrupts\.py", line \d+ in call$')  # what calls the handler
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 _FAULTS = frozenset({"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS"})
@@ -37,9 +39,14 @@ class StackText:
 
     @property
     def text(self) -> str:
-        """The dump, without the bytes of other signals."""
+        """The dump, without the bytes of other signals, and of each stack only what the user has put on it."""
         whole = b"".join(self._parts).decode("utf-8", "replace")
-        return "".join(letter for letter in whole if letter >= " " or letter == "\n").strip()
+        lines, is_below = [], False
+        for line in "".join(letter for letter in whole if letter >= " " or letter == "\n").splitlines():
+            is_below = line.startswith("  File ") and (is_below or bool(_CALL.match(line)))
+            if not is_below:
+                lines.append(line)
+        return "\n".join(lines).strip()
 
 
 def proc_facts(pid: int) -> dict[str, Any] | None:

@@ -35,6 +35,8 @@ from engine.handler import REGISTRY
 
 _ENDS = 5
 _ROUNDS_MAX = 50  # of killing at the end; each waits for the deaths of the one before
+_AGAIN_MS = 100  # until the next look at orphans that have not died of their kill
+_LOOKS_MAX = 50  # then deaths are reported with orphans left: they hang in the kernel, and nobody can end them
 
 
 @dataclass(slots=True)
@@ -55,6 +57,7 @@ class ForkServer:
     routes: dict[bytes, Route] = field(default_factory=dict)
     workers: dict[int, int] = field(default_factory=dict)  # pid -> spawn
     deaths: list[Death] = field(default_factory=list)
+    looks: int = 0  # at what these left
     own: frozenset[int] = frozenset()  # children that the imports started: not ours to kill while we live
 
     # -- start ----------------------------------------------------------------------------------------------------
@@ -64,7 +67,8 @@ class ForkServer:
         config = self.config
         limits.adopt_orphans()
         limits.set_threads(config["threads"], os.environ)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C on a terminal is for the root to decide on
+        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):  # ^C on a terminal is for the root to decide on;
+            signal.signal(number, signal.SIG_IGN)  # the others must not kill a worker that is not ready for them yet
         setproctitle.setproctitle(f"ganger: fork server {config['pool']}")
         failures = load(config["modules"], config["main"], config["functions"])
         self.routes = make_routes(REGISTRY)
@@ -86,7 +90,7 @@ class ForkServer:
         poll.register(self.control.fileno(), select.POLLIN)
         poll.register(self.wakeup[0], select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
+            for fd, _ in poll.poll(_AGAIN_MS if self.deaths else None):
                 if fd == self.control.fileno():
                     if not self._obey():
                         return
@@ -137,9 +141,11 @@ class ForkServer:
             pass
         if self.deaths:
             strays = self._strays()
-            if strays:
+            self.looks += 1
+            if strays and self.looks < _LOOKS_MAX:
                 descendants.end(strays)  # their own deaths wake us again
                 return
+            self.looks = 0
             for death in self.deaths:
                 self._say({"exited": death.spawn, "status": death.status, "cpu_s": death.cpu_s,
                            "peak_rss_bytes": death.peak_rss_bytes})

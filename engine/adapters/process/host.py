@@ -10,6 +10,7 @@ import os
 import secrets
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 from engine.adapters.process import limits
@@ -32,6 +33,7 @@ class ProcessHost:
         self._mark = secrets.token_hex(8)
         self._events: list[Event] = []
         self._links: dict[int, Link] = {}  # by slot
+        self._send_to: dict[int, Callable[[bytes], None]] = {}  # the hot path, found in one step
         self._by_spawn: dict[int, Link] = {}
         self._spawns = 0
         self._server: Server | None = None
@@ -70,6 +72,7 @@ class ProcessHost:
         self._spawns += 1
         link = Link(slot, self._poller, self._alarms, self._events, self._settings.log_bytes_max)
         self._links[slot] = self._by_spawn[self._spawns] = link
+        self._send_to[slot] = link.send
         if self._server is None or self._aftermath is not None:
             for fd in link.handed_over:
                 os.close(fd)
@@ -78,7 +81,7 @@ class ProcessHost:
             self._server.order({"spawn": self._spawns, "slot": slot}, link.handed_over)
 
     def send(self, slot: int, message: bytes) -> None:
-        self._links[slot].send(message)
+        self._send_to[slot](message)
 
     def take_back(self, slot: int) -> list[bytes]:
         return self._links[slot].take_back()
@@ -131,7 +134,7 @@ class ProcessHost:
     def _bury(self, spawn: int, status: int | None, usage: dict[str, Any], reason: str = "", *,
               stranded: bool = False) -> None:
         link = self._by_spawn.pop(spawn)
-        del self._links[link.slot]
+        del self._links[link.slot], self._send_to[link.slot]
         link.exited(status, usage, reason, stranded=stranded)
 
     def _lost(self) -> None:

@@ -159,15 +159,13 @@ class Host(Protocol):
 
 
 class Settlement(NamedTuple):
-    """The end of one run, for Redis. `at_ms` is the due moment of a retry, else the moment of the task's removal."""
+    """The end of one run, for Redis."""
 
     task_id: bytes
     run: int
-    move: str
-    payer: str
-    at_ms: int
-    queue: str
-    outcome: bytes
+    verdict: str  # "move payer", such as "retry attempt"
+    at: int | str  # due moment of a retry, queue of a release, else moment of the task's removal; moments in ms
+    outcome: bytes  # JSON; empty for a release
 
 
 @dataclass(slots=True)
@@ -185,7 +183,7 @@ class Parted:
 
 @dataclass(slots=True)
 class Stepped:
-    """A step is done: `refused` are words by position, `claimed` is flat: id, record, run, attempts, crashes, …"""
+    """A step is done: `refused` are words by position, `claimed` is flat: id, record, b"run attempts crashes", …"""
 
     refused: list[tuple[Settlement, str]]
     claimed: list[Any]

@@ -12,9 +12,17 @@ def is_open(slot: Slot, now_s: float) -> bool:
     return slot.phase is Phase.UP and (not slot.runs or now_s - slot.since_s < PATIENCE_S)
 
 
-def room(slots: list[Slot], window: int, now_s: float) -> int:
-    """How many runs the workers could be given."""
-    return sum(max(0, window - len(slot.runs)) for slot in slots if is_open(slot, now_s))
+def room(slots: list[Slot], window: int, now_s: float) -> tuple[int, bool]:
+    """How many runs the workers could be given, and whether one of them has none at all."""
+    room, idle = 0, False
+    for slot in slots:
+        if slot.phase is Phase.UP:
+            load = len(slot.runs)
+            if not load:
+                room, idle = room + window, True
+            elif load < window and now_s - slot.since_s < PATIENCE_S:
+                room += window - load
+    return room, idle
 
 
 def deal(backlog: deque[Run], slots: list[Slot], windows: Windows, now_s: float) -> Iterator[tuple[Slot, Run]]:

@@ -18,6 +18,7 @@ Duties
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.core import dealing
 from engine.core.commands import Command, Halt, Interrupt, Kill, Quit, Send, Spawn, TakeBack
@@ -39,6 +40,11 @@ class Timing:
     quit_s: float = 5.0
 
 
+class Room(NamedTuple):
+    runs: int  # that could be handed out
+    is_urgent: bool  # a worker has nothing, or all of them will soon
+
+
 class Dispatch:
     def __init__(self, slots: int, budget: RestartBudget, windows: Windows, timing: Timing,
                  chance: Callable[[], float], tasks_max: int = 0) -> None:
@@ -55,11 +61,13 @@ class Dispatch:
 
     # -- what the pool asks ---------------------------------------------------------------------------------------
 
-    def room(self, now_s: float) -> int:
-        """How many more runs could be handed out at once."""
+    def room(self, now_s: float) -> Room:
+        """How many more runs could be handed out, and how much that is wanted."""
         if self.draining:
-            return 0
-        return max(0, dealing.room(self.slots, self.windows.overall, now_s) - len(self.backlog))
+            return Room(0, False)
+        room, idle = dealing.room(self.slots, self.windows.overall, now_s)
+        room = max(0, room - len(self.backlog))
+        return Room(room, (idle and room > 0) or room >= len(self.runs))
 
     def next_deadline_s(self) -> float:
         deadline_s = min(self._alarm_s, self._grace_end_s)

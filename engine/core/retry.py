@@ -58,6 +58,11 @@ class Verdict:
     pause_s: float = 0.0
     poison: bool = False
 
+    @property
+    def words(self) -> str:
+        """As Redis is told: "move payer"."""
+        return f"{self.move} {self.payer}"
+
 
 COMPLETED = Verdict(Move.COMPLETE, Payer.NOBODY)
 RELEASED = Verdict(Move.RELEASE, Payer.NOBODY)

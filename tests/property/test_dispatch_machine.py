@@ -117,7 +117,7 @@ class World(RuleBasedStateMachine):
     def claims(self, count: int, timeout: float, soft: float, large: bool, kind: str, once: bool) -> None:
         policy = RunPolicy(timeout, soft, retry=RetryPolicy(max_deliveries=1 if once else 0))
         runs = []
-        for _ in range(min(count, self.core.room(self.now))):
+        for _ in range(min(count, self.core.room(self.now).runs)):
             token = len(self.claimed) + 1
             runs.append(Run(b"t%d" % token, 1, 0, 0, kind, "default", policy, b"", token, large))
             self.claimed.append(runs[-1])

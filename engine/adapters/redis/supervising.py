@@ -141,7 +141,7 @@ class RedisSupervisorBroker:
         words = [(step.settlements[refused[at] - 1], refused[at + 1].decode()) for at in range(0, len(refused), 2)]
         if not self.terms.queues and queue_count != len(self._queues):
             self._learn_queues()
-        self._events.append(Stepped(words, claimed, len(claimed) >= 5 * step.want, orders, held, step.sent_s))
+        self._events.append(Stepped(words, claimed, len(claimed) >= 3 * step.want, orders, held, step.sent_s))
 
     def _rung(self, queue: str) -> None:
         if not self.terms.queues and queue != "!" and queue not in self._queues:

@@ -9,6 +9,7 @@ from engine.core import frames
 from engine.core.policy import RunPolicy
 from engine.core.slot import Run
 
+_FRESH = b"1 0 0"
 _LARGE = frames.PIECE_BYTES_MAX - frames.TASK_HEAD.size
 
 
@@ -22,8 +23,9 @@ class Claims:
         """Take the handlers' own wishes over."""
         self.policies = {one["name"]: self.default.with_handler(one) for one in handlers}
 
-    def make(self, task_id: bytes, record: bytes, number: int, attempts: int, crashes: int) -> Run:
-        """Raises `ValueError` for a record that cannot be read."""
+    def make(self, task_id: bytes, record: bytes, counters: bytes) -> Run:
+        """`counters` is b"run attempts crashes". Raises `ValueError` for a record that cannot be read."""
+        number, attempts, crashes = (1, 0, 0) if counters == _FRESH else map(int, counters.split())
         self._token = token = (self._token + 1) & frames.TOKEN_MAX
         try:
             head = orjson.loads(record[: record.index(b"\n")])

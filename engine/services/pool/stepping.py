@@ -10,11 +10,13 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+from engine.core.dispatch import Room
 from engine.core.slot import Run
 from engine.ports import Parted, Refused, Settlement, Stepped, SupervisorBroker
 from engine.services.pool.terms import PoolTerms
 
 BEAT_S = 1.0  # at least one step in this time: it renews the lease, and a lost wake-up costs no more
+PACE_S = 0.002  # between steps while the workers are busy: a step costs much the same for one end as for fifty
 LOG_ROWS_MAX = 20_000  # kept while Redis is away; beyond it the oldest go
 
 log = logging.getLogger("ganger.errors")
@@ -35,15 +37,19 @@ class Stepping:
     def next_deadline_s(self) -> float:
         if not self.broker.up:
             return self._fence_s()
-        return float("inf") if self.is_under_way else self._sent_s + BEAT_S
+        if self.is_under_way:
+            return float("inf")
+        return self._sent_s + (PACE_S if self.outbox else BEAT_S)
 
-    def step(self, room: int, report: Callable[[], bytes], now_s: float) -> None:
-        """Send the next step, if there is a reason to."""
+    def step(self, room: Room, report: Callable[[], bytes], now_s: float) -> None:
+        """Send the next step, if there is a reason to. While every worker has enough to do, ends wait for company."""
         if self.is_under_way or not self.broker.up:
             return
         want = 0 if self.fenced or len(self.outbox) >= self.terms.outcomes_pending_max else min(
-            room, self.terms.claim_max)
-        if not (self.outbox or (want and self.rung) or now_s >= self._sent_s + BEAT_S):
+            room.runs, self.terms.claim_max)
+        since_s = now_s - self._sent_s
+        wanted = self.outbox or (want and self.rung)
+        if not (since_s >= BEAT_S or (wanted and (room.is_urgent or since_s >= PACE_S))):
             return
         self._flush_rows()
         self.is_under_way, self.rung, self._sent_s = True, False, now_s

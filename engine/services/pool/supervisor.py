@@ -20,7 +20,7 @@ from engine.core.commands import Command, Halt, Interrupt, Kill, Quit, Send, Set
 from engine.core.dispatch import Dispatch
 from engine.core.lifecycle import Move
 from engine.core.outcome import Outcome
-from engine.core.retry import Payer
+from engine.core.retry import Payer, Verdict
 from engine.core.slot import Run
 from engine.ports import (
     Booted,
@@ -47,6 +47,8 @@ from engine.services.pool import deaths, report
 from engine.services.pool.claims import Claims
 from engine.services.pool.stepping import Stepping
 from engine.services.pool.terms import PoolTerms
+
+UNREADABLE = Verdict(Move.FAIL, Payer.NOBODY)
 
 log = logging.getLogger("ganger.execution")
 
@@ -139,16 +141,19 @@ class Pool:
 
     def _settle(self, command: Settle) -> None:
         run, verdict, outcome = command
+        self.stepping.outbox.append(Settlement(
+            run.task_id, run.number, verdict.words, self._at(run, verdict),
+            outcome.encode() if isinstance(outcome, Outcome) else outcome))
+
+    def _at(self, run: Run, verdict: Verdict) -> int | str:
         move = verdict.move
+        if move is Move.RELEASE:
+            return run.queue
         if move is Move.COMPLETE:
             wait_s = run.policy.result_ttl_s
-        elif move is Move.RETRY:
-            wait_s = verdict.pause_s
         else:
-            wait_s = run.policy.failed_ttl_s
-        self.stepping.outbox.append(Settlement(
-            run.task_id, run.number, move, verdict.payer, self.clock.now_ms() + int(wait_s * 1000), run.queue,
-            outcome.encode() if isinstance(outcome, Outcome) else outcome))
+            wait_s = verdict.pause_s if move is Move.RETRY else run.policy.failed_ttl_s
+        return self.clock.now_ms() + int(wait_s * 1000)
 
     def _take_back(self, command: TakeBack) -> None:
         tokens = [frames.token_of(message) for message in self.host.take_back(command.slot)]
@@ -246,13 +251,13 @@ class Pool:
 
     def _runs(self, claimed: list[Any]) -> list[Run]:
         runs, make = [], self.claims.make
-        for at in range(0, len(claimed), 5):
+        for task_id, record, counters in zip(claimed[::3], claimed[1::3], claimed[2::3], strict=True):
             try:
-                runs.append(make(*claimed[at : at + 5]))
+                runs.append(make(task_id, record, counters))
             except ValueError as error:
-                task_id, number = claimed[at], claimed[at + 2]
+                number = int(counters.split()[0])
                 remove_ms = self.clock.now_ms() + int(self.terms.policy.failed_ttl_s * 1000)
-                self.stepping.outbox.append(Settlement(task_id, number, Move.FAIL, Payer.NOBODY, remove_ms, "",
+                self.stepping.outbox.append(Settlement(task_id, number, UNREADABLE.words, remove_ms,
                                                        Outcome.unreadable(number, str(error)).encode()))
         return runs
 

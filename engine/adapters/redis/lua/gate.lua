@@ -6,6 +6,7 @@
 local queues, idle = KEYS[1], KEYS[2]
 local base, queue, state = unpack(ARGV)
 ------------------------------------------------------------------- write
+even_when_full(queues)
 redis.call('HSET', queues, queue, state)
 if state == 'open' then
   local waiting = 0

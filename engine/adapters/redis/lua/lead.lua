@@ -12,5 +12,6 @@ if tonumber(until_ms) <= tonumber(now_ms) then
   redis.call('DEL', KEYS[1])
   return 'FOLLOWS'
 end
+redis.call('DEL', KEYS[1])  -- then the SET goes through even when Redis is full, and the keeper can make room
 redis.call('SET', KEYS[1], keeper .. ' ' .. until_ms)
 return 'LEADS'

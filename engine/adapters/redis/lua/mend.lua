@@ -69,6 +69,7 @@ for i = 4, #ARGV, 7 do
   if same and wrong[what](task, KEYS[at + 1]) then
     words[#words + 1] = 'MENDED'
     mended = mended + 1
+    even_when_full(life)
     put_right[what](task, KEYS[at + 1], KEYS[at + 2], KEYS[at + 3])
   else
     words[#words + 1] = 'SOUND'

@@ -14,6 +14,7 @@ elseif redis.call('HGET', life, id) ~= seen then
   return 'MOVED_ON'
 end
 ------------------------------------------------------------------- write
+even_when_full(life)
 redis.call('RPUSH', orders, letter)
 redis.call('LTRIM', orders, -1000, -1)
 redis.call('PUBLISH', base .. 'bell:' .. supervisor, '!')

@@ -111,7 +111,7 @@ local function expired_outcome(run, now_ms)
 end
 
 -- Redis at its maxmemory refuses the first write of a script that may grow, and none after a write that cannot.
--- For verbs that must go through then: they end tasks, and so make room.
+-- For verbs that must go through then: they end tasks and so make room, or keep the engine going that does.
 local function even_when_full(hash)
   redis.call('HDEL', hash, '')
 end

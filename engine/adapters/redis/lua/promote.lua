@@ -33,6 +33,7 @@ for n, id in ipairs(ids) do
 end
 if #ready == 0 then return words end
 ------------------------------------------------------------------- write
+even_when_full(life)
 for line = 1, line_count do queue_up(KEYS[3 + 2 * line], KEYS[4 + 2 * line], entries[line]) end
 local came, lives, rows = {}, {}, {}
 for n, task in ipairs(ready) do

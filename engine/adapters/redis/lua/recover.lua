@@ -34,6 +34,7 @@ for _, id in ipairs(redis.call('SMEMBERS', held)) do
 end
 ------------------------------------------------------------------- write
 local rows = {}
+if #back > 0 then even_when_full(life) end
 for _, id in ipairs(strays) do redis.call('SREM', held, id) end
 for _, task in ipairs(back) do
   redis.call('SREM', held, task.id)

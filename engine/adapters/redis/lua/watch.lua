@@ -20,5 +20,8 @@ for n, id in ipairs(ids) do
   end
 end
 ------------------------------------------------------------------- write
-if #changed > 0 then redis.call('HSET', waiters, unpack(changed)) end
+if #changed > 0 then
+  even_when_full(waiters)
+  redis.call('HSET', waiters, unpack(changed))
+end
 return over

@@ -1,0 +1,359 @@
+"""What can go wrong with Redis, and the error that each becomes, within the deadline, with nothing changed."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from redis import Redis, exceptions
+
+from engine.adapters.redis import connection
+from engine.adapters.redis.broker import Broker, NewTask, connect
+from engine.adapters.redis.errors import from_redis
+from engine.core.lifecycle import TaskStatus
+from engine.errors import (
+    BrokerDenied,
+    BrokerError,
+    BrokerFull,
+    BrokerReadOnly,
+    BrokerTooOld,
+    BrokerUnavailable,
+    InvalidSetting,
+)
+from tests.contract.test_waiting import until
+from tests.redis_server import RedisServer, binaries
+from tests.scripts.shop import Shop
+
+
+@pytest.fixture
+def own_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., RedisServer]]:
+    """Servers of one's own, to be spoilt."""
+    servers = []
+
+    def start(**options: str) -> RedisServer:
+        servers.append(RedisServer(binaries()[0], **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def timed(error: type[Exception], call: Callable[[], object]) -> float:
+    """Seconds that the call took to raise."""
+    began_s = time.monotonic()
+    with pytest.raises(error):
+        call()
+    return time.monotonic() - began_s
+
+
+def is_busy(client: Redis) -> bool:
+    try:
+        client.get("anything")
+    except exceptions.ResponseError as error:
+        return "BUSY" in str(error)
+    return False
+
+
+# -- refusals of Redis ----------------------------------------------------------------------------------------------
+
+
+def test_full(shop: Shop) -> None:
+    waiting, running, lost, due = shop.submit(), shop.claimed(), shop.claimed(supervisor="lost"), shop.retrying(-1)
+    shop.keeper.lapse("lost")
+    shop.client.config_set("maxmemory", "1")
+    try:
+        for task in (shop.new(), shop.new(fair_key="a"), shop.new(due_ms=shop.now_ms + 1000), shop.new(key="k")):
+            with pytest.raises(BrokerFull, match="maxmemory"):
+                shop.unchanged(lambda task=task: shop.broker.submit([task]))
+        assert shop.broker.cancel(waiting, "to make room") is TaskStatus.CANCELLED
+        assert shop.broker.cancel(running, "to make room") is TaskStatus.RUNNING
+        assert shop.broker.wait([running], time.monotonic() + 0.01) == set()
+        assert shop.keeper.lead("keeper", shop.now_ms + 1000)
+        assert shop.keeper.rescue("lost", 10).released == 1
+        assert shop.keeper.promote(10)[0] == 1
+        assert shop.broker.delete([waiting]) == 1
+    finally:
+        shop.client.config_set("maxmemory", "0")
+    assert {shop.life(task_id).status for task_id in (lost, due)} == {TaskStatus.QUEUED}
+
+
+def test_a_read_only_replica(shop: Shop) -> None:
+    task_id = shop.submit()
+    shop.client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(BrokerReadOnly):
+            shop.broker.submit([shop.new()])
+        with pytest.raises(BrokerReadOnly):
+            shop.broker.cancel(task_id, "why")
+        assert shop.broker.read([task_id])[0] is not None
+    finally:
+        shop.client.execute_command("REPLICAOF", "NO", "ONE")
+
+
+def test_password_user_and_permission(own_server: Callable[..., RedisServer]) -> None:
+    server = own_server()
+    with server.client() as client:
+        client.acl_setuser("ganger", enabled=True, passwords=["+p@ss/word"], keys=["*"], channels=["*"],
+                           categories=["+@all", "-@dangerous"])
+        client.acl_setuser("reader", enabled=True, passwords=["+r"], keys=["*"], categories=["+@read"])
+        client.config_set("requirepass", "secret")
+    path = server.socket
+
+    for url in (f"unix://{path}", f"unix://:wrong@{path}", f"unix://nobody:secret@{path}"):
+        with pytest.raises(BrokerDenied):
+            Broker(url).ping()
+    Broker(f"unix://:secret@{path}").ping()
+
+    broker = Broker(f"unix://ganger:p%40ss%2Fword@{path}")
+    broker.ping()
+    shop = Shop.__new__(Shop)
+    shop.broker, shop._ids = broker, iter(["0" * 19])
+    assert broker.submit([shop.new()]) == ["0" * 19]
+    assert broker.wait(["0" * 19], time.monotonic() + 0.01) == set()
+    assert broker.cancel("0" * 19, "why") is TaskStatus.CANCELLED
+
+    with pytest.raises(BrokerDenied, match="password, the user or the command"):
+        Broker(f"unix://reader:r@{path}").ping()
+
+
+def test_too_old(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "VERSION_MIN", (99, 0))
+    with pytest.raises(BrokerTooOld, match=r"Redis is \d+\.\d+.*, and must be"):
+        Broker(shop.broker.redis.url).ping()
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "", "redis://localhost?colour=red", "redis://localhost:port"])
+def test_a_url_that_makes_no_sense(url: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        Broker(url)
+    assert caught.value.field == "redis_url"
+
+
+# -- a Redis that is not there --------------------------------------------------------------------------------------
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    assert timed(BrokerUnavailable, Broker(f"unix://{tmp_path}/none.sock").ping) < 1
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        assert timed(BrokerUnavailable, Broker(f"redis://127.0.0.1:{unused.getsockname()[1]}").ping) < 1
+
+
+def test_somebody_listens_and_does_not_answer() -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(8)
+        broker = Broker(f"redis://127.0.0.1:{deaf.getsockname()[1]}", timeout_s=0.2)
+        assert 0.1 < timed(BrokerUnavailable, broker.ping) < 1
+
+
+def test_a_redis_that_hangs(own_server: Callable[..., RedisServer]) -> None:
+    server = own_server()
+    shop = Shop(server)
+    shop.submit()
+    broker = Broker(server.url, timeout_s=0.2)
+    broker.ping()
+    task = shop.new()
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        assert 0.1 < timed(BrokerUnavailable, lambda: broker.submit([task])) < 1
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert broker.submit([task]) == [task.id]
+    assert shop.broker.counters()["submitted"] == 2
+
+
+def test_a_redis_that_is_busy(own_server: Callable[..., RedisServer]) -> None:
+    server = own_server(**{"lua-time-limit": "10"})
+    broker = Broker(server.url, timeout_s=5)
+    broker.ping()
+    with ThreadPoolExecutor(1) as thread, server.client() as client, server.client() as other:
+        endless = thread.submit(client.eval, "while true do end", 0)
+        until(lambda: is_busy(other))
+        with pytest.raises(BrokerUnavailable, match="BUSY"):
+            broker.counters()
+        other.script_kill()
+        with pytest.raises(exceptions.ResponseError):
+            endless.result()
+    assert broker.counters() == {}
+
+
+def test_a_restart_between_two_calls_goes_unnoticed(own_server: Callable[..., RedisServer]) -> None:
+    server = own_server(appendonly="yes", appendfsync="always")
+    shop = Shop(server)
+    task_id = shop.submit()
+    for _ in range(2):
+        server.kill()
+        server.start()
+        assert shop.broker.read([task_id])[0] is not None
+    server.kill()
+    server.start()
+    tasks = [shop.new() for _ in range(600)]
+    assert shop.broker.submit(tasks) == [task.id for task in tasks]
+    shop.close()
+
+
+def test_it_comes_back_after_it_was_away(own_server: Callable[..., RedisServer]) -> None:
+    server = own_server()
+    shop = Shop(server)
+    server.kill()
+    for _ in range(3):
+        with pytest.raises(BrokerUnavailable):
+            shop.broker.submit([shop.new()])
+    server.start()
+    assert shop.submit()
+    shop.close()
+
+
+def test_a_break_in_the_middle_of_many(own_server: Callable[..., RedisServer]) -> None:
+    """Whatever was taken in before the break is not taken in twice when all is sent again."""
+    server = own_server(appendonly="yes", appendfsync="always")
+    shop = Shop(server)
+    shop.submit()
+    tasks = [shop.new() for _ in range(1000)]
+
+    class Breaking(list[NewTask]):
+        def __iter__(self) -> Iterator[NewTask]:
+            for n, task in enumerate(tasks):
+                if n == 600 and self:
+                    server.kill()
+                yield task
+
+    with pytest.raises(BrokerUnavailable):
+        shop.broker.submit(Breaking(tasks))
+    server.start()
+    assert shop.broker.submit(tasks) == [task.id for task in tasks]
+    assert shop.broker.counters()["submitted"] == 1001
+    shop.close()
+
+
+# -- scripts that the server forgot ---------------------------------------------------------------------------------
+
+
+def test_a_server_that_forgot_the_scripts(shop: Shop) -> None:
+    for size in (1, 1, 1000):
+        shop.client.script_flush()
+        tasks = [shop.new() for _ in range(size)]
+        assert shop.broker.submit(tasks) == [task.id for task in tasks]
+        assert shop.broker.read([tasks[-1].id])[0] is not None
+
+
+def test_a_server_that_forgets_them_in_the_middle(shop: Shop) -> None:
+    ids = [shop.submit()]
+    names = (shop.keys.tasks, shop.keys.life, shop.keys.outcomes, shop.keys.progress)
+    replies = shop.broker.redis.run_stream(("look", names, ids) for _ in flushing(shop))
+    assert [reply[0] is not None for reply in replies] == [True] * 6
+
+
+def flushing(shop: Shop) -> Iterator[int]:
+    for n in range(6):
+        if n == 3:
+            shop.client.script_flush()
+        yield n
+
+
+# -- threads and forks ----------------------------------------------------------------------------------------------
+
+
+def test_threads_share_a_broker(shop: Shop) -> None:
+    tasks = [shop.new() for _ in range(400)]
+    with ThreadPoolExecutor(8) as threads:
+        ids = list(threads.map(lambda task: shop.broker.submit([task])[0], tasks))
+        assert ids == [task.id for task in tasks]
+        assert all(threads.map(lambda task_id: shop.broker.read([task_id])[0], ids))
+    assert len(shop.broker.redis._idle) <= connection.IDLE_MAX
+
+
+def test_a_fork_does_not_share_sockets(shop: Shop) -> None:
+    mine, childs = shop.submit(), shop.new()
+    child = os.fork()
+    if child == 0:
+        ok = shop.broker.submit([childs]) == [childs.id]
+        os._exit(0 if ok else 1)
+    for _ in range(100):
+        assert shop.broker.read([mine])[0] is not None
+    assert os.waitpid(child, 0)[1] == 0
+    assert shop.broker.read([childs.id])[0] is not None
+
+
+def test_a_closed_broker_refuses(shop: Shop) -> None:
+    broker = Broker(shop.broker.redis.url)
+    broker.ping()
+    broker.close()
+    with pytest.raises(BrokerError, match="closed"):
+        broker.counters()
+
+
+def test_connect_by_settings(redis_url: str) -> None:
+    class Settings:
+        queue_prefix, submit_timeout_s, failed_ttl_s, idempotency_ttl_s = "mine", 1.0, 60.0, 60.0
+        redis_url: str | None = None
+
+    settings = Settings()
+    settings.redis_url = redis_url
+    broker = connect(settings)
+    assert broker.keys.tasks == "mine:{0}:tasks"
+    broker.pause("q")
+    assert broker.queue_stats()[0]["paused"]
+    broker.close()
+
+
+# -- TLS ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_tls(own_server: Callable[..., RedisServer], tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out",
+                    str(certificate), "-days", "2", "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    try:
+        own_server(**{"tls-port": str(port), "tls-cert-file": str(certificate), "tls-key-file": str(key),
+                      "tls-auth-clients": "no", "user": "ganger on >secret ~* &* +@all"})
+    except exceptions.ConnectionError:
+        pytest.skip("this redis-server has no TLS")
+    address = f"127.0.0.1:{port}?ssl_ca_certs={certificate}"
+    with pytest.raises(BrokerDenied):
+        Broker(f"rediss://ganger:wrong@{address}").ping()
+    broker = Broker(f"rediss://ganger:secret@{address}")
+    broker.ping()
+    broker.pause("q")
+    with pytest.raises(BrokerUnavailable):
+        Broker(f"rediss://ganger:secret@127.0.0.1:{port}").ping()  # signed by nobody it knows
+
+
+# -- the table ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("error", "kind"), [
+    (exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), BrokerFull),
+    (exceptions.ResponseError("OOM command not allowed when used memory > 'maxmemory'. script: 1f, on @u:3."),
+     BrokerFull),
+    (exceptions.ResponseError("Error running script (call to f_1f): @user_script:12: @user_script: 12: -OOM com"),
+     BrokerFull),
+    (exceptions.ReadOnlyError("You can't write against a read only replica."), BrokerReadOnly),
+    (exceptions.ResponseError("MISCONF Redis is configured to save RDB snapshots, but"), BrokerReadOnly),
+    (exceptions.ResponseError("NOREPLICAS Not enough good replicas to write."), BrokerReadOnly),
+    (exceptions.AuthenticationError("invalid username-password pair"), BrokerDenied),
+    (exceptions.NoPermissionError("this user has no permissions to run the 'evalsha' command"), BrokerDenied),
+    (exceptions.ResponseError("NOAUTH Authentication required."), BrokerDenied),
+    (exceptions.BusyLoadingError("Redis is loading the dataset in memory"), BrokerUnavailable),
+    (exceptions.ResponseError("BUSY Redis is busy running a script."), BrokerUnavailable),
+    (exceptions.TimeoutError("Timeout reading from socket"), BrokerUnavailable),
+    (exceptions.ConnectionError(), BrokerUnavailable),
+    (OSError("No route to host"), BrokerUnavailable),
+    (exceptions.ResponseError("ERR unknown command"), BrokerError),
+])
+def test_what_redis_says_becomes(error: Exception, kind: type[BrokerError]) -> None:
+    assert type(from_redis(error)) is kind
+    assert str(error) in str(from_redis(error))

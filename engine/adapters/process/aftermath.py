@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from engine.adapters.process import descendants
 
-MARK = "GANGER_TREE"
+MARK = "_GANGER_TREE"  # not "GANGER_…": those are settings, and an unknown one is an error to a Client in a handler
 
 
 class Aftermath:

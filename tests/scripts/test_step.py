@@ -1,0 +1,315 @@
+"""The supervisor's one call: what it settles, what it refuses, and in which order it claims."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from engine.core.lifecycle import Move, TaskStatus
+from engine.core.priority import DESCENDING, TaskPriority
+from tests.scripts.shop import HOUR_MS, Shop, messages
+
+LOW, NORMAL, HIGH, URGENT = TaskPriority
+ENDS = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+
+
+class Supervisor:
+    """Calls `step` as a pool does. `clock_ms` is what it says the time is."""
+
+    def __init__(self, shop: Shop, name: str = "sup", *queues: str, ageing_ms: int = 0) -> None:
+        self.shop, self.name, self.queues, self.ageing_ms = shop, name, list(queues) or ["q"], ageing_ms
+        self.clock_ms = shop.now_ms
+
+    def step(self, settlements: list[tuple[Any, ...]] | None = None, want: int = 0, report: bytes = b"",
+             serves: str = "*") -> tuple[list[Any], list[tuple[str, str]], list[bytes], int, int]:
+        keys, settlements = self.shop.keys, settlements or []
+        names = [keys.tasks, keys.life, keys.outcomes, keys.held(self.name), keys.supervisors, keys.idle, keys.queues,
+                 keys.turns, keys.due, keys.expiring, keys.waiters, keys.events, keys.counters,
+                 keys.orders(self.name), keys.progress, *map(keys.ended, ENDS), keys.reports]
+        for queue in self.queues:
+            names += [keys.line(queue, priority) for priority in DESCENDING]
+            names += [keys.flows(queue, priority) for priority in DESCENDING]
+        args = [self.name, self.clock_ms, self.clock_ms + 15_000, want, self.ageing_ms, keys.base, serves,
+                len(self.queues), len(settlements), self.clock_ms + HOUR_MS, report, *self.queues]
+        refused, claimed, *rest = self.shop.run("step", names, [*args, *(part for one in settlements for part in one)])
+        words = [one.decode() if isinstance(one, bytes) else one for one in refused]
+        pairs = list(zip([one.decode() for one in claimed[::3]], [one.decode() for one in claimed[2::3]], strict=True))
+        return words, pairs, *rest
+
+    def claim(self, count: int) -> list[str]:
+        return [task_id for task_id, _ in self.step(want=count)[1]]
+
+    def end(self, task_id: str, verdict: str, run: int = 1, at: object = None,
+            outcome: bytes = b'{"run":1}') -> list[Any]:
+        when = self.clock_ms + HOUR_MS if at is None else at
+        return self.step([(task_id, run, verdict, when, outcome)])[0]
+
+
+@pytest.fixture
+def supervisor(shop: Shop) -> Supervisor:
+    return Supervisor(shop)
+
+
+# -- settling -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("verdict", "status", "attempts", "crashes"), [
+    ("complete nobody", TaskStatus.COMPLETED, 0, 0), ("fail attempt", TaskStatus.FAILED, 1, 0),
+    ("fail crash", TaskStatus.FAILED, 0, 1), ("time_out attempt", TaskStatus.TIMEOUT, 1, 0),
+    ("cancel nobody", TaskStatus.CANCELLED, 0, 0)])
+def test_an_end_is_kept_with_its_outcome_and_counted(shop: Shop, supervisor: Supervisor, verdict: str,
+                                                     status: TaskStatus, attempts: int, crashes: int) -> None:
+    task_id = shop.submit()
+    assert supervisor.claim(1) == [task_id]
+    removal_ms = supervisor.clock_ms + 5000
+    assert supervisor.end(task_id, verdict, at=removal_ms) == []
+    life = shop.life(task_id)
+    assert (life.status, life.run, life.attempts, life.crashes, life.owner) == (status, 1, attempts, crashes, "-")
+    keys, state = shop.keys, shop.dump()
+    assert state[keys.outcomes] == {f"{task_id}:1".encode(): b'{"run":1}'}
+    assert state[keys.ended(status)] == [(task_id.encode(), removal_ms)]
+    assert keys.held("sup") not in state
+    assert state[keys.counters][status.encode()] == b"1"
+    assert state[keys.events][-1] == {b"e": f"{task_id} {status} 1".encode()}
+
+
+def test_a_retry_is_due_later_and_the_keeper_hears_of_it(shop: Shop, supervisor: Supervisor) -> None:
+    task_id = shop.submit()
+    supervisor.claim(1)
+    with shop.hearing(shop.keys.keeper_bell) as heard:
+        assert supervisor.end(task_id, "retry attempt", at=supervisor.clock_ms + 700) == []
+        assert messages(heard, 1) == [b"due"]
+    assert shop.life(task_id).status is TaskStatus.RETRYING
+    assert shop.dump()[shop.keys.due] == [(task_id.encode(), supervisor.clock_ms + 700)]
+
+
+def test_a_release_goes_back_to_its_place_and_its_next_run_has_a_higher_number(shop: Shop,
+                                                                               supervisor: Supervisor) -> None:
+    first, second = shop.submit(), shop.submit()
+    assert supervisor.claim(1) == [first]
+    assert supervisor.end(first, "release nobody", at="q", outcome=b"") == []
+    assert supervisor.step(want=2)[1] == [(first, "2 0 0"), (second, "1 0 0")]
+    assert shop.keys.outcomes not in shop.dump()
+
+
+def test_a_release_wakes_another_supervisor(shop: Shop, supervisor: Supervisor) -> None:
+    task_id, other = shop.submit(), Supervisor(shop, "other")
+    supervisor.claim(1)
+    other.step(want=1, serves=",q,")
+    with shop.hearing(shop.keys.bell("other")) as heard:
+        supervisor.end(task_id, "release nobody", at="q", outcome=b"")
+        assert messages(heard, 1) == [b"q"]
+    assert b"other" not in shop.dump().get(shop.keys.idle, {})
+
+
+def test_clients_that_wait_are_told_once(shop: Shop, supervisor: Supervisor) -> None:
+    ids = [shop.submit() for _ in range(3)]
+    supervisor.claim(3)
+    for task_id in ids[:2]:
+        shop.client.hset(shop.keys.waiters, task_id, ",me")
+    with shop.hearing(shop.keys.done("me")) as heard:
+        supervisor.step([(one, 1, "complete nobody", supervisor.clock_ms, b"{}") for one in ids])
+        assert messages(heard, 1) == [",".join(ids[:2]).encode()]
+    assert shop.keys.waiters not in shop.dump()
+
+
+REFUSALS = {
+    "STALE run": ("STALE", 2, "complete nobody"), "STALE low run": ("STALE", 0, "complete nobody"),
+    "STALE other verdict": ("STALE", 7, "fail attempt"), "ILLEGAL move": ("ILLEGAL", 1, "promote nobody"),
+    "ILLEGAL word": ("ILLEGAL", 1, "nonsense"), "ILLEGAL queue": ("ILLEGAL", 1, "release nobody"),
+}
+
+
+@pytest.mark.parametrize(("word", "run", "verdict"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_a_settlement_that_does_not_fit_changes_nothing(shop: Shop, supervisor: Supervisor, word: str, run: int,
+                                                        verdict: str) -> None:
+    task_id = shop.submit()
+    supervisor.claim(1)
+    assert shop.unchanged(lambda: supervisor.end(task_id, verdict, run, at="nowhere")) == [1, word]
+
+
+def test_nobody_settles_the_run_of_another(shop: Shop, supervisor: Supervisor) -> None:
+    task_id, thief = shop.submit(), Supervisor(shop, "thief")
+    supervisor.claim(1)
+    thief.step()
+    assert shop.unchanged(lambda: thief.end(task_id, "complete nobody")) == [1, "STALE"]
+    assert shop.unchanged(lambda: thief.end(task_id, "fail attempt")) == [1, "STALE"]
+
+
+def test_a_settlement_may_be_sent_again(shop: Shop, supervisor: Supervisor) -> None:
+    task_id = shop.submit()
+    supervisor.claim(1)
+    supervisor.end(task_id, "complete nobody")
+    assert shop.unchanged(lambda: supervisor.end(task_id, "complete nobody")) == [1, "ALREADY"]
+    assert shop.unchanged(lambda: supervisor.end(task_id, "fail attempt")) == [1, "STALE"]
+
+
+def test_a_task_that_is_gone_is_gone(shop: Shop, supervisor: Supervisor) -> None:
+    supervisor.step()
+    assert shop.unchanged(lambda: supervisor.end("0" * 19, "complete nobody")) == [1, "GONE"]
+
+
+def test_good_settlements_pass_beside_bad_ones(shop: Shop, supervisor: Supervisor) -> None:
+    good, bad = shop.submit(), shop.submit()
+    supervisor.claim(2)
+    words = supervisor.step([(bad, 5, "complete nobody", 1, b"{}"), (good, 1, "complete nobody", 1, b"{}"),
+                             (good, 1, "complete nobody", 1, b"{}")])[0]
+    assert words == [1, "STALE", 3, "STALE"]
+    assert shop.life(good).status is TaskStatus.COMPLETED
+    assert shop.life(bad).status is TaskStatus.RUNNING
+
+
+# -- claiming -----------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_says_all_that_the_supervisor_needs(shop: Shop, supervisor: Supervisor) -> None:
+    task_id = shop.submit(priority=HIGH)
+    words, claimed, orders, queues, held = supervisor.step(want=5)
+    assert (words, claimed, orders, queues, held) == ([], [(task_id, "1 0 0")], [], 1, 1)
+    life = shop.life(task_id)
+    assert (life.status, life.owner, life.priority) == (TaskStatus.RUNNING, "sup", HIGH)
+    state = shop.dump()
+    assert state[shop.keys.held("sup")] == {task_id.encode()}
+    assert state[shop.keys.supervisors] == [(b"sup", supervisor.clock_ms + 15_000)]
+    assert state[shop.keys.idle] == {b"sup": b"*"}  # it wanted more than there was
+
+
+def test_higher_priorities_always_go_first(shop: Shop, supervisor: Supervisor) -> None:
+    by_priority = {priority: shop.submit(priority=priority) for priority in (NORMAL, LOW, URGENT, HIGH)}
+    assert supervisor.claim(9) == [by_priority[priority] for priority in DESCENDING]
+
+
+def test_queues_of_one_level_take_turns_over_all_supervisors(shop: Shop) -> None:
+    mine = {queue: [shop.submit(queue) for _ in range(4)] for queue in ("a", "b", "c")}
+    one, two = Supervisor(shop, "one", "a", "b", "c"), Supervisor(shop, "two", "a", "b", "c")
+    taken = [one.claim(1)[0], two.claim(1)[0], one.claim(1)[0]]
+    assert sorted(taken) == sorted(ids[0] for ids in mine.values()), "each queue once"
+    both = one.claim(6)
+    assert sorted(both[:3]) == sorted(ids[1] for ids in mine.values())
+    assert sorted(both[3:]) == sorted(ids[2] for ids in mine.values())
+
+
+def test_a_long_queue_fills_what_short_ones_leave(shop: Shop) -> None:
+    long, short = [shop.submit("a") for _ in range(9)], [shop.submit("b")]
+    assert sorted(Supervisor(shop, "sup", "a", "b").claim(8)) == sorted(long[:7] + short)
+
+
+def test_fair_keys_take_turns_within_a_queue(shop: Shop, supervisor: Supervisor) -> None:
+    greedy = [shop.submit(fair_key="greedy") for _ in range(5)]
+    modest = [shop.submit(fair_key="modest") for _ in range(2)]
+    taken = supervisor.claim(7)
+    assert sorted(taken[:2]) == sorted([greedy[0], modest[0]])
+    assert sorted(taken[2:4]) == sorted([greedy[1], modest[1]])
+    assert taken[4:] == greedy[2:]
+
+
+def test_one_who_comes_late_is_not_behind_what_others_have_queued(shop: Shop, supervisor: Supervisor) -> None:
+    greedy = [shop.submit(fair_key="greedy") for _ in range(5)]
+    assert supervisor.claim(2) == greedy[:2]
+    late = shop.submit(fair_key="late")
+    assert late in supervisor.claim(2)
+
+
+def test_a_line_passed_over_for_too_long_is_served_once(shop: Shop) -> None:
+    supervisor = Supervisor(shop, ageing_ms=30_000)
+    low = [shop.submit(priority=LOW) for _ in range(2)]
+    high = [shop.submit(priority=HIGH) for _ in range(6)]
+    assert supervisor.claim(1) == high[:1]
+    supervisor.clock_ms += 29_999
+    assert supervisor.claim(1) == high[1:2]
+    supervisor.clock_ms += 1
+    assert supervisor.claim(2) == [low[0], high[2]]
+    assert supervisor.claim(1) == high[3:4], "its waiting began anew"
+
+
+def test_nobody_starves_under_a_load_that_never_ends(shop: Shop) -> None:
+    supervisor, low = Supervisor(shop, ageing_ms=1000), shop.submit(priority=LOW)
+    for _ in range(20):
+        shop.submit(priority=URGENT)
+        supervisor.clock_ms += 100
+        if supervisor.claim(1) == [low]:
+            return
+    pytest.fail("it was never served")
+
+
+def test_without_ageing_low_waits(shop: Shop, supervisor: Supervisor) -> None:
+    shop.submit(priority=LOW)
+    urgent = [shop.submit(priority=URGENT) for _ in range(3)]
+    for one in urgent:
+        supervisor.clock_ms += 10 * HOUR_MS
+        assert supervisor.claim(1) == [one]
+
+
+def test_a_paused_queue_is_left_alone(shop: Shop) -> None:
+    shop.submit("a")
+    other = shop.submit("b")
+    shop.broker.pause("a")
+    supervisor = Supervisor(shop, "sup", "a", "b", ageing_ms=1)
+    supervisor.clock_ms += HOUR_MS
+    assert supervisor.claim(9) == [other]
+
+
+def test_only_the_queues_that_it_serves(shop: Shop) -> None:
+    shop.submit("other")
+    assert Supervisor(shop, "sup", "q").claim(9) == []
+
+
+def test_what_expired_in_the_queue_is_not_started(shop: Shop, supervisor: Supervisor) -> None:
+    late, good = shop.submit(expires_ms=supervisor.clock_ms + 500), shop.submit()
+    supervisor.clock_ms += 500
+    assert supervisor.claim(2) == [good]
+    assert shop.life(late).status is TaskStatus.FAILED
+    stored = shop.broker.read([late])[0]
+    assert stored is not None
+    assert stored.outcome is not None
+    assert stored.outcome["cause"] == "expired"
+    assert shop.keys.expiring not in shop.dump()
+
+
+def test_a_stray_id_in_a_line_is_dropped(shop: Shop, supervisor: Supervisor) -> None:
+    good = shop.submit()
+    shop.client.zadd(shop.keys.line("q", NORMAL), {"0" * 19: 0})
+    ended = shop.ended()
+    shop.client.zadd(shop.keys.line("q", NORMAL), {ended: 0})
+    assert supervisor.claim(5) == [good]
+    assert shop.dump()[shop.keys.counters][b"strays"] == b"2"
+    assert shop.life(ended).status is TaskStatus.FAILED
+
+
+def test_a_retried_task_keeps_its_counters_and_its_place(shop: Shop, supervisor: Supervisor) -> None:
+    first = shop.submit()
+    supervisor.claim(1)
+    supervisor.end(first, "retry attempt", at=shop.now_ms - 1)
+    second = shop.submit()
+    assert shop.keeper.promote(10)[0] == 1
+    assert supervisor.step(want=2)[1] == [(first, "2 1 0"), (second, "1 0 0")]
+
+
+# -- the rest -----------------------------------------------------------------------------------------------------
+
+
+def test_the_lease_is_renewed_by_every_step(shop: Shop, supervisor: Supervisor) -> None:
+    for _ in range(2):
+        supervisor.clock_ms += 1000
+        supervisor.step()
+        assert shop.client.zscore(shop.keys.supervisors, "sup") == supervisor.clock_ms + 15_000
+
+
+def test_the_mail_is_taken_once_and_the_report_kept(shop: Shop, supervisor: Supervisor) -> None:
+    supervisor.step(report=b'{"pool":"p"}')
+    shop.broker.order("sup", {"do": "level", "level": "DEBUG"})
+    assert [orjson.loads(one) for one in supervisor.step()[2]] == [{"do": "level", "level": "DEBUG"}]
+    assert supervisor.step()[2] == []
+    assert shop.dump()[shop.keys.reports] == {b"sup": b'{"pool":"p"}'}
+
+
+def test_every_move_out_of_running_is_one_that_a_supervisor_can_settle_with(shop: Shop,
+                                                                           supervisor: Supervisor) -> None:
+    for move in (Move.COMPLETE, Move.RETRY, Move.RELEASE, Move.FAIL, Move.TIME_OUT, Move.CANCEL):
+        task_id = shop.submit()
+        supervisor.claim(1)
+        run = shop.life(task_id).run
+        assert supervisor.end(task_id, f"{move} nobody", run, at="q" if move is Move.RELEASE else None) == [], move
+        if move is Move.RELEASE:
+            assert supervisor.claim(1) == [task_id]
+            supervisor.end(task_id, "complete nobody", run + 1)

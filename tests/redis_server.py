@@ -1,6 +1,8 @@
 """A real redis-server for tests: private, on a Unix socket in a temporary folder, gone with the test run."""
 
+import ctypes
 import shutil
+import signal
 import subprocess
 import tempfile
 from importlib.util import find_spec
@@ -11,6 +13,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 START_S_MAX = 10.0
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def binaries() -> list[str]:
@@ -46,9 +49,14 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, again if it was stopped, and wait until it answers."""
-        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        with self.client(patience_s=START_S_MAX) as client:
-            client.ping()
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        preexec_fn=_die_with_the_tests)
+        try:
+            with self.client(patience_s=START_S_MAX) as client:
+                client.ping()
+        except redis.ConnectionError:
+            self.stop()
+            raise
 
     def client(self, patience_s: float = 0.0, **settings: object) -> redis.Redis:
         retry = Retry(ConstantBackoff(0.01), int(patience_s / 0.01), supported_errors=(redis.ConnectionError,))
@@ -62,6 +70,11 @@ class RedisServer:
     def stop(self) -> None:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _die_with_the_tests() -> None:
+    """Also when they are killed: a server that outlives them would be nobody's."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def dump(client: redis.Redis) -> dict[str, object]:

@@ -318,10 +318,12 @@ def test_tls(own_server: Callable[..., RedisServer], tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     try:
-        own_server(**{"tls-port": str(port), "tls-cert-file": str(certificate), "tls-key-file": str(key),
-                      "tls-auth-clients": "no", "user": "ganger on >secret ~* &* +@all"})
+        server = own_server(**{"tls-port": str(port), "tls-cert-file": str(certificate), "tls-key-file": str(key),
+                               "tls-auth-clients": "no"})
     except exceptions.ConnectionError:
         pytest.skip("this redis-server has no TLS")
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "ganger", "on", ">secret", "~*", "&*", "+@all")
     address = f"127.0.0.1:{port}?ssl_ca_certs={certificate}"
     with pytest.raises(BrokerDenied):
         Broker(f"rediss://ganger:wrong@{address}").ping()

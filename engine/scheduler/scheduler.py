@@ -18,7 +18,7 @@ from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
-from engine.errors import EngineError, GangerError, InvalidSetting
+from engine.errors import BrokerError, EngineError, GangerError, InvalidSetting
 from engine.handler import REGISTRY, HandlerSpec, MainCollected, collecting, register
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Scheduler:
             from engine.scheduler.bootstrap import document
             from engine.scheduler.tree import Tree
 
+            self._check_redis()
             self._tree = tree = Tree(document(self._settings_of_tree(), REGISTRY))
             atexit.register(self._at_exit)
             try:
@@ -222,6 +223,13 @@ class Scheduler:
         if self._loaded.sources["log_level"] == "default":
             return self.settings.model_copy(update={"log_level": "WARNING"})
         return self.settings
+
+    def _check_redis(self) -> None:
+        """The tree would wait for a Redis that is away; who starts one wants to know."""
+        try:
+            self.client.handlers()
+        except BrokerError as error:
+            raise EngineError(f"the engine was not started: {error}") from error
 
     def _at_exit(self) -> None:
         try:

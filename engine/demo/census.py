@@ -1,6 +1,7 @@
 """Which processes belong to the demo's engine, what they used, and whether they are gone in the end."""
 
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from engine.demo.findings import Process
 from engine.models import Task
 
 GONE_WAIT_S = 5.0
+LOOK_EVERY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,19 @@ def take(data_dir: Path, tasks: Iterable[Task]) -> Census:
 
 def still_running(census: Census) -> list[str]:
     """Wait for the processes of a census to end; return the names of those that do not."""
-    _, alive = psutil.wait_procs(list(census.found), GONE_WAIT_S)
-    return [f"{_name(process)} (pid {process.pid})" for process in alive if process.is_running()]
+    give_up_s = time.monotonic() + GONE_WAIT_S
+    alive = list(census.found)
+    while (alive := [process for process in alive if _runs(process)]) and time.monotonic() < give_up_s:
+        psutil.wait_procs(alive, LOOK_EVERY_S)
+    return [f"{_name(process)} (pid {process.pid})" for process in alive]
+
+
+def _runs(process: psutil.Process) -> bool:
+    """A dead process that its parent has not taken note of yet (init may take its time) does not run."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def gone(census: Census, tasks: Iterable[Task]) -> list[Process]:

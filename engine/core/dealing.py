@@ -8,15 +8,15 @@ from engine.core.window import PATIENCE_S, Windows
 
 
 def is_open(slot: Slot, now_s: float) -> bool:
-    """Whether a worker may be given more: it is up, and not stuck in a long run."""
-    return slot.phase is Phase.UP and (not slot.runs or now_s - slot.since_s < PATIENCE_S)
+    """Whether a worker may be given more: it is up, is to stay, and is not stuck in a long run."""
+    return slot.phase is Phase.UP and not slot.retiring and (not slot.runs or now_s - slot.since_s < PATIENCE_S)
 
 
 def room(slots: list[Slot], window: int, now_s: float) -> tuple[int, bool]:
     """How many runs the workers could be given, and whether one of them has none at all."""
     room, idle = 0, False
     for slot in slots:
-        if slot.phase is Phase.UP:
+        if slot.phase is Phase.UP and not slot.retiring:
             load = len(slot.runs)
             if not load:
                 room, idle = room + window, True

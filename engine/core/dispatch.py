@@ -28,6 +28,7 @@ from engine.core.restart import RestartBudget
 from engine.core.slot import NEVER, Phase, Run, Slot
 from engine.core.window import PATIENCE_S, Windows
 
+INTERRUPTED = (b"S", b"I")  # words of a worker whose run was ended by an exception of ours
 BACKLOG_S_MAX = 0.1  # a claimed run that finds no worker for so long is given back, so that another pool may have it
 
 
@@ -145,6 +146,8 @@ class Dispatch:
         slot.interrupted = False
         self.windows.observe(run.task_type, wall_s)
         self.ending.answered(run, word, outcome, after_s)
+        if slot.served == self.tasks_max or word in INTERRUPTED:
+            self._replace_soon(slot)
         if runs:
             self._begin(slot, now_s)
         elif slot.phase is Phase.UP:
@@ -161,6 +164,7 @@ class Dispatch:
         """These runs were read out of the worker's pipe before it read them."""
         slot = self.slots[index]
         slot.runs = deque(self._empty(slot, tokens))
+        self._retire(slot, now_s)
         self.fill(now_s)
 
     def cancel(self, task_id: bytes, reason: str, now_s: float) -> None:
@@ -227,7 +231,7 @@ class Dispatch:
         elif slot.runs:
             self._overdue(slot, now_s)
         else:
-            self._kill(slot, None)
+            self._kill(slot, None)  # it does not boot, or does not go
 
     def _overdue(self, slot: Slot, now_s: float) -> None:
         run = slot.runs[0]
@@ -305,14 +309,19 @@ class Dispatch:
             slot.phase, slot.deadline_s = Phase.DYING, NEVER
             self.commands.append(Kill(slot.index))
 
+    def _replace_soon(self, slot: Slot) -> None:
+        """A worker that has served its time, or was interrupted in the middle of who knows what."""
+        slot.retiring = True
+        if slot.runs:
+            self.commands.append(TakeBack(slot.index))
+
     def _retire(self, slot: Slot, now_s: float) -> None:
         """Let a worker go that has nothing to do and should not go on."""
-        spent = bool(self.tasks_max) and slot.served >= self.tasks_max
-        if slot.phase is Phase.DOWN:
+        if self.draining and slot.phase is Phase.DOWN:
             slot.deadline_s = NEVER
-        elif slot.phase is Phase.BOOTING:
+        elif self.draining and slot.phase is Phase.BOOTING:
             self._kill(slot, None)
-        elif slot.phase is Phase.UP and not slot.runs and (self.draining or spent):
+        elif slot.phase is Phase.UP and not slot.runs and (self.draining or slot.retiring):
             slot.phase = Phase.QUITTING
             self._set_deadline(slot, now_s + self.timing.quit_s)
             self.commands.append(Quit(slot.index))

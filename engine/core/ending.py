@@ -7,6 +7,8 @@ with the Settle command that ends it, and with nothing else.
 from collections.abc import Callable
 from dataclasses import replace
 
+import orjson
+
 from engine.core.commands import Command, Settle
 from engine.core.lifecycle import Move
 from engine.core.outcome import Cause, Outcome
@@ -36,6 +38,8 @@ class Ending:
             self.settle(run, COMPLETED, outcome)
         else:
             cause, retryable = WORDS[word]
+            if word == b"I" and run.cancelled is not None:
+                outcome = _with_message(outcome, run.cancelled)
             self.settle(run, self._judge(run, cause, retryable, after_s), outcome)
 
     def died(self, run: Run, death: Outcome) -> None:
@@ -77,3 +81,10 @@ class Ending:
         return verdict(cause, run.policy.retry, run=run.number, attempts=run.attempts, crashes=run.crashes,
                        chance=self.chance(), retryable=retryable, after_s=after_s)
 
+
+
+def _with_message(outcome: bytes, message: str) -> bytes:
+    """The worker does not know why it was to end; whoever asked said so to us."""
+    told = orjson.loads(outcome)
+    told["error"]["message"] = message
+    return orjson.dumps(told)

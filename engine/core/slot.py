@@ -48,6 +48,7 @@ class Slot:
     since_s: float = 0.0  # when runs[0] started, as far as the pool can know
     interrupted: bool = False  # runs[0] was told to end by itself
     doom: Cause | None = None  # why runs[0] is being killed
+    retiring: bool = False  # gets nothing more, and is replaced when it has nothing left
     served: int = 0  # runs that this worker has ended
     started_s: float = NEVER  # when the process was asked for
     pid: int | None = None

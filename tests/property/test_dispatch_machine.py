@@ -134,7 +134,7 @@ class World(RuleBasedStateMachine):
         decided = self.core.slots[slot].phase is Phase.DYING
         if word == b"C" and not decided:
             self.completed.add(run.task_id)
-        self.core.replied(slot, run.token, word, wall_s, b"{}", self.now)
+        self.core.replied(slot, run.token, word, wall_s, b'{"error":{}}', self.now)
         worker.read_next(self.now)
         self.core.fill(self.now)
         self.obey()

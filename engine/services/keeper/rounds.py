@@ -19,7 +19,7 @@ from engine.errors import BrokerError
 from engine.services.keeper.neighbours import Neighbours
 
 TICK_S = 1.0
-LEAD_S = 5.0  # a keeper that has not said so for this long has lost the lead
+LEAD_S = 3.0  # a keeper that has not said so for this long has lost the lead
 RECONCILE_S = 60.0
 BATCH = 500
 

@@ -1,0 +1,237 @@
+"""The whole tree on real processes and a real Redis: killed at each joint, drained, reloaded; nothing is lost."""
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from engine.core.lifecycle import TaskStatus
+from engine.scheduler import Scheduler
+from tests.redis_server import RedisServer, binaries
+
+WAIT_S = 30
+
+
+class Tree:
+    """A running engine, its processes by title, and pipes to hold its handlers with."""
+
+    def __init__(self, url: str, folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        self.scheduler = Scheduler(redis_url=url, **{
+            "handlers": ["tests.integration.tree_handlers"], "max_workers": 2, "shutdown_grace_s": 10, **settings})
+        self.scheduler.start()
+        self.client = self.scheduler.client
+        self._pipes = 0
+
+    @property
+    def root(self) -> psutil.Process:
+        return psutil.Process(self.scheduler.status().pid)
+
+    def processes(self) -> dict[int, str]:
+        root = self.root
+        return {one.pid: " ".join(one.cmdline()) for one in [root, *root.children(recursive=True)]}
+
+    def pid_of(self, title: str) -> int:
+        return next(pid for pid, name in self.processes().items() if name.startswith(f"ganger: {title}"))
+
+    def kill(self, pid: int) -> None:
+        """Kill and wait until it is gone."""
+        pidfd = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        assert select.select([pidfd], [], [], WAIT_S)[0]
+        os.close(pidfd)
+
+    def held(self, task_type: str = "hold", **options: Any) -> "Held":
+        self._pipes += 1
+        names = {name: str(self.folder / f"{name}{self._pipes}") for name in ("started", "go")}
+        for name in names.values():
+            os.mkfifo(name)
+        return Held(self.client.submit(task_type, names, **options), names)
+
+    def ended(self, *ids: str) -> list[Any]:
+        tasks = self.client.wait(ids, timeout=WAIT_S)
+        assert len(tasks) == len(ids)
+        return tasks
+
+
+class Held:
+    """A task that waits to be let go."""
+
+    def __init__(self, task_id: str, names: dict[str, str]) -> None:
+        self.id, self.names = task_id, names
+
+    def started(self) -> list[int]:
+        """Wait until it runs; what it said of itself."""
+        with open(self.names["started"]) as pipe:
+            return [int(word) for word in pipe.read().split()]
+
+    def let_go(self) -> None:
+        with open(self.names["go"], "w"):
+            pass
+
+
+@pytest.fixture
+def tree(redis_url: str, tmp_path: Path) -> Iterator[Tree]:
+    tree = Tree(redis_url, tmp_path)
+    yield tree
+    tree.scheduler.close()
+
+
+def gone(pids: list[int]) -> None:
+    """Wait until none of these processes exists."""
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=WAIT_S)
+    assert not alive
+
+
+def test_a_killed_worker_costs_the_task_a_crash_and_nothing_else(tree: Tree) -> None:
+    task = tree.held(timeout=30)
+    worker, _ = task.started()
+    tree.kill(worker)
+    assert task.started()[1] == 2
+    task.let_go()
+    ended = tree.ended(task.id)[0]
+    assert (ended.status, ended.result, ended.attempts, ended.crashes) == (TaskStatus.COMPLETED, 2, 0, 1)
+
+
+def test_a_killed_fork_server_is_nobodys_fault(tree: Tree) -> None:
+    task = tree.held()
+    task.started()
+    tree.kill(tree.pid_of("fork server"))
+    assert task.started()[1] == 2
+    task.let_go()
+    ended = tree.ended(task.id)[0]
+    assert (ended.result, ended.attempts, ended.crashes) == (2, 0, 0)
+
+
+def test_the_runs_of_a_killed_pool_are_ended_and_rescued(tree: Tree) -> None:
+    task = tree.held()
+    worker, _ = task.started()
+    tree.kill(tree.pid_of("pool"))
+    gone([worker])
+    assert task.started()[1] == 2
+    task.let_go()
+    ended = tree.ended(task.id)[0]
+    assert (ended.result, ended.attempts, ended.crashes) == (2, 0, 0)
+
+
+def test_a_killed_keeper_is_replaced(tree: Tree) -> None:
+    tree.kill(tree.pid_of("keeper"))
+    assert tree.client.result(tree.client.submit("echo", {"n": 1}, delay=0.05), wait=WAIT_S) == {"n": 1}
+
+
+def test_a_killed_root_takes_everything_with_it(tree: Tree) -> None:
+    task = tree.held("parent")
+    worker, grandchild = task.started()
+    pids = list(tree.processes())
+    tree.kill(tree.root.pid)
+    gone([*pids, worker, grandchild])
+
+
+def test_a_run_that_left_a_child_in_another_session_takes_it_along(tree: Tree) -> None:
+    task = tree.held("parent", timeout=0.3)
+    worker, grandchild = task.started()
+    assert tree.ended(task.id)[0].status is TaskStatus.TIMEOUT
+    gone([worker, grandchild])
+
+
+def test_draining_lets_runs_finish_and_gives_the_rest_back(tree: Tree) -> None:
+    running = [tree.held() for _ in range(2)]
+    for task in running:
+        task.started()
+    waiting = [tree.client.submit("echo", {}) for _ in range(5)]
+    root = tree.root
+    root.send_signal(signal.SIGTERM)
+    for task in running:
+        task.let_go()
+    assert root.wait(WAIT_S) == 0
+    assert [task.status for task in tree.ended(*(task.id for task in running))] == [TaskStatus.COMPLETED] * 2
+    assert {tree.client.status(task_id) for task_id in waiting} == {TaskStatus.QUEUED}
+    assert tree.client.workers() == [], "it has said farewell"
+
+
+def test_a_second_signal_stops_at_once_and_gives_back_what_runs(tree: Tree) -> None:
+    task = tree.held()
+    worker, _ = task.started()
+    root, pids = tree.root, list(tree.processes())
+    root.send_signal(signal.SIGTERM)
+    root.send_signal(signal.SIGINT)
+    assert root.wait(WAIT_S) == 0
+    gone([*pids, worker])
+    assert tree.client.get(task.id).status is TaskStatus.QUEUED
+    assert tree.client.get(task.id).attempts == tree.client.get(task.id).crashes == 0
+
+
+def test_a_run_that_outlasts_the_grace_is_given_back(redis_url: str, tmp_path: Path) -> None:
+    tree = Tree(redis_url, tmp_path, shutdown_grace_s=0.2)
+    task = tree.held()
+    task.started()
+    tree.scheduler.stop()
+    assert tree.client.status(task.id) is TaskStatus.QUEUED
+    tree.scheduler.close()
+
+
+def test_a_reload_brings_new_processes_and_loses_nothing(tree: Tree) -> None:
+    before = tree.client.result(tree.client.submit("pid", {}), wait=WAIT_S)
+    running, old_pool = tree.held(), tree.pid_of("pool")
+    running.started()
+    waiting = [tree.client.submit("echo", {"n": n}) for n in range(20)]
+    tree.root.send_signal(signal.SIGHUP)
+    gone_soon = psutil.Process(old_pool)
+    assert all(task.status is TaskStatus.COMPLETED for task in tree.ended(*waiting))
+    running.let_go()
+    assert tree.ended(running.id)[0].run == 1, "it went on where it was"
+    gone_soon.wait(WAIT_S)
+    assert tree.client.result(tree.client.submit("pid", {}), wait=WAIT_S) != before
+
+
+def test_two_engines_share_the_load_and_one_takes_over_from_the_other(redis_url: str, tmp_path: Path) -> None:
+    one, other = Tree(redis_url, tmp_path / "a"), Tree(redis_url, tmp_path / "b")
+    for tree in (one, other):
+        tree.folder.mkdir()
+    tasks = [one.held(), one.held(), one.held(), one.held()]
+    workers = [task.started()[0] for task in tasks]
+    assert len(set(workers)) == 4, "two slots each"
+    pids = list(one.processes())
+    one.kill(one.root.pid)
+    gone(pids)
+    mine = [task for task, worker in zip(tasks, workers, strict=True) if worker in pids]
+    theirs = [task for task in tasks if task not in mine]
+    assert len(mine) == len(theirs) == 2
+    for task in theirs:
+        task.let_go()
+    for task in mine:
+        assert task.started()[1] == 2
+        task.let_go()
+    assert [task.result for task in other.ended(*(task.id for task in theirs))] == [1, 1]
+    assert [task.result for task in other.ended(*(task.id for task in mine))] == [2, 2]
+    for tree in (one, other):
+        tree.scheduler.close()
+
+
+def test_a_restart_of_redis_neither_loses_nor_repeats_what_runs(tmp_path: Path) -> None:
+    server = RedisServer(binaries()[0], appendonly="yes", appendfsync="always")
+    tree = Tree(server.url, tmp_path)
+    task = tree.held()
+    task.started()
+    waiting = tree.client.submit("echo", {"n": 1}, queue="default")
+    server.kill()
+    task.let_go()
+    server.start()
+    first, second = tree.ended(task.id, waiting)
+    assert (first.status, first.result, second.result) == (TaskStatus.COMPLETED, 1, {"n": 1})
+    tree.scheduler.close()
+    server.stop()
+
+
+def test_cancelling_a_run_really_ends_it(tree: Tree) -> None:
+    task = tree.held("parent")
+    _, grandchild = task.started()
+    assert tree.client.cancel(task.id, "no longer wanted") is TaskStatus.RUNNING
+    ended = tree.ended(task.id)[0]
+    assert (ended.status, ended.error.message) == (TaskStatus.CANCELLED, "no longer wanted")
+    gone([grandchild])

@@ -14,14 +14,14 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property, update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 import orjson
 
 from engine import options as check
-from engine.core.names import check_queue_name
 from engine.core.priority import TaskPriority
 from engine.errors import InvalidHandler, InvalidPayload
+from engine.options import HandlerOptions
 from engine.signature import Signature, nearest_field, read_signature, refuse_not_a_function, refuse_unreachable
 
 P = ParamSpec("P")
@@ -140,25 +140,6 @@ class HandlerSpec:
 OPTIONS = tuple(field.name for field in fields(HandlerSpec)
                 if field.name not in ("name", "function", "payload_model", "wants_context", "takes_payload"))
 
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "queue": check_queue_name,
-    "priority": check.priority,
-    "timeout": lambda value: check.seconds(value, "timeout"),
-    "soft_timeout": lambda value: check.seconds(value, "soft_timeout"),
-    "max_retries": lambda value: check.count(value, "max_retries"),
-    "retry_backoff_s": lambda value: check.seconds(value, "retry_backoff_s"),
-    "retry_factor": lambda value: check.factor(value, "retry_factor", 1, 1000),
-    "retry_backoff_s_max": lambda value: check.seconds(value, "retry_backoff_s_max"),
-    "retry_jitter": lambda value: check.factor(value, "retry_jitter", 0, 1),
-    "retry_on": lambda value: check.exceptions(value, "retry_on"),
-    "no_retry_on": lambda value: check.exceptions(value, "no_retry_on"),
-    "retry_on_timeout": lambda value: check.flag(value, "retry_on_timeout"),
-    "max_deliveries": lambda value: check.count(value, "max_deliveries", 1),
-    "max_crashes": lambda value: check.count(value, "max_crashes"),
-    "result_ttl": lambda value: check.seconds(value, "result_ttl"),
-    "expires": lambda value: check.seconds(value, "expires", zero=False),
-}
-
 REGISTRY: dict[str, HandlerSpec] = {}
 """Every handler registered in this process, by name."""
 
@@ -191,7 +172,7 @@ class Handler(Generic[P, R]):
         return f"<Handler {self.spec.name!r}: {self.spec.reference}>"
 
 
-def handler(name: str, **options: Any) -> Callable[[Callable[P, R]], Handler[P, R]]:
+def handler(name: str, **options: Unpack[HandlerOptions]) -> Callable[[Callable[P, R]], Handler[P, R]]:
     """Register the decorated function under `name`.
 
     Options, times in seconds: queue, priority, timeout, soft_timeout, max_retries, retry_backoff_s, retry_factor,
@@ -214,7 +195,7 @@ def handler(name: str, **options: Any) -> Callable[[Callable[P, R]], Handler[P, 
     return decorate
 
 
-def register(name: str, function: Callable[..., Any], **options: Any) -> HandlerSpec:
+def register(name: str, function: Callable[..., Any], **options: Unpack[HandlerOptions]) -> HandlerSpec:
     """Register a function under `name`, as the decorator does; return its spec.
 
     Naming the same function again replaces its options. Raises as `handler` does, and `InvalidHandler`
@@ -230,7 +211,8 @@ def register(name: str, function: Callable[..., Any], **options: Any) -> Handler
     return spec
 
 
-def make_spec(name: str, function: Callable[..., Any], options: dict[str, Any], *, local: bool = False) -> HandlerSpec:
+def make_spec(name: str, function: Callable[..., Any], options: Mapping[str, Any], *,
+              local: bool = False) -> HandlerSpec:
     """Check name, options and signature; register nothing. Raises `InvalidOption` and `InvalidHandler`.
 
     `local`: it will run in this process, so that no other one has to find it by name.
@@ -244,10 +226,10 @@ def make_spec(name: str, function: Callable[..., Any], options: dict[str, Any], 
         refuse_unreachable(function, name)
     checked = {}
     for option, value in options.items():
-        if option not in _CHECKS:
-            raise check.unknown(option, _CHECKS, f"handler {name!r}")
+        if option not in check.OF_HANDLER:
+            raise check.unknown(option, check.OF_HANDLER, f"handler {name!r}")
         if value is not None:
-            checked[option] = _CHECKS[option](value)
+            checked[option] = check.OF_HANDLER[option](value)
     signature: Signature = read_signature(function, name)
     return HandlerSpec(name, function, **checked, payload_model=signature.payload_model,
                        wants_context=signature.wants_context, takes_payload=signature.takes_payload)

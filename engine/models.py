@@ -141,6 +141,7 @@ class SchedulerStatus(Model):
     workers: int = 0
     busy: int = 0  # workers that run a task
     tasks: dict[str, int] = {}  # by status; of all that use this Redis
+    redis_error: str | None = None  # why pools and tasks are not known, if they are not
 
 
 class LogLine(Model):

@@ -4,13 +4,37 @@ Each returns the value in its one stored form, or raises `InvalidOption` that na
 field, what came and what would be accepted. Knows neither Redis nor the settings.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypedDict
 
-from engine.core.names import did_you_mean
+from engine.core.names import check_queue_name, did_you_mean
 from engine.core.priority import TaskPriority
 from engine.errors import InvalidOption
+
+Seconds = float | timedelta
+
+
+class HandlerOptions(TypedDict, total=False):
+    """What a handler may ask for. Times in seconds; None, as what is left out, means: as the engine's settings say."""
+
+    queue: str
+    priority: TaskPriority | str | int
+    timeout: Seconds | None  # of one run, until it is killed; 0: never
+    soft_timeout: Seconds | None  # of one run, until SoftTimeout is raised inside it; 0: never
+    max_retries: int | None
+    retry_backoff_s: Seconds | None
+    retry_factor: float | None
+    retry_backoff_s_max: Seconds | None
+    retry_jitter: float | None  # share of the pause that is left to chance, 0 to 1
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] | None  # default: every Exception
+    no_retry_on: type[BaseException] | tuple[type[BaseException], ...]
+    retry_on_timeout: bool | None  # default: a run that hit its timeout is not tried again
+    max_deliveries: int | None  # 1: never again when a run's fate is unknown
+    max_crashes: int | None
+    result_ttl: Seconds | None  # how long a completed task is kept
+    expires: Seconds | None  # since its submit, after which a task is not started any more
+
 
 NAME_MAX = 200  # characters of a handler's name, a fair key, an idempotency key and a task's own name
 TAGS_MAX = 32
@@ -97,3 +121,24 @@ def unknown(field: str, known: Iterable[str], what: str) -> InvalidOption:
     names = sorted(known)
     return InvalidOption(f"{what} has no option {shown(field)}{did_you_mean(str(field), names)}",
                          field=str(field), value=shown(field), limit=", ".join(names))
+
+
+OF_HANDLER: dict[str, Callable[[Any], Any]] = {
+    "queue": check_queue_name,
+    "priority": priority,
+    "timeout": lambda value: seconds(value, "timeout"),
+    "soft_timeout": lambda value: seconds(value, "soft_timeout"),
+    "max_retries": lambda value: count(value, "max_retries"),
+    "retry_backoff_s": lambda value: seconds(value, "retry_backoff_s"),
+    "retry_factor": lambda value: factor(value, "retry_factor", 1, 1000),
+    "retry_backoff_s_max": lambda value: seconds(value, "retry_backoff_s_max"),
+    "retry_jitter": lambda value: factor(value, "retry_jitter", 0, 1),
+    "retry_on": lambda value: exceptions(value, "retry_on"),
+    "no_retry_on": lambda value: exceptions(value, "no_retry_on"),
+    "retry_on_timeout": lambda value: flag(value, "retry_on_timeout"),
+    "max_deliveries": lambda value: count(value, "max_deliveries", 1),
+    "max_crashes": lambda value: count(value, "max_crashes"),
+    "result_ttl": lambda value: seconds(value, "result_ttl"),
+    "expires": lambda value: seconds(value, "expires", zero=False),
+}
+"""What a handler may ask for, and the check of each."""

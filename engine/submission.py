@@ -20,6 +20,7 @@ from engine.core.record import Options, Record
 from engine.encoding import encode
 from engine.errors import InvalidInput, InvalidOption, UnknownHandler
 from engine.handler import REGISTRY, Handler, HandlerSpec
+from engine.options import Seconds
 
 ANNOUNCEMENTS_S_MAX = 5.0  # announcements older than this are read again
 
@@ -30,16 +31,16 @@ class SubmitOptions(TypedDict, total=False):
     name: str | None  # for people: what this task is about
     queue: str | None
     priority: TaskPriority | str | int | None
-    delay: Any  # not started before; a number or a timedelta, as all times
-    timeout: Any  # of one run, until it is killed; 0: never
-    soft_timeout: Any  # of one run, until SoftTimeout is raised inside it; 0: never
+    delay: Seconds | None  # not started before
+    timeout: Seconds | None  # of one run, until it is killed; 0: never
+    soft_timeout: Seconds | None  # of one run, until SoftTimeout is raised inside it; 0: never
     max_retries: int | None
-    expires: Any  # not started after
+    expires: Seconds | None  # not started after
     idempotency_key: str | None  # a second submit with the same key gives the first one's id
     fair_key: str | None  # within a queue, keys take turns
     tags: Iterable[str] | None
     max_deliveries: int | None  # 1: never run again when the fate of a run is unknown
-    result_ttl: Any  # how long it is kept after it completed
+    result_ttl: Seconds | None  # how long it is kept after it completed
 
 
 class Submission(NamedTuple):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from engine.config import Loaded, Settings
     from engine.core.lifecycle import TaskStatus
     from engine.models import QueueStats, SchedulerStatus, Task
+    from engine.options import HandlerOptions
     from engine.scheduler.tree import Tree
     from engine.submission import SubmitOptions
 
@@ -60,7 +61,8 @@ class Scheduler:
     def settings(self) -> "Settings":
         return self._loaded.settings
 
-    def register_handler(self, task_type: str, function: Callable[..., Any], **options: Any) -> HandlerSpec:
+    def register_handler(self, task_type: str, function: Callable[..., Any],
+                         **options: "Unpack[HandlerOptions]") -> HandlerSpec:
         """Register a function for tasks of this type; options as for `@handler`. To be called before `start`.
 
         Raises `InvalidHandler` for a lambda, a closure, a method or a function of an interactive session, which
@@ -136,11 +138,15 @@ class Scheduler:
             return SchedulerStatus(state="stopped")
         if tree.exit_code is not None:
             return SchedulerStatus(state="failed", exit_code=tree.exit_code)
-        pools = [report for report in self.client.workers() if report.get("root_pid") == tree.pid]
+        try:
+            pools = [report for report in self.client.workers() if report.get("root_pid") == tree.pid]
+            tasks = self.client.counts()
+        except BrokerError as error:
+            return SchedulerStatus(state="running", pid=tree.pid, redis_error=str(error))
         slots = [slot for report in pools for slot in report.get("slots", [])]
         return SchedulerStatus(
             state="running", pid=tree.pid, pools=pools, workers=sum(slot["pid"] is not None for slot in slots),
-            busy=sum(slot["state"] == "busy" for slot in slots), tasks=self.client.counts())
+            busy=sum(slot["state"] == "busy" for slot in slots), tasks=tasks)
 
     def close(self) -> None:
         """Stop the engine and close the client."""

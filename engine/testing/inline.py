@@ -19,11 +19,12 @@ moves the clock beyond its timeout has timed out.
 
 from collections import ChainMap
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from engine.client import Client, set_default_client
 from engine.config import Settings
 from engine.handler import REGISTRY, HandlerSpec, make_spec
+from engine.options import HandlerOptions
 from engine.submission import Directory, Submissions
 from engine.testing.broker import InlineBroker
 from engine.testing.clock import FakeClock
@@ -50,7 +51,8 @@ class Inline(Client):
                                         self.settings.payload_bytes_max)
         self._before: list[Any] = []
 
-    def register_handler(self, task_type: str, function: Callable[..., Any], **options: Any) -> HandlerSpec:
+    def register_handler(self, task_type: str, function: Callable[..., Any],
+                         **options: Unpack[HandlerOptions]) -> HandlerSpec:
         """Register a function for this engine only; it may be a lambda or a closure here. Options as for `@handler`."""
         spec = self._local[task_type] = make_spec(task_type, function, options, local=True)
         return spec

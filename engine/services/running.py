@@ -1,6 +1,7 @@
 """`ganger run`: brings the embedded Redis up where none is named, and the tree with it."""
 
 import os
+import sys
 from collections.abc import Callable
 
 from engine import logs
@@ -18,7 +19,8 @@ def run_root(settings: Settings, reload: Callable[[], Settings]) -> int:
     `reload` reads the settings anew on SIGHUP. Handlers are imported from the current folder and this process's path.
     Raises `EngineError` if the embedded Redis cannot be started.
     """
-    return _run(Bootstrap(settings=settings, sys_path=[os.getcwd()]), reload, Readiness(), None)
+    path = dict.fromkeys([os.getcwd(), *map(os.path.abspath, sys.path)])
+    return _run(Bootstrap(settings=settings, sys_path=list(path)), reload, Readiness(), None)
 
 
 def run_for_script(bootstrap_fd: int, ready_fd: int, lifeline_fd: int) -> int:

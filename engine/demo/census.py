@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 
+from engine.core.outcome import Cause
 from engine.demo.findings import Process
 from engine.models import Task
 
@@ -81,7 +82,7 @@ def _per_worker(tasks: Iterable[Task]) -> dict[int, _Use]:
         use.cpu_s += task.cpu_s or 0.0
         use.peak_bytes = max(use.peak_bytes, task.peak_rss_bytes or 0)
         use.tasks += 1
-        if task.post_mortem is not None:
+        if task.post_mortem is not None or task.cause == Cause.CANCELLED:
             use.ends.add(task.task_type.partition(".")[2])
     return uses
 

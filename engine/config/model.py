@@ -182,6 +182,30 @@ class Settings(BaseModel):
         "auto", "Form of the log: text for people, json for machines, auto = text on a terminal, else json.",
         limit="auto, text or json")
 
+    api: bool = setting(
+        False, "Run the REST API as a child of `ganger run`.", limit="true or false")
+    api_host: str = setting(
+        "127.0.0.1", "Address that the API listens on. Beyond this host it wants a key, or api_open.",
+        limit="an address of this host")
+    api_port: Count = setting(8000, "Port of the API. 0 = any that is free.", low=0, high=65_535, unit="port")
+    api_open: bool = setting(
+        False, "Serve without keys whoever can reach the API, wherever from.", limit="true or false")
+    api_cors_origins: str = setting(
+        "", "Web pages of these origins may use the API from a browser; several with commas between them.",
+        limit="origins such as https://tasks.example.org, or * for any")
+    api_body_bytes_max: Count = setting(
+        8 * MIB, "A larger body of a request is refused.", low=1024, high=256 * MIB, unit="bytes")
+    api_timeout_s: Number = setting(
+        10.0, "A request that has not been answered by then is answered with 503.", low=0.1, high=600, unit="seconds")
+    api_rate_per_s: Number = setting(
+        0.0, "Requests a second of one key, or of one address where there are no keys. 0 = no limit.",
+        low=0, high=1_000_000, unit="requests a second")
+    api_queue_tasks_max: Count = setting(
+        1_000_000, "A submit over the API to a queue in which so many tasks wait is refused with 429. 0 = no limit.",
+        low=0, high=1_000_000_000, unit="tasks")
+    webhooks_private: bool = setting(
+        False, "Webhooks may be sent to loopback and private addresses.", limit="true or false")
+
     pools: dict[str, PoolSettings] = setting(
         None, "Pools of workers. Each is a supervisor with its own slots and queues.",
         factory=lambda: {"default": PoolSettings()}, limit="one table [pools.NAME] for each pool")

@@ -26,6 +26,7 @@ _SECTIONS = {  # the setting with which each begins
     "lease_s": "Supervision",
     "worker_tasks_max": "Workers",
     "log_level": "Logs",
+    "api": "The REST API",
     "pools": "Pools",
 }
 
@@ -69,6 +70,8 @@ def _wrapped(text: str) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, float):
         return exact(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, int):
         return str(value)
     if isinstance(value, tuple):

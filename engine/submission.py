@@ -7,7 +7,8 @@ this process, the handler as a pool announced it, the settings.
 Knows no Redis: `Directory` gets the announcements through a function.
 """
 
-import secrets
+import os
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import monotonic
 from typing import Any, NamedTuple, TypedDict, cast
@@ -71,6 +72,10 @@ class Defaults(NamedTuple):
 
 _NOBODY_SAID = Defaults()
 
+# A generator of our own: a user's random.seed() would make two processes invent the same ids.
+_chance = random.Random()
+os.register_at_fork(after_in_child=_chance.seed)
+
 
 class Directory:
     """Which handlers there are, as far as this process can know.
@@ -113,12 +118,12 @@ class Submissions:
 
     def one(self, task_type: Any, payload: Any, options: Mapping[str, Any], now_ms: int) -> Submission:
         """Check one task. Raises a subclass of `InvalidInput`."""
-        ids = task_ids(now_ms, secrets.randbits(RANDOM_BITS))
+        ids = task_ids(now_ms, _chance.getrandbits(RANDOM_BITS))
         return self._prepare(task_type, payload, options, now_ms, ids)
 
     def many(self, tasks: Iterable[Mapping[str, Any]], now_ms: int) -> list[Submission]:
         """Check tasks given as mappings with `task_type`, `payload` and options; a refusal names the index."""
-        ids = task_ids(now_ms, secrets.randbits(RANDOM_BITS))
+        ids = task_ids(now_ms, _chance.getrandbits(RANDOM_BITS))
         made: list[Submission] = []
         for task in tasks:
             try:

@@ -36,7 +36,8 @@ def task_ids(now_ms: int, random_bits: int, shard: int = 0) -> Iterator[str]:
     while True:
         while random_bits < 1 << RANDOM_BITS:
             body, last = head + encode(random_bits)[:-2], random_bits & 1023
-            yield from map(body.__add__, _PAIRS[last:])
+            yield body + _PAIRS[last]  # alone, for who wants one only
+            yield from map(body.__add__, _PAIRS[last + 1 :])
             random_bits += 1024 - last
         now_ms, random_bits = now_ms + 1, 0
         head = ALPHABET[shard] + encode(now_ms)

@@ -1,17 +1,23 @@
 """`ganger workers`: the pools that are alive, what each of their workers does, and what they can be told."""
 
+import time
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.cli.output import clean, duration, size
 from engine.cli.session import Session, command, with_common
 from engine.cli.snapshot import with_measurements
+from engine.core.lifecycle import TaskStatus
 from engine.errors import InvalidOption, MoveRefused, TaskNotFound
+
+if TYPE_CHECKING:
+    from engine.adapters.redis.broker import Broker
 
 HEADINGS = ("pool", "host", "slot", "pid", "state", "CPU", "memory", "served", "restarts", "running", "type", "task")
 RIGHT = ("slot", "pid", "CPU", "memory", "served", "restarts", "running")
+_REPORTED_S, _POLL_S = 5.0, 0.1
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -62,18 +68,27 @@ def stack(
 ) -> None:
     """Have the Python stacks of a running task written to its pool's log; the task goes on."""
     with session.broker() as broker:
-        stored = broker.read([task_id])[0]
-        if stored is None:
-            raise TaskNotFound(task_id)
-        place = where(broker.supervisors(), task_id)
-        if place is None:
-            raise MoveRefused(task_id, "see the stacks of", stored.life.status)
-        supervisor, slot = place
+        supervisor, slot = _await_place(broker, task_id)
         broker.order(supervisor, {"do": "stack", "slot": slot})
     if session.out.as_json:
         session.out.json({"id": task_id, "supervisor": supervisor, "slot": slot})
     else:
         session.out.line(f"asked {supervisor}; see its log")
+
+
+def _await_place(broker: "Broker", task_id: str) -> tuple[str, int]:
+    """Who runs the task, and in which slot. A run that has just begun is in the next report only."""
+    until = time.monotonic() + _REPORTED_S
+    while True:
+        stored = broker.read([task_id])[0]
+        if stored is None:
+            raise TaskNotFound(task_id)
+        place = where(broker.supervisors(), task_id)
+        if place is not None:
+            return place
+        if stored.life.status is not TaskStatus.RUNNING or time.monotonic() > until:
+            raise MoveRefused(task_id, "see the stacks of", stored.life.status)
+        time.sleep(_POLL_S)
 
 
 def where(supervisors: list[dict[str, Any]], task_id: str) -> tuple[str, int] | None:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from engine.adapters.redis import binary, warden
 from engine.adapters.redis.embedded import await_end, open_embedded
@@ -105,15 +107,10 @@ def await_death(pidfd: int) -> None:
 
 def ping_until_it_answers(url: str, not_by: int) -> redis.Redis:
     """A connection to the server that took the place of the one with the pid `not_by`."""
-    for _ in range(100_000):
-        try:
-            client = connect(url)
-            if server_pid(client) != not_by:
-                return client
-        except (redis.ConnectionError, redis.TimeoutError):
-            pass
-        select.select([], [], [], 0.005)
-    raise AssertionError("no other server came up")
+    retry = Retry(ConstantBackoff(0.01), 2000, supported_errors=(redis.ConnectionError, redis.TimeoutError))
+    client = redis.Redis.from_url(url, socket_timeout=5, decode_responses=True, retry=retry)
+    assert server_pid(client) != not_by
+    return client
 
 
 def is_alive(pid: int) -> bool:

@@ -1,0 +1,30 @@
+"""Handlers for the tests of the command. They wait for named pipes, so that a test holds a run where it wants it."""
+
+import logging
+import sys
+
+from engine import Context, handler
+
+
+@handler("echo")
+def echo(payload: object) -> object:
+    return payload
+
+
+@handler("broken", max_retries=0)
+def broken(payload: object) -> None:
+    raise ValueError("broken\non two lines \x1b[2J")
+
+
+@handler("talk")
+def talk(payload: dict[str, str], ctx: Context) -> str:
+    """Says something on every stream, then stays until the pipe `payload["until"]` is opened and closed."""
+    print("on stdout \x1b[31mred", flush=True)
+    print("on stderr", file=sys.stderr, flush=True)
+    logging.getLogger("mine").warning("in the log")
+    ctx.progress(0.5, "half way")
+    if "until" in payload:
+        with open(payload["until"]) as pipe:
+            pipe.read()
+    print("the end", flush=True)
+    return "talked"

@@ -53,8 +53,8 @@ class Tree:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs."""
-        return self._process.poll()
+        """None while it runs, as far as this process can know: a fork is not the parent of the tree."""
+        return self._process.poll() if os.getpid() == self._pid else None
 
     def await_ready(self, patience_s: float) -> dict[str, str]:
         """Return once it is ready, with the tracebacks of imports that failed, by module or task type.

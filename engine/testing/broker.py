@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
+from engine import options as check
 from engine.adapters.redis.broker import Stored
 from engine.adapters.redis.finding import Wanted
 from engine.core.life import Life
@@ -78,6 +79,8 @@ class InlineBroker:
         wanted = Wanted(status, task_type, queue, priority, name, tag)
         found = [task for task in (entry.snapshot() for entry in self._entries()) if wanted.agrees(task)]
         found.reverse()
+        if cursor is not None and not cursor.isdigit():
+            raise check.refuse("cursor", cursor, "what the page before gave")
         start = int(cursor or 0)
         behind = start + limit
         return found[start:behind], str(behind) if behind < len(found) else None

@@ -9,10 +9,14 @@ rescued task goes back to it. The run number only grows and fences every
 write: settling names the run, and a newer run refuses it.
 """
 
+import re
 from dataclasses import dataclass
 
 from engine.core.lifecycle import TaskStatus
 from engine.core.priority import TaskPriority
+
+# As the scripts read it (lua/prelude.lua). A line that only one of the two could read would be rescued for ever.
+_LINE = re.compile(rb"([A-Z]+) (\d{1,15}) (\d{1,15}) (\d{1,15}) (\d) (\d{1,15}) (\d{1,15}) (\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +33,12 @@ class Life:
     @classmethod
     def parse(cls, line: bytes) -> "Life":
         """Read a stored line; raises `ValueError` if it is not one."""
+        parts = _LINE.fullmatch(line)
         try:
-            status, run, attempts, crashes, priority, place, at_ms, owner = line.decode().split(" ")
-            return cls(TaskStatus(status), int(run), int(attempts), int(crashes), TaskPriority(int(priority)),
-                       int(place), int(at_ms), owner)
-        except (ValueError, UnicodeDecodeError) as error:
+            if parts is None:
+                raise ValueError
+            status, run, attempts, crashes, priority, place, at_ms, owner = parts.groups()
+            return cls(TaskStatus(status.decode()), int(run), int(attempts), int(crashes), TaskPriority(int(priority)),
+                       int(place), int(at_ms), owner.decode())
+        except ValueError as error:  # a UnicodeDecodeError is one
             raise ValueError(f"not a life line: {line[:100]!r}") from error

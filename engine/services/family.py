@@ -25,6 +25,7 @@ class Member:
     channel: Channel
     pidfd: int
     well_s: float  # when it last said that its loop goes round
+    has_spoken: bool = False
 
 
 class Family:
@@ -60,7 +61,7 @@ class Family:
     def _adopt(self, name: str, process: subprocess.Popen[bytes], control: socket.socket) -> None:
         def receive(message: dict[str, Any] | None) -> None:
             if message is not None:
-                member.well_s = time.monotonic()
+                member.well_s, member.has_spoken = time.monotonic(), True
                 self._heard(name, message)
 
         channel = Channel(control, self.poller, receive)

@@ -29,12 +29,14 @@ from engine.core.restart import RestartBudget
 from engine.core.supervision import ChildSpec, Command, GiveUp, Kill, Restart, Start, Stop, Supervision
 from engine.errors import GangerError
 from engine.services.bootstrap import Bootstrap
-from engine.services.family import Family
+from engine.services.family import Family, Member
 from engine.services.readiness import Readiness
 
 HANG_S = 60.0  # a child that has said nothing for so long is ended
+LEASE_MARGIN_S = 4.0  # a pool that hangs is ended so long before its lease can be over
+SILENCE_S_MIN = 4.0  # a healthy pool says something every 2 s
 STOP_S = 5.0  # for a child that was told to stop at once
-_PATIENCE_S = 5.0
+_PATIENCE_S = 1.0
 
 log = logging.getLogger("ganger.execution")
 
@@ -54,6 +56,7 @@ class Root:
         self.retiring: dict[str, str] = {}  # successor -> the child that goes when it is ready
         self.exit_code: int | None = None
         self._signals: list[int] = []
+        self._looked_s = time.monotonic()
         if lifeline_fd is not None:
             self.poller.register(lifeline_fd, lambda mask: self._lifeline_cut(lifeline_fd))
 
@@ -181,11 +184,22 @@ class Root:
 
     def _end_hung(self) -> None:
         now_s = time.monotonic()
+        stood_still = now_s - self._looked_s > 3 * _PATIENCE_S  # so did the children, perhaps: hear them first
+        self._looked_s = now_s
         for member in list(self.family.members.values()):
-            if now_s - member.well_s > HANG_S:
+            if stood_still:
+                member.well_s = now_s
+            if now_s - member.well_s > self._silence_s(member):
                 log.error("a child hangs", extra={"child": member.name, "silent_s": round(now_s - member.well_s)})
                 member.well_s = now_s
                 self.family.kill(member.name)
+
+    def _silence_s(self, member: Member) -> float:
+        """How long a child may say nothing. A pool that is stopped cannot fence itself: its end is the end of its runs,
+        which must come before its lease is over and others start them."""
+        if not member.has_spoken or _kin(member.name) == "keeper":
+            return HANG_S
+        return min(HANG_S, max(self.bootstrap.settings.lease_s - LEASE_MARGIN_S, SILENCE_S_MIN))
 
     def _reap_strangers(self) -> None:
         """Descendants of a child that died come to us, the nearest subreaper; they were told to die with it."""

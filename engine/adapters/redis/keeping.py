@@ -112,6 +112,11 @@ class KeeperBroker:
         names = self._redis.call("ZRANGEBYSCORE", self._keys.supervisors, "-inf", f"({self._redis.now_ms()}")
         return [name.decode() for name in names]
 
+    def leases(self) -> dict[str, int]:
+        """Until when each supervisor's lease holds, ms."""
+        told = self._redis.call("ZRANGE", self._keys.supervisors, 0, -1, "WITHSCORES")
+        return {name.decode(): int(float(end_ms)) for name, end_ms in zip(told[::2], told[1::2], strict=True)}
+
     def rescue(self, supervisor: str, limit: int) -> RescueReport:
         """Take up to `limit` runs of a silent supervisor away from it; bury it when it has none left."""
         keys, now_ms = self._keys, self._redis.now_ms()

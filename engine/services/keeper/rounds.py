@@ -6,7 +6,9 @@ Duties
 3. Rescue the runs of supervisors whose lease has lapsed, or whose process is gone from this very host.
 4. Reconcile what the keys say of each other, a little at a time.
 
-After an outage of Redis nothing is rescued until supervisors have had time to renew their leases.
+A lease is over when its end has passed by Redis's clock and, besides, nobody has renewed it for a whole lease before
+our own eyes. So a jump of Redis's clock, or a process that has not heard of it yet, ends nobody's lease; and after an
+outage of Redis nothing is rescued until supervisors have had time to renew.
 """
 
 import logging
@@ -36,21 +38,22 @@ class Broker(Protocol):
     def promote(self, limit: int) -> tuple[int, int | None]: ...
     def expire(self, limit: int) -> tuple[int, int | None]: ...
     def sweep(self, limit: int) -> tuple[int, int | None]: ...
-    def lapsed(self) -> list[str]: ...
+    def leases(self) -> dict[str, int]: ...
     def lapse(self, supervisor: str) -> None: ...
     def rescue(self, supervisor: str, limit: int) -> Any: ...
     def reconcile(self, cursor: Any = None) -> Any: ...
 
 
 class Rounds:
-    """`lease_s`: how long supervisors have to renew after an outage."""
+    """`lease_s`: how long a lease that nobody renews is believed in."""
 
     def __init__(self, name: str, broker: Broker, neighbours: Neighbours, lease_s: float,
                  monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self.name, self.broker, self.neighbours, self.lease_s = name, broker, neighbours, lease_s
         self.monotonic_s = monotonic_s
         self.leads = False
-        self._contact_since_s: float | None = None  # since when no call has failed and no pause was long
+        self._leases: dict[str, tuple[int, float]] = {}  # supervisor -> the end of its lease, and since when it is that
+        self._has_contact = True  # so that the first failure is told
         self._contact_s = self._lead_asked_s = self._reconciled_s = float("-inf")
 
     def go(self) -> float:
@@ -59,12 +62,12 @@ class Rounds:
         try:
             wait_s = self._round(now_s)
         except BrokerError as error:
-            if self._contact_since_s is not None:
+            if self._has_contact:
                 errors.warning("Redis is away", extra={"reason": str(error)})
-            self._contact_since_s = None
+            self._has_contact = False
+            self._leases.clear()
             return TICK_S
-        if self._contact_since_s is None or now_s - self._contact_s > 3 * TICK_S:
-            self._contact_since_s = now_s
+        self._has_contact = True
         self._contact_s = self.monotonic_s()
         return wait_s
 
@@ -78,6 +81,8 @@ class Rounds:
         if now_s >= self._lead_asked_s + LEAD_S / 2:
             self._lead_asked_s = now_s
             self.leads = self.broker.lead(self.name, self.broker.now_ms() + int(LEAD_S * 1000))
+        if now_s - self._contact_s > 3 * TICK_S:
+            self._leases.clear()  # we were away ourselves, and so may have been what we would have seen
         if not self.leads:
             return TICK_S
         next_ms = self._keep_time()
@@ -96,18 +101,22 @@ class Rounds:
             self._all(self.broker.expire)
         if moments.removal_ms <= now_ms:
             self._all(self.broker.sweep)
-        if moments.lease_end_ms < now_ms and self._has_lasting_contact():
-            for supervisor in self.broker.lapsed():
-                self._rescue(supervisor, "its lease has lapsed")
+        for supervisor in self._lapsed(now_ms):
+            self._rescue(supervisor, "its lease has lapsed")
         return min((moment for moment in (moments.due_ms, moments.expires_ms) if moment > now_ms), default=float("inf"))
 
     def _all(self, verb: Callable[[int], tuple[int, int | None]]) -> None:
         while verb(BATCH)[0] >= BATCH:
             pass
 
-    def _has_lasting_contact(self) -> bool:
-        """Whether every supervisor that could reach Redis has had the time to renew its lease."""
-        return self._contact_since_s is not None and self.monotonic_s() >= self._contact_since_s + self.lease_s
+    def _lapsed(self, now_ms: int) -> list[str]:
+        """The supervisors whose lease is over by both clocks."""
+        leases, known = self.broker.leases(), self._leases
+        now_s = self.monotonic_s()  # not before the answer: what is new in it may be as new as that
+        self._leases = {name: known[name] if name in known and known[name][0] == end_ms else (end_ms, now_s)
+                        for name, end_ms in leases.items()}
+        return [name for name, (end_ms, since_s) in self._leases.items()
+                if end_ms < now_ms and now_s >= since_s + self.lease_s]
 
     def _take_over(self, now_s: float) -> None:
         """From supervisors of this host whose process and workers the kernel knows to be gone: no lease to wait for."""

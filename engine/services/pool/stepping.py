@@ -8,7 +8,7 @@ Duties
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from engine.core.dispatch import Room
 from engine.core.slot import Run
@@ -35,11 +35,9 @@ class Stepping:
         self._lease_end_s = float("inf")  # before the first lease there is nothing to lose
 
     def next_deadline_s(self) -> float:
-        if not self.broker.up:
+        if not self.broker.up or self.is_under_way:  # Redis may be frozen with our step in its hands
             return self._fence_s()
-        if self.is_under_way:
-            return float("inf")
-        return self._sent_s + (PACE_S if self.outbox else BEAT_S)
+        return min(self._fence_s(), self._sent_s + (PACE_S if self.outbox else BEAT_S))
 
     def step(self, room: Room, report: Callable[[], bytes], now_s: float) -> None:
         """Send the next step, if there is a reason to. While every worker has enough to do, ends wait for company."""
@@ -63,8 +61,9 @@ class Stepping:
         self._lease_end_s = event.sent_s + self.terms.lease_s
         self.rung = self.rung or event.granted_all
         for settlement, word in event.refused:
+            task_id = settlement.task_id.decode(errors="replace")
             log.warning("Redis refused the end of a run",
-                        extra={"task_id": settlement.task_id.decode(), "run": settlement.run, "word": word})
+                        extra={"task_id": task_id, "run": settlement.run, "word": word})
 
     def refused(self, event: Refused, now_s: float) -> None:
         """Redis is full, read-only or loading: keep what there is, and ask again with the next beat."""
@@ -91,9 +90,16 @@ class Stepping:
         self.fenced = True
         return True
 
-    def known(self, runs: dict[bytes, Run]) -> list[tuple[bytes, int]]:
+    def covers(self, event: Stepped, now_s: float) -> bool:
+        """Whether the lease of this very step still holds with its margin: only then may what it claimed be started.
+
+        Without this, a supervisor that slept over its lease would start runs that others have been given meanwhile.
+        """
+        return now_s < event.sent_s + self.terms.lease_s - self.terms.fence_margin_s
+
+    def known(self, runs: Iterable[Run]) -> list[tuple[bytes, int]]:
         """Every run that is ours or whose end is not confirmed: id and number."""
-        return [(run.task_id, run.number) for run in runs.values()] + [
+        return [(run.task_id, run.number) for run in runs] + [
             (settlement.task_id, settlement.run) for settlement in self.outbox]
 
     def _fence_s(self) -> float:

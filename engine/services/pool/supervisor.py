@@ -49,6 +49,10 @@ from engine.services.pool.stepping import Stepping
 from engine.services.pool.terms import PoolTerms
 
 UNREADABLE = Verdict(Move.FAIL, Payer.NOBODY)
+NOT_YET = Verdict(Move.RETRY, Payer.NOBODY, pause_s=5.0)  # longer than a run that is being ended takes to end
+PAUSE_S_MAX = 3_155_760_000.0  # a hundred years, as for every option in seconds
+RUN_DIGITS_MAX = 15  # what a life line may hold
+LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 
 log = logging.getLogger("ganger.execution")
 
@@ -172,7 +176,12 @@ class Pool:
 
     def _replied(self, event: Replied, now_s: float) -> None:
         slot, token, verdict, wall_us, outcome = event
-        after_s = orjson.loads(outcome).get("retry_after") if verdict == frames.RETRY else None
+        after_s = None
+        if verdict != frames.COMPLETED:
+            if verdict not in frames.VERDICTS:
+                self.host.kill(slot, f"it does not speak our language: a verdict of {verdict!r}")
+                return
+            after_s = _pause_asked(outcome) if verdict == frames.RETRY else None
         self.core.replied(slot, token, verdict, wall_us / 1e6, outcome, now_s, after_s)
 
     def _exited(self, event: Exited, now_s: float) -> None:
@@ -242,24 +251,43 @@ class Pool:
 
     def _stepped(self, event: Stepped, now_s: float) -> None:
         self.stepping.stepped(event)
-        if event.claimed:
+        if event.claimed and self.stepping.covers(event, now_s):
             self.core.claimed(self._runs(event.claimed), now_s)
-        if event.held != len(self.core.runs) + len(self.stepping.outbox) + _unperformed(self.core.commands):
-            self.broker.recover(self.stepping.known(self.core.runs))
-        for order in event.orders:
-            self._obey(orjson.loads(order), now_s)
+        if event.held != len(self.core.runs) + len(self.stepping.outbox) + len(self._decided()):
+            self._recover()
+        for letter in event.orders:
+            self._obey(letter, now_s)
 
     def _runs(self, claimed: list[Any]) -> list[Run]:
-        runs, make = [], self.claims.make
+        """What can be started of what was claimed. An earlier run of ours may not have ended yet: it was taken from us
+        while we could not know, and its task has come round to us."""
+        runs, make, ours = [], self.claims.make, self.core.runs
         for task_id, record, counters in zip(claimed[::3], claimed[1::3], claimed[2::3], strict=True):
             try:
-                runs.append(make(task_id, record, counters))
+                run = make(task_id, record, counters)
             except ValueError as error:
-                number = int(counters.split()[0])
-                remove_ms = self.clock.now_ms() + int(self.terms.policy.failed_ttl_s * 1000)
-                self.stepping.outbox.append(Settlement(task_id, number, UNREADABLE.words, remove_ms,
-                                                       Outcome.unreadable(number, str(error)).encode()))
+                self._set_aside(task_id, counters, str(error))
+                continue
+            if task_id in ours:
+                self._settle(Settle(run, NOT_YET, b""))
+            else:
+                runs.append(run)
         return runs
+
+    def _set_aside(self, task_id: bytes, counters: bytes, reason: str) -> None:
+        """A task that cannot be read has failed; one of which not even the run is known can only be left alone."""
+        log.error("a task cannot be read", extra={"task_id": task_id.decode(errors="replace"), "reason": reason})
+        number = counters.split()[0]
+        if number.isdigit() and len(number) <= RUN_DIGITS_MAX:
+            run = self.claims.stand_in(task_id, int(number))
+            self._settle(Settle(run, UNREADABLE, Outcome.unreadable(run.number, reason)))
+
+    def _decided(self) -> list[Run]:
+        """Runs that the core has ended, and whose ends are not in the outbox yet."""
+        return [command.run for command in self.core.commands if type(command) is Settle]
+
+    def _recover(self) -> None:
+        self.broker.recover(self.stepping.known([*self.core.runs.values(), *self._decided()]))
 
     def _refused(self, event: Refused, now_s: float) -> None:
         self.stepping.refused(event, now_s)
@@ -270,7 +298,7 @@ class Pool:
     def _joined(self, event: Joined, now_s: float) -> None:
         log.info("connected to Redis")
         self.broker.announce(self.handlers)
-        self.broker.recover(self.stepping.known(self.core.runs))
+        self._recover()
         self.stepping.ring(mail=True)
         self._say_ready()
 
@@ -283,16 +311,20 @@ class Pool:
             self.core.cancel(task_id, "its lease was lost", now_s)
         self.stepping.ring(mail=False)
 
-    def _obey(self, order: dict[str, Any], now_s: float) -> None:
-        match order.get("do"):
-            case "cancel":
-                self.core.cancel(str(order["id"]).encode(), str(order.get("reason") or "cancelled"), now_s)
-            case "stack":
-                self.host.dump(int(order["slot"]))
-            case "level":
-                logging.getLogger("ganger").setLevel(str(order["level"]))
-            case unknown:
-                log.warning("an order that nobody knows", extra={"order": unknown})
+    def _obey(self, letter: bytes, now_s: float) -> None:
+        try:
+            order = orjson.loads(letter)
+        except ValueError:
+            order = None
+        match order:
+            case {"do": "cancel", "id": str(task_id)}:
+                self.core.cancel(task_id.encode(), str(order.get("reason") or "cancelled"), now_s)
+            case {"do": "stack", "slot": int(slot)} if 0 <= slot < len(self.core.slots) and self.core.slots[slot].pid:
+                self.host.dump(slot)
+            case {"do": "level", "level": str(level)} if level in LEVELS:
+                logging.getLogger("ganger").setLevel(level)
+            case _:
+                log.warning("an order that cannot be obeyed", extra={"order": letter[:200].decode(errors="replace")})
 
     # -- what it says ---------------------------------------------------------------------------------------------
 
@@ -312,5 +344,10 @@ class Pool:
                             "failures": self.failures})
 
 
-def _unperformed(commands: list[Command]) -> int:
-    return sum(type(command) is Settle for command in commands)
+def _pause_asked(outcome: bytes) -> float | None:
+    """The pause in seconds that a handler's Retry asked for; None for anything else that stands there."""
+    try:
+        after_s = orjson.loads(outcome)["retry_after"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return after_s if isinstance(after_s, int | float) and 0 <= after_s <= PAUSE_S_MAX else None

@@ -75,10 +75,10 @@ if settle_count > 0 then
     else
       word, new, to = weigh(line, run, verdict, ARGV[at + 3])
     end
-    seen[id] = true
     if word then
       refused[#refused + 1], refused[#refused + 2] = i, word
     else
+      seen[id] = true
       settled = settled + 1
       left[settled] = id
       lives[2 * settled - 1], lives[2 * settled] = id, new .. suffix

@@ -1,0 +1,118 @@
+"""A pool without processes and without Redis: every part of it is real but the host and the broker, which only note
+what they are asked for. The clock stands until it is moved."""
+
+from collections import deque
+from typing import Any
+
+from engine.adapters.clock import RedisClock
+from engine.core.dispatch import Dispatch, Timing
+from engine.core.policy import RunPolicy
+from engine.core.record import Record
+from engine.core.restart import RestartBudget
+from engine.core.window import Windows
+from engine.ports import Booted, Exited, Replied, ServerReady, Settlement, Stepped
+from engine.services.pool.supervisor import Pool
+from engine.services.pool.terms import PoolTerms
+
+LEASE_S, MARGIN_S = 15.0, 2.0
+RECORD = Record("t", "q", 1, 1, b"{}").encode()
+A, B = b"0" * 18 + b"A", b"0" * 18 + b"B"
+
+
+class NotedHost:
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.happened: list[Any] = []
+
+    def __getattr__(self, verb: str) -> Any:
+        return lambda *args: self.asked.append((verb, *args))
+
+    def take_back(self, slot: int) -> list[bytes]:
+        return []
+
+    def next_deadline_s(self) -> float | None:
+        return None
+
+    def events(self) -> list[Any]:
+        happened, self.happened = self.happened, []
+        return happened
+
+    def verbs(self, *wanted: str) -> list[tuple[Any, ...]]:
+        return [asked for asked in self.asked if asked[0] in wanted]
+
+
+class NotedBroker:
+    up = True
+
+    def __init__(self) -> None:
+        self.steps: deque[tuple[list[Settlement], int]] = deque()
+        self.recovers: list[list[tuple[bytes, int]]] = []
+        self.happened: list[Any] = []
+
+    def step(self, settlements: list[Settlement], want: int, report: bytes) -> None:
+        self.steps.append((settlements, want))
+
+    def recover(self, known: list[tuple[bytes, int]]) -> None:
+        self.recovers.append(known)
+
+    def next_deadline_s(self) -> float:
+        return float("inf")
+
+    def __getattr__(self, verb: str) -> Any:
+        return lambda *args: None
+
+    def events(self) -> list[Any]:
+        happened, self.happened = self.happened, []
+        return happened
+
+
+class NotedPoller:
+    waited_s = 0.0
+
+    def wait(self, timeout_s: float) -> int:
+        self.waited_s = timeout_s
+        return 0
+
+
+class Stage:
+    """A pool of two workers that are up. `turn` plays one round; `answer` is Redis's answer to the step under way."""
+
+    def __init__(self, *, fences: bool = True) -> None:
+        self.now_s = 1000.0
+        self.host, self.broker, self.poller = NotedHost(), NotedBroker(), NotedPoller()
+        core = Dispatch(2, RestartBudget(5, 30.0), Windows(1), Timing(), lambda: 0.5)
+        terms = PoolTerms("sup", "default", (), RunPolicy(), lease_s=LEASE_S, fence_margin_s=MARGIN_S, fences=fences)
+        self.pool = Pool(terms, core, self.host, self.broker, self.poller, RedisClock(), lambda message: None,
+                         monotonic_s=lambda: self.now_s)
+        self.host.happened = [ServerReady([], {})]
+        self.turn()
+        self.host.happened = [Booted(0, 100), Booted(1, 101)]
+        self.turn()
+        self.answer()
+
+    def turn(self, after_s: float = 0.01) -> None:
+        self.now_s += after_s
+        self.pool.turn(1.0)
+
+    def answer(self, *claimed: bytes, held: int | None = None, sent_s: float | None = None,
+               orders: tuple[bytes, ...] = ()) -> None:
+        """Answer the step under way; by default Redis believes what the pool does."""
+        self.broker.steps.clear()
+        if held is None:
+            held = len(claimed) // 3 + len(self.pool.core.runs) + len(self.pool.stepping.outbox)
+        self.broker.happened.append(Stepped([], list(claimed), False, list(orders), held,
+                                            self.now_s if sent_s is None else sent_s))
+        self.turn()
+
+    def reply(self, slot: int, verdict: bytes = b"C", outcome: bytes = b"{}") -> Replied:
+        token = self.pool.core.slots[slot].runs[0].token
+        return Replied(slot, token, verdict, 100, outcome)
+
+    def exit(self, slot: int, signal: str = "SIGKILL") -> Exited:
+        return Exited(slot, 100 + slot, None, signal, {}, None)
+
+    def settled(self) -> list[Settlement]:
+        """What has been told to Redis, and what is to be."""
+        return [one for settlements, _ in self.broker.steps for one in settlements] + list(self.pool.stepping.outbox)
+
+

@@ -1,0 +1,183 @@
+"""What a pool does where Redis, time or a hostile hand surprise it."""
+
+import pytest
+
+from engine.ports import Joined, Parted, Recovered
+from tests.unit.pool_stage import LEASE_S, MARGIN_S, RECORD, A, B, Stage
+
+LEVEL = b'{"do":"level","level":"%s"}'
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def test_a_claimed_run_is_sent_to_a_worker(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    assert [asked[1] for asked in stage.host.verbs("send")] == [0]
+
+
+def test_a_claim_whose_lease_is_over_before_its_answer_came_is_never_started(stage: Stage) -> None:
+    stage.turn(after_s=LEASE_S)
+    stage.answer(A, RECORD, b"1 0 0", sent_s=stage.now_s - LEASE_S + MARGIN_S)
+    assert not stage.host.verbs("send")
+    assert stage.broker.recovers == [[]], "Redis is told that we do not have it"
+
+
+def test_a_claim_that_came_just_in_time_is_started(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0", sent_s=stage.now_s - LEASE_S + MARGIN_S + 0.5)
+    assert stage.host.verbs("send")
+
+
+def test_a_task_that_comes_round_while_its_old_run_still_ends_is_not_started_beside_it(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.answer(A, RECORD, b"2 0 0")
+    assert len(stage.host.verbs("send")) == 1
+    assert [(one.run, one.verdict) for one in stage.settled()] == [(2, "retry nobody")]
+    stage.host.happened = [stage.reply(0)]
+    stage.turn()
+    assert (1, "complete nobody") in [(one.run, one.verdict) for one in stage.settled()]
+    assert not stage.pool.core.runs
+
+
+def test_an_end_that_is_decided_when_redis_comes_back_is_known_to_recover(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.host.happened = [stage.reply(0)]
+    stage.broker.happened = [Parted("gone", []), Joined()]
+    stage.turn()
+    assert stage.broker.recovers == [[(A, 1)]], "else Redis would queue it again, though it has completed"
+
+
+def test_an_end_that_is_decided_counts_as_held(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.host.happened = [stage.reply(0)]
+    stage.answer(held=1)
+    assert not stage.broker.recovers
+
+
+def test_a_difference_in_what_is_held_is_cleared_up(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0", held=2)
+    assert stage.broker.recovers == [[(A, 1)]]
+
+
+def test_what_is_not_ours_any_more_is_ended(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.broker.happened = [Recovered([A])]
+    stage.turn()
+    assert stage.host.verbs("interrupt")
+    stage.turn(after_s=3.0)
+    assert stage.host.verbs("kill")
+
+
+def test_it_fences_before_the_lease_is_over_and_once(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.turn(after_s=LEASE_S - MARGIN_S - 0.05)
+    assert not stage.host.verbs("kill")
+    stage.turn(after_s=0.06)
+    stage.turn()
+    assert len(stage.host.verbs("kill")) == 1
+    assert stage.pool.stepping.fenced
+
+
+def test_the_fence_is_a_moment_to_wake_for_even_with_a_step_in_the_hands_of_a_frozen_redis(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.turn(after_s=1.0)
+    assert stage.pool.stepping.is_under_way
+    assert stage.pool.stepping.next_deadline_s() <= stage.now_s + LEASE_S - MARGIN_S
+
+
+def test_nothing_is_claimed_while_fenced(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.turn(after_s=LEASE_S)
+    stage.host.happened = [stage.exit(0)]
+    stage.broker.happened = [Parted("gone", []), Joined()]
+    stage.turn()
+    stage.turn(after_s=1.1)
+    assert {want for _, want in stage.broker.steps} == {0}
+    assert ("release nobody", "q") in [(one.verdict, one.at) for one in stage.settled()]
+
+
+def test_on_a_private_socket_there_is_nobody_to_be_fenced_from() -> None:
+    stage = Stage(fences=False)
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.turn(after_s=LEASE_S * 3)
+    assert not stage.host.verbs("kill")
+
+
+@pytest.mark.parametrize("outcome", [b"", b"[]", b"{}", b"nonsense", b'{"retry_after":"soon"}', b'{"retry_after":-1}',
+                                     b'{"retry_after":1e300}', b'{"retry_after":null}'])
+def test_a_pause_that_makes_no_sense_is_the_usual_one(stage: Stage, outcome: bytes) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.host.happened = [stage.reply(0, b"A", outcome)]
+    stage.turn()
+    (end,) = stage.settled()
+    assert end.verdict == "retry attempt"
+    assert 0 < int(end.at) - stage.pool.clock.now_ms() < 2000
+
+
+def test_a_pause_that_was_asked_for_is_kept(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.host.happened = [stage.reply(0, b"A", b'{"retry_after":100}')]
+    stage.turn()
+    (end,) = stage.settled()
+    assert 95_000 < int(end.at) - stage.pool.clock.now_ms() <= 100_000
+
+
+def test_a_worker_with_a_verdict_of_its_own_making_is_ended(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.host.happened = [stage.reply(0, b"?")]
+    stage.turn()
+    assert len(stage.host.verbs("kill")) == 1
+    assert A in stage.pool.core.runs
+
+
+@pytest.mark.parametrize("letter", [
+    b"", b"nonsense", b"[]", b"7", b"{}", b'{"do":"cancel"}', b'{"do":"cancel","id":7}', b'{"do":"stack"}',
+    b'{"do":"stack","slot":"x"}', b'{"do":"stack","slot":99}', b'{"do":"stack","slot":-1}', LEVEL % b"LOUD",
+    b'{"do":"level"}', b'{"do":["level"]}', b'\xff\xfe', b'{"do":"cancel","id":"\\ud800"}'])
+def test_a_letter_that_cannot_be_obeyed_is_put_aside(stage: Stage, letter: bytes) -> None:
+    stage.answer(A, RECORD, b"1 0 0", orders=(letter, b'{"do":"cancel","id":"%b","reason":"r"}' % A))
+    assert stage.host.verbs("interrupt") or not stage.pool.core.runs, "the next letter is obeyed all the same"
+
+
+@pytest.mark.parametrize(("head", "why"), [
+    (b'["t","q",1,1,{"timeout":"long"}]', "timeout"), (b'["t","q",1,1,{"timeout":-1}]', "timeout"),
+    (b'["t","q",1,1,{"result_ttl":1e300}]', "result_ttl"), (b'["t","q",1,1,{"max_retries":"many"}]', "max_retries"),
+    (b'["t","q",1,1,{"max_deliveries":true}]', "max_deliveries"), (b'["t","q",1,1,7]', ""),
+    (b'["t",["q"],1,1]', "text"),
+    (b"[5,null,1,1]", "text"), (b"[[],1,1,1]", ""), (b"{}", ""), (b"[]", ""), (b"7", ""), (b"nonsense", ""), (b"", "")])
+def test_a_record_that_no_client_wrote_fails_and_the_others_go_on(stage: Stage, head: bytes, why: str) -> None:
+    stage.answer(A, head + b"\n{}", b"1 0 0", B, RECORD, b"1 0 0")
+    assert set(stage.pool.core.runs) == {B}
+    (end,) = stage.settled()
+    assert (end.task_id, end.run, end.verdict) == (A, 1, "fail nobody")
+    assert b"UnreadableRecord" in end.outcome
+    assert why.encode() in end.outcome
+
+
+@pytest.mark.parametrize("counters", [b"1e+20 0 0", b"4294967296 0 0", b"99999999999999999999 0 0", b"x", b"1 0"])
+def test_a_run_that_no_script_counted_is_not_started(stage: Stage, counters: bytes) -> None:
+    stage.answer(A, RECORD, counters, B, RECORD, b"1 0 0")
+    assert set(stage.pool.core.runs) == {B}
+
+
+@pytest.mark.parametrize("task_id", [b"x", b"", b"\xff" * 19, b"0" * 20])
+def test_an_id_that_is_none_is_not_started(stage: Stage, task_id: bytes) -> None:
+    stage.answer(task_id, RECORD, b"1 0 0", B, RECORD, b"1 0 0")
+    assert set(stage.pool.core.runs) == {B}
+
+
+def test_a_record_without_an_end_of_line_fails(stage: Stage) -> None:
+    stage.answer(A, b'["t","q",1,1]', b"1 0 0")
+    assert [one.verdict for one in stage.settled()] == ["fail nobody"]
+
+
+def test_no_more_is_claimed_while_too_many_ends_wait_to_be_told(stage: Stage) -> None:
+    stage.pool.stepping.terms = type(stage.pool.terms)("sup", "default", (), stage.pool.terms.policy,
+                                                       outcomes_pending_max=1)
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.host.happened = [stage.reply(0)]
+    stage.broker.steps.clear()
+    stage.turn(after_s=0.1)
+    assert [want for _, want in stage.broker.steps] in ([0], [])

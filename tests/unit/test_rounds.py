@@ -1,0 +1,139 @@
+"""When the keeper believes that a lease is over."""
+
+from typing import Any
+
+import pytest
+
+from engine.adapters.redis.keeping import Moments, RescueReport
+from engine.errors import BrokerUnavailable
+from engine.services.keeper.rounds import Rounds
+
+LEASE_S = 15.0
+NEVER = float("inf")
+
+
+class Leases:
+    """Redis with nothing but leases in it. Its clock runs beside ours, until somebody sets it."""
+
+    def __init__(self) -> None:
+        self.now_s, self.ahead_ms = 1000.0, 5_000_000
+        self.ends: dict[str, int] = {}
+        self.rescued: list[str] = []
+        self.is_away = False
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+    def now_ms(self) -> int:
+        return int(self.now_s * 1000) + self.ahead_ms
+
+    def renew(self, name: str, lease_s: float = LEASE_S) -> None:
+        self.ends[name] = self.now_ms() + int(lease_s * 1000)
+
+    def leases(self) -> dict[str, int]:
+        if self.is_away:
+            raise BrokerUnavailable("away")
+        return dict(self.ends)
+
+    def moments(self) -> Moments:
+        return Moments(NEVER, NEVER, NEVER, NEVER)
+
+    def lead(self, keeper: str, until_ms: int) -> bool:
+        return True
+
+    def rescue(self, supervisor: str, limit: int) -> Any:
+        self.rescued.append(supervisor)
+        self.ends.pop(supervisor, None)
+        return RescueReport()
+
+    def reconcile(self, cursor: Any = None) -> Any:
+        raise AssertionError("not asked for")
+
+
+class Nobody:
+    def gone(self, now_s: float) -> list[str]:
+        return []
+
+
+class Watch:
+    def __init__(self) -> None:
+        self.redis = Leases()
+        self.rounds = Rounds("k", self.redis, Nobody(), LEASE_S, self.redis.monotonic_s)  # type: ignore[arg-type]
+        self.rounds._reconciled_s = NEVER
+
+    def pass_time(self, seconds: float, *renewing: str, tick_s: float = 1.0) -> None:
+        end_s = self.redis.now_s + seconds
+        while self.redis.now_s < end_s:
+            self.redis.now_s = min(end_s, self.redis.now_s + tick_s)
+            if not self.redis.is_away:
+                for name in renewing:
+                    self.redis.renew(name)
+            self.rounds.go()
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+def test_a_lease_that_is_renewed_is_left_alone(watch: Watch) -> None:
+    watch.pass_time(60, "a")
+    assert not watch.redis.rescued
+
+
+def test_a_lapsed_lease_is_reaped_in_time(watch: Watch) -> None:
+    watch.pass_time(10, "a", "b")
+    watch.pass_time(LEASE_S - 0.5, "b")
+    assert not watch.redis.rescued, "the supervisor may still believe in it"
+    watch.pass_time(2.5, "b")
+    assert watch.redis.rescued == ["a"]
+
+
+def test_a_keeper_that_just_came_first_watches_for_a_whole_lease(watch: Watch) -> None:
+    watch.redis.ends["a"] = 1
+    watch.pass_time(LEASE_S - 1)
+    assert not watch.redis.rescued
+    watch.pass_time(2.5)
+    assert watch.redis.rescued == ["a"]
+
+
+def test_after_an_outage_there_is_time_to_renew(watch: Watch) -> None:
+    watch.pass_time(10, "a", "b")
+    watch.redis.is_away = True
+    watch.pass_time(60)
+    watch.redis.is_away = False
+    watch.pass_time(LEASE_S - 2)
+    assert not watch.redis.rescued
+    watch.pass_time(4, "b")
+    assert watch.redis.rescued == ["a"]
+
+
+def test_a_keeper_that_was_frozen_watches_anew(watch: Watch) -> None:
+    watch.pass_time(10, "a")
+    watch.redis.now_s += 60
+    watch.rounds.go()
+    watch.pass_time(LEASE_S - 2)
+    assert not watch.redis.rescued
+
+
+@pytest.mark.parametrize("jump_s", [-3600, -60, 60, 3600])
+def test_a_jump_of_redis_s_clock_ends_no_lease(watch: Watch, jump_s: int) -> None:
+    """The keeper hears of it at once, the supervisor half a minute later, as each sets its clock in its own time."""
+    watch.pass_time(10, "a")
+    for _ in range(30):
+        watch.redis.renew("a")
+        watch.redis.ahead_ms += jump_s * 1000
+        watch.pass_time(1)
+        watch.redis.ahead_ms -= jump_s * 1000
+    assert not watch.redis.rescued
+    watch.redis.ahead_ms += jump_s * 1000
+    watch.pass_time(60, "a")
+    assert not watch.redis.rescued
+
+
+def test_a_longer_lease_than_ours_is_respected(watch: Watch) -> None:
+    watch.redis.renew("a", 40.0)
+    watch.pass_time(38)
+    assert not watch.redis.rescued
+    watch.pass_time(4)
+    assert watch.redis.rescued == ["a"]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
+HANG_UP = select.EPOLLHUP
 
 
 class EpollPoller:

@@ -1,8 +1,8 @@
 """After the death of a fork server: its workers die with it, and what they had started comes to us. End and reap it.
 
 A pool is a subreaper, so that these orphans can be found. It may have children
-of its own; the others are known by a variable in their environment, or by
-being in a session that is not ours.
+of its own; the others are known by a variable in their environment, by the
+session of a worker, or, if they are dead already, by any session but ours.
 """
 
 import os
@@ -20,7 +20,7 @@ class Aftermath:
     def __init__(self, mark: str, workers: set[int], reaped: Callable[[int, int, float, int], None]) -> None:
         self._mark = f"{MARK}={mark}".encode()
         self._workers, self._reaped = workers, reaped
-        self._session = str(os.getsid(0))
+        self._session = os.getsid(0)
 
     def round(self) -> bool:
         """End and reap what there is now; True when there was nothing."""
@@ -40,5 +40,8 @@ class Aftermath:
         except OSError:
             pass
         fields = descendants.stat_fields(pid)
-        return fields is not None and fields[0] == "Z" and fields[3] != self._session
+        if fields is None:
+            return False
+        state, session = fields[0], int(fields[3])
+        return session in self._workers or (state == "Z" and session != self._session)
 

@@ -3,8 +3,9 @@
 1. Its own session, death with the fork server, adoption of its own orphans.
 2. Descriptors 1 and 2 on the pipe for output; the fork server's own closed.
 3. Signals as any program has them, save SIGUSR1 (soft interrupts) and SIGUSR2 (stack dumps).
-4. Stack dumps from C code alone, so that they come with the GIL held; the end of a dump is marked by the byte of
-   SIGUSR2, which CPython's own C handler, called next, writes to the wakeup descriptor.
+4. Stack dumps from C code alone, so that they come with the GIL held. The end of a dump is marked by a byte on the
+   control socket: faulthandler calls the handler before its own, which is CPython's, also in C, and that writes the
+   signal's number to the wakeup descriptor.
 5. Capture of output; then the loop.
 """
 
@@ -52,7 +53,7 @@ def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Rout
         setproctitle.setproctitle(title)
         worker = Worker(settings, routes, ends.tasks, ends.replies, ends.control)
         worker.interrupts.install()
-        _dump_to(ends.dump)
+        _dump_to(ends.dump, ends.control)
         os.register_at_fork(after_in_child=lambda: _become_copy(worker, ends))
         worker.capture.install()
         gc.enable()
@@ -73,8 +74,8 @@ def _leave_home(server: int) -> None:
     limits.adopt_orphans()
 
 
-def _dump_to(fd: int) -> None:
-    signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+def _dump_to(fd: int, marks: int) -> None:
+    signal.set_wakeup_fd(marks, warn_on_full_buffer=False)
     signal.signal(signal.SIGUSR2, lambda number, frame: None)
     faulthandler.enable(fd)
     faulthandler.register(signal.SIGUSR2, fd, all_threads=True, chain=True)

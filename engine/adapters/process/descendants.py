@@ -1,9 +1,9 @@
 """Everything below a process, and how to end it so that nothing gets away.
 
 Stop first, then kill: a stopped process starts no further children and does
-not see its own die. Who escapes by forking at the wrong moment is found in the
-next round, since each worker and the fork server adopt what is orphaned below
-them (PR_SET_CHILD_SUBREAPER).
+not see its own die. Who escapes, having been forked at the wrong moment, becomes
+an orphan, and comes to the nearest ancestor that adopts them: the fork server,
+which ends it before it reports the death of the worker.
 """
 
 import contextlib
@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable
 
 _FREEZE_S_MAX = 0.004  # a tree that grows faster than it can be stopped is killed as far as it is known
-_STOPPED = frozenset("TtZX")
 _HAS_CHILDREN_FILE = os.path.exists("/proc/thread-self/children")
 
 
@@ -48,7 +47,11 @@ def descendants(pid: int) -> list[int]:
 
 
 def freeze(roots: Iterable[int]) -> list[int]:
-    """Stop processes and everything below them until all are stopped and none is new; return who they are."""
+    """Stop processes and everything below them, until a look finds nobody new; return who they are.
+
+    Whether they have stopped is not waited for: on a busy machine that takes as long as it takes them to get a
+    processor. A fork that was under way may still come out, and is an orphan then.
+    """
     roots = list(roots)
     known = dict.fromkeys(roots)
     for pid in roots:
@@ -59,7 +62,7 @@ def freeze(roots: Iterable[int]) -> list[int]:
         for pid in fresh:
             send(pid, signal.SIGSTOP)
             known[pid] = None
-        if (not fresh and all(map(_is_stopped, known))) or time.monotonic() > until_s:
+        if not fresh or time.monotonic() > until_s:
             return list(known)
 
 
@@ -78,11 +81,6 @@ def send(pid: int, number: int) -> bool:
     except (ProcessLookupError, PermissionError):  # the latter: a set-user-id program, which only root can end
         return False
     return True
-
-
-def _is_stopped(pid: int) -> bool:
-    fields = stat_fields(pid)
-    return fields is None or fields[0] in _STOPPED
 
 
 def _all_pids() -> list[int]:

@@ -9,7 +9,6 @@ from typing import Any
 from engine.adapters.process.descendants import stat_fields
 
 STACK_BYTES_MAX = 65_536
-_MARK = bytes([signals.SIGUSR2])  # CPython's signal handler writes its number when faulthandler has finished
 _CALL = re.compile(r'  File ".*/adapters/process/interrupts\.py", line \d+ in call$')  # what calls the handler
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
@@ -21,7 +20,7 @@ _STATES = {"R": "running", "S": "sleeping", "D": "waiting for a device", "T": "s
 class StackText:
     """What faulthandler writes to a worker's dump pipe: at most STACK_BYTES_MAX, the oldest first."""
 
-    __slots__ = ("_parts", "_size", "is_complete")
+    __slots__ = ("_parts", "_size")
 
     def __init__(self) -> None:
         self.clear()
@@ -29,20 +28,21 @@ class StackText:
     def clear(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
-        self.is_complete = False  # a whole dump is there
 
     def feed(self, data: bytes) -> None:
-        self.is_complete = self.is_complete or _MARK in data
         room = STACK_BYTES_MAX - self._size
         self._parts.append(data[:room])
         self._size += min(room, len(data))
 
+    def __bool__(self) -> bool:
+        return self._size > 0
+
     @property
     def text(self) -> str:
-        """The dump, without the bytes of other signals, and of each stack only what the user has put on it."""
+        """The dump: of each stack only what the user has put on it."""
         whole = b"".join(self._parts).decode("utf-8", "replace")
         lines, is_below = [], False
-        for line in "".join(letter for letter in whole if letter >= " " or letter == "\n").splitlines():
+        for line in whole.splitlines():
             is_below = line.startswith("  File ") and (is_below or bool(_CALL.match(line)))
             if not is_below:
                 lines.append(line)
@@ -61,6 +61,23 @@ def proc_facts(pid: int) -> dict[str, Any] | None:
         place = file.read().decode()
         facts["wchan"] = None if place in ("0", "") else place  # the kernel function it sleeps in
     return facts
+
+
+def answers(pid: int) -> bool:
+    """Whether a process will see a SIGUSR2: it is caught, and not blocked in the only thread.
+
+    It is blocked for microseconds at the end of each dump, hence the second and third look.
+    """
+    return any(_answers_now(pid) for _ in range(3))
+
+
+def _answers_now(pid: int) -> bool:
+    status: dict[bytes, bytes] = {}
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
+        status = dict(line.split(b":", 1) for line in file if b":" in line)
+    bit = 1 << signals.SIGUSR2 - 1
+    caught, blocked = (int(status.get(name, b"0"), 16) & bit for name in (b"SigCgt", b"SigBlk"))
+    return bool(caught) and not (blocked and int(status[b"Threads"]) == 1)
 
 
 def oom_kills() -> int:

@@ -70,6 +70,7 @@ class ForkServer:
         for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):  # ^C on a terminal is for the root to decide on;
             signal.signal(number, signal.SIG_IGN)  # the others must not kill a worker that is not ready for them yet
         setproctitle.setproctitle(f"ganger: fork server {config['pool']}")
+        os.environ.pop("SPT_NOENV", None)  # it is read at the first call; programs of handlers need not see it
         failures = load(config["modules"], config["main"], config["functions"])
         self.routes = make_routes(REGISTRY)
         self.own = frozenset(descendants.children(os.getpid()))

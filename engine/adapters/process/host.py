@@ -18,7 +18,7 @@ from engine.adapters.process.aftermath import MARK, Aftermath
 from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.link import Link
 from engine.adapters.process.server import Server
-from engine.ports import Event, HostSettings, InterruptReason, Poller, ServerLost, ServerReady
+from engine.ports import Dumped, Event, HostSettings, InterruptReason, Poller, ServerLost, ServerReady
 
 _ROUND_S = 0.002
 _ROUNDS_MAX = 1500
@@ -96,7 +96,10 @@ class ProcessHost:
         self._links[slot].kill(why)
 
     def dump(self, slot: int) -> None:
-        self._links[slot].dump()
+        if slot in self._links:
+            self._links[slot].dump()
+        else:
+            self._events.append(Dumped(slot, ""))
 
     def pid(self, slot: int) -> int | None:
         link = self._links.get(slot)

@@ -6,21 +6,24 @@ reports that nothing is left. Nothing here waits: the poller and `tick` bring it
 
 import os
 import signal
+import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from engine.adapters.poller import HANG_UP
 from engine.adapters.process import descendants
 from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.channel import Channel
-from engine.adapters.process.forensics import StackText, oom_kills, proc_facts, sender_of, signal_name
+from engine.adapters.process.forensics import StackText, answers, oom_kills, proc_facts, sender_of, signal_name
 from engine.adapters.process.output import Output
 from engine.core import frames
 from engine.core.frames import FRAME_HEAD, REPLIED, ProtocolError, Remainder
 from engine.ports import Booted, Dumped, Event, Exited, Logged, Poller, Progressed, Replied, Spilled
 
-_DUMP_S = 0.010
+_DUMP_S = 0.010  # of a worker that is to be killed
+_DUMP_ALIVE_S = 0.5
 _STRIKE_AGAIN_S = 0.25
 _READ_BYTES_MAX = 65_536
 _HEAD_BYTES = FRAME_HEAD.size
@@ -42,23 +45,23 @@ class Link:
     def __init__(self, slot: int, poller: Poller, alarms: Alarms, events: list[Event], log_bytes_max: int) -> None:
         self.slot, self.pid, self._pidfd = slot, 0, -1
         self._poller, self._alarms, self._events = poller, alarms, events
-        self.is_up = self.is_quitting = self._has_booted = False
+        self.is_up = self.is_quitting = self._has_booted = self._is_listening = False
         self.ending = Ending()
         self._stacks, self._remainder = StackText(), Remainder()
         self._oom_kills = oom_kills()
         self._tasks = Channel(poller)
         self.send = self._tasks.send
-        self._replies, replies = _pipe(ours_reads=True)
-        control, self._control = _pipe(ours_reads=False)
-        output, spill = _pipe(ours_reads=True)
-        self._dump, dump = _pipe(ours_reads=True)
-        for fd in (control, dump):  # written and read from signal handlers, which must not wait
+        self._replies, replies = _pipe()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, control = ours.detach(), theirs.detach()
+        output, spill = _pipe()
+        self._dump, dump = _pipe()
+        for fd in (self._control, control, dump):  # written and read from signal handlers, which must not wait
             os.set_blocking(fd, False)
         self.handed_over = (self._tasks.theirs, replies, control, spill, dump)
         self.output = Output(output, poller, log_bytes_max, self._spilled,
                              lambda at_s: alarms.set(self.output.drain, at_s))
         poller.register(self._replies, self._read_replies)
-        poller.register(self._dump, self._read_dump)
 
     # -- what the host asks ---------------------------------------------------------------------------------------
 
@@ -103,11 +106,18 @@ class Link:
 
     def _ask_for_stacks(self) -> None:
         ending = self.ending
-        if ending.is_asked:
+        if ending.is_asked:  # for somebody who watches; he may wait longer than a kill
+            self._alarms.set(self._have_stacks, time.monotonic() + _DUMP_S)
             return
         ending.is_asked, ending.facts = True, proc_facts(self.pid)
+        self._read_dump()
+        self._read_marks()
         self._stacks.clear()
-        self._alarms.set(self._have_stacks, time.monotonic() + _DUMP_S)
+        if not answers(self.pid):
+            self._have_stacks(time.monotonic())
+            return
+        self._alarms.set(self._have_stacks, time.monotonic() + (_DUMP_ALIVE_S if ending.why is None else _DUMP_S))
+        self._listen_for_marks(True)
         self._signal(signal.SIGUSR2)
         if ending.why is not None and ending.facts is not None and ending.facts["state"] == "stopped":
             self._signal(signal.SIGCONT)
@@ -117,6 +127,8 @@ class Link:
         ending = self.ending
         ending.is_asked = False
         self._alarms.set(self._have_stacks, None)
+        self._listen_for_marks(False)
+        self._read_dump()
         if ending.is_watched:
             ending.is_watched = False
             self._events.append(Dumped(self.slot, self._stacks.text))
@@ -157,12 +169,12 @@ class Link:
         except BlockingIOError:
             return False
         if not data:
-            self._forget(self._replies)
+            self._forget_replies()
             return False
         try:
             self._take_frames(self._remainder.join(data))
         except ProtocolError as error:
-            self._forget(self._replies)
+            self._forget_replies()
             self.kill(f"it does not speak our language: {error}")
             return False
         if self.output.is_touched:
@@ -196,18 +208,38 @@ class Link:
         else:
             raise ProtocolError(f"a frame of kind {kind!r}")
 
-    def _read_dump(self, mask: int = 0) -> bool:
-        try:
-            data = os.read(self._dump, _READ_BYTES_MAX)
-        except BlockingIOError:
-            return False
-        if not data:
-            self._forget(self._dump)
-            return False
-        self._stacks.feed(data)
-        if self._stacks.is_complete and self.ending.is_asked:
-            self._have_stacks(time.monotonic())
-        return True
+    def _read_dump(self) -> None:
+        """The dump pipe is read when its dump is complete, or too late: each write to it would wake us."""
+        with suppress(BlockingIOError):
+            while data := os.read(self._dump, _READ_BYTES_MAX):
+                self._stacks.feed(data)
+
+    def _listen_for_marks(self, listening: bool) -> None:
+        if listening and not self._is_listening:
+            self._poller.register(self._control, self._marked)
+        elif self._is_listening and not listening:
+            self._poller.unregister(self._control)
+        self._is_listening = listening
+
+    def _read_marks(self) -> bytes:
+        """Numbers of signals that the worker's Python handlers got, since the last look."""
+        marks = b""
+        with suppress(BlockingIOError, ConnectionError):
+            while mark := os.read(self._control, 64):
+                marks += mark
+        return marks
+
+    def _marked(self, mask: int) -> None:
+        """faulthandler calls the handler before it when it has finished, which is Python's: see `birth`.
+
+        Between the mark and its own return it is not in place: a signal at that moment leaves a mark only.
+        """
+        if self.ending.is_asked and (signal.SIGUSR2 in self._read_marks() or mask & HANG_UP):
+            self._read_dump()
+            if self._stacks or mask & HANG_UP:
+                self._have_stacks(time.monotonic())
+            else:
+                self._signal(signal.SIGUSR2)
 
     def _spilled(self, text: str, dropped_bytes: int) -> None:
         self._events.append(Spilled(self.slot, text, dropped_bytes))
@@ -218,8 +250,8 @@ class Link:
         """Nothing is left of it: read what it had written, report, and close."""
         while self._replies >= 0 and self._read_replies():
             pass
-        while self._dump >= 0 and self._read_dump():
-            pass
+        self._listen_for_marks(False)
+        self._read_dump()
         code = number = None
         if status is not None:
             code, number = (None, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), None)
@@ -239,29 +271,25 @@ class Link:
         return {"why": ending.why or reason or "it ended by itself", "stacks": self._stacks.text, "signal": name,
                 "sender": sender_of(name, ours=ending.is_struck, oom=oom), "proc": ending.facts}
 
-    def _forget(self, fd: int) -> None:
-        self._poller.unregister(fd)
-        os.close(fd)
-        if fd == self._replies:
+    def _forget_replies(self) -> None:
+        if self._replies >= 0:
+            self._poller.unregister(self._replies)
+            os.close(self._replies)
             self._replies = -1
-        else:
-            self._dump = -1
 
     def _close(self) -> None:
-        for fd in (self._replies, self._dump):
-            if fd >= 0:
-                self._forget(fd)
-        self.output.close()
         for action in (self._strike, self._have_stacks):
             self._alarms.set(action, None)
+        self._forget_replies()
+        self.output.close()
         self._tasks.close()
-        os.close(self._control)
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
+        for fd in (self._dump, self._control, self._pidfd):
+            if fd >= 0:
+                os.close(fd)
 
 
-def _pipe(*, ours_reads: bool) -> tuple[int, int]:
-    """A pipe whose end in this process never blocks."""
+def _pipe() -> tuple[int, int]:
+    """A pipe that we read, without ever waiting."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(reader if ours_reads else writer, False)
+    os.set_blocking(reader, False)
     return reader, writer

@@ -21,6 +21,7 @@ from engine.ports import HostSettings, Poller
 _ROOT = str(Path(__file__).parents[3])
 _BOOT = ("import sys; sys.path.insert(0, sys.argv[1]); from engine.adapters.process.forkserver import main; "
          "del sys.path[0]; main(int(sys.argv[2]))")
+_KEEP_ENVIRON = {"SPT_NOENV": "1"}  # setproctitle writes over arguments only: the mark stays in /proc/PID/environ
 
 Report = Callable[[dict[str, Any], list[int]], None]
 
@@ -35,7 +36,7 @@ class Server:
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _BOOT, _ROOT, str(theirs.fileno())], stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),), env=os.environ | mark)
+                pass_fds=(theirs.fileno(),), env=os.environ | mark | _KEEP_ENVIRON)
         self._socket, self._joiner = ours, frames.Joiner()
         self._orders: deque[tuple[bytes, Sequence[int]]] = deque()  # not sent yet, with their descriptors
         self._is_waiting = False  # for room in the socket

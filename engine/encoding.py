@@ -103,7 +103,8 @@ def _text_faults(text: str, path: str) -> Iterator[tuple[str, Any, str]]:
 
 
 def _other_faults(item: Any, path: str) -> Iterator[tuple[str, Any, str]]:
-    remedy = {"bytes": " (decode it, or use base64)", "set": " (send a list)", "Decimal": " (send it as a str)"}
+    remedy = {"bytes": " (decode it, or use base64)", "set": " (send a list)", "Decimal": " (send it as a str)",
+              "ndarray": " (send its .tolist())"}
     try:
         orjson.dumps(item, default=_model)
     except (TypeError, ValueError, RecursionError):

@@ -69,7 +69,7 @@ class Task(Model):
     cause: str | None = None  # why the latest run ended
     progress: Progress | None = None
     created_at: datetime
-    due_at: datetime | None = None  # not before; while RETRYING: of the next run
+    due_at: datetime | None = None  # not to be started before
     expires_at: datetime | None = None
     started_at: datetime | None = None  # of the latest run
     ended_at: datetime | None = None  # of the latest run

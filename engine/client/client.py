@@ -47,16 +47,15 @@ class Client:
         When it returns, the task is in Redis. Raises a subclass of `InvalidInput` that names the field if anything
         passed is not acceptable, and then nothing has been written.
         """
-        broker = self._reach.broker()
-        return broker.submit([self._submissions.one(task_type, payload, options, broker.clock.now_ms())])[0]
+        task = self._submissions.one(task_type, payload, options, self._reach.now_ms())
+        return self._reach.broker().submit([task])[0]
 
     def submit_many(self, tasks: Iterable[Mapping[str, Any]]) -> list[str]:
         """Submit tasks given as mappings with `task_type`, `payload` and the options of `submit`; return their ids.
 
         All are checked before the first is written. They are written a few hundred at a time.
         """
-        broker = self._reach.broker()
-        return broker.submit(self._submissions.many(tasks, broker.clock.now_ms()))
+        return self._reach.broker().submit(self._submissions.many(tasks, self._reach.now_ms()))
 
     # -- looking --------------------------------------------------------------------------------------------------
 

@@ -9,15 +9,8 @@ from engine.models import Stored
 from engine.submission import Submission
 
 
-class Clock(Protocol):
-    def now_ms(self) -> int: ...
-
-
 class ClientBroker(Protocol):
     """Each method may raise `BrokerError`; those that name a task raise `TaskNotFound`."""
-
-    @property
-    def clock(self) -> Clock: ...
 
     def submit(self, tasks: Sequence[Submission]) -> list[str]:
         """Write tasks; return their ids in order, an earlier id for a known idempotency key."""
@@ -65,8 +58,11 @@ class Way(Protocol):
 
     def broker(self) -> ClientBroker: ...
 
+    def now_ms(self) -> int:
+        """The time by the broker's clock. Raises `BrokerError`."""
+
     def now_s(self) -> float:
-        """Seconds that only grow."""
+        """Seconds that only grow, to measure waits by."""
 
     def sleep(self, seconds: float) -> None: ...
     def close(self) -> None: ...

@@ -33,6 +33,10 @@ class Reach:
         """The broker, connected. Raises `BrokerError` or, where the embedded Redis does not start, `EngineError`."""
         return self._broker or self._open()
 
+    def now_ms(self) -> int:
+        """Redis's time; asked for again twice a minute, so that a host that slept does not date tasks wrongly."""
+        return self.broker().redis.now_ms()
+
     def now_s(self) -> float:
         return time.monotonic()
 

@@ -53,7 +53,12 @@ def in_descriptor(text: bytes) -> int:
 
 def _check_way_back(spec: HandlerSpec) -> None:
     """A name that leads to something else here will do so in the workers."""
-    found: Any = resolve(spec.reference)
+    try:
+        found: Any = resolve(spec.reference)
+    except ImportError as error:
+        raise InvalidHandler(f"the module of {spec.reference}, the handler {spec.name!r}, cannot be imported by that "
+                             f"name: {error}", field="function", value=spec.reference,
+                             limit="a module that can be imported") from error
     if isinstance(found, Handler):
         found = found.spec.function
     if found is not spec.function:

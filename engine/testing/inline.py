@@ -83,6 +83,9 @@ class _Here:
     def broker(self) -> InlineBroker:
         return self._broker
 
+    def now_ms(self) -> int:
+        return self._inline.clock.now_ms()
+
     def now_s(self) -> float:
         return self._inline.clock.now_ms() / 1000
 

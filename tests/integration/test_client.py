@@ -178,6 +178,13 @@ def test_settings_are_checked_at_once(redis_url: str) -> None:
         Client(redis_url, settings=client.settings)
 
 
+def test_tasks_are_dated_by_the_clock_of_redis(client: Client, redis_server: RedisServer) -> None:
+    with redis_server.client() as redis:
+        seconds, micros = redis.time()
+    created_at = client.get(client.submit("x")).created_at
+    assert abs(created_at.timestamp() - seconds - micros / 1e6) < 5
+
+
 def test_prefixes_do_not_see_each_other(redis_url: str) -> None:
     with Client(redis_url, queue_prefix="one") as one, Client(redis_url, queue_prefix="other") as other:
         task_id = one.submit("x")

@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -261,7 +260,8 @@ def slow_then_fine(payload: Payload) -> dict[str, float]:
     """Uses a core for `seconds` (2 by default), then returns."""
     seconds = float(payload.get("seconds", 2))
     end = time.monotonic() + seconds
-    _wait_until(lambda: time.monotonic() >= end)
+    while time.monotonic() < end:
+        pass
     return {"seconds": seconds}
 
 
@@ -290,14 +290,10 @@ def ask_for_more_time(payload: Payload, ctx: Context) -> dict[str, int]:
     return {"run": ctx.run}
 
 
-def _wait_until(condition: Callable[[], bool]) -> None:
-    """Waits in Python, using a core."""
-    while not condition():
-        pass
-
-
 def _wait_for_ever() -> None:
-    _wait_until(lambda: False)
+    """Waits in Python, using a core."""
+    while True:
+        pass
 
 
 def _sum_up_to(limit: int) -> int:

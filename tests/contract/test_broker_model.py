@@ -240,5 +240,5 @@ def _home(queue: str, life: Life) -> set[str]:
 def test_the_broker_keeps_every_task_in_its_place(any_server: RedisServer) -> None:
     run_state_machine_as_test(
         type("TasksHere", (Tasks,), {"server": any_server}),
-        settings=settings(max_examples=25, stateful_step_count=30, deadline=None, database=None,
+        settings=settings(max_examples=80, stateful_step_count=30, deadline=None, database=None,
                           suppress_health_check=list(HealthCheck)))

@@ -5,10 +5,12 @@ Modules and the main script are named by whoever starts the engine, never by who
 
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from engine.handler import MainCollected, register_all, set_collecting
@@ -51,7 +53,23 @@ def _run_main(main: dict[str, str]) -> None:
     module.__dict__.update(__file__=file, __package__=package)
     sys.modules[MAIN_NAME] = sys.modules["__main__"] = module
     sys.argv[:] = [file]
-    exec(code, module.__dict__)
+    with _silent_stdout():
+        exec(code, module.__dict__)
+
+
+@contextmanager
+def _silent_stdout() -> Iterator[None]:
+    """What the script prints, the real one has printed. Its stderr is left: a warning twice does no harm."""
+    sys.stdout.flush()
+    kept, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _code_of(main: dict[str, str]) -> tuple[types.CodeType, str | None, str]:

@@ -74,10 +74,15 @@ def await_death(pidfd: int) -> None:
     assert ready, "the process lives on"
 
 
+def retrying(url: str) -> redis.Redis:
+    """A connection that goes on trying while the server is away. A command that got no answer may be done twice."""
+    retry = Retry(ConstantBackoff(0.01), 2000, supported_errors=(redis.ConnectionError, redis.TimeoutError))
+    return redis.Redis.from_url(url, socket_timeout=5, decode_responses=True, retry=retry)
+
+
 def ping_until_it_answers(url: str, not_by: int) -> redis.Redis:
     """A connection to the server that took the place of the one with the pid `not_by`."""
-    retry = Retry(ConstantBackoff(0.01), 2000, supported_errors=(redis.ConnectionError, redis.TimeoutError))
-    client = redis.Redis.from_url(url, socket_timeout=5, decode_responses=True, retry=retry)
+    client = retrying(url)
     assert server_pid(client) != not_by
     return client
 

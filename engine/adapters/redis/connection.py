@@ -14,7 +14,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from threading import Lock
 from typing import Any, Protocol, cast
 
@@ -113,10 +113,13 @@ class Connections:
         rest = iter(invocations)
         for verb, keys, args in islice(rest, 1):
             yield self.run(verb, keys, args)
+        second = next(rest, None)
+        if second is None:
+            return
         connection, _ = self._take()
         waiting: deque[Invocation] = deque()
         try:
-            for invocation in rest:
+            for invocation in chain((second,), rest):
                 verb, keys, args = invocation
                 packed = _pack(("EVALSHA", scripts.sha(verb), len(keys), *keys, *args))
                 connection.send_packed_command([packed], check_health=False)

@@ -2,10 +2,11 @@
 
 The document is JSON, on an inherited descriptor:
 
-    {"settings": {…}, "main": {"path": …} | {"module": …} | null,
+    {"settings": {…}, "main": {"path": …, "argv": "[…]"} | {"module": …, "argv": "[…]"} | null,
      "functions": {"my_task": "__main__:my_handler {…options}"}, "sys_path": […]}
 """
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -34,12 +35,16 @@ def document(settings: "Settings", registry: Mapping[str, HandlerSpec]) -> bytes
 
 
 def main_reference() -> dict[str, str] | None:
-    """How another process can load the running script, or None for an interactive one."""
+    """How another process can load the running script, or None for an interactive one.
+
+    `argv` are its arguments as JSON text: a script may read them on its way to `start()`.
+    """
+    argv = json.dumps(sys.argv[1:])
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None and spec.name != "__main__":
-        return {"module": spec.name}  # python -m package.module
+        return {"module": spec.name, "argv": argv}  # python -m package.module
     file = main_file()
-    return None if file is None else {"path": os.path.abspath(file)}
+    return None if file is None else {"path": os.path.abspath(file), "argv": argv}
 
 
 def in_descriptor(text: bytes) -> int:

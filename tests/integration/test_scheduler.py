@@ -366,6 +366,23 @@ def test_a_fork_of_the_script_neither_stops_nor_keeps_the_engine(tmp_path: Path)
     _gone(tmp_path)
 
 
+def test_a_script_that_reads_its_arguments_has_them_in_the_workers_too(tmp_path: Path) -> None:
+    script = Script(tmp_path, """
+        import argparse
+        from engine import get_scheduler
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--times", type=int, required=True)
+        times = parser.parse_args().times
+        def multiply(payload): return payload * times
+        scheduler = get_scheduler()
+        scheduler.register_handler("multiply", multiply)
+        scheduler.start()
+        print(scheduler.result(scheduler.submit("multiply", "é"), wait=10))
+    """)
+    code, out, err = script.run(str(script.path), "--times", "3")
+    assert (code, out) == (0, "ééé\n"), err
+
+
 def test_a_script_that_submits_before_the_start_submits_once(tmp_path: Path) -> None:
     code, out, err = Script(tmp_path, """
         from engine import Client, get_scheduler

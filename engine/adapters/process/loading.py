@@ -5,6 +5,7 @@ Modules and the main script are named by whoever starts the engine, never by who
 
 import importlib
 import importlib.util
+import json
 import os
 import sys
 import traceback
@@ -52,7 +53,7 @@ def _run_main(main: dict[str, str]) -> None:
     code, package, file = _code_of(main)
     module.__dict__.update(__file__=file, __package__=package)
     sys.modules[MAIN_NAME] = sys.modules["__main__"] = module
-    sys.argv[:] = [file]
+    sys.argv[:] = [file, *json.loads(main.get("argv", "[]"))]
     with _silent_stdout():
         exec(code, module.__dict__)
 

@@ -29,6 +29,7 @@ class HostSettings:
     payload_bytes_max: int = 1_048_576
     result_bytes_max: int = 1_048_576
     log_bytes_max: int = 262_144  # of one run
+    dump_s: float = 0.010  # how long a kill waits for the stacks at most
     task_timeout: float = 0.0  # of handlers and tasks that name none; 0 = none. Only told to handlers
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from pydantic import BaseModel
@@ -118,11 +119,9 @@ def hang_deaf(payload: Any, ctx: Context) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     ctx.progress(message="here")
     while True:
-        try:
+        with suppress(BaseException):
             while True:
                 pass
-        except BaseException:
-            pass
 
 
 @handler("hang_threads")

@@ -9,15 +9,16 @@ import orjson
 import pytest
 
 from engine.adapters.process import descendants
-from engine.ports import Booted, Dumped, Exited, Logged, Progressed, Replied, ServerLost
+from engine.ports import Dumped, Exited, Logged, Replied, ServerLost
 from tests.integration.host_kit import Stage, is_alive, open_descriptors
 
 HANDLERS = "tests.integration.host_handlers"
+PATIENT_S = 5.0  # for stacks: on a machine that is busy with other tests, a worker may not get a processor in 10 ms
 
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    stage = Stage(HANDLERS)
+    stage = Stage(HANDLERS, dump_s=PATIENT_S)
     stage.start()
     stage.up()
     yield stage
@@ -27,7 +28,7 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Stage]:
     """For tests that leave the host as it was."""
-    stage = Stage(HANDLERS)
+    stage = Stage(HANDLERS, dump_s=PATIENT_S)
     stage.start()
     yield stage
     stage.close()
@@ -177,13 +178,13 @@ def test_what_is_behind_a_long_run_is_taken_back_and_never_run(worker: Stage, tm
     assert worker.all_of(Replied) == []
 
 
-def test_a_message_that_the_worker_has_begun_stays_with_it(worker: Stage) -> None:
-    """Half of it read, half of it in the host: taking back must not tear it."""
-    token = worker.send("echo", "x" * 1_000_000)
-    assert worker.host.take_back(0) == [] or worker.reply(worker.send("echo", 1))
-    if worker.host.pid(0) is not None and not worker.all_of(Exited):
-        worker.send("echo", 2)
-        assert token
+def test_taking_back_never_tears_a_message(worker: Stage) -> None:
+    """While the worker reads a long message: it gets all of it, or nothing."""
+    for size in (1_000_000, 900_000, 300_000, 5_000) * 10:
+        token = worker.send("echo", "x" * size)
+        if worker.host.take_back(0):
+            token = worker.send("echo", "x" * size)
+        assert len(worker.reply(token)[1]["result"]) == size
 
 
 # -- soft interrupts --------------------------------------------------------------------------------------------------
@@ -289,7 +290,7 @@ def test_the_death_of_the_fork_server_takes_everything_with_it(stage: Stage) -> 
 
 
 def test_a_worker_spawned_without_a_fork_server_is_reported_as_gone() -> None:
-    stage = Stage(HANDLERS)
+    stage = Stage(HANDLERS, dump_s=PATIENT_S)
     stage.host.spawn(0)
     assert stage.wait_for(Exited).stranded
     stage.close()
@@ -322,7 +323,7 @@ def test_the_death_of_the_pool_ends_everything(tmp_path: Path) -> None:
     if pool == 0:
         os.close(reader)
         try:
-            stage = Stage(HANDLERS)
+            stage = Stage(HANDLERS, dump_s=PATIENT_S)
             stage.start()
             stage.up()
             _, said = stage.begin("family", "hang")
@@ -374,4 +375,3 @@ def _paths() -> list[str]:
     return [path or os.getcwd() for path in sys.path]
 
 
-__all__ = ["Booted", "Progressed"]

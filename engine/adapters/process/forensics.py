@@ -66,12 +66,8 @@ def proc_facts(pid: int) -> dict[str, Any] | None:
 def answers(pid: int) -> bool:
     """Whether a process will see a SIGUSR2: it is caught, and not blocked in the only thread.
 
-    It is blocked for microseconds at the end of each dump, hence the second and third look.
+    For a moment at the end of each dump it is blocked all the same.
     """
-    return any(_answers_now(pid) for _ in range(3))
-
-
-def _answers_now(pid: int) -> bool:
     status: dict[bytes, bytes] = {}
     with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
         status = dict(line.split(b":", 1) for line in file if b":" in line)

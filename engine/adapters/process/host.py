@@ -70,7 +70,7 @@ class ProcessHost:
     def spawn(self, slot: int) -> None:
         assert slot not in self._links, f"slot {slot} has a worker"
         self._spawns += 1
-        link = Link(slot, self._poller, self._alarms, self._events, self._settings.log_bytes_max)
+        link = Link(slot, self._poller, self._alarms, self._events, self._settings)
         self._links[slot] = self._by_spawn[self._spawns] = link
         self._send_to[slot] = link.send
         if self._server is None or self._aftermath is not None:
@@ -108,7 +108,7 @@ class ProcessHost:
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def next_deadline_s(self) -> float | None:
-        return self._alarms.next_s()
+        return 0.0 if self._events else self._alarms.next_s()  # some answers need no descriptor to be ready
 
     def tick(self, now_s: float) -> None:
         self._alarms.ring(now_s)

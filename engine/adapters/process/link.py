@@ -20,10 +20,10 @@ from engine.adapters.process.forensics import StackText, answers, oom_kills, pro
 from engine.adapters.process.output import Output
 from engine.core import frames
 from engine.core.frames import FRAME_HEAD, REPLIED, ProtocolError, Remainder
-from engine.ports import Booted, Dumped, Event, Exited, Logged, Poller, Progressed, Replied, Spilled
+from engine.ports import Booted, Dumped, Event, Exited, HostSettings, Logged, Poller, Progressed, Replied, Spilled
 
-_DUMP_S = 0.010  # of a worker that is to be killed
-_DUMP_ALIVE_S = 0.5
+_DUMP_DEAF_S = 0.002  # for the stacks of a worker that most likely can't answer
+_DUMP_ALIVE_S = 0.5  # for those of one that is not to be killed
 _STRIKE_AGAIN_S = 0.25
 _READ_BYTES_MAX = 65_536
 _HEAD_BYTES = FRAME_HEAD.size
@@ -42,8 +42,9 @@ class Ending:
 
 
 class Link:
-    def __init__(self, slot: int, poller: Poller, alarms: Alarms, events: list[Event], log_bytes_max: int) -> None:
+    def __init__(self, slot: int, poller: Poller, alarms: Alarms, events: list[Event], settings: HostSettings) -> None:
         self.slot, self.pid, self._pidfd = slot, 0, -1
+        self._dump_s = settings.dump_s
         self._poller, self._alarms, self._events = poller, alarms, events
         self.is_up = self.is_quitting = self._has_booted = self._is_listening = False
         self.ending = Ending()
@@ -59,7 +60,7 @@ class Link:
         for fd in (self._control, control, dump):  # written and read from signal handlers, which must not wait
             os.set_blocking(fd, False)
         self.handed_over = (self._tasks.theirs, replies, control, spill, dump)
-        self.output = Output(output, poller, log_bytes_max, self._spilled,
+        self.output = Output(output, poller, settings.log_bytes_max, self._spilled,
                              lambda at_s: alarms.set(self.output.drain, at_s))
         poller.register(self._replies, self._read_replies)
 
@@ -106,17 +107,16 @@ class Link:
 
     def _ask_for_stacks(self) -> None:
         ending = self.ending
-        if ending.is_asked:  # for somebody who watches; he may wait longer than a kill
-            self._alarms.set(self._have_stacks, time.monotonic() + _DUMP_S)
+        patience_s = _DUMP_ALIVE_S
+        if ending.why is not None:
+            patience_s = self._dump_s if answers(self.pid) else _DUMP_DEAF_S
+        self._alarms.set(self._have_stacks, time.monotonic() + patience_s)
+        if ending.is_asked:  # by somebody who watches
             return
         ending.is_asked, ending.facts = True, proc_facts(self.pid)
         self._read_dump()
         self._read_marks()
         self._stacks.clear()
-        if not answers(self.pid):
-            self._have_stacks(time.monotonic())
-            return
-        self._alarms.set(self._have_stacks, time.monotonic() + (_DUMP_ALIVE_S if ending.why is None else _DUMP_S))
         self._listen_for_marks(True)
         self._signal(signal.SIGUSR2)
         if ending.why is not None and ending.facts is not None and ending.facts["state"] == "stopped":

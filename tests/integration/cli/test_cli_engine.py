@@ -43,7 +43,11 @@ class Engine:
              "--max-workers", "2"],
             cwd=HERE, env=self.environment, stderr=subprocess.PIPE, text=True)
         self.said: list[dict[str, Any]] = []
-        self.await_line(lambda row: row["message"] == "ready" and row["child"] == "pool default")
+        try:
+            self.await_line(lambda row: row["message"] == "ready" and row["child"] == "pool default")
+        except BaseException:
+            self.killed()
+            raise
 
     def await_line(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Read its log until there is such a line."""
@@ -75,18 +79,18 @@ class Engine:
     def killed(self) -> str:
         """Kill it; returns the rest of its log."""
         self.process.kill()
-        return self.process.communicate()[1]
+        return self.process.communicate()[1] if self.process.stderr and not self.process.stderr.closed else ""
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     folder = Path(tempfile.mkdtemp(prefix="ganger-test-"))
-    running = Engine(folder)
     try:
+        running = Engine(folder)
         yield running
-    finally:
         running.killed()
         await_end(folder / "data")
+    finally:
         shutil.rmtree(folder)
 
 

@@ -52,8 +52,8 @@ LATE = {  # inside a function, against the arrows: a worker that does not call i
 
 PURE = {"bisect", "collections", "dataclasses", "difflib", "enum", "functools", "heapq", "itertools", "math",
         "operator", "orjson", "re", "string", "struct", "textwrap", "types", "typing", "typing_extensions", "zlib"}
-HEAVY = {"asyncio", "hiredis", "multiprocessing", "psutil", "pydantic", "pydantic_settings", "redis", "rich", "ssl",
-         "typer"}
+HEAVY = {"asyncio", "fastapi", "hiredis", "multiprocessing", "psutil", "pydantic", "pydantic_settings", "redis", "rich",
+         "ssl", "starlette", "typer", "uvicorn"}
 DANGEROUS_MODULES = {"dill", "marshal", "pickle", "pickletools", "runpy", "shelve"}
 DANGEROUS_CALLS = {"__import__", "compile", "eval", "exec", "exec_module", "import_module", "run_module", "run_path"}
 ALLOWED = {  # what each of them imports is named by whoever starts the engine, never by who submits a task

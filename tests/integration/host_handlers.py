@@ -167,6 +167,19 @@ def fork_and_return(payload: Any) -> str:
     return "from the original"
 
 
+@handler("fork_twice")
+def fork_twice(payload: Any) -> int:
+    """The fork of a fork keeps the descriptors that its parent opened; its exit code says so."""
+    child = os.fork()
+    if child == 0:
+        mine = [fd for _ in range(10) for fd in os.pipe()]
+        grandchild = os.fork()
+        if grandchild == 0:
+            os._exit(sum(not os.path.exists(f"/proc/self/fd/{fd}") for fd in mine))
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 @handler("soft")
 def soft(payload: Any, ctx: Context) -> str:
     """Run until interrupted; say by what."""

@@ -103,6 +103,15 @@ def test_a_copy_of_the_worker_neither_replies_nor_lives_on(worker: Stage) -> Non
     assert worker.run("echo", 2)[1]["result"] == 2
 
 
+def test_forks_of_a_handler_keep_what_they_open(worker: Stage) -> None:
+    assert worker.run("fork_twice")[1]["result"] == 0
+
+
+def test_what_was_printed_at_import_is_not_printed_by_each_worker(worker: Stage) -> None:
+    worker.run("talk_raw")
+    assert not any("said at import" in event.text for event in worker.all_of(Spilled))
+
+
 def test_what_a_worker_is(worker: Stage) -> None:
     result = worker.run("environment")[1]["result"]
     assert result == {"omp": "3", "session": True, "argv0": "ganger: worker 0"}

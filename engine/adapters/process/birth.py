@@ -83,6 +83,8 @@ def _dump_to(fd: int, marks: int) -> None:
 
 def _become_copy(worker: Worker, ends: Ends) -> None:
     """In a process that a handler has forked: it has no part in our pipes, and prints like any program."""
+    if worker.is_copy:
+        return  # a fork of a fork: those descriptors have been given back long ago
     worker.is_copy = True
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

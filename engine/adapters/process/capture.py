@@ -110,6 +110,9 @@ class Stream(io.TextIOBase):
     def fileno(self) -> int:
         return self._fd
 
+    def reconfigure(self, **options: Any) -> None:
+        """Encoding and buffering are not ours to choose; some libraries ask at import."""
+
     def writable(self) -> bool:
         return True
 

@@ -78,6 +78,7 @@ class ForkServer:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
         setproctitle.setproctitle(f"ganger: fork server {config['pool']}")  # a module may have its own idea
+        limits.flush_output()  # or each worker would write it again
         gc.disable()
         gc.collect()
         gc.freeze()  # what exists now is never looked at again, so its pages stay shared
@@ -203,6 +204,7 @@ def _receive_config(control: socket.socket) -> dict[str, Any]:
 
 def main(fd: int) -> None:
     """Serve the pool at the other end of descriptor `fd`."""
+    os.setsid()  # so that all below is in another session than the pool, and can be told from its own children
     limits.die_with_parent(signal.SIGKILL)  # while we import, nobody watches the control socket
     control = socket.socket(fileno=fd)
     control.set_inheritable(False)

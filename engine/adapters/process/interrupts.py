@@ -66,7 +66,8 @@ class Interrupts:
         self._again_soon()
 
     def _again_soon(self) -> None:
-        _thread.start_new_thread(self._send_again, ())
+        with suppress(RuntimeError):  # no more threads: then the hard timeout has to do
+            _thread.start_new_thread(self._send_again, ())
 
     def _send_again(self) -> None:
         time.sleep(_AGAIN_S)

@@ -3,8 +3,10 @@
 Through ctypes, since nothing in the standard library speaks prctl. Linux only.
 """
 
+import contextlib
 import ctypes
 import os
+import sys
 from collections.abc import MutableMapping
 
 _PR_SET_PDEATHSIG = 1
@@ -35,6 +37,14 @@ def set_threads(count: int, environ: MutableMapping[str, str]) -> None:
     """
     for name in THREAD_VARIABLES:
         environ.setdefault(name, str(count))
+
+
+def flush_output() -> None:
+    """Write out what Python and C libraries have buffered for stdout and stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or not there
+            stream.flush()
+    _libc.fflush(None)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -132,7 +132,8 @@ def test_a_typed_payload_is_checked_where_its_handler_is_known() -> None:
 
 def test_options_are_stored_and_moments_are_moments() -> None:
     made = submit(name="cover", queue="images", priority="urgent", delay=1.5, timeout=30,
-                  soft_timeout=timedelta(seconds=2), max_retries=0, expires=60, idempotency_key="k", fair_key="user 7", tags=("a", "b", "a"),
+                  soft_timeout=timedelta(seconds=2), max_retries=0, expires=60, idempotency_key="k",
+                  fair_key="user 7", tags=("a", "b", "a"),
                   max_deliveries=1, result_ttl=0)
     assert made.record.queue == "images"
     assert made.record.priority is TaskPriority.URGENT

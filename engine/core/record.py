@@ -1,10 +1,12 @@
-"""What a submitter said about a task, as it is stored: written once, never changed.
+"""What a submitter said about a task, as it is stored: written at submit, changed only
+before its first run (`amend.lua`).
 
-    ["thumbnail","images",2,1732381289123,{"timeout":30}]\\n{"id":7}
-     type        queue    priority  created_ms  options    payload
+    ["thumbnail","images",2,{"timeout":30}]\\n{"id":7}
+     type        queue    priority options    payload
 
 One line of JSON, then the payload as it came. The supervisor reads the line
-and passes the payload on unread; `options` holds only what was given.
+and passes the payload on unread; `options` holds only what was given. When it was
+submitted is not written, since the id says it.
 """
 
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from typing import Any, TypedDict
 
 import orjson
 
+from engine.core.identity import created_ms, is_task_id
 from engine.core.priority import TaskPriority
 
 
@@ -28,6 +31,8 @@ class Options(TypedDict, total=False):
     tags: list[str]
     max_deliveries: int  # 1: never run it a second time when the first run's fate is unknown
     result_ttl: float  # seconds that the task is kept after it completed
+    traceparent: str  # W3C trace context
+    webhook: dict[str, Any]  # "url" and "on", the final statuses to tell it of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +47,23 @@ class Record:
     options: Options = field(default_factory=Options)
 
     def encode(self) -> bytes:
-        head: list[Any] = [self.task_type, self.queue, int(self.priority), self.created_ms]
+        head: list[Any] = [self.task_type, self.queue, int(self.priority)]
         if self.options:
             head.append(self.options)
         return b"%b\n%b" % (orjson.dumps(head), self.payload)
 
     @classmethod
-    def decode(cls, stored: bytes) -> "Record":
-        """Read a stored record; raises `ValueError` for anything that `encode` did not write."""
+    def decode(cls, stored: bytes, task_id: str) -> "Record":
+        """Read the stored record of a task; raises `ValueError` for anything that `encode` did not write."""
         line, newline, payload = stored.partition(b"\n")
         if not newline:
             raise ValueError("a task record without a payload")
         head = orjson.loads(line)
-        if not isinstance(head, list) or not 4 <= len(head) <= 5:
-            raise ValueError("a task record whose first line is not a list of four or five")
-        task_type, queue, priority, created_ms = head[:4]
-        options = head[4] if len(head) == 5 else {}
-        if not (isinstance(task_type, str) and isinstance(queue, str) and isinstance(created_ms, int)
-                and isinstance(options, dict)):
-            raise ValueError("a task record with a field of the wrong type")
-        return cls(task_type, queue, TaskPriority(priority), created_ms, payload, Options(**options))  # type: ignore[typeddict-item]
+        if not isinstance(head, list) or not 3 <= len(head) <= 4:
+            raise ValueError("a task record whose first line is not a list of three or four")
+        task_type, queue, priority = head[:3]
+        options = head[3] if len(head) == 4 else {}
+        if not (isinstance(task_type, str) and isinstance(queue, str) and isinstance(options, dict)
+                and is_task_id(task_id)):
+            raise ValueError("a task record with a field of the wrong type, or under an id that is none")
+        return cls(task_type, queue, TaskPriority(priority), created_ms(task_id), payload, Options(**options))  # type: ignore[typeddict-item]

@@ -18,16 +18,21 @@ names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 def test_a_record_survives_storing(task_type: str, queue: str, priority: TaskPriority, created_ms: int,
                                    payload: bytes, options: dict) -> None:
     record = Record(task_type, queue, priority, created_ms, payload, options)
-    assert Record.decode(record.encode()) == record
+    assert Record.decode(record.encode(), next(identity.task_ids(created_ms, 0))) == record
 
 
 @pytest.mark.parametrize("stored", [
-    b"", b"{}", b"[]\n", b"null\n{}", b'["a","b",1]\n', b'["a","b",1,2,{},3]\n', b'[1,"b",1,2]\n', b'["a",2,1,2]\n',
-    b'["a","b",9,2]\n', b'["a","b",1,"x"]\n', b'["a","b",1,2,[]]\n', b"\xff\n", b"no newline",
+    b"", b"{}", b"[]\n", b"null\n{}", b'["a","b"]\n', b'["a","b",1,{},3]\n', b'[1,"b",1]\n', b'["a",2,1]\n',
+    b'["a","b",9]\n', b'["a","b","x"]\n', b'["a","b",1,[]]\n', b"\xff\n", b"no newline",
 ])
 def test_a_corrupted_record_is_refused(stored: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  several, by design: one kind of error for all of them
-        Record.decode(stored)
+        Record.decode(stored, "0" * identity.LENGTH)
+
+
+def test_a_record_under_what_is_no_id_is_refused() -> None:
+    with pytest.raises(ValueError, match="an id that is none"):
+        Record.decode(b'["a","b",1]\n{}', "u" * identity.LENGTH)
 
 
 @given(st.sampled_from(TaskStatus), *[st.integers(0, 10**14)] * 3, st.sampled_from(TaskPriority),

@@ -142,11 +142,11 @@ def test_a_letter_that_cannot_be_obeyed_is_put_aside(stage: Stage, letter: bytes
 
 
 @pytest.mark.parametrize(("head", "why"), [
-    (b'["t","q",1,1,{"timeout":"long"}]', "timeout"), (b'["t","q",1,1,{"timeout":-1}]', "timeout"),
-    (b'["t","q",1,1,{"result_ttl":1e300}]', "result_ttl"), (b'["t","q",1,1,{"max_retries":"many"}]', "max_retries"),
-    (b'["t","q",1,1,{"max_deliveries":true}]', "max_deliveries"), (b'["t","q",1,1,7]', ""),
-    (b'["t",["q"],1,1]', "text"),
-    (b"[5,null,1,1]", "text"), (b"[[],1,1,1]", ""), (b"{}", ""), (b"[]", ""), (b"7", ""), (b"nonsense", ""), (b"", "")])
+    (b'["t","q",1,{"timeout":"long"}]', "timeout"), (b'["t","q",1,{"timeout":-1}]', "timeout"),
+    (b'["t","q",1,{"result_ttl":1e300}]', "result_ttl"), (b'["t","q",1,{"max_retries":"many"}]', "max_retries"),
+    (b'["t","q",1,{"max_deliveries":true}]', "max_deliveries"), (b'["t","q",1,7]', ""),
+    (b'["t",["q"],1]', "text"),
+    (b"[5,null,1]", "text"), (b"[[],1,1]", ""), (b"{}", ""), (b"[]", ""), (b"7", ""), (b"nonsense", ""), (b"", "")])
 def test_a_record_that_no_client_wrote_fails_and_the_others_go_on(stage: Stage, head: bytes, why: str) -> None:
     stage.answer(A, head + b"\n{}", b"1 0 0", B, RECORD, b"1 0 0")
     assert set(stage.pool.core.runs) == {B}
@@ -169,7 +169,7 @@ def test_an_id_that_is_none_is_not_started(stage: Stage, task_id: bytes) -> None
 
 
 def test_a_record_without_an_end_of_line_fails(stage: Stage) -> None:
-    stage.answer(A, b'["t","q",1,1]', b"1 0 0")
+    stage.answer(A, b'["t","q",1]', b"1 0 0")
     assert [one.verdict for one in stage.settled()] == ["fail nobody"]
 
 

@@ -148,7 +148,7 @@ class Worker:
     def _context(self, route: Route, message: bytes, started_s: float) -> Context:
         _, _, run, attempts, _, task_id = TASK_HEAD.unpack_from(message)
         head = _head_of(message)
-        options = head[4] if len(head) > 4 else {}
+        options = head[3] if len(head) > 3 else {}
         timeout = options.get("timeout", route.spec.timeout)
         if timeout is None:
             timeout = self._settings.task_timeout

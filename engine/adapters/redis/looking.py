@@ -65,7 +65,7 @@ def _stored(task_id: str, record: bytes | None, line: bytes | None, outcome: byt
     if record is None:
         return None
     try:
-        told = Record.decode(record)
+        told = Record.decode(record, task_id)
         life = (Life(TaskStatus.QUEUED, priority=told.priority, at_ms=told.created_ms) if line is None
                 else Life.parse(line))
     except ValueError as error:

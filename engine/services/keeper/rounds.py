@@ -23,6 +23,7 @@ from engine.services.keeper.neighbours import Neighbours
 TICK_S = 1.0
 LEAD_S = 3.0  # a keeper that has not said so for this long has lost the lead
 RECONCILE_S = 60.0
+RECONCILE_SLICE_S = 0.1
 BATCH = 500
 
 log = logging.getLogger("ganger.execution")
@@ -53,6 +54,7 @@ class Rounds:
         self.monotonic_s = monotonic_s
         self.leads = False
         self._leases: dict[str, tuple[int, float]] = {}  # supervisor -> the end of its lease, and since when it is that
+        self._cursor: Any = None  # how far the reconciling has come
         self._has_contact = True  # so that the first failure is told
         self._contact_s = self._lead_asked_s = self._reconciled_s = float("-inf")
 
@@ -87,9 +89,7 @@ class Rounds:
             return TICK_S
         next_ms = self._keep_time()
         self._take_over(now_s)
-        if now_s >= self._reconciled_s + RECONCILE_S:
-            self._reconciled_s = now_s
-            self._reconcile()
+        self._reconcile(now_s)
         return min(TICK_S, max(0.0, (next_ms - self.broker.now_ms()) / 1000))
 
     def _keep_time(self) -> float:
@@ -133,14 +133,18 @@ class Rounds:
                 break
         log.warning("took over from a supervisor", extra={"supervisor": supervisor, "reason": reason, **became})
 
-    def _reconcile(self) -> None:
+    def _reconcile(self, now_s: float) -> None:
+        """Begin to go through everything once a minute; a bounded time in each round, so that nothing due waits."""
+        if self._cursor is None:
+            if now_s < self._reconciled_s + RECONCILE_S:
+                return
+            self._reconciled_s = now_s
         mended: Counter[str] = Counter()
-        cursor = None
         while True:
-            look = self.broker.reconcile(cursor)
+            look = self.broker.reconcile(self._cursor)
+            self._cursor = look.cursor
             mended.update(look.mended)
-            cursor = look.cursor
-            if cursor is None:
+            if self._cursor is None or self.monotonic_s() >= now_s + RECONCILE_SLICE_S:
                 break
         if any(count for what, count in mended.items() if what != "flows"):
             errors.error("Redis contradicted itself and was mended", extra=dict(mended))

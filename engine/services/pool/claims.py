@@ -39,8 +39,8 @@ class Claims:
             head = orjson.loads(record[: record.index(b"\n")])
             task_type, queue = head[0], head[1]
             policy = self.policies.get(task_type) or self.default
-            if len(head) == 5:
-                policy = policy.with_options(_checked(head[4]))
+            if len(head) == 4:
+                policy = policy.with_options(_checked(head[3]))
         except (TypeError, IndexError, KeyError, AttributeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
         if type(task_type) is not str or type(queue) is not str:

@@ -104,10 +104,10 @@ if settle_count > 0 then
   end
 end
 ------------------------------------------------------------------- write
+even_when_full(life)
 call('ZADD', KEYS[5], ARGV[3], supervisor)
 if ARGV[11] ~= '' then call('HSET', KEYS[20], supervisor, ARGV[11]) end
 if settled > 0 then
-  even_when_full(life)
   call('HSET', life, unpack(lives))
   if #results > 0 then call('HSET', outcomes, unpack(results)) end
   call('SREM', held, unpack(left))
@@ -166,7 +166,8 @@ local function choose(n)
   local ids, places, priorities, chosen, served = {}, {}, {}, 0, {}
   local function serve(line, quota)
     local popped = call('ZPOPMIN', line_key(line.q, line.position), quota)
-    if #popped > 0 then call('HSET', flows_key(line.q, line.position), 'v', popped[#popped]) end
+    local flows, last = flows_key(line.q, line.position), tonumber(popped[#popped] or 0)
+    if last > tonumber(call('HGET', flows, 'v') or 0) then call('HSET', flows, 'v', last) end
     turn = turn + 1
     line.size, line.turn = line.size - #popped / 2, turn
     served[line.field] = turn .. ' ' .. now_ms

@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import orjson
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
@@ -93,7 +93,7 @@ class Task(Model):
         return priority.name
 
     @classmethod
-    def of(cls, stored: Stored) -> "Task":
+    def of(cls, stored: Stored) -> Self:
         record, life, options = stored.record, stored.life, stored.record.options
         outcome: Mapping[str, Any] = stored.outcome or {}
         running = life.status is TaskStatus.RUNNING

@@ -4,10 +4,12 @@ Each returns the value in its one stored form, or raises `InvalidOption` that na
 field, what came and what would be accepted. Knows neither Redis nor the settings.
 """
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, TypedDict
 
+from engine.core.lifecycle import FINAL
 from engine.core.names import check_queue_name, did_you_mean
 from engine.core.priority import TaskPriority
 from engine.errors import InvalidOption
@@ -40,6 +42,8 @@ NAME_MAX = 200  # characters of a handler's name, a fair key, an idempotency key
 TAGS_MAX = 32
 SECONDS_MAX = 3_155_760_000.0  # a hundred years: beyond it a sum of milliseconds leaves what a float keeps exactly
 COUNT_MAX = 1_000_000_000
+URL_MAX = 2048
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def shown(value: object, characters_max: int = 80) -> str:
@@ -101,6 +105,26 @@ def tags(value: Any, field: str = "tags") -> list[str]:
     if len(found) > TAGS_MAX:
         raise refuse(field, value, f"at most {TAGS_MAX} tags")
     return found
+
+
+def traceparent(value: Any, field: str = "traceparent") -> str:
+    """A W3C trace context: version, trace id, parent id, flags."""
+    if isinstance(value, str) and _TRACEPARENT.fullmatch(value):
+        return value
+    raise refuse(field, value, "VERSION-TRACE-PARENT-FLAGS in lower hexadecimal digits, 2, 32, 16 and 2 of them")
+
+
+def webhook(value: Any, field: str = "webhook") -> dict[str, Any]:
+    """Where to tell of a task's end: `url`, and `on`, the final statuses to tell of (default: all)."""
+    if not isinstance(value, Mapping) or not value.keys() <= {"url", "on"}:
+        raise refuse(field, value, '{"url": …, "on": […]}')
+    url, on = value.get("url"), value.get("on", sorted(FINAL))
+    if not isinstance(url, str) or len(url) > URL_MAX or not url.startswith(("http://", "https://")) \
+            or not url.isprintable() or " " in url:
+        raise refuse(f"{field}.url", url, f"an http or https URL of at most {URL_MAX} characters")
+    if not isinstance(on, list | tuple) or not on or not all(isinstance(end, str) and end in FINAL for end in on):
+        raise refuse(f"{field}.on", on, "some of " + ", ".join(sorted(FINAL)))
+    return {"url": url, "on": list(on)}
 
 
 def exceptions(value: Any, field: str) -> tuple[type[BaseException], ...]:

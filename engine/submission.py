@@ -42,6 +42,8 @@ class SubmitOptions(TypedDict, total=False):
     tags: Iterable[str] | None
     max_deliveries: int | None  # 1: never run again when the fate of a run is unknown
     result_ttl: Seconds | None  # how long it is kept after it completed
+    traceparent: str | None  # W3C trace context, which the handler's context has
+    webhook: Mapping[str, Any] | None  # {"url": …, "on": [final statuses]}: where the API tells of its end
 
 
 class Submission(NamedTuple):
@@ -206,7 +208,8 @@ def _stored(given: dict[str, Any], handler: HandlerSpec | Defaults, now_ms: int)
 
 _NO_OPTIONS: dict[str, Any] = {}
 _NOT_OPTIONS = frozenset({"task_type", "payload"})
-_KEPT = ("name", "timeout", "soft_timeout", "max_retries", "fair_key", "tags", "max_deliveries", "result_ttl")
+_KEPT = ("name", "timeout", "soft_timeout", "max_retries", "fair_key", "tags", "max_deliveries", "result_ttl",
+         "traceparent", "webhook")
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "name": lambda value: check.text(value, "name"),
@@ -222,4 +225,6 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "tags": check.tags,
     "max_deliveries": lambda value: check.count(value, "max_deliveries", 1),
     "result_ttl": lambda value: check.seconds(value, "result_ttl"),
+    "traceparent": check.traceparent,
+    "webhook": check.webhook,
 }

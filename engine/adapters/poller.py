@@ -23,6 +23,10 @@ class EpollPoller:
         self._epoll.register(fd, mask)
         self._callbacks[fd] = callback
 
+    def fileno(self) -> int:
+        """Readable when something that was registered is ready: so that another loop may wait for all of it."""
+        return self._epoll.fileno()
+
     def modify(self, fd: int, mask: int) -> None:
         self._epoll.modify(fd, mask)
 

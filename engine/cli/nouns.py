@@ -24,6 +24,8 @@ SUMMARIES = {
     "workers": "Show the pools and their workers, and what each runs",
     "top": "Watch the queues, the workers and what they run, live",
     "tree": "Show the processes of the engine as a tree",
+    "api": "Serve the REST API alone, beside engines that run elsewhere",
+    "keys": "Create, list and revoke the keys of the API",
     "config": "Check, show or start a configuration",
     "doctor": "Check Redis, the handlers and the limits of this host",
 }
@@ -92,6 +94,14 @@ def _module(name: str) -> ModuleType:
             from engine.cli import config
 
             return config
+        case "api":
+            from engine.cli import api
+
+            return api
+        case "keys":
+            from engine.cli import keys
+
+            return keys
         case "doctor":
             from engine.cli import doctor
 

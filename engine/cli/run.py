@@ -31,6 +31,7 @@ def run(
         metavar="N", help="Worker processes of a pool (default: one for each core).")] = None,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = None,
     log_format: Annotated[str | None, typer.Option(metavar="FORM", help="text, json or auto.")] = None,
+    api: Annotated[bool, typer.Option("--api", help="Serve the REST API too (see `ganger api`).")] = False,
     assignments: SetOption = None,
 ) -> int:
     """Start the engine: pools of workers and the keeper.
@@ -39,7 +40,7 @@ def run(
     at once. SIGHUP reads the settings and the handlers' code again without losing a task.
     """
     flags = {**settings_of(assignments), "handlers": handlers or None, "max_workers": max_workers,
-             "log_level": log_level, "log_format": log_format}
+             "log_level": log_level, "log_format": log_format, "api": api or None}
     settings = session.load(**flags).settings
     from engine.services.running import run_root
 

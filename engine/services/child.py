@@ -21,7 +21,8 @@ from engine.services.channel import Channel
 
 WELL_S = 2.0  # how often a child tells the root that its loop goes round
 
-KINDS = {"pool": "engine.services.pool.process", "keeper": "engine.services.keeper.process"}
+KINDS = {"pool": "engine.services.pool.process", "keeper": "engine.services.keeper.process",
+         "api": "engine.services.api.process"}
 
 
 class Loop(Protocol):

@@ -216,7 +216,8 @@ class Root:
         suffix = "" if generation == 1 else f" {generation}"
         shutdown_s = self.bootstrap.settings.shutdown_grace_s + STOP_S
         pools = [ChildSpec(f"pool {name}{suffix}", shutdown_s=shutdown_s) for name in self.bootstrap.settings.pools]
-        return [ChildSpec(f"keeper{suffix}", shutdown_s=STOP_S), *pools]
+        api = [ChildSpec(f"api{suffix}", shutdown_s=2 * STOP_S)] if self.bootstrap.settings.api else []
+        return [ChildSpec(f"keeper{suffix}", shutdown_s=STOP_S), *pools, *api]
 
     def _wake_on_signals(self) -> None:
         ours, theirs = socket.socketpair()
@@ -236,6 +237,6 @@ class Root:
 def _kin(name: str) -> str:
     """What a child and its successor have in common: the name without the number of the generation."""
     kind, _, rest = name.partition(" ")
-    return kind if kind == "keeper" else f"{kind} {rest.partition(' ')[0]}"
+    return kind if kind in ("keeper", "api") else f"{kind} {rest.partition(' ')[0]}"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from engine.adapters.redis import scripts
+from engine.adapters.redis.amending import amend
 from engine.core.lifecycle import Move, TaskStatus
 from engine.core.priority import TaskPriority
 from engine.errors import BrokerError, MoveRefused, TaskNotFound
@@ -110,6 +111,21 @@ def reprioritize_what_moved_on(shop: Shop) -> None:
 def reprioritize_to_the_same(shop: Shop) -> None:
     task_id = shop.submit()
     shop.unchanged(lambda: shop.broker.set_priority(task_id, TaskPriority.NORMAL))
+
+
+def amend_what_runs_or_has_ended(shop: Shop) -> None:
+    for task_id in (shop.claimed(), shop.ended(), shop.ended(TaskStatus.COMPLETED)):
+        with pytest.raises(MoveRefused):
+            shop.unchanged(lambda task_id=task_id: amend(shop.broker.redis, shop.keys, task_id, {"name": "x"}, None))
+
+
+def amend_what_moved_on(shop: Shop) -> None:
+    task_id, keys = shop.submit(), shop.keys
+    names = [keys.tasks, keys.life, *(keys.line("q", priority) for priority in TaskPriority)]
+    record = shop.client.hget(keys.tasks, task_id)
+    seen = [task_id, b"QUEUED 0 0 0 1 0 0 -", 0]
+    for args in ([1, task_id, STALE, 1, record], [1, *seen, b"another"], [1, NOBODY, STALE, 0, record]):
+        assert shop.unchanged(lambda args=args: shop.run("amend", names, [*args, b"new", 3, ""])) == b"MOVED_ON"
 
 
 def revive_what_has_not_ended(shop: Shop) -> None:
@@ -220,6 +236,7 @@ CASES: dict[str, list[Callable[[Shop], None]]] = {
     "withdraw": [cancel_what_there_is_not, cancel_what_has_ended, withdraw_what_moved_on, withdraw_what_runs],
     "order": [order_about_a_run_that_is_over, order_for_nobody],
     "reprioritize": [reprioritize_what_runs_or_has_ended, reprioritize_what_moved_on, reprioritize_to_the_same],
+    "amend": [amend_what_runs_or_has_ended, amend_what_moved_on],
     "revive": [revive_what_has_not_ended, revive_what_moved_on],
     "promote": [promote_what_is_not_due, promote_what_moved_on, promote_what_ended],
     "remove": [remove_what_has_not_ended, remove_too_early],

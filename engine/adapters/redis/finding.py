@@ -51,7 +51,7 @@ def find(redis: Connections, keys: Keys, wanted: Wanted, limit: int,
 
     Raises `InvalidOption` for a cursor that is none.
     """
-    fetch = _Places(redis, keys).of(wanted)
+    fetch = Places(redis, keys).of(wanted)
     found: list[Stored] = []
     seen = 0
     while seen < SCAN_MAX:
@@ -72,7 +72,7 @@ def find(redis: Connections, keys: Keys, wanted: Wanted, limit: int,
     return found, cursor
 
 
-class _Places:
+class Places:
     """The ids that may be wanted, from a cursor on."""
 
     def __init__(self, redis: Connections, keys: Keys) -> None:

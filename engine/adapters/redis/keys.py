@@ -35,6 +35,14 @@ class Keys:
         self.waiters = base + "waiters"  # hash id -> ",client,client"
         self.events = base + "events"  # stream, field "e" -> rows "id STATUS run"
         self.counters = base + "counters"  # hash
+        # the API
+        self.api_keys = base + "api:keys"  # hash key id -> JSON: name, role, queues, hash of the secret
+        self.journal = base + "api:journal"  # stream, field "e" -> JSON: the engine's own log
+        self.webhooks = base + "api:webhooks"  # hash webhook id -> JSON
+        self.deliveries = base + "api:deliveries"  # hash delivery id -> JSON: messages that are under way
+        self.deliveries_due = base + "api:deliveries:due"  # zset delivery id -> ms of its next try
+        self.delivered_to = base + "api:deliveries:position"  # string: id of the last event that became deliveries
+        self.deliverer = base + "api:deliverer"  # string "deliverer until_ms"
 
     def line(self, queue: str, priority: TaskPriority) -> str:
         """zset id -> place: the queued tasks of one queue and priority."""

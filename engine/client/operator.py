@@ -1,0 +1,151 @@
+"""A client with what operating an engine takes beyond submitting and waiting: for the API, which serves many at once.
+
+It does for several callers in one round trip what `Client` does for one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Literal
+
+from engine import options as check
+from engine.adapters.redis import amending, searching
+from engine.adapters.redis.broker import Broker
+from engine.adapters.redis.looking import Stored
+from engine.adapters.redis.searching import Page, Search
+from engine.adapters.redis.vault import Vault
+from engine.client.client import Client
+from engine.client.reach import Reach
+from engine.client.waiting import known_id
+from engine.config import Settings
+from engine.core.identity import is_task_id
+from engine.core.life import Life
+from engine.core.lifecycle import MOVES, Move, TaskStatus
+from engine.core.priority import TaskPriority
+from engine.errors import MoveRefused, TaskNotFound
+from engine.submission import Submission
+
+Operation = Literal["cancel", "retry", "delete", "priority"]
+_AMENDED: dict[str, Callable[[Any], Any]] = {
+    "name": lambda value: check.text(value, "name"),
+    "tags": check.tags,
+    "timeout": lambda value: check.seconds(value, "timeout"),
+    "soft_timeout": lambda value: check.seconds(value, "soft_timeout"),
+    "max_retries": lambda value: check.count(value, "max_retries"),
+    "result_ttl": lambda value: check.seconds(value, "result_ttl"),
+}
+
+
+class Operator(Client):
+    """Any number of threads may share one, as with `Client`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings=settings)
+        self._reach = self._way = Reach(settings)
+
+    @property
+    def broker(self) -> Broker:
+        """The broker, connected. Raises `BrokerError` or, where the embedded Redis does not start, `EngineError`."""
+        return self._way.broker()
+
+    # -- submitting -----------------------------------------------------------------------------------------------
+
+    def prepare(self, task: Mapping[str, Any]) -> Submission:
+        """Check one task, given as to `submit_many`; nothing is written. Raises a subclass of `InvalidInput`."""
+        options = {name: value for name, value in task.items() if name not in ("task_type", "payload")}
+        return self._submissions.one(task.get("task_type"), task.get("payload"), options, self.broker.clock.now_ms())
+
+    def commit(self, submissions: Sequence[Submission]) -> list[Stored]:
+        """Write what was prepared; return the tasks in order, an earlier one where its idempotency key is known."""
+        ids = self.broker.submit(submissions)
+        earlier = [task_id for task_id, made in zip(ids, submissions, strict=True) if task_id != made.id]
+        known = dict(zip(earlier, self.broker.read(earlier), strict=True)) if earlier else {}
+        return [known.get(task_id) or fresh(made._replace(id=task_id))
+                for task_id, made in zip(ids, submissions, strict=True)]
+
+    # -- keys of the API ------------------------------------------------------------------------------------------
+
+    def api_keys(self) -> dict[str, dict[str, Any]]:
+        """Who may call the API, by the ids of their keys; without the secrets, which nobody has."""
+        return self.vault.all()
+
+    @property
+    def vault(self) -> Vault:
+        return Vault(self.broker.redis, self.broker.keys)
+
+    # -- looking --------------------------------------------------------------------------------------------------
+
+    def look(self, task_ids: Sequence[str]) -> list[Stored | None]:
+        """The tasks as they are now, None where there is none or the id cannot be one."""
+        known = [task_id for task_id in task_ids if is_task_id(task_id)]
+        found = dict(zip(known, self.broker.read(known), strict=True)) if known else {}
+        return [found.get(task_id) for task_id in task_ids]
+
+    def stored(self, task_id: str) -> Stored:
+        """Raises `TaskNotFound`."""
+        found = self.broker.read([known_id(task_id)])[0]
+        if found is None:
+            raise TaskNotFound(task_id)
+        return found
+
+    def search(self, wanted: Search, limit: int, cursor: str | None = None) -> Page:
+        """One page of the tasks that agree. Raises `InvalidOption` for a cursor that is none."""
+        return searching.search(self.broker.redis, self.broker.keys, wanted, limit, cursor)
+
+    # -- acting ---------------------------------------------------------------------------------------------------
+
+    def amend(self, task_id: str, changes: Mapping[str, Any], version: str | None = None) -> Stored:
+        """Change name, tags, limits or priority of a task that has not started; None takes what was said away.
+
+        Raises `ChangedMeanwhile` if it is not in that version, `MoveRefused`, `TaskNotFound`, `InvalidOption`.
+        """
+        named = {name: None if value is None else _AMENDED[name](value) for name, value in changes.items()
+                 if name != "priority"}
+        priority = None if changes.get("priority") is None else check.priority(changes["priority"])
+        amending.amend(self.broker.redis, self.broker.keys, known_id(task_id), named, priority, version)
+        return self.stored(task_id)
+
+    def able(self, wanted: Search, operation: Operation, limit: int) -> tuple[list[Stored], bool]:
+        """Up to `limit` tasks that agree and to which the operation can be done now; whether that is all of them."""
+        statuses = tuple(status for status in wanted.statuses or TaskStatus if _allows(status, operation))
+        if not statuses:
+            return [], True
+        found = searching.every(self.broker.redis, self.broker.keys, replace(wanted, statuses=statuses), limit)
+        return found, len(found) < limit
+
+    def operate(self, found: Sequence[Stored], operation: Operation, *, reason: str = "cancelled in a batch",
+                priority: TaskPriority = TaskPriority.NORMAL) -> int:
+        """Do it to each of them; return to how many. Those that have moved on meanwhile are passed over."""
+        ids = [stored.id for stored in found]
+        if operation == "delete":
+            return self.delete(ids)
+        if operation == "retry":
+            return self.broker.revive_many(ids)
+        done = 0
+        for task_id in ids:
+            with suppress(MoveRefused, TaskNotFound):
+                if operation == "cancel":
+                    self.cancel(task_id, reason)
+                else:
+                    self.set_priority(task_id, priority)
+                done += 1
+        return done
+
+
+def _allows(status: TaskStatus, operation: Operation) -> bool:
+    match operation:
+        case "cancel":
+            return Move.CANCEL in MOVES[status]
+        case "retry":
+            return Move.REVIVE in MOVES[status]
+        case "delete":
+            return status.is_final
+        case "priority":
+            return not status.is_final and status is not TaskStatus.RUNNING
+
+
+def fresh(made: Submission) -> Stored:
+    """A task as it is the moment after it was submitted."""
+    record = made.record
+    status = TaskStatus.PENDING if "due_ms" in record.options else TaskStatus.QUEUED
+    return Stored(made.id, record, Life(status, priority=record.priority, at_ms=record.created_ms))

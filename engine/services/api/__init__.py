@@ -1,0 +1,1 @@
+"""The REST API: the client library over HTTP, one file a noun."""

@@ -1,0 +1,72 @@
+"""Puts the API together: the routes of every noun, the document that describes them, the guard before them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from engine.services.api import batches, problems, queues, route, tasks
+from engine.services.api.desk import Desk
+from engine.services.api.guard import Guard
+from engine.services.api.quick import Quick
+from engine.services.composition import engine_version
+
+BASE = "/api/v1"
+DESCRIPTION = """
+Submit tasks, see what becomes of them, and run the engine.
+
+Every error is told as problem details (RFC 9457). Where there are keys, send one as `Authorization: Bearer KEY`;
+`x-role` of an operation is the least role that may use it: read, submit, operate, admin.
+"""
+
+
+def create_app(desk: Desk) -> ASGIApp:
+    """The whole application."""
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await desk.open()
+        yield
+        await desk.close()
+
+    app = FastAPI(title="Ganger", version=engine_version(), lifespan=lifespan, docs_url=f"{BASE}/docs", redoc_url=None,
+                  openapi_url=f"{BASE}/openapi.json", redirect_slashes=False)
+    for router in (batches.router, tasks.router, queues.router):
+        app.include_router(router, prefix=BASE)
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    guarded: ASGIApp = Guard(Quick(app), desk)
+    origins = [part.strip() for part in desk.settings.api_cors_origins.split(",") if part.strip()]
+    if origins:
+        guarded = CORSMiddleware(guarded, allow_origins=origins, allow_methods=["*"], allow_headers=["*"],
+                                 expose_headers=["ETag", "Location", "Retry-After"])
+    return guarded
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: no such path, no such method."""
+    assert isinstance(error, HTTPException)
+    return problems.response(problems.Refused(error.status_code, str(error.detail), headers=error.headers),
+                             request.url.path)
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the models that are read by hand."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        models: set[type[BaseModel]] = {problems.Problem, *route.BODIES}
+        for model in sorted(models, key=lambda model: model.__name__):
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(schema.pop("$defs", {}))
+            schemas[model.__name__] = schema
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,144 @@
+"""What all endpoints of one API process share: the client, its threads, the feed, the keys."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+
+from engine.adapters.redis.looking import Stored
+from engine.client.operator import Operator
+from engine.config import Settings
+from engine.errors import BrokerFull, GangerError, TaskNotFound
+from engine.services.api.access import Access, Guest, is_loopback
+from engine.services.api.feed import Feed
+from engine.services.api.gathering import Gathering
+from engine.services.api.hands import Hands
+from engine.services.api.problems import Refused
+from engine.services.api.rates import Rates
+from engine.submission import Submission
+
+KEYS_S = 1.0  # how often the keys are read
+DEPTHS_S = 0.5  # how often the depths of the queues are
+
+log = logging.getLogger("ganger.execution")
+
+
+class Wish(NamedTuple):
+    """A task that somebody wants to submit."""
+
+    task: dict[str, Any]
+    guest: Guest
+
+
+class Desk:
+    """Made once for each process of the API, before its event loop; `open` and `close` are called on that."""
+
+    def __init__(self, settings: Settings, *, is_child: bool = False) -> None:
+        self.settings, self.is_child = settings, is_child
+        self.operator = Operator(settings)
+        self.started_s = time.time()
+        is_local = is_loopback(settings.api_host)
+        self.access = Access(is_open=settings.api_open or is_local, is_local=is_local)
+        self.rates = Rates()
+        self.hands = Hands()
+        self.submits: Gathering[Wish, Stored] = Gathering("submit", self._submit)
+        self.reads: Gathering[str, Stored] = Gathering("read", self._read)
+        self._depths: tuple[float, dict[str, int]] = (float("-inf"), {})
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        self.feed = Feed(self.operator, self.hands)
+        self.feed.start()
+        self._tasks = [asyncio.create_task(self._keep_keys())]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self.feed.close()
+        for gathering in (self.submits, self.reads):
+            gathering.close()
+        self.hands.close()
+        self.operator.close()
+
+    # -- what endpoints use ---------------------------------------------------------------------------------------
+
+    async def task(self, task_id: str, guest: Guest) -> Stored:
+        """Raises `TaskNotFound`, also for a task of a queue that the guest may not see."""
+        stored = await self.reads.ask(task_id)
+        if not guest.sees(stored.record.queue):
+            raise TaskNotFound(task_id)
+        return stored
+
+    async def ended_task(self, task_id: str, guest: Guest, wait_s: float) -> Stored:
+        """The task, after waiting for its end as long."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + wait_s
+        while True:
+            stored = await self.task(task_id, guest)
+            left_s = until_s - loop.time()
+            if stored.life.status.is_final or left_s <= 0:
+                return stored
+            await self.feed.end_of(task_id, min(left_s, 2.0))
+
+    async def _keep_keys(self) -> None:
+        while True:
+            try:
+                self.access.learn(await self.hands.do(self.operator.api_keys))
+            except GangerError:
+                log.debug("the keys could not be read")
+            await asyncio.sleep(KEYS_S)
+
+    # -- in threads -----------------------------------------------------------------------------------------------
+
+    def _submit(self, wishes: Sequence[Wish]) -> list[Stored | Exception]:
+        return self.submit_all(wishes)
+
+    def submit_all(self, wishes: Sequence[Wish], *, all_or_nothing: bool = False) -> list[Stored | Exception]:
+        """Check each, write those that pass in one go; for each what became of it.
+
+        With `all_or_nothing` nothing is written if one does not pass, and only those that do not are told of.
+        """
+        made: list[Submission | Exception] = []
+        for task, guest in wishes:
+            try:
+                submission = self.operator.prepare(task)
+                guest.must_see(submission.record.queue)
+                self.must_have_room(submission.record.queue)
+                made.append(submission)
+            except GangerError as error:
+                made.append(error)
+        if all_or_nothing and any(isinstance(one, Exception) for one in made):
+            return [one if isinstance(one, Exception) else Refused(424, "another task was refused") for one in made]
+        good = [one for one in made if isinstance(one, Submission)]
+        written = iter(self.operator.commit(good) if good else [])
+        return [next(written) if isinstance(one, Submission) else one for one in made]
+
+    def _read(self, task_ids: Sequence[str]) -> list[Stored | Exception]:
+        found = self.operator.look(task_ids)
+        return [TaskNotFound(task_id) if stored is None else stored
+                for task_id, stored in zip(task_ids, found, strict=True)]
+
+    def must_have_room(self, queue: str) -> None:
+        """Raises `BrokerFull` where a queue is at its limit, as it was at most half a second ago."""
+        most = self.settings.api_queue_tasks_max
+        if not most:
+            return
+        read_s, depths = self._depths
+        if time.monotonic() - read_s > DEPTHS_S:
+            depths = {stats.queue: stats.total for stats in self.operator.queue_stats()}
+            self._depths = time.monotonic(), depths
+        if depths.get(queue, 0) >= most:
+            raise BrokerFull(f"{depths[queue]} tasks wait in the queue {queue}, and {most} may")
+
+
+def desk_of(request: Request) -> Desk:
+    desk: Desk = request.scope["desk"]
+    return desk
+
+
+def guest_of(request: Request) -> Guest:
+    guest: Guest = request.scope["guest"]
+    return guest

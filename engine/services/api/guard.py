@@ -1,0 +1,135 @@
+"""Stands before all endpoints: who calls, how often, how much, how long; and what everybody sees of it afterwards.
+
+1. identify the caller, take from their rate;
+2. bound the body and the time;
+3. turn whatever escapes into problem details: no caller ever sees a traceback;
+4. put security headers on every answer;
+5. write each changing call to the audit log.
+
+It is plain ASGI, since it is on the path of every request.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from engine.services.api import problems
+from engine.services.api.access import NOBODY, Guest
+from engine.services.api.desk import Desk
+from engine.services.api.problems import Refused
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+PUBLIC = frozenset({"/api/v1/scheduler/health", "/api/v1/openapi.json", "/api/v1/docs"})
+HEADERS: list[tuple[bytes, bytes]] = [
+    (b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"), (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"), (b"cache-control", b"no-store"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+audit = logging.getLogger("ganger.audit")
+
+
+class Guard:
+    def __init__(self, app: ASGIApp, desk: Desk) -> None:
+        self.app, self.desk = app, desk
+        self.origins = frozenset(part.strip() for part in desk.settings.api_cors_origins.split(",") if part.strip())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        call = _Call(scope, receive, send, self.desk.settings.api_body_bytes_max)
+        guest = NOBODY
+        try:
+            guest = self._admit(scope)
+            scope["guest"], scope["desk"] = guest, self.desk
+            async with asyncio.timeout(self.desk.settings.api_timeout_s) as deadline:
+                scope["deadline"] = deadline
+                call.check_length()
+                await self.app(scope, call.receive, call.send)
+        except Exception as error:
+            if call.status is None:
+                await problems.response(error, scope["path"])(scope, receive, call.send)
+            elif not isinstance(error, TimeoutError):
+                raise
+        finally:
+            if scope["method"] not in SAFE:
+                _write_down(scope, guest, call.status)
+
+    def _admit(self, scope: Scope) -> Guest:
+        """Raises `Refused`."""
+        headers = _some(scope["headers"], (b"authorization", b"origin", b"host"))
+        self._check_origin(scope, headers)
+        if scope["path"] in PUBLIC or scope["method"] == "OPTIONS":
+            return NOBODY
+        guest = self.desk.access.identify(headers.get(b"authorization"))
+        caller = guest.name if self.desk.access.wants_keys else (scope.get("client") or ("",))[0]
+        self.desk.rates.take(caller, guest.rate_per_s or self.desk.settings.api_rate_per_s)
+        return guest
+
+    def _check_origin(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        """Where nobody needs a key, a web page must not be able to act through its visitor's browser."""
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self.desk.access.is_local and not self.desk.access.wants_keys and _name(host) not in LOCAL_NAMES:
+            raise Refused(403, "this API serves this host only, and was called by another name")
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin and scope["method"] not in SAFE and not self.origins & {origin, "*"} \
+                and urlsplit(origin).netloc != host:
+            raise Refused(403, "web pages of this origin may not use this API (api_cors_origins)")
+
+
+class _Call:
+    """One request: counts what comes in, marks what goes out."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, bytes_max: int) -> None:
+        self._scope, self._receive, self._send, self._bytes_max = scope, receive, send, bytes_max
+        self._bytes = 0
+        self.status: int | None = None
+
+    def check_length(self) -> None:
+        """Raises `Refused`."""
+        length = _some(self._scope["headers"], (b"content-length",)).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._bytes_max:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > self._bytes_max:
+            raise self._too_large()
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            own = {name for name, _ in message["headers"]}
+            message["headers"] = [*message["headers"], *(header for header in HEADERS if header[0] not in own)]
+        await self._send(message)
+
+    def _too_large(self) -> Refused:
+        return Refused(413, f"the body is larger than {self._bytes_max} bytes", field="body",
+                       limit=f"{self._bytes_max} bytes", headers={"Connection": "close"})
+
+
+def _write_down(scope: Scope, guest: Guest, status: int | None) -> None:
+    audit.info("call", extra={
+        "who": guest.name, "what": f"{scope['method']} {scope['path'][:200]}", "status": status,
+        "from": (scope.get("client") or ("unknown",))[0], **scope.get("audit", {})})
+
+
+def _some(headers: Iterable[tuple[bytes, bytes]], names: tuple[bytes, ...]) -> dict[bytes, Any]:
+    return {name: value for name, value in headers if name in names}
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without the port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

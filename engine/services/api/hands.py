@@ -1,0 +1,42 @@
+"""The threads in which the synchronous client works for the API, so that the event loop never waits for Redis.
+
+A call that takes too long is let go: its thread ends by itself, at the client's own deadline.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from engine.errors import BrokerUnavailable
+
+THREADS = 16
+WAITING_MAX = 500  # beyond it, whoever comes is told to come again
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+class Hands:
+    """A bounded number of threads, and of those who wait for one."""
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="api")
+        self._under_way = 0
+
+    async def do(self, function: Callable[P, Result], /, *args: P.args, **options: P.kwargs) -> Result:
+        """Call it in a thread. Raises what it raises, and `BrokerUnavailable` when too many wait."""
+        if self._under_way >= WAITING_MAX:
+            raise BrokerUnavailable(f"{WAITING_MAX} requests wait for a thread already")
+        self._under_way += 1
+        future = asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **options))
+        future.add_done_callback(self._done)
+        return await future
+
+    def _done(self, future: "asyncio.Future[Result]") -> None:
+        self._under_way -= 1
+        if not future.cancelled():
+            future.exception()  # seen, also where the request was given up meanwhile
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)

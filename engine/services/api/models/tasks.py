@@ -1,0 +1,163 @@
+"""Tasks: what is submitted, changed and told of one."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from engine.core.lifecycle import TaskStatus
+from engine.models import LogLine, Progress, Stored, Task, TaskError, moment
+from engine.options import TAGS_MAX
+from engine.services.api.models.base import EXAMPLE_ID, Count, Given, Priority, Queue, Seconds, Text, Told
+from engine.services.api.models.webhooks import TaskWebhook
+
+TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
+
+
+class TaskCreate(Given):
+    """A task to submit. What is left out is as the handler says, or as the settings do."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"name": "thumbnail of 7", "task_type": "thumbnail", "payload": {"id": 7}, "priority": "high", "timeout": 60,
+         "tags": ["customer-42"]}]})
+
+    task_type: Text = Field(description="Name of the handler.", examples=["thumbnail"])
+    payload: Any = Field(default=None, description="What the handler gets: any JSON value.", examples=[{"id": 7}])
+    name: Text | None = Field(
+        default=None, description="For people: what this task is about.", examples=["thumbnail of 7"])
+    queue: Queue | None = None
+    priority: Priority | None = Field(default=None, examples=["high"])
+    delay: Seconds | None = Field(default=None, description="Seconds before which it is not started.")
+    timeout: Seconds | None = Field(default=None, description="Seconds of one run until it is killed; 0 is never.")
+    soft_timeout: Seconds | None = Field(
+        default=None, description="Seconds of one run until SoftTimeout is raised in it; 0 is never.")
+    max_retries: Count | None = Field(default=None, examples=[3])
+    expires: Seconds | None = Field(default=None, description="Seconds after which it is not started any more.")
+    idempotency_key: Text | None = Field(
+        default=None, description="A second submit with the same key gives the first task. "
+                                         "The same as the header Idempotency-Key.")
+    fair_key: Text | None = Field(
+        default=None, description="Within a queue, keys take turns.", examples=["customer-42"])
+    tags: list[Text] | None = Field(default=None, max_length=TAGS_MAX, examples=[["customer-42"]])
+    max_deliveries: int | None = Field(
+        default=None, ge=1, le=1_000_000_000, description="1: never run again when the fate of a run is unknown.")
+    result_ttl: Seconds | None = Field(default=None, description="Seconds it is kept after it completed.")
+    traceparent: str | None = Field(
+        default=None, pattern=TRACEPARENT, description="W3C trace context, which reaches the handler; as the header.",
+        examples=["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"])
+    webhook: TaskWebhook | None = Field(default=None, description="Where to tell of the end of this task.")
+
+    def options(self) -> dict[str, Any]:
+        """As the client takes it."""
+        given: dict[str, Any] = {name: value for name in self.model_fields_set
+                                 if (value := getattr(self, name)) is not None and name != "webhook"}
+        if self.webhook is not None:
+            given["webhook"] = self.webhook.stored()
+        return given
+
+
+class TaskUpdate(Given):
+    """What to change of a task that has not started; null takes what was said away."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"priority": "urgent", "timeout": 120}]})
+
+    priority: Priority | None = Field(default=None, examples=["urgent"])
+    name: Text | None = None
+    tags: list[Text] | None = Field(default=None, max_length=TAGS_MAX)
+    timeout: Seconds | None = None
+    soft_timeout: Seconds | None = None
+    max_retries: Count | None = Field(default=None, examples=[3])
+    result_ttl: Seconds | None = None
+
+
+class TaskResponse(Task):
+    """A task as it is now. Times are UTC, durations seconds, memory bytes; null is not known, or not yet."""
+
+    model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [
+        {"id": EXAMPLE_ID, "name": "thumbnail of 7", "task_type": "thumbnail", "status": "COMPLETED",
+         "priority": "HIGH", "queue": "images", "payload": {"id": 7}, "attempts": 0, "crashes": 0, "run": 1,
+         "result": {"bytes": 20480}, "error": None, "cause": "returned", "created_at": "2026-01-01T12:00:00Z",
+         "started_at": "2026-01-01T12:00:00.010Z", "ended_at": "2026-01-01T12:00:01.250Z", "wait_s": 0.01,
+         "wall_s": 1.24, "cpu_s": 1.2, "peak_rss_bytes": 73400320, "worker": "host.default.3f9a1c/0", "pid": 4242,
+         "tags": ["customer-42"]}]})
+
+
+class TaskState(Told):
+    """Where a task is."""
+
+    id: str = Field(examples=[EXAMPLE_ID])
+    status: TaskStatus
+    run: int = Field(examples=[1], description="Number of the latest run.")
+    progress: Progress | None = None
+
+    @classmethod
+    def of(cls, stored: Stored) -> "TaskState":
+        said = stored.progress
+        progress = None if not said else Progress(
+            fraction=said.get("fraction"), message=said.get("message"),
+            at=None if said.get("at_ms") is None else moment(said["at_ms"]))
+        return cls(id=stored.id, status=stored.life.status, run=stored.life.run, progress=progress)
+
+
+class TaskResult(Told):
+    """How a task ended: what its handler returned, or why there is nothing."""
+
+    id: str = Field(examples=[EXAMPLE_ID])
+    status: TaskStatus
+    result: Any = Field(default=None, examples=[{"bytes": 20480}])
+    error: TaskError | None = None
+    cause: str | None = Field(default=None, examples=["returned"])
+
+    @classmethod
+    def of(cls, stored: Stored) -> "TaskResult":
+        outcome = stored.outcome or {}
+        error = outcome.get("error")
+        return cls(id=stored.id, status=stored.life.status, result=outcome.get("result"),
+                   error=TaskError(**error) if error else None, cause=outcome.get("cause"))
+
+
+class TaskRun(Told):
+    """One run of a task, ended or under way."""
+
+    run: int = Field(examples=[1])
+    is_running: bool = False
+    cause: str | None = Field(default=None, examples=["returned"])
+    worker: str | None = Field(default=None, examples=["host.default.3f9a1c/0"])
+    pid: int | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    wall_s: float | None = None
+    cpu_s: float | None = None
+    peak_rss_bytes: int | None = None
+    result: Any = None
+    error: TaskError | None = None
+    post_mortem: dict[str, Any] | None = Field(default=None, description="Of a run that was killed or crashed.")
+
+    @classmethod
+    def of(cls, outcome: Mapping[str, Any]) -> "TaskRun":
+        """One that has ended."""
+        started_ms, ended_ms, error = outcome.get("started_ms"), outcome.get("ended_ms"), outcome.get("error")
+        return cls(run=outcome["run"], cause=outcome.get("cause"), worker=outcome.get("worker"), pid=outcome.get("pid"),
+                   started_at=None if started_ms is None else moment(started_ms),
+                   ended_at=None if ended_ms is None else moment(ended_ms), wall_s=outcome.get("wall_s"),
+                   cpu_s=outcome.get("cpu_s"), peak_rss_bytes=outcome.get("peak_rss_bytes"),
+                   result=outcome.get("result"), error=TaskError(**error) if error else None,
+                   post_mortem=outcome.get("post_mortem"))
+
+
+class LogEntry(LogLine):
+    """One line that a run printed or logged."""
+
+
+class Moved(Told):
+    """What was done to a task."""
+
+    id: str = Field(examples=[EXAMPLE_ID])
+    status: TaskStatus = Field(description="Where it is now; RUNNING while its worker is being stopped.")
+
+
+class CancelRequest(Given):
+    """Why; may be left out."""
+
+    reason: Text = Field(default="cancelled over the API", examples=["wrong input"])

@@ -1,0 +1,62 @@
+"""Webhooks: where to tell of the ends of tasks."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from engine.services.api.models.base import Given, Queue, Text, Told
+
+End = Literal["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"]
+Url = Annotated[str, Field(min_length=8, max_length=2048, pattern=r"^https?://[^\s\x00-\x20]+$",
+                           examples=["https://example.org/hooks/ganger"])]
+ENDS: list[End] = ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"]
+
+
+class TaskWebhook(Given):
+    """Where to tell of the end of one task."""
+
+    url: Url
+    on: list[End] = Field(default_factory=lambda: list(ENDS), min_length=1, max_length=4)
+
+    def stored(self) -> dict[str, Any]:
+        return {"url": self.url, "on": list(self.on)}
+
+
+class WebhookCreate(Given):
+    """A webhook for every task that agrees with what is given."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"url": "https://example.org/hooks/ganger", "on": ["FAILED", "TIMEOUT"], "queue": "images"}]})
+
+    url: Url
+    on: list[End] = Field(default_factory=lambda: list(ENDS), min_length=1, max_length=4)
+    task_type: Text | None = None
+    queue: Queue | None = None
+    tag: Text | None = None
+
+
+class Webhook(Told):
+    """A webhook. `secret` is told once, when it is made: what is sent is signed with it."""
+
+    id: str = Field(examples=["5f0c2a9be1d34c77"])
+    url: str = Field(examples=["https://example.org/hooks/ganger"])
+    on: list[End]
+    task_type: str | None = None
+    queue: str | None = None
+    tag: str | None = None
+    created_at: datetime
+    secret: str | None = None
+
+
+class Delivery(Told):
+    """One message that is under way, or that was given up."""
+
+    id: str
+    webhook: str | None = Field(default=None, description="The webhook, or null for one of the task's own.")
+    url: str
+    task_id: str
+    status: End
+    tries: int
+    due_at: datetime
+    last_error: str | None = None

@@ -1,0 +1,112 @@
+"""What went wrong, as RFC 9457 problem details: one table from the engine's errors to statuses."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from engine.errors import (
+    BrokerError,
+    BrokerFull,
+    EngineError,
+    GangerError,
+    InvalidInput,
+    MoveRefused,
+    PayloadTooLarge,
+    ResultNotReady,
+    TaskFailed,
+    TaskNotFound,
+)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_S = 1  # what Retry-After says while Redis is away
+
+TITLES = {
+    400: "Malformed request", 401: "Not authenticated", 403: "Not allowed", 404: "Not found", 405: "Method not allowed",
+    409: "Not possible in this state", 412: "Changed meanwhile", 413: "Too large", 415: "Unsupported media type",
+    422: "Not acceptable", 429: "Too much", 500: "A fault of the server", 503: "Not available now",
+}
+errors = logging.getLogger("ganger.errors")
+
+
+class FieldProblem(BaseModel):
+    """One field that is not acceptable."""
+
+    field: str = Field(examples=["timeout"])
+    detail: str = Field(examples=["timeout -1 is not acceptable: it must be a number of seconds from 0 to 3155760000"])
+    limit: str | None = Field(default=None, examples=["a number of seconds from 0 to 3155760000"])
+
+
+class Problem(BaseModel):
+    """Problem details (RFC 9457)."""
+
+    model_config = ConfigDict(title="Problem")
+
+    type: str = Field(default="about:blank", examples=["about:blank"])
+    title: str = Field(examples=["Not possible in this state"])
+    status: int = Field(examples=[409])
+    detail: str = Field(examples=["cannot retry task 01H5RC2K8D7QZ3V0M4T: it is RUNNING"])
+    instance: str | None = Field(default=None, examples=["/api/v1/tasks/01H5RC2K8D7QZ3V0M4T/retry"])
+    field: str | None = None
+    value: str | None = None
+    limit: str | None = None
+    task_id: str | None = None
+    task_status: str | None = Field(default=None, description="Where the task is now.")
+    fields: list[FieldProblem] | None = None
+
+
+class Refused(GangerError):
+    """An error of HTTP's own, raised where it is found."""
+
+    def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **facts: Any) -> None:
+        super().__init__(detail)
+        self.status, self.facts, self.headers = status, facts, dict(headers or {})
+
+
+def of(error: Exception) -> Refused:
+    """The refusal that an error comes to. Anything unknown is our own fault: told in the log, not to the caller."""
+    match error:
+        case Refused():
+            return error
+        case PayloadTooLarge():
+            return Refused(413, str(error), field=error.field, value=error.value, limit=error.limit)
+        case InvalidInput():
+            return Refused(422, str(error), field=error.field, value=error.value or None, limit=error.limit or None)
+        case TaskNotFound():
+            return Refused(404, "no task has this id: it was never submitted, or its TTL is over",
+                           task_id=str(error.task_id)[:80])
+        case MoveRefused():
+            return Refused(409, str(error), task_id=error.task_id, task_status=str(error.status))
+        case ResultNotReady():
+            return Refused(409, str(error), task_id=error.task_id, task_status=str(error.status))
+        case TaskFailed():
+            return Refused(409, str(error), task_id=error.task_id, task_status=str(error.status))
+        case BrokerFull():
+            return Refused(429, str(error), headers={"Retry-After": "5"})
+        case BrokerError() | EngineError() | TimeoutError():
+            return Refused(503, str(error) or "it was not done in time", headers={"Retry-After": str(RETRY_S)})
+        case _:
+            errors.error("a request failed in a way that nobody thought of", exc_info=error)
+            return Refused(500, "something went wrong here; the server's log says what")
+
+
+def as_dict(refused: Refused, instance: str | None = None) -> dict[str, Any]:
+    told = {"type": "about:blank", "title": TITLES.get(refused.status, "Refused"), "status": refused.status,
+            "detail": str(refused), "instance": instance, **refused.facts}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def response(error: Exception, instance: str | None = None) -> Response:
+    """The whole answer."""
+    refused = of(error)
+    body = orjson.dumps(as_dict(refused, instance), default=str)
+    return Response(body, refused.status, headers=refused.headers, media_type=MEDIA_TYPE)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How OpenAPI is told of the problems that an operation may answer with."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": TITLES[status], "content": content} for status in statuses}

@@ -1,0 +1,89 @@
+"""A real engine with the API beside its pools, for the tests of the API."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from engine.adapters.redis.embedded import await_end
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PATIENCE_S = 30
+
+
+class Engine:
+    """`ganger run --api` with the handlers of api_handlers.py, in a folder of its own; `settings` as with --set."""
+
+    def __init__(self, command: str = "run", **settings: Any) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ganger-test-"))
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("GANGER_")}
+        self.environment |= {"GANGER_DATA_DIR": str(self.folder / "data"), "PYTHONPATH": str(ROOT)}
+        settings = {"api_port": 0, "max_workers": 2, "sample_interval_s": 0.2, **settings}
+        self.arguments = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+        if command == "run":
+            self.arguments = ["--api", "--handlers", "api_handlers", *self.arguments]
+        self.said: list[dict[str, Any]] = []
+        self.process = self.popen(command, *self.arguments)
+        self.url = self.await_line(lambda row: row["message"] == "the API listens")["url"]
+        if command == "run":
+            self.await_line(lambda row: row["message"] == "ready" and row["child"] == "pool default")
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_S)
+
+    def popen(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen([sys.executable, "-m", "engine", *arguments], env=self.environment, cwd=HERE, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def ganger(self, *arguments: str) -> str:
+        """Run a command of the same engine; its output."""
+        process = self.popen(*arguments)
+        told, errors = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, errors
+        return told
+
+    def await_line(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first line of its log that is wanted, of those there are or the next ones."""
+        for row in self.said:
+            if wanted(row):
+                return row
+        assert self.process.stderr is not None
+        for text in iter(self.process.stderr.readline, ""):
+            self.said.append(json.loads(text))
+            if wanted(self.said[-1]):
+                return self.said[-1]
+        raise AssertionError(f"it ended without saying so: {self.said}")
+
+    def submit(self, task_type: str, payload: Any = None, **options: Any) -> dict[str, Any]:
+        answer = self.http.post("/tasks", json={"task_type": task_type, "payload": payload, **options})
+        assert answer.status_code == 201, answer.text
+        task: dict[str, Any] = answer.json()
+        return task
+
+    def run(self, task_type: str, payload: Any = None, **options: Any) -> dict[str, Any]:
+        """Submit it, wait for its end; the task as it is then."""
+        task_id = self.submit(task_type, payload, **options)["id"]
+        answer = self.http.get(f"/tasks/{task_id}/result", params={"wait": PATIENCE_S})
+        assert answer.status_code == 200, answer.text
+        task: dict[str, Any] = self.http.get(f"/tasks/{task_id}").json()
+        return task
+
+    def stop(self) -> int:
+        """End it as a user would; the exit code."""
+        self.process.terminate()
+        _, rest = self.process.communicate(timeout=PATIENCE_S)
+        self.said += [json.loads(line) for line in rest.splitlines()]
+        return self.process.returncode
+
+    def close(self) -> None:
+        self.http.close()
+        self.process.kill()
+        self.process.communicate()
+        await_end(self.folder / "data")
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,32 @@
+"""What `amend` leaves in Redis."""
+
+import pytest
+
+from engine.adapters.redis.amending import ChangedMeanwhile, amend, version_of
+from engine.core.priority import TaskPriority
+from tests.scripts.shop import Shop
+
+
+def test_it_changes_the_record_and_the_line(shop: Shop) -> None:
+    task_id = shop.submit()
+    before = shop.broker.read([task_id])[0]
+    amend(shop.broker.redis, shop.keys, task_id, {"name": "new", "timeout": 5.0}, TaskPriority.URGENT,
+          version_of(before))
+    after = shop.broker.read([task_id])[0]
+    assert (after.record.options, after.life.priority) == ({"name": "new", "timeout": 5.0}, TaskPriority.URGENT)
+    assert shop.client.zrange(shop.keys.line("q", TaskPriority.URGENT), 0, -1) == [task_id.encode()]
+    assert shop.client.zcard(shop.keys.line("q", TaskPriority.NORMAL)) == 0
+    assert version_of(after) != version_of(before)
+
+
+def test_what_is_taken_away_is_not_kept(shop: Shop) -> None:
+    task_id = shop.submit(fair_key="a")
+    amend(shop.broker.redis, shop.keys, task_id, {"name": "new"}, None)
+    amend(shop.broker.redis, shop.keys, task_id, {"name": None}, None)
+    assert shop.broker.read([task_id])[0].record.options == {"fair_key": "a"}
+
+
+def test_another_version_changes_nothing(shop: Shop) -> None:
+    task_id = shop.submit()
+    with pytest.raises(ChangedMeanwhile):
+        shop.unchanged(lambda: amend(shop.broker.redis, shop.keys, task_id, {"name": "x"}, None, "0"))

@@ -71,7 +71,7 @@ class Usage:
 class Meter:
     """Reads what the pool, its workers and Redis have used."""
 
-    def __init__(self, scheduler: Scheduler, connection: "redis.Redis[Any]") -> None:
+    def __init__(self, scheduler: Scheduler, connection: redis.Redis) -> None:
         self.redis = connection
         assert scheduler.status().pid is not None
         tree = psutil.Process(scheduler.status().pid)

@@ -55,11 +55,11 @@ def _submit_singly(client: Any, count: int) -> tuple[int, float]:
     return count, time.perf_counter() - begin_s
 
 
-def _drain(client: Any, connection: "redis.Redis[Any]", ids: list[str]) -> None:
+def _drain(client: Any, connection: redis.Redis, ids: list[str]) -> None:
     client.wait(ids, timeout=60)
 
 
-def _await_completed(connection: "redis.Redis[Any]", count: int) -> None:
+def _await_completed(connection: redis.Redis, count: int) -> None:
     """Redis counts what has completed; asking it for one number costs the run next to nothing."""
     while int(connection.hget("ganger:{0}:counters", "COMPLETED") or 0) < count:
         time.sleep(POLL_S)

@@ -72,7 +72,8 @@ class World(RuleBasedStateMachine):
                 self.workers[slot] = Worker()
             case Send(slot, run):
                 worker = self.workers[slot]
-                assert not worker.killed and not worker.quitting, "sent to a worker that is on its way out"
+                assert not worker.killed, "sent to a worker that is being killed"
+                assert not worker.quitting, "sent to a worker that is on its way out"
                 assert len(worker.unread) + (worker.running is not None) < WINDOW_MAX, "beyond the window"
                 assert not (run.is_large and (worker.unread or worker.running)), "a large message sent ahead"
                 worker.unread.append(run)
@@ -94,7 +95,8 @@ class World(RuleBasedStateMachine):
                 self.workers[slot].killed = True
             case Quit(slot):
                 worker = self.workers[slot]
-                assert worker.running is None and not worker.unread, "told to go with work in hand"
+                assert worker.running is None, "told to go with work in hand"
+                assert not worker.unread, "told to go with work in its pipe"
                 worker.quitting = True
             case Halt():
                 assert len(self.recent_faults()) > INTENSITY, "gave up too early"
@@ -145,7 +147,8 @@ class World(RuleBasedStateMachine):
         if worker is not None and (worker.running is None or worker.running.token != token):
             before = len(self.core.runs)
             self.core.replied(slot, token, b"C", 0.1, b"{}", self.now)
-            assert len(self.core.runs) == before and not self.core.commands
+            assert len(self.core.runs) == before
+            assert not self.core.commands
 
     @rule(slot=a_slot)
     def dies(self, slot: int) -> None:

@@ -27,7 +27,7 @@ class World(RuleBasedStateMachine):
         self.asked: dict[str, float] = {}
         self.killed: set[str] = set()
         self.charged: list[float] = []
-        self.over: str | None | bool = False
+        self.over: str | bool | None = False
         self.told_to_stop = False
         self.tell(self.core.start(self.now))
         assert list(self.alive) == list(NAMES), "started in order"

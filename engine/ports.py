@@ -25,6 +25,7 @@ class HostSettings:
     main: dict[str, str] | None = None  # {"path": …} or {"module": …}: a script whose functions are handlers
     functions: dict[str, str] = field(default_factory=dict)  # handler name -> "module:function"
     sys_path: tuple[str, ...] = ()  # where to import from; empty: as this process does
+    environment: dict[str, str] = field(default_factory=dict)  # added to this process's own
     threads: int = 1  # of BLAS and OpenMP in each worker
     payload_bytes_max: int = 1_048_576
     result_bytes_max: int = 1_048_576

@@ -48,8 +48,12 @@ def pool_terms(settings: Settings, pool: str, supervisor: str) -> PoolTerms:
 def host_settings(bootstrap: Bootstrap, pool: str, supervisor: str, cores: int) -> HostSettings:
     settings = bootstrap.settings
     slots = settings.pools[pool].max_workers or settings.max_workers
+    assert settings.redis_url is not None
+    # A handler's own Client() submits to the engine that runs it.
+    environment = {"GANGER_REDIS_URL": settings.redis_url, "GANGER_QUEUE_PREFIX": settings.queue_prefix}
     return HostSettings(
         supervisor=supervisor, pool=pool, modules=tuple(settings.handlers), main=bootstrap.main,
-        functions=bootstrap.functions, sys_path=tuple(bootstrap.sys_path), threads=max(1, cores // slots),
-        payload_bytes_max=settings.payload_bytes_max, result_bytes_max=settings.result_bytes_max,
+        functions=bootstrap.functions, environment=environment, sys_path=tuple(bootstrap.sys_path),
+        threads=max(1, cores // slots), payload_bytes_max=settings.payload_bytes_max,
+        result_bytes_max=settings.result_bytes_max,
         log_bytes_max=settings.log_bytes_max, task_timeout=settings.task_timeout)

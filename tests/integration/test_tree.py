@@ -235,3 +235,8 @@ def test_cancelling_a_run_really_ends_it(tree: Tree) -> None:
     ended = tree.ended(task.id)[0]
     assert (ended.status, ended.error.message) == (TaskStatus.CANCELLED, "no longer wanted")
     gone([grandchild])
+
+
+def test_a_handler_submits_to_the_engine_that_runs_it(tree: Tree) -> None:
+    inner = tree.client.result(tree.client.submit("submits", {"n": 3}), wait=WAIT_S)
+    assert tree.client.result(inner, wait=WAIT_S) == {"n": 3}

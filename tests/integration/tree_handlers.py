@@ -17,6 +17,12 @@ def pid(payload: dict[str, Any]) -> int:
     return os.getpid()
 
 
+@handler("submits")
+def submits(payload: dict[str, Any]) -> str:
+    """Submit a task from within a task, as one would from anywhere."""
+    return echo.submit(**payload)
+
+
 @handler("hold", timeout=60)
 def hold(payload: dict[str, Any], ctx: Context) -> int:
     """Say that it has started, then wait to be let go."""

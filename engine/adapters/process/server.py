@@ -36,7 +36,7 @@ class Server:
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _BOOT, _ROOT, str(theirs.fileno())], stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),), env=os.environ | mark | _KEEP_ENVIRON)
+                pass_fds=(theirs.fileno(),), env=os.environ | settings.environment | mark | _KEEP_ENVIRON)
         self._socket, self._joiner = ours, frames.Joiner()
         self._orders: deque[tuple[bytes, Sequence[int]]] = deque()  # not sent yet, with their descriptors
         self._is_waiting = False  # for room in the socket

@@ -83,6 +83,10 @@ class Stepping:
         if mail:
             self._sent_s = float("-inf")
 
+    def report_soon(self) -> None:
+        """Have the next step carry a report, and be due."""
+        self._reported_s = self._sent_s = float("-inf")
+
     def must_fence(self, now_s: float) -> bool:
         """Whether the lease is so near its end that runs must be ended; once for each time."""
         if self.fenced or not self.terms.fences or now_s < self._fence_s():

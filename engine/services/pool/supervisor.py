@@ -225,7 +225,8 @@ class Pool:
         self.stepping.ring(mail=True)
 
     def _dumped(self, event: Dumped, now_s: float) -> None:
-        log.info("stacks of a live worker", extra={"slot": event.slot, "stacks": event.text})
+        log.info("stacks of a live worker", extra={
+            "worker": f"{self.terms.supervisor}/{event.slot}", "slot": event.slot, "stacks": event.text})
 
     def _server_ready(self, event: ServerReady, now_s: float) -> None:
         self.handlers, self.failures = event.handlers, event.failures
@@ -321,6 +322,8 @@ class Pool:
                 self.core.cancel(task_id.encode(), str(order.get("reason") or "cancelled"), now_s)
             case {"do": "stack", "slot": int(slot)} if 0 <= slot < len(self.core.slots) and self.core.slots[slot].pid:
                 self.host.dump(slot)
+            case {"do": "restart", "slot": int(slot)} if 0 <= slot < len(self.core.slots):
+                self.core.replace(slot, now_s, at_once=bool(order.get("at_once")))
             case {"do": "level", "level": str(level)} if level in LEVELS:
                 logging.getLogger("ganger").setLevel(level)
             case _:
@@ -340,6 +343,7 @@ class Pool:
         """Once: workers are up, and Redis knows the handlers."""
         if not self._said_ready and self.broker.up and all(slot.pid is not None for slot in self.core.slots):
             self._said_ready = True
+            self.stepping.report_soon()
             self.tell_root({"is": "ready", "handlers": [one["name"] for one in self.handlers],
                             "failures": self.failures})
 

@@ -169,7 +169,7 @@ class Settings(BaseModel):
         0, "A worker is replaced by a fresh one after this many tasks. 0 = never.", low=0, high=1_000_000_000,
         unit="tasks")
     window_max: Count = setting(
-        64, "Short tasks that may wait in one worker's pipe. 1 = one at a time.", low=1, high=1024, unit="tasks")
+        128, "Short tasks that may wait in one worker's pipe. 1 = one at a time.", low=1, high=1024, unit="tasks")
     outcomes_pending_max: Count = setting(
         10_000, "Outcomes that a pool keeps in memory while Redis is away, before it takes no more tasks.",
         low=1, high=1_000_000, unit="outcomes")

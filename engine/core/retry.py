@@ -5,7 +5,7 @@ retry; a dead worker spends the crash budget; what we did ourselves (a
 release, a cancel) is charged to nobody.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from engine.core.lifecycle import Move
@@ -57,11 +57,10 @@ class Verdict:
     payer: Payer
     pause_s: float = 0.0
     poison: bool = False
+    words: str = field(init=False, compare=False)  # as Redis is told: "move payer"
 
-    @property
-    def words(self) -> str:
-        """As Redis is told: "move payer"."""
-        return f"{self.move} {self.payer}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "words", f"{self.move} {self.payer}")
 
 
 COMPLETED = Verdict(Move.COMPLETE, Payer.NOBODY)

@@ -45,8 +45,8 @@ class Outcomes:
         self._worker, self._pid, self._result_bytes_max = worker, pid, result_bytes_max
         name = orjson.dumps(worker).replace(b"%", b"%%")
         self._template = (
-            b'{"run":%%d,"cause":"returned","result":%%b,"error":null,"started_ms":%%d,"ended_ms":%%d,"wall_s":%%.6f,'
-            b'"cpu_s":%%.6f,"peak_rss_bytes":%%d,"logs_dropped_bytes":%%d,"worker":%b,"pid":%d,"post_mortem":null}'
+            b'{"run":%%d,"cause":"returned","result":%%b,"started_ms":%%d,"ended_ms":%%d,"wall_s":%%.6f,'
+            b'"cpu_s":%%.6f,"peak_rss_bytes":%%d,"logs_dropped_bytes":%%d,"worker":%b,"pid":%d}'
             % (name, pid))
 
     def result(self, returned: Any) -> bytes:

@@ -18,25 +18,39 @@ _COUNT_MAX = 1_000_000_000
 _SECONDS_MAX = 3_155_760_000.0
 _LIMITS = {"timeout": _SECONDS_MAX, "soft_timeout": _SECONDS_MAX, "result_ttl": _SECONDS_MAX,
            "max_retries": _COUNT_MAX, "max_deliveries": _COUNT_MAX}
+_HEADS_MAX = 1024
 _LARGE = frames.PIECE_BYTES_MAX - frames.TASK_HEAD.size
+
+_Head = tuple[str, str, RunPolicy]  # type, queue, and what holds for such a task
 
 
 class Claims:
     def __init__(self, default: RunPolicy) -> None:
         self.default = default
         self.policies: dict[str, RunPolicy] = {}
+        self._heads: dict[bytes, _Head] = {}
         self._token = 0
 
     def learn(self, handlers: Iterable[dict[str, Any]]) -> None:
         """Take the handlers' own wishes over."""
+        self._heads.clear()
         self.policies = {one["name"]: self.default.with_handler(one) for one in handlers}
 
     def make(self, task_id: bytes, record: bytes, counters: bytes) -> Run:
         """`counters` is b"run attempts crashes". Raises `ValueError` for a record that cannot be read."""
         number, attempts, crashes = (1, 0, 0) if counters == _FRESH else map(int, counters.split())
         self._token = token = (self._token + 1) & frames.TOKEN_MAX
+        line = record[: record.index(b"\n")]
+        head = self._heads.get(line) or self._read(line)
+        if number > frames.TOKEN_MAX or len(task_id) != identity.LENGTH or not task_id.isascii():
+            raise ValueError("its id or the number of its run is none of this engine's")
+        task_type, queue, policy = head
+        return Run(task_id, number, attempts, crashes, task_type, queue, policy, record, token, len(record) > _LARGE)
+
+    def _read(self, line: bytes) -> _Head:
+        """Tasks of one kind mostly share their first line, so what it says is kept for the next."""
         try:
-            head = orjson.loads(record[: record.index(b"\n")])
+            head = orjson.loads(line)
             task_type, queue = head[0], head[1]
             policy = self.policies.get(task_type) or self.default
             if len(head) == 4:
@@ -45,9 +59,10 @@ class Claims:
             raise ValueError(f"{type(error).__name__}: {error}") from error
         if type(task_type) is not str or type(queue) is not str:
             raise ValueError("the type and the queue of a task are texts")
-        if number > frames.TOKEN_MAX or len(task_id) != identity.LENGTH or not task_id.isascii():
-            raise ValueError("its id or the number of its run is none of this engine's")
-        return Run(task_id, number, attempts, crashes, task_type, queue, policy, record, token, len(record) > _LARGE)
+        if len(self._heads) >= _HEADS_MAX:
+            self._heads.clear()
+        self._heads[line] = task_type, queue, policy
+        return task_type, queue, policy
 
     def stand_in(self, task_id: bytes, number: int) -> Run:
         """For what could not be read: only to be settled."""

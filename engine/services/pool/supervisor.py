@@ -145,9 +145,9 @@ class Pool:
 
     def _settle(self, command: Settle) -> None:
         run, verdict, outcome = command
-        self.stepping.outbox.append(Settlement(
-            run.task_id, run.number, verdict.words, self._at(run, verdict),
-            outcome.encode() if isinstance(outcome, Outcome) else outcome))
+        if isinstance(outcome, Outcome):
+            outcome = outcome.encode()
+        self.stepping.outbox.append(Settlement(run.task_id, run.number, verdict.words, self._at(run, verdict), outcome))
 
     def _at(self, run: Run, verdict: Verdict) -> int | str:
         move = verdict.move

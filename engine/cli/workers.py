@@ -8,8 +8,8 @@ import typer
 
 from engine.cli.output import clean, duration, size
 from engine.cli.session import Session, command, with_common
-from engine.cli.snapshot import with_measurements
 from engine.core.lifecycle import TaskStatus
+from engine.core.measured import with_measurements
 from engine.errors import InvalidOption, MoveRefused, TaskNotFound
 
 if TYPE_CHECKING:

@@ -3,13 +3,16 @@
 It does for several callers in one round trip what `Client` does for one.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
+import orjson
+
 from engine import options as check
-from engine.adapters.redis import amending, searching
+from engine.adapters.redis import amending, journal, searching
 from engine.adapters.redis.broker import Broker
 from engine.adapters.redis.looking import Stored
 from engine.adapters.redis.searching import Page, Search
@@ -22,10 +25,11 @@ from engine.core.identity import is_task_id
 from engine.core.life import Life
 from engine.core.lifecycle import MOVES, Move, TaskStatus
 from engine.core.priority import TaskPriority
-from engine.errors import MoveRefused, TaskNotFound
+from engine.errors import EngineError, MoveRefused, TaskNotFound
 from engine.submission import Submission
 
 Operation = Literal["cancel", "retry", "delete", "priority"]
+_POLL_S = 0.05
 _AMENDED: dict[str, Callable[[Any], Any]] = {
     "name": lambda value: check.text(value, "name"),
     "tags": check.tags,
@@ -91,6 +95,28 @@ class Operator(Client):
     def search(self, wanted: Search, limit: int, cursor: str | None = None) -> Page:
         """One page of the tasks that agree. Raises `InvalidOption` for a cursor that is none."""
         return searching.search(self.broker.redis, self.broker.keys, wanted, limit, cursor)
+
+    # -- the engine -----------------------------------------------------------------------------------------------
+
+    def command(self, order: Mapping[str, Any]) -> int:
+        """Have every engine do something to its pools, see `engine/services/control.py`; how many heard it."""
+        broker = self.broker
+        heard: int = broker.redis.call("PUBLISH", broker.keys.keeper_bell, b"control " + orjson.dumps(dict(order)))
+        return heard
+
+    def stacks(self, supervisor: str, slot: int, patience_s: float) -> str:
+        """Where every thread of a worker is. Raises `EngineError` where it does not say so in time."""
+        broker = self.broker
+        worker, since_ms = f"{supervisor}/{slot}", broker.clock.now_ms()
+        until_s = time.monotonic() + patience_s
+        if not broker.order(supervisor, {"do": "stack", "slot": slot}):
+            raise EngineError(f"there is no supervisor {supervisor}")
+        while time.monotonic() < until_s:
+            for row in journal.newest_first(broker.redis, broker.keys, since_ms=since_ms):
+                if row.get("worker") == worker and "stacks" in row:
+                    return str(row["stacks"])
+            time.sleep(_POLL_S)
+        raise EngineError(f"the worker {worker} has not told its stacks within {patience_s:g} s")
 
     # -- acting ---------------------------------------------------------------------------------------------------
 

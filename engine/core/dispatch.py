@@ -183,6 +183,17 @@ class Dispatch:
         else:
             self._interrupt_cancelled(slot, now_s)
 
+    def replace(self, index: int, now_s: float, *, at_once: bool = False) -> None:
+        """Put a fresh worker into a slot: when this one has answered for its run, or at once, its run given back."""
+        slot = self.slots[index]
+        if slot.phase is not Phase.UP:
+            return  # there is a fresh one under way
+        if at_once:
+            self._kill(slot, None)
+        else:
+            self._replace_soon(slot)
+            self._retire(slot, now_s)
+
     # -- the end of the pool --------------------------------------------------------------------------------------
 
     def drain(self, now_s: float, grace_s: float) -> None:

@@ -18,6 +18,7 @@ from engine import logs
 from engine.adapters.poller import EpollPoller
 from engine.services.bootstrap import Bootstrap
 from engine.services.channel import Channel
+from engine.services.journal import Journal, keep
 
 WELL_S = 2.0  # how often a child tells the root that its loop goes round
 
@@ -45,7 +46,9 @@ class Loop(Protocol):
 
 
 class Child:
-    def __init__(self, kind: str, name: str, bootstrap: Bootstrap, control: socket.socket) -> None:
+    def __init__(self, kind: str, name: str, bootstrap: Bootstrap, control: socket.socket,
+                 journal: Journal) -> None:
+        self.journal = journal
         self.poller = EpollPoller()
         self.channel = Channel(control, self.poller, self._told)
         make = importlib.import_module(KINDS[kind]).make_loop
@@ -68,6 +71,8 @@ class Child:
                 self.loop.stop()
             case {"do": "drain"}:
                 self.loop.drain()
+            case {"do": "journal", "row": str(row)}:
+                self.journal.put(row)
             case {"do": "level", "level": str(level)}:
                 logs.set_level(level)
 
@@ -94,7 +99,7 @@ def main(arguments: list[str]) -> int:
     title = f"{kind} {name}" if name != kind else kind
     setproctitle(f"ganger: {title}")
     logs.set_up(bootstrap.settings.log_level, bootstrap.settings.log_format, process=title)
-    return Child(kind, name, bootstrap, socket.socket(fileno=int(control_fd))).run()
+    return Child(kind, name, bootstrap, socket.socket(fileno=int(control_fd)), keep(bootstrap.settings, title)).run()
 
 
 if __name__ == "__main__":

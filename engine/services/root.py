@@ -28,6 +28,7 @@ from engine.config import Settings
 from engine.core.restart import RestartBudget
 from engine.core.supervision import ChildSpec, Command, GiveUp, Kill, Restart, Start, Stop, Supervision
 from engine.errors import GangerError
+from engine.services import control, journal
 from engine.services.bootstrap import Bootstrap
 from engine.services.family import Family, Member
 from engine.services.readiness import Readiness
@@ -54,6 +55,7 @@ class Root:
         self.generation = 1
         self.bootstraps: dict[str, Bootstrap] = dict.fromkeys(self.core.children, bootstrap)
         self.retiring: dict[str, str] = {}  # successor -> the child that goes when it is ready
+        self.workers: dict[str, int] = {}  # pool -> how many were asked for since the start
         self.exit_code: int | None = None
         self._signals: list[int] = []
         self._looked_s = time.monotonic()
@@ -64,6 +66,7 @@ class Root:
         """Returns the exit code: 0 after a stop that was asked for, 1 after giving up."""
         setproctitle("ganger: root")
         adopt_orphans()
+        journal.hand_on(self._tell_keeper)
         self._wake_on_signals()
         self.readiness.expect(self.core.children)
         self._carry_out(self.core.start(time.monotonic()))
@@ -105,6 +108,8 @@ class Root:
     # -- what happens ---------------------------------------------------------------------------------------------
 
     def _heard(self, name: str, message: dict[str, Any]) -> None:
+        if message.get("is") == "asked":
+            control.obey(self, message["order"])
         if message.get("is") != "ready":
             return
         log.info("ready", extra={"child": name})
@@ -156,8 +161,8 @@ class Root:
         self._stop()
         self._stop()
 
-    def _reload(self) -> None:
-        """New settings and code in new pools beside the old ones; no task waits or is lost meanwhile."""
+    def _reload(self, kind: str = "") -> None:
+        """New settings and code in new children beside the old ones; no task waits or is lost meanwhile."""
         try:
             settings = self.reload()
         except GangerError as error:
@@ -166,12 +171,16 @@ class Root:
         if self.core.stopping:
             return
         self.generation += 1
+        settings = control.scaled(settings, self.workers)
         settings = settings.model_copy(update={"redis_url": self.bootstrap.settings.redis_url})
         self.bootstrap = self.bootstrap.model_copy(update={"settings": settings})
         logging.getLogger("ganger").setLevel(settings.log_level)
         log.info("reloading", extra={"generation": self.generation})
-        old = {_kin(name): name for name in self.core.children if name not in self.retiring}
+        old = {_kin(name): name for name in self.core.children
+               if name not in self.retiring and name.startswith(kind)}
         for new in self._specs(self.generation):
+            if not new.name.startswith(kind):
+                continue
             spec = new
             self.bootstraps[spec.name] = self.bootstrap
             predecessor = old.pop(_kin(spec.name), None)
@@ -181,6 +190,27 @@ class Root:
             self._carry_out(self.core.add(spec, time.monotonic()))
         for name in old.values():
             self._carry_out(self.core.retire(name, time.monotonic()))
+
+    def pools(self) -> list[str]:
+        """The children that are pools and are to stay."""
+        return [name for name, child in self.core.children.items() if name.startswith("pool ") and child.wanted]
+
+    def retire(self, name: str, now_s: float) -> None:
+        """Let a child end for good."""
+        self._carry_out(self.core.retire(name, now_s))
+
+    def start_pools(self) -> None:
+        """Start those that were ended by request, as they were."""
+        kin = {_kin(name) for name in self.pools()}
+        self.generation += 1
+        for spec in self._specs(self.generation):
+            if spec.name.startswith("pool ") and _kin(spec.name) not in kin and not self.core.stopping:
+                self.bootstraps[spec.name] = self.bootstrap
+                self._carry_out(self.core.add(spec, time.monotonic()))
+
+    def reload_pools(self) -> None:
+        """As at a SIGHUP, but keep whoever else there is."""
+        self._reload("pool ")
 
     def _end_hung(self) -> None:
         now_s = time.monotonic()
@@ -209,6 +239,11 @@ class Root:
                 if info.si_pid in ours:
                     return  # the poller tells us of these
                 os.waitpid(info.si_pid, 0)
+
+    def _tell_keeper(self, message: dict[str, Any]) -> None:
+        keeper = next((name for name in self.family.members if _kin(name) == "keeper"), None)
+        if keeper is not None:
+            self.family.tell(keeper, message)
 
     # -- set-up ---------------------------------------------------------------------------------------------------
 

@@ -48,10 +48,11 @@ class Reading:
         now_ms, width = self._redis.now_ms(), len(DESCENDING)
         stats = []
         for at, (queue, state) in zip(range(0, len(lines), width), states.items(), strict=True):
-            ages = [max(0, now_ms - created_ms(first[0].decode())) / 1000 for first in firsts[at : at + width] if first]
+            ages = {priority.name: max(0, now_ms - created_ms(first[0].decode())) / 1000
+                    for priority, first in zip(DESCENDING, firsts[at : at + width], strict=True) if first}
             queued = {priority.name: counts[at + place] for place, priority in enumerate(DESCENDING)}
             stats.append({"queue": queue, "paused": state == b"paused", "queued": queued,
-                          "oldest_s": max(ages, default=None)})
+                          "oldest_s": max(ages.values(), default=None), "oldest_s_by_priority": ages})
         return sorted(stats, key=itemgetter("queue"))
 
     def status_counts(self) -> dict[str, int]:

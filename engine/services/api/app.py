@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from engine.services.api import batches, problems, queues, route, tasks
+from engine.services.api import batches, events, problems, queues, route, scheduler, tasks, workers
 from engine.services.api.desk import Desk
 from engine.services.api.guard import Guard
 from engine.services.api.quick import Quick
@@ -38,8 +38,9 @@ def create_app(desk: Desk) -> ASGIApp:
 
     app = FastAPI(title="Ganger", version=engine_version(), lifespan=lifespan, docs_url=f"{BASE}/docs", redoc_url=None,
                   openapi_url=f"{BASE}/openapi.json", redirect_slashes=False)
-    for router in (batches.router, tasks.router, queues.router):
-        app.include_router(router, prefix=BASE)
+    for noun in (batches, tasks, events, queues, scheduler, workers):
+        app.include_router(noun.router, prefix=BASE)
+    app.include_router(scheduler.scrape)
     app.add_exception_handler(HTTPException, _http_problem)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     guarded: ASGIApp = Guard(Quick(app), desk)

@@ -18,6 +18,7 @@ from engine.services.api.gathering import Gathering
 from engine.services.api.hands import Hands
 from engine.services.api.problems import Refused
 from engine.services.api.rates import Rates
+from engine.services.api.watching import Watching
 from engine.submission import Submission
 
 KEYS_S = 1.0  # how often the keys are read
@@ -46,13 +47,16 @@ class Desk:
         self.hands = Hands()
         self.submits: Gathering[Wish, Stored] = Gathering("submit", self._submit)
         self.reads: Gathering[str, Stored] = Gathering("read", self._read)
+        self.listeners = 0  # answers without end that are under way
         self._depths: tuple[float, dict[str, int]] = (float("-inf"), {})
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         self.feed = Feed(self.operator, self.hands)
         self.feed.start()
-        self._tasks = [asyncio.create_task(self._keep_keys())]
+        self.watching = Watching(self.operator, self.feed, self.hands)
+        self._tasks = [asyncio.create_task(work) for work in (
+            self._keep_keys(), self.watching.follow(), self.watching.sample())]
 
     async def close(self) -> None:
         for task in self._tasks:

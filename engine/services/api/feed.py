@@ -42,6 +42,7 @@ class Feed:
         self._stop = threading.Event()
         self.position: str | None = None  # id of the last entry read, or before which nothing was
         self.is_connected = False
+        self.has_hung_up = False
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -50,6 +51,13 @@ class Feed:
 
     def close(self) -> None:
         self._stop.set()
+
+    def hang_up(self) -> None:
+        """End every `follow`: the server is about to go, and would wait for those that listen."""
+        self.has_hung_up = True
+        for task_id in list(self._ended):
+            self._wake(task_id)
+        self._changed.set()
 
     async def end_of(self, task_id: str, wait_s: float) -> None:
         """Wait until the task has ended, or something was missed, or the time is up."""
@@ -72,7 +80,7 @@ class Feed:
         position = self.position if after is None else after
         key_of(position)
         gap = after is not None and await self._hands.do(self._is_gone, position)
-        while True:
+        while not self.has_hung_up:
             entries = self._recent(position)
             if entries is None:
                 entries = await self._hands.do(self._older, position)

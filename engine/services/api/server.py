@@ -16,6 +16,7 @@ from engine.errors import EngineError
 from engine.services.api.access import is_loopback
 from engine.services.api.app import create_app
 from engine.services.api.desk import Desk
+from engine.services.journal import keep
 
 BACKLOG = 2048
 DRAIN_S = 5  # for requests under way at the end
@@ -26,9 +27,18 @@ log = logging.getLogger("ganger.execution")
 class Server(uvicorn.Server):
     """Leaves signals to whoever runs it."""
 
+    def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
+        super().__init__(config)
+        self.desk = desk
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let go those that would listen for ever, then end as uvicorn does."""
+        self.desk.feed.hang_up()
+        await super().shutdown(sockets)
 
 
 def listen(settings: Settings, *, beside_predecessor: bool = False) -> socket.socket:
@@ -77,17 +87,19 @@ def check_open(settings: Settings) -> None:
 
 def make_server(settings: Settings, *, is_child: bool = False) -> Server:
     """Ready to serve a socket on the running event loop."""
+    desk = Desk(settings, is_child=is_child)
     config = uvicorn.Config(
-        create_app(Desk(settings, is_child=is_child)), log_config=None, access_log=False, server_header=False,
+        create_app(desk), log_config=None, access_log=False, server_header=False,
         lifespan="on", timeout_keep_alive=30, timeout_graceful_shutdown=DRAIN_S, proxy_headers=False,
         ws="none", limit_concurrency=None)
-    return Server(config)
+    return Server(config, desk)
 
 
 def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code. Raises `EngineError`, `BrokerError`."""
     check_open(settings)
     listener = listen(settings)
+    keep(settings, "api")
     log.info("the API listens", extra={"url": url_of(listener)})
     server = make_server(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
 from engine.adapters.probe import Probe, host_name
@@ -18,6 +20,7 @@ from engine.services.bootstrap import Bootstrap
 from engine.services.keeper.neighbours import Neighbours
 from engine.services.keeper.rounds import Rounds
 
+CONTROL = b"control "  # begins what is rung for the root: an order as JSON
 _CALL_S = 5.0  # bound of one call to Redis
 
 errors = logging.getLogger("ganger.errors")
@@ -41,8 +44,11 @@ class KeeperLoop:
         self.poller.wait(max(0.0, min(patience_s, wake_s - now_s)))
         now_s = time.monotonic()
         self.bell.tick(now_s)
-        if any(isinstance(event, (Pushed, Connected)) for event in self.bell.events()):
-            self._round_s = now_s
+        for event in self.bell.events():
+            if isinstance(event, Pushed) and event.message.startswith(CONTROL):
+                self._hand_on(event.message.removeprefix(CONTROL))
+            elif isinstance(event, (Pushed, Connected)):
+                self._round_s = now_s
         if now_s >= self._round_s:
             self._round_s = now_s + self.rounds.go()
         if now_s >= self._sample_s:
@@ -58,6 +64,13 @@ class KeeperLoop:
             self.keeping.publish_processes(self.host, samples)
         except BrokerError:
             errors.debug("the sample was not published: Redis is away")
+
+    def _hand_on(self, text: bytes) -> None:
+        """What somebody asks of the root, which hears of Redis through us only."""
+        try:
+            self.tell_root({"is": "asked", "order": orjson.loads(text)})
+        except ValueError:
+            errors.warning("an order that is not JSON", extra={"order": text[:200].decode(errors="replace")})
 
     def drain(self) -> None:
         self.is_done = True

@@ -1,0 +1,43 @@
+"""Server-sent events: the form of what is sent, and the bound on how many listen."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from engine.errors import BrokerError, BrokerUnavailable
+from engine.services.api.desk import desk_of
+
+LISTENERS_MAX = 200
+MEDIA_TYPE = "text/event-stream"
+KEEP_ALIVE = b": still here\n\n"
+DOCUMENTED: dict[str, Any] = {"response_class": Response, "responses": {200: {
+    "description": "Server-sent events.", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}}}
+
+
+def message(kind: str, data: bytes, entry_id: str | None = None) -> bytes:
+    """One event. The id is what a listener that comes back says it has seen."""
+    head = f"id: {entry_id}\n" if entry_id is not None else ""
+    return f"{head}event: {kind}\ndata: ".encode() + data + b"\n\n"
+
+
+def stream(request: Request, messages: AsyncIterator[bytes]) -> Response:
+    """An answer without end. Raises `BrokerUnavailable` when too many listen."""
+    desk = desk_of(request)
+    if desk.listeners >= LISTENERS_MAX:
+        raise BrokerUnavailable(f"{LISTENERS_MAX} listen already")
+    request.scope["deadline"].reschedule(None)
+
+    async def all_of_it() -> AsyncIterator[bytes]:
+        desk.listeners += 1
+        try:
+            async for text in messages:
+                yield text
+        except BrokerError as error:
+            yield message("error", orjson.dumps({"detail": str(error)}))
+        finally:
+            desk.listeners -= 1
+
+    return StreamingResponse(all_of_it(), media_type=MEDIA_TYPE, headers={"X-Accel-Buffering": "no"})

@@ -1,0 +1,75 @@
+"""What this process watches so that it can tell of the past: ends of tasks, and CPU and memory of each slot."""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict, deque
+from typing import Any
+
+from engine.adapters.redis.looking import Stored
+from engine.adapters.redis.streaming import BEGINNING
+from engine.client.operator import Operator
+from engine.core.measured import with_measurements
+from engine.errors import GangerError
+from engine.services.api.feed import Feed
+from engine.services.api.figures import Ledger
+from engine.services.api.hands import Hands
+from engine.services.api.instruments import Instruments
+
+SAMPLE_S = 10.0
+HISTORY_S = 3600.0
+SLOTS_MAX = 4096  # whose history is kept; the one seen longest ago is forgotten first
+
+log = logging.getLogger("ganger.errors")
+Sampled = tuple[float, float | None, int | None]  # moment, CPU, memory
+
+
+class Watching:
+    def __init__(self, operator: Operator, feed: Feed, hands: Hands) -> None:
+        self._operator, self._feed, self._hands = operator, feed, hands
+        self.ledger, self.instruments = Ledger(), Instruments()
+        self.history: OrderedDict[str, deque[Sampled]] = OrderedDict()
+
+    async def follow(self) -> None:
+        """For ever: count what the stream tells, from its beginning on."""
+        position = BEGINNING
+        while not self._feed.has_hung_up:
+            try:
+                async for batch in self._feed.follow(position):
+                    wanted = self.ledger.count(batch.entries)
+                    for entry in batch.entries:
+                        self.instruments.count(entry.events)
+                    found: list[Stored | None] = []
+                    if wanted:
+                        found = await self._hands.do(self._operator.look, wanted)
+                    self.instruments.learn(self.ledger.learn(found))
+                    if batch.entries:
+                        position = batch.entries[-1].id
+            except GangerError as error:
+                log.debug("not counted: Redis is away", extra={"reason": str(error)})
+                await asyncio.sleep(1.0)
+
+    async def sample(self) -> None:
+        """For ever: keep the CPU and memory of each slot."""
+        while True:
+            try:
+                self._keep(await self._hands.do(self.reports))
+            except GangerError as error:
+                log.debug("not sampled: Redis is away", extra={"reason": str(error)})
+            await asyncio.sleep(SAMPLE_S)
+
+    def reports(self) -> list[dict[str, Any]]:
+        """Supervisors' reports with what was measured of their processes. Raises `BrokerError`."""
+        return with_measurements(self._operator.broker.supervisors(), self._operator.processes())
+
+    def _keep(self, reports: list[dict[str, Any]]) -> None:
+        now_s = time.time()
+        for report in reports:
+            for slot in report["slots"]:
+                name = f"{report['supervisor']}/{slot['slot']}"
+                kept = self.history.setdefault(name, deque(maxlen=int(HISTORY_S / SAMPLE_S)))
+                kept.append((now_s, slot["cpu_percent"], slot["rss_bytes"]))
+                self.history.move_to_end(name)
+        while len(self.history) > SLOTS_MAX or (
+                self.history and now_s - next(iter(self.history.values()))[-1][0] > HISTORY_S):
+            self.history.popitem(last=False)

@@ -1,0 +1,78 @@
+"""`/workers`: who works, on what, with how much; their stacks, and fresh ones in their place."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import Path
+from starlette.requests import Request
+
+from engine.services.api.access import Role
+from engine.services.api.desk import Desk, desk_of, guest_of
+from engine.services.api.models.scheduler import Sample, Worker, WorkerDetail, WorkerOrder, WorkerStack, WorkerTold
+from engine.services.api.problems import Refused
+from engine.services.api.route import given, noun, told
+
+STACK_S = 5.0  # for the stacks to come
+router = noun("workers")
+Supervisor = Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9._-]+$", examples=["host.default.3f9a1c"])]
+Slot = Annotated[int, Path(ge=0, le=1023, examples=[0])]
+
+
+@router.get("/workers", summary="Every worker, and what it runs", **told(Role.READ))
+async def workers(request: Request) -> list[Worker]:
+    """Of all pools on all hosts, with their CPU and memory now."""
+    desk = desk_of(request)
+    guest_of(request).must_see_all()
+    reports = await desk.hands.do(desk.watching.reports)
+    return [Worker(**_facts(report, slot)) for report in reports for slot in report["slots"]]
+
+
+@router.get("/workers/{supervisor}/{slot}", summary="A worker, with its last hour", **told(Role.READ, 404))
+async def worker(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerDetail:
+    """CPU and memory of its slot every ten seconds, as long as this server has been up."""
+    desk = desk_of(request)
+    guest_of(request).must_see_all()
+    facts = await _find(desk, supervisor, slot)
+    history = [Sample(at=datetime.fromtimestamp(at_s, UTC), cpu_percent=cpu, rss_bytes=rss)
+               for at_s, cpu, rss in list(desk.watching.history.get(facts["id"], ()))]
+    return WorkerDetail(**facts, history=history)
+
+
+@router.post("/workers/{supervisor}/{slot}/stack", summary="Where every thread of a worker is", **told(
+    Role.OPERATE, 404))
+async def stack(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerStack:
+    """Its Python stacks; it goes on."""
+    desk = desk_of(request)
+    guest_of(request).must_see_all()
+    facts = await _find(desk, supervisor, slot)
+    stacks = await desk.hands.do(desk.operator.stacks, supervisor, slot, STACK_S)
+    return WorkerStack(id=facts["id"], stacks=stacks)
+
+
+@router.post("/workers/{supervisor}/{slot}/restart", status_code=202, summary="A fresh worker in its place", **told(
+    Role.OPERATE, 404, body=WorkerOrder, body_required=False))
+async def restart(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerTold:
+    """When it has ended its task; with at_once now, and its task is given back, run elsewhere, charged nothing."""
+    desk = desk_of(request)
+    guest_of(request).must_see_all()
+    asked = await given(request, WorkerOrder, required=False)
+    facts = await _find(desk, supervisor, slot)
+    letter = {"do": "restart", "slot": slot, "at_once": asked.at_once}
+    if not await desk.hands.do(desk.operator.broker.order, supervisor, letter):
+        raise Refused(404, "this supervisor has gone")
+    return WorkerTold(id=facts["id"], order="restart")
+
+
+async def _find(desk: Desk, supervisor: str, slot: int) -> dict[str, Any]:
+    """Raises `Refused`."""
+    for report in await desk.hands.do(desk.watching.reports):
+        for one in report["slots"]:
+            if (report["supervisor"], one["slot"]) == (supervisor, slot):
+                return _facts(report, one)
+    raise Refused(404, f"there is no worker {supervisor}/{slot}")
+
+
+def _facts(report: dict[str, Any], slot: dict[str, Any]) -> dict[str, Any]:
+    names = ("slot", "pid", "state", "served", "restarts", "task", "cpu_percent", "rss_bytes", "threads")
+    return {"id": f"{report['supervisor']}/{slot['slot']}", "supervisor": report["supervisor"],
+            "pool": report.get("pool"), "host": report.get("host"), **{name: slot.get(name) for name in names}}

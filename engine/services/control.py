@@ -1,0 +1,47 @@
+"""What the root is asked to do from afar: stop, start, restart and scale its pools. The keeper hands it on.
+
+`stop` and `drain` end the pools and leave the keeper, and the API, up, so that there is somebody to ask for a `start`.
+"""
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from engine.config import Settings
+
+if TYPE_CHECKING:
+    from engine.services.root import Root
+
+WORKERS_MAX = 1024
+log = logging.getLogger("ganger.execution")
+
+
+def obey(root: "Root", order: dict[str, Any]) -> None:
+    """Do what was asked; what makes no sense is told in the log."""
+    log.info("asked", extra={"order": order})
+    match order:
+        case {"do": "drain" | "stop" as word}:
+            _end_pools(root, at_once=word == "stop")
+        case {"do": "start"}:
+            root.start_pools()
+        case {"do": "restart"}:
+            root.reload_pools()
+        case {"do": "scale", "workers": int(workers), "pool": str(pool)} if 1 <= workers <= WORKERS_MAX:
+            root.workers[pool] = workers
+            root.reload_pools()
+        case _:
+            log.warning("nobody knows how to do this", extra={"order": order})
+
+
+def scaled(settings: Settings, workers: dict[str, int]) -> Settings:
+    """The settings with as many workers in each pool as was asked for last."""
+    pools = {name: pool.model_copy(update={"max_workers": workers[name]}) if name in workers else pool
+             for name, pool in settings.pools.items()}
+    return settings.model_copy(update={"pools": pools})
+
+
+def _end_pools(root: "Root", *, at_once: bool) -> None:
+    for name in root.pools():
+        root.retire(name, time.monotonic())
+        if at_once:
+            root.family.tell(name, {"do": "stop"})

@@ -40,7 +40,7 @@ VERDICTS = {
 
 TASK_HEAD = struct.Struct("<cIIId19s")  # kind, token, run, attempts, clock offset in ms, id
 FRAME_HEAD = struct.Struct("<IcIcI")  # bytes of the body, kind, token, verdict, wall_us
-_PIECE_HEAD = struct.Struct("<cH")  # kind, number
+_PIECE_HEAD = struct.Struct("<cI")  # kind, number
 ORDER = struct.Struct("<Ic")  # token, reason: an interrupt
 TOKEN_MAX = 0xFFFF_FFFF
 WALL_US_MAX = 0xFFFF_FFFF
@@ -68,46 +68,49 @@ def pieces(message: bytes) -> list[bytes]:
     room = PACKET_BYTES_MAX - _PIECE_HEAD.size
     starts = range(0, len(message), room)
     kinds = [FIRST, *[FURTHER] * (len(starts) - 2), LAST]
-    return [_PIECE_HEAD.pack(kind, number & 0xFFFF) + message[start : start + room]
+    return [_PIECE_HEAD.pack(kind, number) + message[start : start + room]
             for number, (kind, start) in enumerate(zip(kinds, starts, strict=True))]
 
 
 class Joiner:
-    """Puts the pieces of one sender's messages together again."""
+    """Puts the pieces of one sender's messages together again.
 
-    __slots__ = ("_pieces",)
+    Who has the first piece has the message. Further ones may come in any order, since the pool may have taken some
+    out and given them back; those without a first one belong to a message that was taken back, and are passed over.
+    """
+
+    __slots__ = ("_count", "_pieces")
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._pieces: dict[int, bytes] = {}
+        self._count = 0  # of the pieces of this message, once the last is known
 
     def feed(self, packet: bytes) -> bytes | None:
-        """Return the message that `packet` is or completes.
-
-        Pieces whose beginning was taken back are passed over. Raises `ProtocolError` for a message with a gap.
-        """
-        kind = packet[:1]
+        """Return the message that `packet` is or completes; raises `ProtocolError` for what nobody sends."""
+        kind, pieces = packet[:1], self._pieces
         if kind not in (FIRST, FURTHER, LAST):
-            if self._pieces:
+            if pieces:
                 raise ProtocolError(f"a {kind!r} packet amid the pieces of another message")
             return packet
         _, number = _PIECE_HEAD.unpack_from(packet)
-        if not self._pieces and kind != FIRST:
+        if kind != FIRST and not pieces:
             return None
-        if number != len(self._pieces) & 0xFFFF or len(self._pieces) * PACKET_BYTES_MAX > BYTES_MAX:
-            raise ProtocolError(f"piece {number} of a message after {len(self._pieces)} others")
-        self._pieces.append(packet[_PIECE_HEAD.size :])
-        if kind != LAST:
+        if (kind == FIRST and pieces) or number in pieces or number * PACKET_BYTES_MAX > BYTES_MAX:
+            raise ProtocolError(f"piece {number} of a message that has {len(pieces)}")
+        pieces[number] = packet[_PIECE_HEAD.size :]
+        if kind == LAST:
+            self._count = number + 1
+        if len(pieces) != self._count:
             return None
-        whole = b"".join(self._pieces)
-        self._pieces = []
-        return whole
+        self._pieces, self._count = {}, 0
+        return b"".join(pieces[number] for number in range(len(pieces)))
 
 
 def sort_taken(packets: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
     """Sort packets taken out of a pipe: messages, and the leading pieces of one that the reader has begun.
 
-    The pieces must be given back to the reader. Should it have taken a piece at the same time, a message
-    lacks its end; it is still to be told by its token.
+    The pieces must be given back to the reader. Should it have taken some at the same time, a message here
+    is not whole; its first piece, and so its token, is.
     """
     messages: list[list[bytes]] = []
     begun: list[bytes] = []

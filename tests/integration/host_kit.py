@@ -11,6 +11,8 @@ from engine.adapters.poller import EpollPoller
 from engine.adapters.process import descendants
 from engine.adapters.process.host import ProcessHost
 from engine.core import frames
+from engine.core.priority import TaskPriority
+from engine.core.record import Options, Record
 from engine.ports import Booted, Event, Exited, HostSettings, Progressed, Replied, ServerReady
 
 PATIENCE_S = 20.0
@@ -71,9 +73,8 @@ class Stage:
 
     def send(self, task_type: str, payload: Any = None, slot: int = 0, **options: Any) -> int:
         self.token += 1
-        head = [task_type, "default", 1, 1, options] if options else [task_type, "default", 1, 1]
-        record = orjson.dumps(head) + b"\n" + orjson.dumps(payload)
-        self.host.send(slot, frames.task(self.token, 1, 0, 0.0, b"0123456789ABCDEFGHJ", record))
+        record = Record(task_type, "default", TaskPriority.NORMAL, 1, orjson.dumps(payload), Options(**options))
+        self.host.send(slot, frames.task(self.token, 1, 0, 0.0, b"0123456789ABCDEFGHJ", record.encode()))
         return self.token
 
     def reply(self, token: int) -> tuple[bytes, dict[str, Any]]:

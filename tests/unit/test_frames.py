@@ -54,13 +54,26 @@ def test_a_message_torn_between_two_readers_is_found_by_its_token() -> None:
     assert joiner.feed(frames.QUIT) == frames.QUIT
 
 
-@pytest.mark.parametrize("packets", [[1, 3], [1, 1], [1, 0]])
-def test_a_gap_is_an_error(packets: list[int]) -> None:
+@given(st.data())
+def test_pieces_that_were_given_back_may_come_in_any_order(data: st.DataObject) -> None:
+    message = b"T" + bytes(range(250)) * 100
+    first, *others = frames.pieces(message)
+    joiner = Joiner()
+    joiner.feed(first)
+    *most, last = (joiner.feed(packet) for packet in data.draw(st.permutations(others)))
+    assert most == [None] * len(most)
+    assert last == message
+    assert joiner.feed(frames.QUIT) == frames.QUIT
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_piece_that_comes_twice_is_an_error(number: int) -> None:
     cut = frames.pieces(b"x" * 20_000)
     joiner = Joiner()
     joiner.feed(cut[0])
+    joiner.feed(cut[1])
     with pytest.raises(ProtocolError):
-        list(map(joiner.feed, (cut[number] for number in packets)))
+        joiner.feed(cut[number])
 
 
 def test_a_message_amid_the_pieces_of_another_is_an_error() -> None:

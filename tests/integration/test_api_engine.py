@@ -110,7 +110,7 @@ def test_operations_by_filter_count_before_they_act(engine: Engine, http: httpx.
     assert http.post("/tasks/batch/retry", json={**body, "limit": 2}).json() == {
         "matched": 2, "done": 2, "dry_run": False, "is_complete": False}
     assert http.post("/tasks/batch/delete", json=body).json()["done"] == 1
-    assert http.post("/queues/%s/purge" % halt).json()["purged"] == 2
+    assert http.post(f"/queues/{halt}/purge").json()["purged"] == 2
 
 
 def test_queues_are_told_paused_and_purged(engine: Engine, http: httpx.Client, halt: str) -> None:
@@ -160,8 +160,8 @@ def test_the_engine_tells_how_it_is(engine: Engine, http: httpx.Client) -> None:
     status = http.get("/scheduler/status").json()
     assert status["workers"] == 2
     assert status["pools"][0]["pool"] == "default"
-    assert {"ganger: root", "ganger: api"} <= {one["title"].strip() for one in until(http, "/scheduler/status", lambda told: len(
-        told["tree"]) >= 5)["tree"]}
+    whole = until(http, "/scheduler/status", lambda told: len(told["tree"]) >= 5)
+    assert {"ganger: root", "ganger: api"} <= {one["title"].strip() for one in whole["tree"]}
     health = http.get("/scheduler/health")
     assert (health.status_code, health.json()["ready"]) == (200, True)
     rows = until(http, "/scheduler/logs?level=INFO&process=root", lambda told: any(

@@ -52,7 +52,7 @@ LATE = {  # inside a function, against the arrows: a worker that does not call i
 
 PURE = {"bisect", "collections", "dataclasses", "difflib", "enum", "functools", "heapq", "itertools", "math",
         "operator", "orjson", "re", "string", "struct", "textwrap", "types", "typing", "typing_extensions", "zlib"}
-HEAVY = {"asyncio", "fastapi", "hiredis", "multiprocessing", "psutil", "pydantic", "pydantic_settings", "redis", "rich",
+HEAVY = {"asyncio", "fastapi", "hiredis", "multiprocessing", "psutil", "pydantic", "redis", "rich",
          "ssl", "starlette", "typer", "uvicorn"}
 DANGEROUS_MODULES = {"dill", "marshal", "pickle", "pickletools", "runpy", "shelve"}
 DANGEROUS_CALLS = {"__import__", "compile", "eval", "exec", "exec_module", "import_module", "run_module", "run_path"}

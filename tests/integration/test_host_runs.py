@@ -54,6 +54,7 @@ def test_a_result_comes_back_with_what_the_run_used(worker: Stage) -> None:
     ("recurse", b"E", "raised", "RecursionError", "maximum recursion depth"),
     ("set", b"F", "invalid_result", "InvalidResult", "not JSON, of type set"),
     ("deep", b"F", "invalid_result", "InvalidResult", "not JSON, of type list"),
+    ("nan", b"F", "invalid_result", "InvalidResult", "of type dict: the result.rates[1] is nan"),
     ("large", b"F", "invalid_result", "InvalidResult", "100,000,002 bytes as JSON, over the limit of 1,048,576"),
 ])
 def test_every_way_to_fail_has_its_verdict(worker: Stage, how: str, verdict: bytes, cause: str, kind: str,
@@ -214,6 +215,23 @@ def test_a_module_that_fails_is_reported_and_the_others_serve(tmp_path: Path) ->
         assert "ModuleNotFoundError" in ready.failures["no_such_module"]
         stage.up()
         assert stage.run("echo", 1)[1]["result"] == 1
+    finally:
+        stage.close()
+
+
+def test_a_module_that_uses_the_engine_while_it_is_imported_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "eager_handlers.py").write_text(
+        "from engine import Client, handler\n"
+        "@handler('early')\n"
+        "def early(payload): return 1\n"
+        "Client('unix:///nowhere').submit('early')\n"
+        "@handler('late')\n"
+        "def late(payload): return 1\n")
+    stage = Stage("eager_handlers", sys_path=(str(tmp_path), *orjson.loads(_sys_path())))
+    try:
+        ready = stage.start()
+        assert set(ready.failures) == {"eager_handlers"}
+        assert "may not use a Client" in ready.failures["eager_handlers"]
     finally:
         stage.close()
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from engine.handler import MainCollected, register_all, set_collecting
 
+_USES_THE_ENGINE = "A module of handlers may not use a Client, nor start a Scheduler, while it is imported.\n"
 MAIN_NAME = "__mp_main__"  # as multiprocessing calls it: not "__main__", so that its `if` for that is not entered
 
 
@@ -27,18 +28,21 @@ def load(modules: Sequence[str], main: dict[str, str] | None, functions: dict[st
         for module in modules:
             if (failure := _attempt(lambda module=module: importlib.import_module(module))) is not None:
                 failures[module] = failure
-        if main is not None and (failure := _attempt(lambda: _run_main(main))) is not None:
+        if main is not None and (failure := _attempt(lambda: _run_main(main), ends=MainCollected)) is not None:
             failures[next(iter(main.values()))] = failure
     finally:
         set_collecting(False)
     return failures | register_all(functions)
 
 
-def _attempt(action: Any) -> str | None:
+def _attempt(action: Any, ends: type[BaseException] | tuple[()] = ()) -> str | None:
+    """The traceback of what it raised, if that is not one of `ends`."""
     try:
         action()
-    except MainCollected:
+    except ends:
         return None
+    except MainCollected:  # the rest of the module was not executed
+        return traceback.format_exc() + _USES_THE_ENGINE
     except BaseException:  # noqa: BLE001  a module may call sys.exit() as well as raise
         return traceback.format_exc()
     return None

@@ -10,6 +10,7 @@ import orjson
 from engine.adapters.process.routes import Route
 from engine.core import frames
 from engine.core.outcome import Cause
+from engine.encoding import first_fault, plain
 from engine.errors import Cancel, InvalidPayload, Retry, SoftTimeout, TaskInterrupted, UnknownHandler
 
 MESSAGE_CHARS_MAX = 8_192
@@ -52,10 +53,13 @@ class Outcomes:
     def result(self, returned: Any) -> bytes:
         """The result as JSON; raises `InvalidResult` that says what is wrong with it."""
         try:
-            encoded = orjson.dumps(returned, option=orjson.OPT_SERIALIZE_NUMPY)
+            encoded = orjson.dumps(returned, default=plain, option=orjson.OPT_SERIALIZE_NUMPY)
         except (TypeError, ValueError, RecursionError, MemoryError) as error:
-            kind = type(returned).__name__
-            raise InvalidResult(f"the handler returned something that is not JSON, of type {kind}: {error}") from error
+            raise _not_json(returned, first_fault(returned, "the result") or str(error)) from error
+        if b"null" in encoded and returned is not None:  # orjson writes NaN as null
+            fault = first_fault(returned, "the result")
+            if fault is not None:
+                raise _not_json(returned, fault)
         if len(encoded) > self._result_bytes_max:
             raise InvalidResult(f"the result has {len(encoded):,} bytes as JSON, over the limit of "
                                 f"{self._result_bytes_max:,} (result_bytes_max): store it elsewhere and return where")
@@ -79,6 +83,11 @@ class Outcomes:
         if isinstance(error, Retry):
             outcome["retry_after"] = _seconds(error.after)
         return verdict, orjson.dumps(outcome)
+
+
+def _not_json(returned: Any, why: str) -> InvalidResult:
+    kind = type(returned).__name__
+    return InvalidResult(f"the handler returned something that is not JSON, of type {kind}: {why}")
 
 
 def _judge(route: Route | None, error: BaseException) -> tuple[bytes, Cause]:

@@ -1,5 +1,6 @@
 """The doctor's look at Redis: whether it will do, and whether it keeps what it is told."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.finding import Finding, State
@@ -95,7 +96,7 @@ def skew(info: dict[str, Any]) -> Finding:
     if abs(skew_ms) > _SKEW_MS_MAX:
         return Finding("clock", State.WARN, f"this host's clock is {skew_ms / 1000:+.1f} s from Redis's",
                        "set both by NTP; tasks are timed by Redis's clock in any case")
-    return Finding("clock", State.OK, f"{skew_ms:+.0f} ms from Redis's")
+    return Finding("clock", State.OK, f"within {max(1, math.ceil(abs(skew_ms)))} ms of Redis's")
 
 
 def pools(supervisors: list[dict[str, Any]]) -> Finding:

@@ -233,6 +233,10 @@ class Pool:
         self.claims.learn(event.handlers)
         for module, text in event.failures.items():
             log.error("a handler module cannot be imported", extra={"handler_module": module, "traceback": text})
+        names = " ".join(sorted(told["name"] for told in event.handlers))
+        log.log(logging.INFO if names else logging.WARNING, "serving", extra={
+            "handlers": names or "none: name a module with --handlers",
+            "queues": " ".join(self.terms.queues) or "all", "workers": len(self.core.slots)})
         if self.broker.up:
             self.broker.announce(self.handlers)
         self.core.start(now_s)

@@ -23,3 +23,17 @@ def spin(payload: dict[str, Any]) -> None:
     end_s = time.perf_counter() + payload["s"]
     while time.perf_counter() < end_s:
         pass
+
+
+@handler("nap", queue="bench", timeout=60)
+def nap(payload: dict[str, Any]) -> int:
+    """Sleep for a given time; the moment at which it started, as `moment`."""
+    started_ns = time.monotonic_ns()
+    time.sleep(payload["s"])
+    return started_ns
+
+
+@handler("echo", queue="bench", timeout=60)
+def echo(payload: dict[str, Any]) -> dict[str, Any]:
+    """Give back what came."""
+    return payload

@@ -10,18 +10,25 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import redis
 
+from bench.processes import Tree, cpu_s
 from engine.adapters.redis.binary import find_server
+from engine.client import Client
 from engine.scheduler import Scheduler
 
 SCRIPT_COMMANDS = ("evalsha", "eval")
+QUEUE = "bench"
+PAYLOAD = {"data": "x" * 89}  # 100 bytes as JSON
+NOOP: Mapping[str, Any] = {"task_type": "noop", "payload": PAYLOAD}
+WARM_UP = 500
+STALLED_S = 30.0  # without a task that completes
+_POLL_S = 0.005
 
 
 @contextlib.contextmanager
@@ -33,7 +40,7 @@ def redis_server(transport: str = "tcp") -> Iterator[str]:
         options += ["--port", "0", "--unixsocket", f"{folder}/redis.sock"]
         url = f"unix://{folder}/redis.sock?db=0"
     else:
-        port = _free_port()
+        port = free_port()
         options += ["--port", str(port), "--bind", "127.0.0.1"]
         url = f"redis://127.0.0.1:{port}/0"
     process = subprocess.Popen([find_server(Path(folder)), *options], stdout=subprocess.DEVNULL)
@@ -54,6 +61,7 @@ def engine(url: str, **settings: Any) -> Iterator[Scheduler]:
         scheduler.start()
         yield scheduler
     finally:
+        scheduler.stop(grace_s=0)
         scheduler.close()
 
 
@@ -73,29 +81,99 @@ class Meter:
 
     def __init__(self, scheduler: Scheduler, connection: redis.Redis) -> None:
         self.redis = connection
-        assert scheduler.status().pid is not None
-        tree = psutil.Process(scheduler.status().pid)
-        named = {" ".join(process.cmdline()): process for process in tree.children(recursive=True)}
-        self.pools = [process for title, process in named.items() if title.startswith("ganger: pool")]
-        self.workers = [process for title, process in named.items() if title.startswith("ganger: worker")]
-        assert self.pools, f"no pool among {list(named)}"
+        self.tree = Tree.of(scheduler)
+        assert self.tree.pools, f"no pool among {self.tree.titles}"
 
     def read(self) -> Usage:
         cpu = self.redis.info("cpu")
         stats = self.redis.info("commandstats")
         inner = sum(row["calls"] for row in stats.values())
         return Usage(
-            sum(map(_cpu_s, self.pools)), sum(map(_cpu_s, self.workers)),
+            sum(map(cpu_s, self.tree.pools)), sum(map(cpu_s, self.tree.workers)),
             cpu["used_cpu_user"] + cpu["used_cpu_sys"], inner,
             sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in SCRIPT_COMMANDS))
 
 
-def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a number of tasks took, from the opening of their queue to the last one's completion."""
+
+    tasks: int
+    wall_s: float
+    before: Usage
+    after: Usage
+
+    @property
+    def tasks_per_s(self) -> float:
+        return self.tasks / self.wall_s
+
+    def us_per_task(self, part: str) -> float:
+        """CPU of "supervisor", "workers" or "redis"."""
+        return float(getattr(self.after, f"{part}_s") - getattr(self.before, f"{part}_s")) / self.tasks * 1e6
+
+    def per_task(self, count: str) -> float:
+        """How many "commands" or "client_commands"."""
+        return float(getattr(self.after, count) - getattr(self.before, count)) / self.tasks
 
 
-def _free_port() -> int:
+class Bench:
+    """One engine on one Redis, and how to have it do work.
+
+    `connection` and `client` go to Redis directly, whatever way the engine takes.
+    """
+
+    def __init__(self, url: str, scheduler: Scheduler) -> None:
+        self.url, self.scheduler = url, scheduler
+        self.connection = redis.Redis.from_url(url)
+        self.client = Client(url)
+        self.client.wait(self.client.submit_many([NOOP] * WARM_UP), timeout=60)
+        self.meter = Meter(scheduler, self.connection)
+
+    def completed(self) -> int:
+        """Redis counts what has completed; asking it for one number costs a run next to nothing."""
+        return int(self.connection.hget("ganger:{0}:counters", "COMPLETED") or 0)
+
+    def await_completed(self, count: int) -> None:
+        """Wait until so many have completed since the engine was started. Raises TimeoutError if nothing goes on."""
+        seen, moved_s = -1, time.monotonic()
+        while (now := self.completed()) < count:
+            if now != seen:
+                seen, moved_s = now, time.monotonic()
+            elif time.monotonic() - moved_s > STALLED_S:
+                raise TimeoutError(f"{now} of {count} tasks completed, then none for {STALLED_S:g} s")
+            time.sleep(_POLL_S)
+
+    def fill(self, tasks: Sequence[Mapping[str, Any]]) -> float:
+        """Submit with the queue paused; return the seconds that it took."""
+        self.client.pause(QUEUE)
+        begin_s = time.perf_counter()
+        self.client.submit_many(tasks)
+        return time.perf_counter() - begin_s
+
+    def open(self, tasks: int) -> Drained:
+        """Open the queue, wait until so many more have completed."""
+        goal, before, begin_s = self.completed() + tasks, self.meter.read(), time.perf_counter()
+        self.client.resume(QUEUE)
+        self.await_completed(goal)
+        wall_s = time.perf_counter() - begin_s
+        return Drained(tasks, wall_s, before, self.meter.read())
+
+    def drain(self, tasks: Sequence[Mapping[str, Any]]) -> Drained:
+        self.fill(tasks)
+        return self.open(len(tasks))
+
+    def used_memory(self) -> int:
+        return int(self.connection.info("memory")["used_memory"])
+
+
+@contextlib.contextmanager
+def bench(transport: str = "tcp", **settings: Any) -> Iterator[Bench]:
+    """A Redis and an engine on it, warmed up."""
+    with redis_server(transport) as url, engine(url, **settings) as scheduler:
+        yield Bench(url, scheduler)
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,79 @@
+"""Every figure that the table shows: its unit, and its target where there is one.
+
+Targets are for two workers on two cores with Redis on the same machine, full isolation, stored results, leases and
+events on. The peers' best figures behind them are in README.md.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of one benchmark. `at_least` says which side of the target is the good one."""
+
+    benchmark: str
+    name: str
+    unit: str
+    target: float | None = None
+    at_least: bool = False
+
+    def distance(self, value: float) -> str:
+        """How far a value is from the target, in words; "" without one."""
+        if self.target is None:
+            return ""
+        if self.met(value):
+            return "met" if value == self.target or not min(value, self.target) else f"met, {self._times(value)}"
+        if not self.target:
+            return "missed"
+        return f"{value / self.target:.0%} of it" if self.at_least else f"{value / self.target:.2f} times as much"
+
+    def met(self, value: float) -> bool:
+        assert self.target is not None
+        return value >= self.target if self.at_least else value <= self.target
+
+    def _times(self, value: float) -> str:
+        assert self.target is not None
+        return f"{value / self.target:.2f} times it"
+
+
+def _more(benchmark: str, name: str, unit: str, target: float | None = None) -> Figure:
+    return Figure(benchmark, name, unit, target, at_least=True)
+
+
+FIGURES = (
+    _more("throughput", "tasks_per_s", "tasks/s", 40_000),
+    Figure("throughput", "supervisor_us_per_task", "µs CPU", 12),
+    Figure("throughput", "worker_us_per_task", "µs CPU"),
+    Figure("throughput", "redis_us_per_task", "µs CPU, without the submit"),
+    Figure("throughput", "redis_us_per_task_with_submit", "µs CPU", 15),
+    Figure("throughput", "redis_client_commands_per_task", "commands", 0.1),
+    Figure("throughput", "redis_commands_per_task", "commands, in scripts too"),
+    Figure("throughput", "queued_bytes_per_task", "bytes", 350),
+    _more("submit", "submit_many_per_s", "tasks/s", 100_000),
+    _more("submit", "submit_per_s", "tasks/s", 10_000),
+    Figure("latency", "start_ms_p50", "ms", 0.4),
+    Figure("latency", "start_ms_p99", "ms", 1.0),
+    Figure("latency", "result_ms_p50", "ms", 0.8),
+    Figure("latency", "result_ms_p99", "ms", 1.6),
+    Figure("idle", "tree_cpu_percent", "% of a core", 0.3),
+    Figure("idle", "redis_cpu_percent", "% of a core"),
+    Figure("idle", "redis_commands_per_s", "commands/s", 1),
+    Figure("memory", "worker_pss_mib", "MiB PSS", 6 * 1e6 / 2**20),
+    Figure("memory", "tree_pss_mib", "MiB PSS"),
+    _more("depth", "many_tasks_per_s", "tasks/s"),
+    _more("depth", "many_to_few", "ratio", 0.9),
+    _more("distance", "far_tasks_per_s", "tasks/s"),
+    _more("distance", "far_to_near", "ratio", 0.7),
+    _more("payloads", "pipe_mb_per_s", "MB/s", 300),
+    _more("payloads", "engine_mb_per_s", "MB/s"),
+    Figure("payloads", "small_alone_start_ms_p99", "ms"),
+    Figure("payloads", "small_beside_start_ms_p99", "ms", 20),
+    Figure("mixed", "short_start_ms_p99", "ms", 20),
+    Figure("mixed", "late_with_a_free_slot", "tasks", 0),
+    _more("workers", "simulated_tasks_per_s", "tasks/s", 30_000),
+    Figure("workers", "simulated_many_to_few", "ratio", 1.1),
+    _more("workers", "real_tasks_per_s", "tasks/s"),
+    Figure("workers", "real_many_to_few", "ratio", 1.1),
+    _more("features", "fair_to_plain", "ratio", 0.85),
+    _more("features", "full_to_plain", "ratio", 0.85),
+)

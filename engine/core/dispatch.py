@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from engine.core import dealing
-from engine.core.commands import Command, Halt, Interrupt, Kill, Quit, Send, Spawn, TakeBack
+from engine.core.commands import Command, Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, TakeBack
 from engine.core.ending import Ending
 from engine.core.outcome import Cause, Outcome
 from engine.core.restart import RestartBudget
@@ -57,6 +57,7 @@ class Dispatch:
         self.runs = self.ending.runs  # every run that is ours to settle
         self.backlog: deque[Run] = deque()  # claimed, not yet sent
         self.draining = False
+        self.is_stranded = False  # the fork server is gone, and its workers with it, whether we have heard or not
         self._alarm_s = NEVER  # no deadline of any slot is earlier
         self._grace_end_s = NEVER  # when draining turns into stopping
 
@@ -64,7 +65,7 @@ class Dispatch:
 
     def room(self, now_s: float) -> Room:
         """How many more runs could be handed out, and how much that is wanted."""
-        if self.draining:
+        if self.draining or self.is_stranded:
             return Room(0, False)
         room, idle = dealing.room(self.slots, self.windows.overall, now_s)
         room = max(0, room - len(self.backlog))
@@ -85,6 +86,7 @@ class Dispatch:
 
     def start(self, now_s: float) -> None:
         """The fork server is ready: put a worker in every slot that has none."""
+        self.is_stranded = False
         for slot in self.slots:
             if slot.phase is Phase.DOWN and not self.draining:
                 self._spawn(slot, now_s)
@@ -103,7 +105,8 @@ class Dispatch:
         it went down with the fork server, which is nobody's fault; `start` will be called when there is a new one.
         """
         slot = self.slots[index]
-        begun = self._empty(slot, unread)
+        self.is_stranded = self.is_stranded or stranded
+        begun = self._empty(slot, {*unread, *self._withdraw(index)})
         for position, run in enumerate(begun):
             if slot.phase is Phase.DYING or stranded:
                 # Only the first can have been running; a worker reads nothing before it has answered.
@@ -156,7 +159,7 @@ class Dispatch:
 
     def fill(self, now_s: float) -> None:
         """Hand out what is waiting."""
-        if self.backlog:
+        if self.backlog and not self.is_stranded:
             for slot, run in dealing.deal(self.backlog, self.slots, self.windows, now_s):
                 self._send(slot, run, now_s)
 
@@ -336,6 +339,13 @@ class Dispatch:
             slot.phase = Phase.QUITTING
             self._set_deadline(slot, now_s + self.timing.quit_s)
             self.commands.append(Quit(slot.index))
+
+    def _withdraw(self, index: int) -> list[int]:
+        """What was asked of a worker and not carried out before it died is void. Returns the tokens of runs unsent."""
+        unsent = [command.run.token for command in self.commands if type(command) is Send and command.slot == index]
+        self.commands[:] = [command for command in self.commands
+                            if isinstance(command, Settle | Halt) or command.slot != index]
+        return unsent
 
     def _empty(self, slot: Slot, unread: Iterable[int]) -> list[Run]:
         """Put runs that were never started back where they can go on; return those that may have been."""

@@ -1,5 +1,6 @@
 """The whole tree on real processes and a real Redis: killed at each joint, drained, reloaded; nothing is lost."""
 
+import contextlib
 import os
 import select
 import signal
@@ -33,8 +34,12 @@ class Tree:
         return psutil.Process(self.scheduler.status().pid)
 
     def processes(self) -> dict[int, str]:
-        root = self.root
-        return {one.pid: " ".join(one.cmdline()) for one in [root, *root.children(recursive=True)]}
+        """Those that live, with their titles; one that ends while we look is not among them."""
+        root, found = self.root, {}
+        for one in [root, *root.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found[one.pid] = " ".join(one.cmdline())
+        return found
 
     def pid_of(self, title: str) -> int:
         return next(pid for pid, name in self.processes().items() if name.startswith(f"ganger: {title}"))

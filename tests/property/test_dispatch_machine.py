@@ -45,7 +45,7 @@ class Worker:
 class World(RuleBasedStateMachine):
     @initialize(tasks_max=st.sampled_from([0, TASKS_MAX]))
     def boot(self, tasks_max: int) -> None:
-        self.now = 100.0
+        self.now, self.is_busy = 100.0, False
         self.core = Dispatch(SLOTS, RestartBudget(INTENSITY, PERIOD_S, pause_s=0.1), Windows(WINDOW_MAX),
                              Timing(BOOT_S, CANCEL_GRACE_S, QUIT_S), lambda: 0.5, tasks_max)
         self.workers: dict[int, Worker] = {}
@@ -59,7 +59,7 @@ class World(RuleBasedStateMachine):
         self.obey()
 
     def obey(self) -> None:
-        while self.core.commands:
+        while self.core.commands and not self.is_busy:
             commands = self.core.commands[:]
             self.core.commands.clear()
             for command in commands:
@@ -161,6 +161,19 @@ class World(RuleBasedStateMachine):
         self.core.exited(slot, lambda run: Outcome.killed(run.number, "SIGKILL"), unread, self.now)
         self.obey()
 
+    @rule(events=st.lists(st.tuples(st.sampled_from(["says_ready", "replies", "cancel", "dies"]), a_slot), min_size=2,
+                          max_size=6))
+    def much_happens_at_once(self, events: list[tuple[str, int]]) -> None:
+        """The pool takes in all that has happened before it does anything: workers may be gone by then."""
+        self.is_busy = True
+        for event, slot in events:
+            if event == "replies":
+                self.replies(slot, b"C", 0.0001)
+            else:
+                getattr(self, event)(slot)
+        self.is_busy = False
+        self.obey()
+
     @rule()
     def fork_server_dies(self) -> None:
         for slot in list(self.workers):
@@ -168,6 +181,7 @@ class World(RuleBasedStateMachine):
             self.core.exited(slot, lambda run: Outcome.killed(run.number, "SIGKILL"), unread, self.now, stranded=True)
             self.obey()
             assert not self.workers.keys() & {slot}, "spawned without a fork server"
+            assert self.core.room(self.now).runs == 0, "asks for runs that only dying workers could take"
         if not self.core.draining:
             self.core.start(self.now)
         self.obey()

@@ -1,8 +1,10 @@
 """What a pool does where Redis, time or a hostile hand surprise it."""
 
+from dataclasses import replace
+
 import pytest
 
-from engine.ports import Joined, Parted, Recovered
+from engine.ports import Booted, Joined, Parted, Recovered, ServerLost, ServerReady
 from tests.unit.pool_stage import LEASE_S, MARGIN_S, RECORD, A, B, Stage
 
 LEVEL = b'{"do":"level","level":"%s"}'
@@ -122,6 +124,40 @@ def test_a_pause_that_was_asked_for_is_kept(stage: Stage) -> None:
     stage.turn()
     (end,) = stage.settled()
     assert 95_000 < int(end.at) - stage.pool.clock.now_ms() <= 100_000
+
+
+def test_what_was_to_go_to_a_worker_that_is_gone_goes_to_the_next(stage: Stage) -> None:
+    """Both workers die at once: the first has not read its run, which is then meant for the second."""
+    stage.answer(A, RECORD, b"1 0 0")
+    (_, _, message), = stage.host.verbs("send")
+    stage.host.happened = [replace(stage.exit(0), unread=[message]), stage.exit(1)]
+    stage.turn()
+    assert len(stage.host.verbs("send")) == 1
+    assert not stage.settled(), "nobody has begun it, so nobody pays"
+    stage.host.happened = [Booted(0, 200)]
+    stage.turn()
+    assert [asked[1:] for asked in stage.host.verbs("send")] == [(0, message), (0, message)]
+
+
+def test_a_worker_that_has_died_is_not_told_to_go(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0", orders=(b'{"do":"restart","slot":0}',))
+    stage.host.happened = [stage.reply(0), stage.exit(0)]
+    stage.turn()
+    assert not stage.host.verbs("quit")
+    assert [one.verdict for one in stage.settled()] == ["complete nobody"]
+
+
+def test_when_the_fork_server_dies_nothing_is_claimed_for_workers_that_are_about_to(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.host.happened = [replace(stage.exit(0), stranded=True)]
+    stage.turn(after_s=1.1)
+    assert {want for _, want in stage.broker.steps} == {0}
+    stage.answer()
+    stage.host.happened = [replace(stage.exit(1), stranded=True), ServerLost("killed")]
+    stage.turn()
+    stage.host.happened = [ServerReady([], {}), Booted(0, 200)]
+    stage.turn(after_s=1.1)
+    assert [want for _, want in stage.broker.steps] == [1]
 
 
 def test_a_worker_with_a_verdict_of_its_own_making_is_ended(stage: Stage) -> None:

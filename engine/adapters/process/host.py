@@ -93,7 +93,8 @@ class ProcessHost:
         self._links[slot].quit()
 
     def kill(self, slot: int, why: str) -> None:
-        self._links[slot].kill(why)
+        if slot in self._links:  # else these were its last words: it is gone already
+            self._links[slot].kill(why)
 
     def dump(self, slot: int) -> None:
         if slot in self._links:

@@ -26,7 +26,8 @@ class Context:
     """One run of one task.
 
     Attributes: `task_id`; `task_type`; `name` (what the submitter called it, else the type); `run` (its number, from
-    1); `attempt` (runs that failed by themselves, plus 1); `deadline_s` (by time.monotonic(), None without a timeout).
+    1); `attempt` (runs that failed by themselves, plus 1); `deadline_s` (by time.monotonic(), None without a timeout);
+    `traceparent` (the W3C trace context that was given at submit, None without one).
     """
 
     task_id: str
@@ -35,6 +36,7 @@ class Context:
     run: int = 1
     attempt: int = 1
     deadline_s: float | None = None
+    traceparent: str | None = None
     _report: Report = field(default=_no_report, repr=False)
     _shield: Callable[[], AbstractContextManager[None]] = field(default=nullcontext, repr=False)
 

@@ -107,9 +107,13 @@ def tags(value: Any, field: str = "tags") -> list[str]:
     return found
 
 
+def is_traceparent(value: str) -> bool:
+    return _TRACEPARENT.fullmatch(value) is not None
+
+
 def traceparent(value: Any, field: str = "traceparent") -> str:
     """A W3C trace context: version, trace id, parent id, flags."""
-    if isinstance(value, str) and _TRACEPARENT.fullmatch(value):
+    if isinstance(value, str) and is_traceparent(value):
         return value
     raise refuse(field, value, "VERSION-TRACE-PARENT-FLAGS in lower hexadecimal digits, 2, 32, 16 and 2 of them")
 

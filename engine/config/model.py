@@ -205,6 +205,9 @@ class Settings(BaseModel):
         low=0, high=1_000_000_000, unit="tasks")
     webhooks_private: bool = setting(
         False, "Webhooks may be sent to loopback and private addresses.", limit="true or false")
+    webhooks_retry_s: Number = setting(
+        5.0, "Pause before the second try of a webhook; each further one is three times as long, up to six hours.",
+        low=0.01, high=3600, unit="seconds")
 
     pools: dict[str, PoolSettings] = setting(
         None, "Pools of workers. Each is a supervisor with its own slots and queues.",

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ PATIENCE_S = 30
 class Engine:
     """`ganger run --api` with the handlers of api_handlers.py, in a folder of its own; `settings` as with --set."""
 
-    def __init__(self, command: str = "run", **settings: Any) -> None:
+    def __init__(self, command: str = "run", variables: Mapping[str, str] | None = None, **settings: Any) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ganger-test-"))
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("GANGER_")}
-        self.environment |= {"GANGER_DATA_DIR": str(self.folder / "data"), "PYTHONPATH": str(ROOT)}
+        self.environment |= {"GANGER_DATA_DIR": str(self.folder / "data"), "PYTHONPATH": str(ROOT), **(variables or {})}
         settings = {"api_port": 0, "max_workers": 2, "sample_interval_s": 0.2, **settings}
         self.arguments = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
         if command == "run":

@@ -153,7 +153,8 @@ class Worker:
         if timeout is None:
             timeout = self._settings.task_timeout
         return Context(task_id.decode(), head[0], options.get("name", head[0]), run, attempts + 1,
-                       started_s + timeout if timeout else None, Progress(self._outbox.post, message),
+                       started_s + timeout if timeout else None, options.get("traceparent"),
+                       Progress(self._outbox.post, message),
                        partial(Shield, self.interrupts))
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from engine.adapters.clock import RedisClock
 from engine.adapters.redis import finding, submitting
 from engine.adapters.redis.connection import Connections
+from engine.adapters.redis.hooks import Hooks
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.looking import Stored, look
 from engine.adapters.redis.operating import Operating
@@ -58,6 +59,7 @@ class Broker:
         self.keys = Keys(prefix)
         self._idempotency_ms = int(idempotency_ttl_s * 1000)
         self.kept_ms = int(failed_ttl_s * 1000)
+        self._expects_webhooks = False
         self._operating = Operating(self.redis, self.keys, self.kept_ms)
         self._reading = Reading(self.redis, self.keys)
         self._waiting = Waiting(self.redis, self.keys)
@@ -78,6 +80,9 @@ class Broker:
 
     def submit(self, tasks: Sequence[Submittable]) -> list[str]:
         """Submit tasks; return their ids in order, an earlier task's id where its idempotency key is known."""
+        if not self._expects_webhooks and any("webhook" in task.record.options for task in tasks):
+            Hooks(self.redis, self.keys).own_secret()  # tells those who deliver to look at each end
+            self._expects_webhooks = True
         return submitting.submit(self.redis, self.keys, tasks, self._idempotency_ms)
 
     def read(self, ids: Sequence[str]) -> list[Stored | None]:

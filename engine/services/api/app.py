@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from engine.services.api import batches, events, problems, queues, route, scheduler, tasks, workers
+from engine.services.api import batches, events, problems, queues, route, scheduler, tasks, webhooks, workers
 from engine.services.api.desk import Desk
 from engine.services.api.guard import Guard
 from engine.services.api.quick import Quick
@@ -38,7 +38,7 @@ def create_app(desk: Desk) -> ASGIApp:
 
     app = FastAPI(title="Ganger", version=engine_version(), lifespan=lifespan, docs_url=f"{BASE}/docs", redoc_url=None,
                   openapi_url=f"{BASE}/openapi.json", redirect_slashes=False)
-    for noun in (batches, tasks, events, queues, scheduler, workers):
+    for noun in (batches, tasks, events, queues, scheduler, workers, webhooks):
         app.include_router(noun.router, prefix=BASE)
     app.include_router(scheduler.scrape)
     app.add_exception_handler(HTTPException, _http_problem)

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,7 +27,7 @@ from engine.services.api.models.search import (
 from engine.services.api.models.tasks import TaskResponse
 from engine.services.api.problems import Problem, Refused
 from engine.services.api.route import given, noun, told
-from engine.services.api.tasks import JSON, allow_time
+from engine.services.api.tasks import JSON, allow_time, carry
 
 BATCH_S = 60  # more than other calls may take
 router = noun("tasks")
@@ -35,12 +35,16 @@ router = noun("tasks")
 
 @router.post("/tasks/batch", status_code=201, summary="Submit up to 1,000 tasks", response_model=BatchResult, **told(
     Role.SUBMIT, body=TaskBatch, responses={207: {"model": BatchResult, "description": "Some were refused."}}))
-async def submit(request: Request) -> Response:
+async def submit(
+    request: Request, traceparent: Annotated[str | None, Header(max_length=200)] = None,
+) -> Response:
     """201 if all were submitted, 207 if some were refused; with all_or_nothing 422 if one is, and none is submitted."""
     desk = desk_of(request)
     batch = await given(request, TaskBatch)
     allow_time(request, BATCH_S)
     wishes = [Wish(task.options(), guest_of(request)) for task in batch.tasks]
+    for wish in wishes:
+        carry(wish.task, traceparent)
     became = await desk.hands.do(desk.submit_all, wishes, all_or_nothing=batch.all_or_nothing)
     items = [_item(index, one) for index, one in enumerate(became)]
     refused = sum(item.id is None for item in items)

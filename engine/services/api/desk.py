@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
@@ -12,12 +13,15 @@ from engine.adapters.redis.looking import Stored
 from engine.client.operator import Operator
 from engine.config import Settings
 from engine.errors import BrokerFull, GangerError, TaskNotFound
+from engine.services.api import targets, tracing
 from engine.services.api.access import Access, Guest, is_loopback
+from engine.services.api.deliveries import Deliveries
 from engine.services.api.feed import Feed
 from engine.services.api.gathering import Gathering
 from engine.services.api.hands import Hands
 from engine.services.api.problems import Refused
 from engine.services.api.rates import Rates
+from engine.services.api.tracing import Tracing
 from engine.services.api.watching import Watching
 from engine.submission import Submission
 
@@ -47,6 +51,7 @@ class Desk:
         self.hands = Hands()
         self.submits: Gathering[Wish, Stored] = Gathering("submit", self._submit)
         self.reads: Gathering[str, Stored] = Gathering("read", self._read)
+        self.tracing: Tracing | None = None
         self.listeners = 0  # answers without end that are under way
         self._depths: tuple[float, dict[str, int]] = (float("-inf"), {})
         self._tasks: list[asyncio.Task[None]] = []
@@ -54,13 +59,20 @@ class Desk:
     async def open(self) -> None:
         self.feed = Feed(self.operator, self.hands)
         self.feed.start()
-        self.watching = Watching(self.operator, self.feed, self.hands)
+        self.tracing = tracing.found()
+        self.watching = Watching(self.operator, self.feed, self.hands, self._ended)
+        self.deliveries = Deliveries(self.operator, self.feed, self.hands)
         self._tasks = [asyncio.create_task(work) for work in (
-            self._keep_keys(), self.watching.follow(), self.watching.sample())]
+            self._keep_keys(), self.watching.follow(), self.watching.sample(), self.deliveries.collect(),
+            self.deliveries.send())]
 
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
+        with suppress(GangerError):  # the lead lapses by itself
+            await self.hands.do(self.deliveries.resign)
+        if self.tracing is not None:
+            await self.hands.do(self.tracing.close)
         self.feed.close()
         for gathering in (self.submits, self.reads):
             gathering.close()
@@ -108,6 +120,10 @@ class Desk:
         made: list[Submission | Exception] = []
         for task, guest in wishes:
             try:
+                if "webhook" in task:
+                    targets.check(task["webhook"]["url"], "webhook.url", private=self.settings.webhooks_private)
+                if self.tracing is not None:
+                    self._trace(self.tracing, task)
                 submission = self.operator.prepare(task)
                 guest.must_see(submission.record.queue)
                 self.must_have_room(submission.record.queue)
@@ -119,6 +135,15 @@ class Desk:
         good = [one for one in made if isinstance(one, Submission)]
         written = iter(self.operator.commit(good) if good else [])
         return [next(written) if isinstance(one, Submission) else one for one in made]
+
+    @staticmethod
+    def _trace(tracer: Tracing, task: dict[str, Any]) -> None:
+        if carried := tracer.submitted(task.get("traceparent"), task["task_type"]):
+            task["traceparent"] = carried
+
+    def _ended(self, stored: Stored) -> None:
+        if self.tracing is not None and self.deliveries.leads:
+            self.tracing.ended(stored)
 
     def _read(self, task_ids: Sequence[str]) -> list[Stored | Exception]:
         found = self.operator.look(task_ids)

@@ -70,8 +70,8 @@ class Feed:
             if not self._ended[task_id]:
                 del self._ended[task_id]
 
-    async def follow(self, after: str | None) -> AsyncIterator[Batch]:
-        """Everything after that entry, for ever; None is from now on. An empty batch comes every 15 seconds at least.
+    async def follow(self, after: str | None, patience_s: float = 15.0) -> AsyncIterator[Batch]:
+        """Everything after that entry, for ever; None is from now on. After a silence of `patience_s` an empty batch.
 
         Raises `BrokerError` where it has to be read from Redis and that is away; `ValueError` for an id that is none.
         """
@@ -89,7 +89,7 @@ class Feed:
             if entries or gap:
                 yield Batch(entries, gap)
                 gap = False
-            elif not await self._next(15.0):
+            elif not await self._next(patience_s):
                 yield Batch([])
 
     # -- in the reader's thread -----------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """`/tasks`: submit one, see what becomes of it, change it, cancel it, run it again."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header, Path, Query
 from starlette.requests import Request
@@ -11,6 +11,7 @@ from engine.adapters.redis.looking import Stored
 from engine.core.lifecycle import TaskStatus
 from engine.errors import ResultNotReady
 from engine.models import moment
+from engine.options import is_traceparent
 from engine.services.api.access import Role
 from engine.services.api.desk import Wish, desk_of, guest_of
 from engine.services.api.models.base import EXAMPLE_ID
@@ -47,6 +48,7 @@ async def submit(
     options = (await given(request, TaskCreate)).options()
     if idempotency_key is not None:
         options.setdefault("idempotency_key", idempotency_key)
+    carry(options, traceparent)
     stored = await desk_of(request).submits.ask(Wish(options, guest_of(request)))
     request.scope["audit"] = {"task_id": stored.id}
     return _task(stored, 201, {"Location": f"/api/v1/tasks/{stored.id}"})
@@ -129,6 +131,12 @@ async def retry(request: Request, task_id: TaskId) -> Moved:
     await desk.task(task_id, guest_of(request))
     await desk.hands.do(desk.operator.retry, task_id)
     return Moved(id=task_id, status=(await desk.task(task_id, guest_of(request))).life.status)
+
+
+def carry(options: dict[str, Any], traceparent: str | None) -> None:
+    """Give the task the trace of the request; one that makes no sense is passed over, as W3C says."""
+    if traceparent is not None and is_traceparent(traceparent):
+        options.setdefault("traceparent", traceparent)
 
 
 def allow_time(request: Request, more_s: float) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Any
 
 from engine.adapters.redis.looking import Stored
@@ -25,9 +26,12 @@ Sampled = tuple[float, float | None, int | None]  # moment, CPU, memory
 
 
 class Watching:
-    def __init__(self, operator: Operator, feed: Feed, hands: Hands) -> None:
+    """`at_end` is told of each end that is looked at, and happens while we watch."""
+
+    def __init__(self, operator: Operator, feed: Feed, hands: Hands, at_end: Callable[[Stored], None]) -> None:
         self._operator, self._feed, self._hands = operator, feed, hands
         self.ledger, self.instruments = Ledger(), Instruments()
+        self._at_end, self._since_s = at_end, time.time()
         self.history: OrderedDict[str, deque[Sampled]] = OrderedDict()
 
     async def follow(self) -> None:
@@ -42,12 +46,18 @@ class Watching:
                     found: list[Stored | None] = []
                     if wanted:
                         found = await self._hands.do(self._operator.look, wanted)
+                    self._tell(found)
                     self.instruments.learn(self.ledger.learn(found))
                     if batch.entries:
                         position = batch.entries[-1].id
             except GangerError as error:
                 log.debug("not counted: Redis is away", extra={"reason": str(error)})
                 await asyncio.sleep(1.0)
+
+    def _tell(self, found: list[Stored | None]) -> None:
+        for stored in found:
+            if stored is not None and stored.life.status.is_final and stored.life.at_ms / 1000 > self._since_s:
+                self._at_end(stored)
 
     async def sample(self) -> None:
         """For ever: keep the CPU and memory of each slot."""

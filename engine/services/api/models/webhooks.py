@@ -10,6 +10,7 @@ from engine.services.api.models.base import Given, Queue, Text, Told
 End = Literal["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"]
 Url = Annotated[str, Field(min_length=8, max_length=2048, pattern=r"^https?://[^\s\x00-\x20]+$",
                            examples=["https://example.org/hooks/ganger"])]
+Ends = Annotated[list[End], Field(min_length=1, max_length=4)]
 ENDS: list[End] = ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"]
 
 
@@ -17,7 +18,7 @@ class TaskWebhook(Given):
     """Where to tell of the end of one task."""
 
     url: Url
-    on: list[End] = Field(default_factory=lambda: list(ENDS), min_length=1, max_length=4)
+    on: Ends = Field(default_factory=lambda: list(ENDS))
 
     def stored(self) -> dict[str, Any]:
         return {"url": self.url, "on": list(self.on)}
@@ -30,7 +31,7 @@ class WebhookCreate(Given):
         {"url": "https://example.org/hooks/ganger", "on": ["FAILED", "TIMEOUT"], "queue": "images"}]})
 
     url: Url
-    on: list[End] = Field(default_factory=lambda: list(ENDS), min_length=1, max_length=4)
+    on: Ends = Field(default_factory=lambda: list(ENDS))
     task_type: Text | None = None
     queue: Queue | None = None
     tag: Text | None = None
@@ -47,6 +48,12 @@ class Webhook(Told):
     tag: str | None = None
     created_at: datetime
     secret: str | None = None
+
+
+class WebhookSecret(Told):
+    """A secret, in the form of Standard Webhooks."""
+
+    secret: str = Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
 
 
 class Delivery(Told):

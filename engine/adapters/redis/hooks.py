@@ -1,0 +1,111 @@
+"""Webhooks in Redis: which there are, and the messages that are under way.
+
+Law: the place in the stream moves on in the same transaction that makes
+messages of what was read, so that an end is told of though whoever reads it
+dies. A message may be sent twice; its id is the same then.
+"""
+
+import base64
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from engine.adapters.redis.connection import Command, Connections
+from engine.adapters.redis.keys import Keys
+
+OWN = "own"  # beside the webhooks: what messages to a task's own webhook are signed with; there once one was submitted
+
+
+class Hooks:
+    def __init__(self, redis: Connections, keys: Keys) -> None:
+        self._redis, self._keys = redis, keys
+
+    def all(self) -> dict[str, dict[str, Any]]:
+        """Every webhook by its id, and `OWN` where a task with a webhook of its own was ever submitted."""
+        return self._hash(self._keys.webhooks)
+
+    def own_secret(self, *, renewed: bool = False) -> str:
+        """What messages to tasks' own webhooks are signed with; makes it, or another one."""
+        made = orjson.dumps({"secret": new_secret()})
+        verb = "HSET" if renewed else "HSETNX"
+        told = self._redis.call_all([(verb, self._keys.webhooks, OWN, made), ("HGET", self._keys.webhooks, OWN)])[1]
+        return str(orjson.loads(told)["secret"])
+
+    def add(self, hook_id: str, told: Mapping[str, Any]) -> None:
+        self._redis.call("HSET", self._keys.webhooks, hook_id, orjson.dumps(told))
+
+    def remove(self, hook_id: str) -> bool:
+        """False if there is no such webhook."""
+        return bool(self._redis.call("HDEL", self._keys.webhooks, hook_id))
+
+    def lead(self, name: str, for_ms: int) -> bool:
+        """Be the one that delivers for as long, if no other is."""
+        key = self._keys.deliverer
+        if self._redis.call("SET", key, name, "NX", "PX", for_ms) == b"OK":
+            return True
+        if self._redis.call("GET", key) != name.encode():
+            return False
+        return bool(self._redis.call("PEXPIRE", key, for_ms))
+
+    def resign(self, name: str) -> None:
+        """Let another one lead at once."""
+        if self._redis.call("GET", self._keys.deliverer) == name.encode():
+            self._redis.call("DEL", self._keys.deliverer)
+
+    def position(self) -> str | None:
+        """The id of the last entry of the stream of which messages were made."""
+        told = self._redis.call("GET", self._keys.delivered_to)
+        return told.decode() if told else None
+
+    def advance(self, position: str, messages: Mapping[str, Mapping[str, Any]], due_ms: int) -> None:
+        """Take messages on, and move on in the stream: both or neither."""
+        commands: list[Command] = [("MULTI",), ("SET", self._keys.delivered_to, position)]
+        for message_id, told in messages.items():
+            commands += [("HSET", self._keys.deliveries, message_id, orjson.dumps(told)),
+                         ("ZADD", self._keys.deliveries_due, due_ms, message_id)]
+        self._redis.call_all([*commands, ("EXEC",)])
+
+    def due(self, now_ms: int, limit: int) -> dict[str, dict[str, Any]]:
+        """Messages whose time has come."""
+        ids: list[bytes] = self._redis.call("ZRANGEBYSCORE", self._keys.deliveries_due, "-inf", now_ms, "LIMIT", 0,
+                                            limit)
+        if not ids:
+            return {}
+        told = self._redis.call("HMGET", self._keys.deliveries, *ids)
+        gone = [message_id for message_id, one in zip(ids, told, strict=True) if one is None]
+        if gone:
+            self._redis.call("ZREM", self._keys.deliveries_due, *gone)
+        return {name.decode(): orjson.loads(one) for name, one in zip(ids, told, strict=True) if one}
+
+    def under_way(self, limit: int) -> dict[str, dict[str, Any]]:
+        """Messages that have not arrived yet, the next ones first, with `due_ms`."""
+        flat: list[bytes] = self._redis.call("ZRANGE", self._keys.deliveries_due, 0, limit - 1, "WITHSCORES")
+        if not flat:
+            return {}
+        told = self._redis.call("HMGET", self._keys.deliveries, *flat[::2])
+        return {name.decode(): {**orjson.loads(one), "due_ms": float(at)}
+                for name, at, one in zip(flat[::2], flat[1::2], told, strict=True) if one}
+
+    def count_under_way(self) -> int:
+        return int(self._redis.call("HLEN", self._keys.deliveries))
+
+    def done(self, message_id: str) -> None:
+        """It has arrived, or nobody tries any more."""
+        self._redis.call_all([("HDEL", self._keys.deliveries, message_id),
+                              ("ZREM", self._keys.deliveries_due, message_id)])
+
+    def again(self, message_id: str, told: Mapping[str, Any], due_ms: int) -> None:
+        """Try once more, later."""
+        self._redis.call_all([("HSET", self._keys.deliveries, message_id, orjson.dumps(told)),
+                              ("ZADD", self._keys.deliveries_due, due_ms, message_id)])
+
+    def _hash(self, key: str) -> dict[str, dict[str, Any]]:
+        flat: Sequence[bytes] = self._redis.call("HGETALL", key)
+        return {name.decode(): orjson.loads(told) for name, told in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def new_secret() -> str:
+    """In the form of Standard Webhooks."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()

@@ -105,7 +105,8 @@ def test_a_trace_goes_through_the_task_and_its_spans_are_exported(
     carried = http.get(f"/tasks/{task['id']}/result", params={"wait": 30}).json()["result"]
     assert carried.startswith(f"00-{TRACE}-")
     assert carried != TRACEPARENT, "the task is below the span of its submit"
-    http.post("/tasks/batch", json={"tasks": [{"task_type": "fail", "payload": {}}]}, headers={"traceparent": TRACEPARENT})
+    http.post("/tasks/batch", json={"tasks": [{"task_type": "fail", "payload": {}}]},
+              headers={"traceparent": TRACEPARENT})
     spans = {}
     while not {"submit traced", "wait traced", "run traced", "submit fail", "run fail"} <= spans.keys():
         request = ExportTraceServiceRequest.FromString(collector.next().body)

@@ -71,7 +71,8 @@ class Tracing:
                  "ganger.queue": record.queue, "ganger.run": stored.life.run}
         parent = self._parent(traceparent)
         if stored.life.run == 1:
-            self._span("wait", parent, max(record.created_ms, record.options.get("due_ms", 0)), started_ms, facts)
+            ready_ms = max(record.created_ms, record.options.get("due_ms", 0))
+            self._span("wait", parent, min(ready_ms, started_ms), started_ms, facts)  # by clocks of two processes
         facts |= {"ganger.cause": str(outcome.get("cause")), "ganger.worker": str(outcome.get("worker")),
                   "ganger.cpu_s": outcome.get("cpu_s") or 0.0}
         self._span("run", parent, started_ms, ended_ms, facts, outcome.get("error"))
@@ -83,13 +84,17 @@ class Tracing:
 
     def _span(self, name: str, parent: Any, start_ms: float, end_ms: float, facts: dict[str, Any],
               error: dict[str, Any] | None = None) -> None:
-        start_ns = int(start_ms * 1e6)
+        start_ns = _ns(start_ms)
         span = self._tracer.start_span(f"{name} {facts['ganger.task_type']}", context=parent, attributes=facts,
                                        kind=self._otel.SpanKind.CONSUMER, start_time=start_ns)
         if error:
             span.set_status(self._otel.Status(self._otel.StatusCode.ERROR, error.get("message")))
-        span.end(max(start_ns, int(end_ms * 1e6)))
+        span.end(max(start_ns, _ns(end_ms)))
 
     def _parent(self, traceparent: str | None) -> Any:
         carrier = {"traceparent": traceparent} if traceparent else {}
         return self._propagator.extract(carrier, self._context.Context())
+
+
+def _ns(moment_ms: float) -> int:
+    return int(moment_ms * 1000) * 1000

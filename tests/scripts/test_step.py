@@ -266,6 +266,22 @@ def test_what_expired_in_the_queue_is_not_started(shop: Shop, supervisor: Superv
     assert shop.keys.expiring not in shop.dump()
 
 
+def test_a_claim_stays_below_what_redis_owes_a_subscriber_and_the_rest_keeps_its_place(shop: Shop,
+                                                                                       supervisor: Supervisor) -> None:
+    ids = [shop.submit() for _ in range(40)]
+    for task_id in ids:
+        record = shop.client.hget(shop.keys.tasks, task_id)
+        assert record is not None
+        shop.client.hset(shop.keys.tasks, task_id, record + b" " * (1 << 20))
+    with shop.hearing(shop.keys.bell("sup")) as heard:
+        assert supervisor.claim(40) == ids[:16]
+        assert messages(heard, 1) == [b"!"], "it is to come again at once"
+    assert supervisor.shop.keys.idle not in shop.dump()
+    assert shop.client.zcard(shop.keys.line("q", NORMAL)) == 24
+    assert supervisor.claim(40) == ids[16:32]
+    assert supervisor.claim(40) == ids[32:]
+
+
 def test_a_stray_id_in_a_line_is_dropped(shop: Shop, supervisor: Supervisor) -> None:
     good = shop.submit()
     shop.client.zadd(shop.keys.line("q", NORMAL), {"0" * 19: 0})

@@ -22,6 +22,7 @@ local supervisor, now_ms, want, ageing_ms, base = ARGV[1], ARGV[2], tonumber(ARG
 local queue_count, settle_count = tonumber(ARGV[8]), tonumber(ARGV[9])
 local sub, call = string.sub, redis.call
 local LEVELS = { 3, 2, 1, 0 }
+local CLAIM_BYTES_MAX, SLICE = 8388608, 16
 local queue_at = {}
 for q = 1, queue_count do queue_at[ARGV[11 + q]] = q end
 local function line_key(q, position) return KEYS[20 + (q - 1) * 8 + position] end
@@ -160,22 +161,24 @@ local function survey()
 end
 
 -- Choose up to n tasks: one of a line that has waited past the ageing bound, then strictly by level, and in a level by
--- turns over the queues. Gives their ids, places and priorities.
+-- turns over the queues. Gives their ids, places, priorities and lines.
 local function choose(n)
   local levels, oldest, turn = survey()
-  local ids, places, priorities, chosen, served = {}, {}, {}, 0, {}
+  local ids, places, priorities, lines_of, chosen, served = {}, {}, {}, {}, 0, {}
   local function serve(line, quota)
-    local popped = call('ZPOPMIN', line_key(line.q, line.position), quota)
+    local key = line_key(line.q, line.position)
+    local popped = call('ZPOPMIN', key, quota)
     local flows, last = flows_key(line.q, line.position), tonumber(popped[#popped] or 0)
     if last > tonumber(call('HGET', flows, 'v') or 0) then call('HSET', flows, 'v', last) end
     turn = turn + 1
     line.size, line.turn = line.size - #popped / 2, turn
     served[line.field] = turn .. ' ' .. now_ms
-    return { popped = popped, priority = LEVELS[line.position] }
+    return { popped = popped, priority = LEVELS[line.position], key = key }
   end
   local function append(taken, i)
     chosen = chosen + 1
     ids[chosen], places[chosen], priorities[chosen] = taken.popped[2 * i - 1], taken.popped[2 * i], taken.priority
+    lines_of[chosen] = taken.key
   end
   if oldest then append(serve(oldest, 1), 1) end
   for position = 1, 4 do
@@ -207,7 +210,7 @@ local function choose(n)
     changes[#changes + 1], changes[#changes + 2] = field, value
   end
   if #changes > 2 then call('HSET', KEYS[8], unpack(changes)) end
-  return ids, places, priorities
+  return ids, places, priorities, lines_of
 end
 
 -- End a task that came up after its `expires`.
@@ -220,10 +223,33 @@ local function expire(id, run, attempts, crashes, priority, place)
   tell_waiters(KEYS[11], base, { id })
 end
 
+-- The records of the first of these tasks, until they are as many bytes as one answer may have. Redis drops a subscriber
+-- to whom it owes 32 MB; so a slice must stay well below that when each payload has the full megabyte.
+local function read_records(ids)
+  local records, bytes, first = {}, 0, 1
+  while first <= #ids and bytes < CLAIM_BYTES_MAX do
+    for i, record in ipairs(call('HMGET', tasks, unpack(ids, first, math.min(first + SLICE - 1, #ids)))) do
+      records[first + i - 1] = record
+      bytes = bytes + (record and #record or 0)
+    end
+    first = first + SLICE
+  end
+  return records
+end
+
 local function claim(n)
-  local ids, places, priorities = choose(n)
-  if #ids == 0 then return 0 end
-  local records, known = call('HMGET', tasks, unpack(ids)), call('HMGET', life, unpack(ids))
+  local ids, places, priorities, lines_of = choose(n)
+  local chosen = #ids
+  if chosen == 0 then return 0 end
+  local records = read_records(ids)
+  if #records < chosen then
+    for i = chosen, #records + 1, -1 do
+      call('ZADD', lines_of[i], places[i], ids[i])
+      ids[i] = nil
+    end
+    call('PUBLISH', base .. 'bell:' .. supervisor, '!')  -- there is more, and there may be room for it
+  end
+  local known = call('HMGET', life, unpack(ids))
   local limits = call('EXISTS', KEYS[10]) == 1 and call('ZMSCORE', KEYS[10], unpack(ids)) or {}
   local begun, members, taken, suffix = {}, {}, 0, ' ' .. now_ms .. ' ' .. supervisor
   for i, id in ipairs(ids) do
@@ -249,7 +275,7 @@ local function claim(n)
     call('SADD', held, unpack(members))
     count('runs', taken)
   end
-  return #ids
+  return chosen
 end
 
 if want > 0 and (queue_count == 0 or claim(want) < want) then call('HSET', idle, supervisor, ARGV[7]) end

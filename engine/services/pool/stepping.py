@@ -28,6 +28,7 @@ class Stepping:
         self.outbox: deque[Settlement] = deque()
         self.rows: deque[tuple[bytes, bytes]] = deque(maxlen=LOG_ROWS_MAX)
         self.is_under_way = False
+        self.carried = 0  # ends in the step under way, or the last one
         self.rung = True  # there may be work, whatever the last step found
         self.fenced = False
         self._sent_s = float("-inf")
@@ -54,7 +55,9 @@ class Stepping:
         body = b""
         if now_s >= self._reported_s + self.terms.report_s:
             self._reported_s, body = now_s, report()
-        self.broker.step(self._next_batch(), want, body)
+        batch = self._next_batch()
+        self.carried = len(batch)
+        self.broker.step(batch, want, body)
 
     def stepped(self, event: Stepped) -> None:
         self.is_under_way, self.fenced = False, False

@@ -46,6 +46,7 @@ from engine.ports import (
 from engine.services.pool import deaths, report
 from engine.services.pool.claims import Claims
 from engine.services.pool.stepping import Stepping
+from engine.services.pool.telling import Telling
 from engine.services.pool.terms import PoolTerms
 
 UNREADABLE = Verdict(Move.FAIL, Payer.NOBODY)
@@ -67,6 +68,7 @@ class Pool:
         self.clock, self.tell_root, self.monotonic_s = clock, tell_root, monotonic_s
         self.claims = Claims(terms.policy)
         self.stepping = Stepping(terms, broker)
+        self.telling = Telling(monotonic_s)
         self.handlers: list[dict[str, Any]] = []
         self.failures: dict[str, str] = {}
         self.halted: str | None = None
@@ -104,6 +106,7 @@ class Pool:
             self._fence()
         self.core.fill(now_s)
         self.core.tick(now_s)
+        self.telling.tick(now_s)
         self._carry_out()
         self.stepping.step(self.core.room(now_s), lambda: self._report(now_s), now_s)
 
@@ -147,6 +150,7 @@ class Pool:
         run, verdict, outcome = command
         if isinstance(outcome, Outcome):
             outcome = outcome.encode()
+        self.telling.ended(run, verdict, outcome)
         self.stepping.outbox.append(Settlement(run.task_id, run.number, verdict.words, self._at(run, verdict), outcome))
 
     def _at(self, run: Run, verdict: Verdict) -> int | str:
@@ -256,6 +260,7 @@ class Pool:
 
     def _stepped(self, event: Stepped, now_s: float) -> None:
         self.stepping.stepped(event)
+        self.telling.stepped(self.stepping.carried, now_s - event.sent_s)
         if event.claimed and self.stepping.covers(event, now_s):
             self.core.claimed(self._runs(event.claimed), now_s)
         if event.held != len(self.core.runs) + len(self.stepping.outbox) + len(self._decided()):

@@ -16,7 +16,8 @@ from engine.core.lifecycle import TaskStatus
 from engine.core.priority import TaskPriority
 
 # As the scripts read it (lua/prelude.lua). A line that only one of the two could read would be rescued for ever.
-_LINE = re.compile(rb"([A-Z]+) (\d{1,15}) (\d{1,15}) (\d{1,15}) (\d) (\d{1,15}) (\d{1,15}) (\S+)")
+# Counts have nine digits at most, so that a frame can carry them; moments and places fourteen, which Lua keeps exactly.
+_LINE = re.compile(rb"([A-Z]+) (\d{1,9}) (\d{1,9}) (\d{1,9}) (\d) (\d{1,14}) (\d{1,14}) (\S+)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ and passes the payload on unread; `options` holds only what was given. When it w
 submitted is not written, since the id says it.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import orjson
 
@@ -33,6 +34,45 @@ class Options(TypedDict, total=False):
     result_ttl: float  # seconds that the task is kept after it completed
     traceparent: str  # W3C trace context
     webhook: dict[str, Any]  # "url" and "on", the final statuses to tell it of
+
+
+COUNT_MAX = 1_000_000_000
+SECONDS_MAX = 3_155_760_000.0  # a hundred years, as for every option in seconds
+MOMENT_MS_MAX = 99_999_999_999_999
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= COUNT_MAX
+
+
+def _is_seconds(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= SECONDS_MAX
+
+
+def _is_moment(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOMENT_MS_MAX
+
+
+_SHAPES: dict[str, Callable[[Any], bool]] = {
+    "name": _is_text, "timeout": _is_seconds, "soft_timeout": _is_seconds, "max_retries": _is_count,
+    "expires_ms": _is_moment, "due_ms": _is_moment, "fair_key": _is_text,
+    "tags": lambda value: isinstance(value, list) and all(map(_is_text, value)), "max_deliveries": _is_count,
+    "result_ttl": _is_seconds, "traceparent": _is_text, "webhook": lambda value: isinstance(value, dict),
+}
+
+
+def believed(options: Any) -> Options:
+    """Options as stored, once it is sure that somebody's hand has not changed their kinds. Raises `ValueError`."""
+    if not isinstance(options, Mapping):
+        raise ValueError(f"its options are {options!r:.80}")
+    for name, value in options.items():
+        if value is not None and name in _SHAPES and not _SHAPES[name](value):
+            raise ValueError(f"its {name} is {value!r:.80}")
+    return cast(Options, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +103,7 @@ class Record:
             raise ValueError("a task record whose first line is not a list of three or four")
         task_type, queue, priority = head[:3]
         options = head[3] if len(head) == 4 else {}
-        if not (isinstance(task_type, str) and isinstance(queue, str) and isinstance(options, dict)
+        if not (isinstance(task_type, str) and isinstance(queue, str) and type(priority) is int
                 and is_task_id(task_id)):
             raise ValueError("a task record with a field of the wrong type, or under an id that is none")
-        return cls(task_type, queue, TaskPriority(priority), created_ms(task_id), payload, Options(**options))  # type: ignore[typeddict-item]
+        return cls(task_type, queue, TaskPriority(priority), created_ms(task_id), payload, believed(options))

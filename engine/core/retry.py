@@ -43,7 +43,7 @@ class RetryPolicy:
     def pause_s(self, retry: int, chance: float) -> float:
         """Seconds before retry number `retry` (1 is the first); `chance` is a random number in [0, 1)."""
         try:
-            pause = self.backoff_s * self.factor ** (retry - 1)
+            pause = self.backoff_s * float(self.factor) ** (retry - 1)
         except OverflowError:
             pause = self.backoff_s_max
         return min(pause, self.backoff_s_max) * (1 - self.jitter * chance)

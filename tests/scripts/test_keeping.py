@@ -124,6 +124,7 @@ class TestRescue:
         shop.client.hset(P + "progress", task_id, "{}")
         shop.client.hset(P + "reports", "sup", "{}")
         shop.client.hset(P + "idle", mapping={"sup": "*", "alive": "*"})
+        shop.client.hset(P + "recovers", "sup", 3)
         shop.client.rpush(P + "orders:sup", b'{"do":"level"}')
         heard = shop.hearing(P + "bell:alive")
         self.silence(shop)
@@ -141,7 +142,7 @@ class TestRescue:
             P + "line:q:NORMAL": [(task_id.encode(), 1.0), (other.encode(), 2.0)],
             P + "rescues": {task_id.encode(): b"1"},
             **dict.fromkeys(P + key for key in ("held:sup", "supervisors", "reports", "orders:sup", "idle",
-                                                "progress"))}
+                                                "progress", "recovers"))}
         assert messages(heard, 1) == [b"q"]
         assert shop.keeper.lapsed() == []
         assert told(shop)[-1] == (task_id, "QUEUED", 1)
@@ -206,6 +207,7 @@ class TestRecover:
         assert recover(shop, [(known, 1)]) == []
 
         changed = changes(shop, before)
+        assert set(changed.pop(P + "recovers")) == {b"sup"}
         assert stands(changed.pop(P + "life")[unknown.encode()]) == "QUEUED 1 0 0 3 1 -"
         assert changed.pop(P + "counters")[b"released"] == b"1"
         assert changed == {P + "held:sup": {known.encode()}, P + "line:q:URGENT": [(unknown.encode(), 1.0)]}
@@ -217,6 +219,20 @@ class TestRecover:
         foreign = recover(shop, [(mine, 1), (rescued, 1), (over, 1), (mine, 2)])
         assert foreign == [rescued.encode(), over.encode(), mine.encode()]
 
+    def test_in_harmony_only_its_number_is_kept(self, shop: Shop) -> None:
+        task_id = shop.claimed()
+        before = shop.dump()
+        assert recover(shop, [(task_id, 1), ("0" * 19, 1)]) == [b"0" * 19]
+        assert set(changes(shop, before)) == {P + "recovers"}
+
+    @pytest.mark.parametrize("record", [b"", b"nonsense\n{}", b"7\n{}", b'["t"]\n{}', b'["t",["q"],1]\n{}', b"\xff\n"])
+    def test_what_cannot_be_read_is_passed_over_and_the_others_go_back(self, shop: Shop, record: bytes) -> None:
+        broken, sound = shop.claimed(), shop.claimed()
+        shop.client.hset(P + "tasks", broken, record)
+        assert recover(shop, []) == []
+        assert shop.client.smembers(P + "held:sup") == {broken.encode()}
+        assert shop.life(sound).status is TaskStatus.QUEUED
+
     def test_a_run_of_a_queue_it_does_not_name_stays(self, shop: Shop) -> None:
         task_id = shop.claimed("x")
         recover(shop, [])
@@ -226,12 +242,13 @@ class TestRecover:
 def test_farewell(shop: Shop) -> None:
     task_id = shop.claimed()
     keys = shop.keys
-    for key in (keys.reports, keys.idle):
+    for key in (keys.reports, keys.idle, keys.recovers):
         shop.client.hset(key, mapping={"sup": "{}", "other": "{}"})
     shop.client.rpush(keys.orders("sup"), "{}")
     shop.settle(task_id, TaskStatus.COMPLETED)
     before = shop.dump()
-    assert shop.run("farewell", [keys.held("sup"), keys.supervisors, keys.reports, keys.idle, keys.orders("sup")],
-                    ["sup"]) == b"OK"
-    assert changes(shop, before) == {keys.supervisors: None, keys.reports: {b"other": b"{}"},
-                                     keys.idle: {b"other": b"{}"}, keys.orders("sup"): None}
+    assert shop.run("farewell", [keys.held("sup"), keys.supervisors, keys.reports, keys.idle, keys.orders("sup"),
+                                 keys.recovers], ["sup"]) == b"OK"
+    assert changes(shop, before) == {
+        keys.supervisors: None, keys.orders("sup"): None,
+        **{key: {b"other": b"{}"} for key in (keys.reports, keys.idle, keys.recovers)}}

@@ -1,6 +1,7 @@
 """Every refusal of every verb leaves the database as it was, to the last bit."""
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -184,7 +185,7 @@ def rescue_from_the_living(shop: Shop) -> None:
 def farewell_with_runs(shop: Shop) -> None:
     shop.claimed()
     keys = shop.keys
-    names = [keys.held("sup"), keys.supervisors, keys.reports, keys.idle, keys.orders("sup")]
+    names = [keys.held("sup"), keys.supervisors, keys.reports, keys.idle, keys.orders("sup"), keys.recovers]
     assert shop.unchanged(lambda: shop.run("farewell", names, ["sup"])) == b"HOLDS"
 
 
@@ -224,10 +225,12 @@ def trim_what_is_ahead(shop: Shop) -> None:
     assert shop.unchanged(lambda: shop.run("trim_flows", [flows], ["k:a", "k:b"])) == 0
 
 
-def recover_in_harmony(shop: Shop) -> None:
-    task_id = shop.claimed()
-    assert shop.unchanged(lambda: recover(shop, [(task_id, 1)])) == []
-    assert shop.unchanged(lambda: recover(shop, [(task_id, 1), (NOBODY, 1)])) == [NOBODY.encode()]
+def recover_too_late(shop: Shop) -> None:
+    """From a connection that was given up: what was claimed since is not its business."""
+    recover(shop, [], nth=7)
+    shop.claimed()
+    for nth in (1, 6, 7):
+        assert shop.unchanged(lambda nth=nth: recover(shop, [], nth=nth)) == []
 
 
 CASES: dict[str, list[Callable[[Shop], None]]] = {
@@ -242,7 +245,7 @@ CASES: dict[str, list[Callable[[Shop], None]]] = {
     "remove": [remove_what_has_not_ended, remove_too_early],
     "lead": [lead_beside_another],
     "rescue": [rescue_from_the_living],
-    "recover": [recover_in_harmony],
+    "recover": [recover_too_late],
     "farewell": [farewell_with_runs],
     "watch": [watch_what_is_over],
     "look": [look_at_all],
@@ -263,7 +266,12 @@ def test_every_verb_is_here() -> None:
     assert set(scripts.verbs()) == set(CASES) | ELSEWHERE
 
 
-def recover(shop: Shop, known: list[tuple[str, int]], supervisor: str = "sup", queues: tuple[str, ...] = ("q",)) -> Any:
+_nth = count(1)
+
+
+def recover(shop: Shop, known: list[tuple[str, int]], supervisor: str = "sup", queues: tuple[str, ...] = ("q",),
+            nth: int | None = None) -> Any:
+    """As a supervisor calls it: each with a higher number than the one before, unless one is given."""
     keys = shop.keys
     names = [keys.tasks, keys.life, keys.outcomes, keys.held(supervisor), keys.supervisors, keys.idle, keys.queues,
              keys.turns, keys.due, keys.expiring, keys.waiters, keys.events, keys.counters, keys.orders(supervisor),
@@ -272,8 +280,9 @@ def recover(shop: Shop, known: list[tuple[str, int]], supervisor: str = "sup", q
     for queue in queues:
         names += [keys.line(queue, priority) for priority in reversed(TaskPriority)]
         names += [keys.flows(queue, priority) for priority in reversed(TaskPriority)]
-    return shop.run("recover", names, [supervisor, shop.now_ms, keys.base, len(queues), *queues,
-                                       *(part for run in known for part in run)])
+    return shop.run("recover", [*names, keys.recovers], [
+        supervisor, shop.now_ms, keys.base, nth or next(_nth), len(queues), *queues,
+        *(part for run in known for part in run)])
 
 
 def reconcile_all(shop: Shop) -> dict[str, int]:
@@ -281,8 +290,8 @@ def reconcile_all(shop: Shop) -> dict[str, int]:
     cursor = None
     while True:
         seen = shop.keeper.reconcile(cursor)
-        for what, count in seen.mended.items():
-            mended[what] = mended.get(what, 0) + count
+        for what, times in seen.mended.items():
+            mended[what] = mended.get(what, 0) + times
         cursor = seen.cursor
         if cursor is None:
             return mended

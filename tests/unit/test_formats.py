@@ -30,13 +30,30 @@ def test_a_corrupted_record_is_refused(stored: bytes) -> None:
         Record.decode(stored, "0" * identity.LENGTH)
 
 
+@pytest.mark.parametrize(("options", "why"), [
+    ('{"name":7}', "name is 7"), ('{"tags":"a"}', "tags is 'a'"), ('{"tags":[1]}', "tags"),
+    ('{"due_ms":"x"}', "due_ms"), ('{"due_ms":1e300}', "due_ms"), ('{"expires_ms":-1}', "expires_ms"),
+    ('{"expires_ms":100000000000000}', "expires_ms"), ('{"max_retries":1.5}', "max_retries"),
+    ('{"timeout":true}', "timeout"), ('{"webhook":[]}', "webhook"), ('{"fair_key":{}}', "fair_key"),
+    ("[]", "its options are"), ("null", "its options are"), ('"x"', "its options are"),
+])
+def test_options_that_no_client_would_have_written_are_refused(options: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Record.decode(f'["a","b",1,{options}]\n{{}}'.encode(), "0" * identity.LENGTH)
+
+
+def test_options_of_a_later_version_are_left_alone() -> None:
+    record = Record.decode(b'["a","b",1,{"name":null,"flavour":[1]}]\n{}', "0" * identity.LENGTH)
+    assert record.options == {"name": None, "flavour": [1]}
+
+
 def test_a_record_under_what_is_no_id_is_refused() -> None:
     with pytest.raises(ValueError, match="an id that is none"):
         Record.decode(b'["a","b",1]\n{}', "u" * identity.LENGTH)
 
 
-@given(st.sampled_from(TaskStatus), *[st.integers(0, 10**14)] * 3, st.sampled_from(TaskPriority),
-       *[st.integers(0, 10**14)] * 2, st.from_regex(r"[A-Za-z0-9.\-]{1,30}", fullmatch=True))
+@given(st.sampled_from(TaskStatus), *[st.integers(0, 10**9 - 1)] * 3, st.sampled_from(TaskPriority),
+       *[st.integers(0, 10**14 - 1)] * 2, st.from_regex(r"[A-Za-z0-9.\-]{1,30}", fullmatch=True))
 def test_a_life_line_is_read_as_written(status: TaskStatus, run: int, attempts: int, crashes: int,
                                         priority: TaskPriority, place: int, at_ms: int, owner: str) -> None:
     line = f"{status} {run} {attempts} {crashes} {int(priority)} {place} {at_ms} {owner}".encode()
@@ -44,7 +61,8 @@ def test_a_life_line_is_read_as_written(status: TaskStatus, run: int, attempts: 
 
 
 @pytest.mark.parametrize("line", [b"", b"RUNNING", b"NOWHERE 1 0 0 1 5 6 -", b"QUEUED x 0 0 1 5 6 -",
-                                  b"QUEUED 1 0 0 7 5 6 -", b"\xff 1 0 0 1 5 6 -"])
+                                  b"QUEUED 1 0 0 7 5 6 -", b"\xff 1 0 0 1 5 6 -",
+                                  b"QUEUED 1000000000 0 0 1 5 6 -", b"QUEUED 1 0 0 1 100000000000000 6 -"])
 def test_a_corrupted_life_line_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError, match="not a life line"):
         Life.parse(line)

@@ -50,6 +50,7 @@ class RedisSupervisorBroker:
         self._serves = "," + ",".join(terms.queues) + "," if terms.queues else "*"
         self._queues: list[str] = []
         self._queue_keys: list[str] = []
+        self._recovers = 0  # sent so far
         self.has_left = False  # Redis has answered the farewell, or can't
         self._serve(terms.queues)
 
@@ -69,11 +70,12 @@ class RedisSupervisorBroker:
         self._link.run(_Step(settlements, want, time.monotonic()), "step", self._queue_keys, args)
 
     def recover(self, known: list[tuple[bytes, int]]) -> None:
-        args: list[Any] = [self.terms.supervisor, self.clock.now_ms(), self.keys.base, len(self._queues),
-                           *self._queues]
+        self._recovers += 1
+        args: list[Any] = [self.terms.supervisor, self.clock.now_ms(), self.keys.base, self._recovers,
+                           len(self._queues), *self._queues]
         for task_id, run in known:
             args += [task_id, run]
-        self._link.run("recover", "recover", self._queue_keys, args)
+        self._link.run("recover", "recover", [*self._queue_keys, self.keys.recovers], args)
 
     def announce(self, handlers: list[dict[str, Any]]) -> None:
         pairs = [part for one in handlers for part in (one["name"], orjson.dumps(one))]
@@ -92,7 +94,7 @@ class RedisSupervisorBroker:
     def farewell(self) -> None:
         keys, supervisor = self.keys, self.terms.supervisor
         self._link.run("farewell", "farewell", [keys.held(supervisor), keys.supervisors, keys.reports, keys.idle,
-                                                keys.orders(supervisor)], [supervisor])
+                                                keys.orders(supervisor), keys.recovers], [supervisor])
 
     def next_deadline_s(self) -> float:
         return self._link.next_deadline_s()

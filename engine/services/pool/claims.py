@@ -3,21 +3,17 @@
 Redis may have been written to by anybody. What the rest of the pool takes for granted is made sure of here.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
 import orjson
 
 from engine.core import frames, identity
 from engine.core.policy import RunPolicy
-from engine.core.record import Options
+from engine.core.record import believed
 from engine.core.slot import Run
 
 _FRESH = b"1 0 0"
-_COUNT_MAX = 1_000_000_000
-_SECONDS_MAX = 3_155_760_000.0
-_LIMITS = {"timeout": _SECONDS_MAX, "soft_timeout": _SECONDS_MAX, "result_ttl": _SECONDS_MAX,
-           "max_retries": _COUNT_MAX, "max_deliveries": _COUNT_MAX}
 _HEADS_MAX = 1024
 _LARGE = frames.PIECE_BYTES_MAX - frames.TASK_HEAD.size
 
@@ -54,7 +50,7 @@ class Claims:
             task_type, queue = head[0], head[1]
             policy = self.policies.get(task_type) or self.default
             if len(head) == 4:
-                policy = policy.with_options(_checked(head[3]))
+                policy = policy.with_options(believed(head[3]))
         except (TypeError, IndexError, KeyError, AttributeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
         if type(task_type) is not str or type(queue) is not str:
@@ -67,12 +63,3 @@ class Claims:
     def stand_in(self, task_id: bytes, number: int) -> Run:
         """For what could not be read: only to be settled."""
         return Run(task_id, number, 0, 0, "", "", self.default, b"", 0)
-
-
-def _checked(options: Mapping[str, Any]) -> Options:
-    """Raises `ValueError` for numbers that no client would have let pass."""
-    for name, most in _LIMITS.items():
-        value = options.get(name)
-        if value is not None and not (type(value) in (int, float) and 0 <= value <= most):
-            raise ValueError(f"its {name} is {value!r:.80}")
-    return cast(Options, options)

@@ -75,7 +75,7 @@ for i = 4, #ARGV, 7 do
     words[#words + 1] = 'SOUND'
   end
 end
-if mended > 0 then redis.call('HINCRBY', counters, 'mended', mended) end
+if mended > 0 then count_up(counters, 'mended', mended) end
 add_events(events, rows)
 for _, queue in ipairs(rung) do ring_bells(idle, base, queue, 1) end
 return words

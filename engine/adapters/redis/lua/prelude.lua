@@ -3,9 +3,23 @@
 --   MOVES['QUEUED:claim'] = 'RUNNING', FINAL['FAILED'] = true, PRIORITIES[0] = 'LOW'
 -- Whole numbers up to 1e14 survive `..`; times in ms and places stay below that.
 
--- status, run, attempts, crashes, priority, place, at_ms, owner: all strings; nothing if it is no life line.
+-- status, run, attempts, crashes, priority, place, at_ms, owner: all strings; nothing if it is no life line. Numbers
+-- that are too long for it (core/life.py) were written by somebody else.
 local function parse_life(line)
-  return string.match(line, '^(%u+) (%d+) (%d+) (%d+) (%d) (%d+) (%d+) (%S+)$')
+  local status, run, attempts, crashes, priority, place, at_ms, owner =
+    string.match(line, '^(%u+) (%d+) (%d+) (%d+) ([0-3]) (%d+) (%d+) (%S+)$')
+  if not status or #run > 9 or #attempts > 9 or #crashes > 9 or #place > 14 or #at_ms > 14 then return end
+  return status, run, attempts, crashes, priority, place, at_ms, owner
+end
+
+-- A number that is stored, or 0 for none and for what somebody has written in its place.
+local function number(text)
+  return tonumber(text or 0) or 0
+end
+
+-- Count what has happened. A counter that is none any more, by somebody's hand, must not stop the engine.
+local function count_up(counters, what, n)
+  redis.pcall('HINCRBY', counters, what, n)
 end
 
 local function format_life(status, run, attempts, crashes, priority, place, at_ms, owner)
@@ -20,7 +34,7 @@ end
 -- The next `count` places of one flow; returns the one before them. fair_key is '' for tasks without.
 local function reserve_places(flows, fair_key, count)
   local known = redis.call('HMGET', flows, 'v', 'k:' .. fair_key)
-  local before = math.max(tonumber(known[1] or 0), tonumber(known[2] or 0))
+  local before = math.max(number(known[1]), number(known[2]))
   redis.call('HSET', flows, 'k:' .. fair_key, before + count)
   return before
 end
@@ -40,7 +54,7 @@ end
 -- A queued task leaves its line without having been claimed: its flow gets the place back.
 local function leave_line(line, flows, id, fair_key)
   if redis.call('ZREM', line, id) == 0 then return end
-  local last = tonumber(redis.call('HGET', flows, 'k:' .. fair_key) or 0)
+  local last = number(redis.call('HGET', flows, 'k:' .. fair_key))
   if last > 0 then redis.call('HSET', flows, 'k:' .. fair_key, last - 1) end
 end
 
@@ -103,11 +117,16 @@ local function queue_up(line, flows, entries)
   if #placed > 0 then redis.call('ZADD', line, unpack(placed)) end
 end
 
+-- What is kept of a run that the engine has ended without a worker.
+local function outcome_without_run(run, now_ms, cause, kind, message)
+  return '{"run":' .. run .. ',"cause":"' .. cause .. '","result":null,"error":{"kind":"' .. kind .. '","message":"'
+    .. message .. '","traceback":null},"started_ms":null,"ended_ms":' .. now_ms
+    .. ',"wall_s":null,"cpu_s":null,"peak_rss_bytes":null,"worker":null,"pid":null,"post_mortem":null}'
+end
+
 -- What is kept of a task that nobody started in time.
 local function expired_outcome(run, now_ms)
-  return '{"run":' .. run .. ',"cause":"expired","result":null,"error":{"kind":"Expired","message":'
-    .. '"nobody started it before its time was over","traceback":null},"started_ms":null,"ended_ms":' .. now_ms
-    .. ',"wall_s":null,"cpu_s":null,"peak_rss_bytes":null,"worker":null,"pid":null,"post_mortem":null}'
+  return outcome_without_run(run, now_ms, 'expired', 'Expired', 'nobody started it before its time was over')
 end
 
 -- Redis at its maxmemory refuses the first write of a script that may grow, and none after a write that cannot.

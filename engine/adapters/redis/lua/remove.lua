@@ -14,6 +14,7 @@ local until_ms = ARGV[1]
 local ids = { unpack(ARGV, 2) }
 if #ids == 0 then return {} end
 
+local RUNS_MAX = 10000  -- whose outcomes are looked for: a number that somebody has written must not stop Redis
 local words, gone, logs, runs = {}, {}, {}, {}
 local lines = redis.call('HMGET', life, unpack(ids))
 for n, id in ipairs(ids) do
@@ -29,7 +30,7 @@ for n, id in ipairs(ids) do
     words[n] = 'OK'
     gone[#gone + 1] = id
     logs[#logs + 1] = KEYS[11 + n]
-    for past = 0, tonumber(run) do runs[#runs + 1] = id .. ':' .. past end
+    for past = math.max(0, run - RUNS_MAX), tonumber(run) do runs[#runs + 1] = id .. ':' .. past end
   end
 end
 if #gone == 0 then return words end

@@ -2,7 +2,7 @@
 -- Their fate is unknown, and nobody pays for it.
 --
 -- keys  supervisors, held of the supervisor, life, outcomes, progress, rescues, idle, reports, orders of the supervisor,
---       events, counters, waiters, ended FAILED, ended CANCELLED, then the lines
+--       events, counters, waiters, ended FAILED, ended CANCELLED, recovers, then the lines
 -- args  base of the channels, now_ms, supervisor, remove_ms, number of lines,
 --       for each line: queue
 --       for each task: id, life line as seen, move (release | fail | cancel), number of its line, outcome
@@ -13,7 +13,7 @@
 --           ILLEGAL    it does not run under this supervisor, or the move is none for it
 local supervisors, held, life, outcomes, progress, rescues, idle, reports, orders, events, counters, waiters =
   unpack(KEYS, 1, 12)
-local ended = { FAILED = KEYS[13], CANCELLED = KEYS[14] }
+local ended, recovers = { FAILED = KEYS[13], CANCELLED = KEYS[14] }, KEYS[15]
 local base, now_ms, supervisor, remove_ms, line_count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 
 local lease_end_ms = tonumber(redis.call('ZSCORE', supervisors, supervisor) or 0)
@@ -43,22 +43,23 @@ for _, task in ipairs(saved) do
   redis.call('HSET', outcomes, task.id .. ':' .. task.run, task.outcome)
   rows[#rows + 1] = task.id .. ' ' .. task.to .. ' ' .. task.run
   if task.to == 'QUEUED' then
-    redis.call('ZADD', KEYS[14 + task.line], task.place, task.id)
-    redis.call('HINCRBY', rescues, task.id, 1)
+    redis.call('ZADD', KEYS[15 + task.line], task.place, task.id)
+    count_up(rescues, task.id, 1)
     released[task.line] = (released[task.line] or 0) + 1
   else
     redis.call('ZADD', ended[task.to], remove_ms, task.id)
     redis.call('HDEL', rescues, task.id)
-    redis.call('HINCRBY', counters, task.to, 1)
+    count_up(counters, task.to, 1)
     told[#told + 1] = task.id
   end
 end
-if #saved > 0 then redis.call('HINCRBY', counters, 'rescued', #saved) end
+if #saved > 0 then count_up(counters, 'rescued', #saved) end
 if redis.call('SCARD', held) == 0 then
   redis.call('ZREM', supervisors, supervisor)
   redis.call('HDEL', reports, supervisor)
   redis.call('HDEL', idle, supervisor)
   redis.call('DEL', orders)
+  redis.call('HDEL', recovers, supervisor)
 end
 add_events(events, rows)
 tell_waiters(waiters, base, told)

@@ -46,7 +46,7 @@ end
 redis.call('HSET', life, unpack(lives))
 redis.call('HDEL', rescues, unpack(came))
 for _, ended in ipairs({ failed, cancelled, timed_out }) do redis.call('ZREM', ended, unpack(came)) end
-redis.call('HINCRBY', counters, 'revived', #back)
+count_up(counters, 'revived', #back)
 add_events(events, rows)
 for line = 1, line_count do ring_bells(idle, base, ARGV[3 + line], #entries[line]) end
 return words

@@ -157,7 +157,7 @@ local function survey()
   end
   if #changed > 0 then call('HSET', KEYS[8], unpack(changed)) end
   if #gone > 0 then call('HDEL', KEYS[8], unpack(gone)) end
-  return levels, oldest, tonumber(turns[1] or 0)
+  return levels, oldest, number(turns[1])
 end
 
 -- Choose up to n tasks: one of a line that has waited past the ageing bound, then strictly by level, and in a level by
@@ -168,8 +168,8 @@ local function choose(n)
   local function serve(line, quota)
     local key = line_key(line.q, line.position)
     local popped = call('ZPOPMIN', key, quota)
-    local flows, last = flows_key(line.q, line.position), tonumber(popped[#popped] or 0)
-    if last > tonumber(call('HGET', flows, 'v') or 0) then call('HSET', flows, 'v', last) end
+    local flows, last = flows_key(line.q, line.position), number(popped[#popped])
+    if last > number(call('HGET', flows, 'v')) then call('HSET', flows, 'v', last) end
     turn = turn + 1
     line.size, line.turn = line.size - #popped / 2, turn
     served[line.field] = turn .. ' ' .. now_ms
@@ -280,6 +280,6 @@ end
 
 if want > 0 and (queue_count == 0 or claim(want) < want) then call('HSET', idle, supervisor, ARGV[7]) end
 add_events(KEYS[12], rows)
-for what, n in pairs(counts) do call('HINCRBY', KEYS[13], what, n) end
+for what, n in pairs(counts) do count_up(KEYS[13], what, n) end
 local orders = call('LPOP', KEYS[14], 100)
 return { refused, claimed, orders or {}, call('HLEN', KEYS[7]), call('SCARD', held) }

@@ -37,7 +37,7 @@ for line = 1, line_count do
   redis.call('HSETNX', queues, queue, 'open')
   done = done + count
 end
-redis.call('HINCRBY', counters, 'submitted', #ids)
+count_up(counters, 'submitted', #ids)
 add_events(events, { row })
 for line = 1, line_count do ring_bells(idle, base, ARGV[2 + 2 * line], tonumber(ARGV[3 + 2 * line])) end
 return 'OK'

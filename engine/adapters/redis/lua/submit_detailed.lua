@@ -60,7 +60,7 @@ for line = 1, line_count do
     redis.call('ZADD', KEYS[7 + 2 * line], unpack(placed))
   end
 end
-redis.call('HINCRBY', counters, 'submitted', #new)
+count_up(counters, 'submitted', #new)
 add_events(events, rows)
 for line = 1, line_count do ring_bells(idle, base, ARGV[4 + line], #queued[line].ids) end
 if soonest < math.huge then redis.call('PUBLISH', base .. 'bell:keeper', soonest) end

@@ -3,10 +3,10 @@
 -- keys  flows
 -- args  fields "k:<fair key>"
 -- gives how many were forgotten
-local claimed = tonumber(redis.call('HGET', KEYS[1], 'v') or 0)
+local claimed = number(redis.call('HGET', KEYS[1], 'v'))
 local old = {}
 for n, last in ipairs(redis.call('HMGET', KEYS[1], unpack(ARGV))) do
-  if last and tonumber(last) <= claimed then old[#old + 1] = ARGV[n] end
+  if last and number(last) <= claimed then old[#old + 1] = ARGV[n] end
 end
 ------------------------------------------------------------------- write
 return #old > 0 and redis.call('HDEL', KEYS[1], unpack(old)) or 0

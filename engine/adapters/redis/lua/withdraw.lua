@@ -52,7 +52,7 @@ redis.call('HDEL', progress, unpack(gone))
 redis.call('HSET', life, unpack(lives))
 redis.call('HSET', outcomes, unpack(told))
 redis.call('ZADD', ended, unpack(ends))
-redis.call('HINCRBY', counters, going[1].to, #going)
+count_up(counters, going[1].to, #going)
 add_events(events, rows)
 tell_waiters(waiters, base, gone)
 return words

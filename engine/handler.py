@@ -74,6 +74,11 @@ class HandlerSpec:
     retry_on_timeout: bool | None = None  # None: a run that hit its timeout is not tried again
     max_deliveries: int | None = None  # 1: never again when a run's fate is unknown
     max_crashes: int | None = None
+    max_memory: int | None = None  # bytes of a run with all that it starts; 0: as much as there is
+    max_cpu_seconds: float | None = None  # of a run with all that it starts; 0: no limit
+    max_processes: int | None = None  # of a run, its worker included; 0: no limit
+    nice: int | None = None  # 0 to 19
+    retry_with_memory: list[int] | None = None  # bytes; max_memory of the runs after the first, second … crash
     result_ttl: float | None = None  # how long a completed task is kept
     expires: float | None = None  # since its submit, after which a task is not started any more
     payload_model: Any = None  # the annotation of the payload where it names a model
@@ -177,7 +182,8 @@ def handler(name: str, **options: Unpack[HandlerOptions]) -> Callable[[Callable[
 
     Options, times in seconds: queue, priority, timeout, soft_timeout, max_retries, retry_backoff_s, retry_factor,
     retry_backoff_s_max, retry_jitter, retry_on, no_retry_on, retry_on_timeout, max_deliveries, max_crashes,
-    result_ttl, expires. What is left out is as the engine's settings say.
+    max_memory (bytes, or text such as "512M"), max_cpu_seconds, max_processes, nice, retry_with_memory, result_ttl,
+    expires. What is left out is as the engine's settings say.
 
     The function takes the payload first and, if it wants one, a Context second. A payload annotated with a pydantic
     model (or a dataclass) arrives as one.
@@ -230,9 +236,17 @@ def make_spec(name: str, function: Callable[..., Any], options: Mapping[str, Any
             raise check.unknown(option, check.OF_HANDLER, f"handler {name!r}")
         if value is not None:
             checked[option] = check.OF_HANDLER[option](value)
+    _check_ladder(checked)
     signature: Signature = read_signature(function, name)
     return HandlerSpec(name, function, **checked, payload_model=signature.payload_model,
                        wants_context=signature.wants_context, takes_payload=signature.takes_payload)
+
+
+def _check_ladder(checked: Mapping[str, Any]) -> None:
+    """More memory after a crash only makes sense where the first run has a limit, and a lower one."""
+    ladder, first = checked.get("retry_with_memory"), checked.get("max_memory")
+    if ladder and not 0 < (first or 0) < ladder[0]:
+        raise check.refuse("retry_with_memory", ladder, f"more than max_memory, which is {first or 'not set'}")
 
 
 def resolve(reference: str) -> Any:
@@ -286,6 +300,8 @@ def register_all(functions: Mapping[str, str]) -> dict[str, str]:
 def _plain(value: Any) -> Any:
     if isinstance(value, TaskPriority):
         return value.name
+    if isinstance(value, list):
+        return value
     if isinstance(value, tuple):
         return [f"{one.__module__}:{one.__qualname__}" for one in value]
     return value

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, TypedDict
 
 from engine.core.lifecycle import FINAL
+from engine.core.limits import MEMORY_BYTES_MAX, NICE_MAX
 from engine.core.names import check_queue_name, did_you_mean
 from engine.core.priority import TaskPriority
 from engine.errors import InvalidOption
@@ -34,6 +35,11 @@ class HandlerOptions(TypedDict, total=False):
     retry_on_timeout: bool | None  # default: a run that hit its timeout is not tried again
     max_deliveries: int | None  # 1: never again when a run's fate is unknown
     max_crashes: int | None
+    max_memory: int | str | None  # of a run with all that it starts, in bytes or such as "512M"; 0: as much as there is
+    max_cpu_seconds: Seconds | None  # of a run with all that it starts; 0: no limit
+    max_processes: int | None  # of a run, its worker included; 0: no limit
+    nice: int | None  # 0 to 19: how far it steps back from the processor for others
+    retry_with_memory: int | str | Iterable[int | str] | None  # max_memory of the runs after a crash, one by one
     result_ttl: Seconds | None  # how long a completed task is kept
     expires: Seconds | None  # since its submit, after which a task is not started any more
 
@@ -43,6 +49,9 @@ TAGS_MAX = 32
 SECONDS_MAX = 3_155_760_000.0  # a hundred years: beyond it a sum of milliseconds leaves what a float keeps exactly
 COUNT_MAX = 1_000_000_000
 URL_MAX = 2048
+MEMORY_BYTES_MIN = 1_048_576
+LADDER_MAX = 10
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s*([KMGTkmgt]?)(?:i?[Bb])?", re.ASCII)
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -89,6 +98,32 @@ def count(value: Any, field: str, least: int = 0) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= COUNT_MAX:
         return value
     raise refuse(field, value, f"a whole number from {least} to {COUNT_MAX}")
+
+
+def memory(value: Any, field: str) -> int:
+    """Bytes, as a whole number or as text with a unit: K, M, G or T, each 1,024 of the one before; 0 is no limit."""
+    size = value
+    if isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
+        size = int(float(found[1]) * 1024 ** "BKMGT".index((found[2] or "B").upper()))
+    if isinstance(size, int) and not isinstance(size, bool) and (size == 0 or MEMORY_BYTES_MIN <= size
+                                                                 <= MEMORY_BYTES_MAX):
+        return size
+    raise refuse(field, value, 'bytes as a whole number or such as "512M" or "2G", at least 1M; or 0')
+
+
+def ladder(value: Any, field: str) -> list[int]:
+    """Amounts of memory, each more than the one before."""
+    several = [value] if isinstance(value, (int, str)) or not isinstance(value, Iterable) else list(value)
+    rungs = [memory(one, field) for one in several]
+    if not 0 < len(rungs) <= LADDER_MAX or 0 in rungs or rungs != sorted(set(rungs)):
+        raise refuse(field, value, f"1 to {LADDER_MAX} amounts of memory, each more than the one before")
+    return rungs
+
+
+def nice(value: Any, field: str = "nice") -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= NICE_MAX:
+        return value
+    raise refuse(field, value, f"a whole number from 0 to {NICE_MAX}")
 
 
 def factor(value: Any, field: str, least: float, most: float) -> float:
@@ -166,6 +201,11 @@ OF_HANDLER: dict[str, Callable[[Any], Any]] = {
     "retry_on_timeout": lambda value: flag(value, "retry_on_timeout"),
     "max_deliveries": lambda value: count(value, "max_deliveries", 1),
     "max_crashes": lambda value: count(value, "max_crashes"),
+    "max_memory": lambda value: memory(value, "max_memory"),
+    "max_cpu_seconds": lambda value: seconds(value, "max_cpu_seconds"),
+    "max_processes": lambda value: count(value, "max_processes"),
+    "nice": nice,
+    "retry_with_memory": lambda value: ladder(value, "retry_with_memory"),
     "result_ttl": lambda value: seconds(value, "result_ttl"),
     "expires": lambda value: seconds(value, "expires", zero=False),
 }

@@ -14,6 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+from engine.core.limits import Limits
+from engine.core.outcome import Cause
+
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
@@ -95,6 +98,16 @@ class Dumped:
 
 
 @dataclass(slots=True)
+class Exceeded:
+    """A watched run has passed one of its limits. It goes on until it is killed."""
+
+    slot: int
+    token: int
+    cause: Cause
+    message: str  # with the figures
+
+
+@dataclass(slots=True)
 class Exited:
     """A worker and all its descendants are gone. Exactly one of `exitcode` and `signal` is set, neither if unknown."""
 
@@ -108,7 +121,7 @@ class Exited:
     stranded: bool = False  # it went down with the fork server
 
 
-Event = Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Exited
+Event = Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Exceeded | Exited
 InterruptReason = Literal[b"S", b"C"]  # soft timeout, cancel
 
 
@@ -133,6 +146,11 @@ class Host(Protocol):
 
     def send(self, slot: int, message: bytes) -> None:
         """Pass a message of `core.frames` on. What the worker can't take yet is kept and sent later."""
+
+    def watch(self, slot: int, token: int, limits: Limits) -> None:
+        """Hold what runs next in the slot to these limits, until `unwatch` or its end; `Exceeded` may follow."""
+
+    def unwatch(self, slot: int) -> None: ...
 
     def take_back(self, slot: int) -> list[bytes]:
         """Return the messages that the worker has not begun to read, oldest first; it will never see them."""

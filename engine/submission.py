@@ -41,6 +41,10 @@ class SubmitOptions(TypedDict, total=False):
     fair_key: str | None  # within a queue, keys take turns
     tags: Iterable[str] | None
     max_deliveries: int | None  # 1: never run again when the fate of a run is unknown
+    max_memory: int | str | None  # of a run with all that it starts, in bytes or such as "512M"; 0: no limit
+    max_cpu_seconds: Seconds | None  # of a run with all that it starts; 0: no limit
+    max_processes: int | None  # of a run, its worker included; 0: no limit
+    nice: int | None  # 0 to 19: how far it steps back from the processor for others
     result_ttl: Seconds | None  # how long it is kept after it completed
     traceparent: str | None  # W3C trace context, which the handler's context has
     webhook: Mapping[str, Any] | None  # {"url": …, "on": [final statuses]}: where the API tells of its end
@@ -208,8 +212,8 @@ def _stored(given: dict[str, Any], handler: HandlerSpec | Defaults, now_ms: int)
 
 _NO_OPTIONS: dict[str, Any] = {}
 _NOT_OPTIONS = frozenset({"task_type", "payload"})
-_KEPT = ("name", "timeout", "soft_timeout", "max_retries", "fair_key", "tags", "max_deliveries", "result_ttl",
-         "traceparent", "webhook")
+_KEPT = ("name", "timeout", "soft_timeout", "max_retries", "fair_key", "tags", "max_deliveries", "max_memory",
+         "max_cpu_seconds", "max_processes", "nice", "result_ttl", "traceparent", "webhook")
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "name": lambda value: check.text(value, "name"),
@@ -224,6 +228,10 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "fair_key": lambda value: check.text(value, "fair_key"),
     "tags": check.tags,
     "max_deliveries": lambda value: check.count(value, "max_deliveries", 1),
+    "max_memory": lambda value: check.memory(value, "max_memory"),
+    "max_cpu_seconds": lambda value: check.seconds(value, "max_cpu_seconds"),
+    "max_processes": lambda value: check.count(value, "max_processes"),
+    "nice": check.nice,
     "result_ttl": lambda value: check.seconds(value, "result_ttl"),
     "traceparent": check.traceparent,
     "webhook": check.webhook,

@@ -46,6 +46,13 @@ def submit(
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag; may be given several times.")] = None,
     max_deliveries: Annotated[int | None, typer.Option(
         metavar="N", help="1: never run it again when the first run's fate is unknown.")] = None,
+    max_memory: Annotated[str | None, typer.Option(
+        metavar="SIZE", help="End a run that uses more, with all that it starts, such as 512M.")] = None,
+    max_cpu_seconds: Annotated[float | None, typer.Option(
+        metavar="SECONDS", help="End a run that uses more, with all that it starts.")] = None,
+    max_processes: Annotated[int | None, typer.Option(
+        metavar="N", help="End a run that has more, its worker included.")] = None,
+    nice: Annotated[int | None, typer.Option(metavar="N", help="Let others go first, 0 to 19.")] = None,
     result_ttl: Annotated[float | None, typer.Option(
         metavar="SECONDS", help="Keep the task as long after it completed.")] = None,
 ) -> int | None:
@@ -54,7 +61,8 @@ def submit(
         "name": name, "queue": queue, "priority": priority, "delay": delay, "timeout": timeout,
         "soft_timeout": soft_timeout, "max_retries": max_retries, "expires": expires,
         "idempotency_key": idempotency_key, "fair_key": fair_key, "tags": tag or None,
-        "max_deliveries": max_deliveries, "result_ttl": result_ttl}
+        "max_deliveries": max_deliveries, "max_memory": max_memory, "max_cpu_seconds": max_cpu_seconds,
+        "max_processes": max_processes, "nice": nice, "result_ttl": result_ttl}
     content = None if payload is None else payload_of(payload)
     with session.client() as client:
         task_id = client.submit(task_type, content, **options)

@@ -15,7 +15,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
+from engine.core.limits import MEMORY_BYTES_MAX, NICE_MAX
 from engine.core.names import QUEUE_NAME_LIMIT, is_queue_name
+from engine.errors import InvalidOption
+from engine.options import MEMORY_BYTES_MIN, memory
 
 DAY_S = 86_400.0
 MIB = 1_048_576
@@ -55,6 +58,14 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
+def _size(value: Any) -> Any:
+    """Text with a unit becomes bytes."""
+    try:
+        return memory(value, "max_memory") if isinstance(value, str) else _no_bool(value)
+    except InvalidOption:
+        return value  # perhaps a number as text; else refused as one
+
+
 def _module(value: str) -> str:
     if not _MODULE.fullmatch(value):
         raise PydanticCustomError("module", "not a module name")
@@ -69,6 +80,7 @@ def _served_queue(value: str) -> str:
 
 Count = Annotated[int, BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool)]
+Size = Annotated[int, BeforeValidator(_size)]
 Module = Annotated[str, AfterValidator(_module)]
 ServedQueue = Annotated[str, AfterValidator(_served_queue)]
 
@@ -132,6 +144,19 @@ class Settings(BaseModel):
     retry_jitter: Number = setting(
         0.1, "Part of each pause that is left to chance, so that tasks that failed together do not return together.",
         low=0, high=1, unit="share of the pause")
+
+    max_memory: Size = setting(
+        0, 'Memory that a run may use with all that it starts, such as "512M". 0 = no limit.', low=0,
+        high=MEMORY_BYTES_MAX, unit="bytes")
+    max_cpu_seconds: Number = setting(
+        0.0, "CPU time that a run may use with all that it starts. 0 = no limit.", low=0, high=30 * DAY_S,
+        unit="seconds")
+    max_processes: Count = setting(
+        0, "Processes that a run may have, its worker included. 0 = no limit.", low=0, high=1_000_000,
+        unit="processes")
+    nice: Count = setting(
+        0, "How far runs step back from the processor for other programs of this host.", low=0, high=NICE_MAX,
+        unit="as of the command nice")
 
     payload_bytes_max: Count = setting(
         MIB, "A larger payload is refused at submit.", low=1024, high=64 * MIB, unit="bytes")
@@ -248,6 +273,8 @@ class Settings(BaseModel):
         """Settings that are each fine but make no sense together."""
         if self.task_timeout and self.soft_timeout >= self.task_timeout:
             raise disagreement("soft_timeout", self.soft_timeout, f"less than task_timeout ({self.task_timeout:g})")
+        if 0 < self.max_memory < MEMORY_BYTES_MIN:
+            raise disagreement("max_memory", self.max_memory, f"0 or at least {MEMORY_BYTES_MIN}")
         if self.retry_backoff_s > self.retry_backoff_s_max:
             raise disagreement("retry_backoff_s", self.retry_backoff_s,
                                f"at most retry_backoff_s_max ({self.retry_backoff_s_max:g})")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from engine.core.limits import Limits
 from engine.core.outcome import Outcome
 from engine.core.retry import Verdict
 from engine.core.slot import Run
@@ -21,6 +22,22 @@ class Settle(NamedTuple):
     run: Run
     verdict: Verdict
     outcome: bytes | Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Hold the run that is sent next to its limits, and report with `exceeded` when it passes one."""
+
+    slot: int
+    token: int
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatch:
+    """The run that was watched has ended; its worker goes on without limits."""
+
+    slot: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +82,4 @@ class Halt:
     reason: str
 
 
-Command = Send | Settle | Spawn | TakeBack | Interrupt | Kill | Quit | Halt
+Command = Send | Settle | Watch | Unwatch | Spawn | TakeBack | Interrupt | Kill | Quit | Halt

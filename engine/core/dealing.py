@@ -43,9 +43,9 @@ def deal(backlog: deque[Run], slots: list[Slot], windows: Windows, now_s: float)
 
 
 def _may_wait(run: Run, slot: Slot, windows: Windows) -> bool:
-    """Whether a run may be sent behind others: all of them short and of one packet."""
+    """Whether a run may be sent behind others: all of them short, of one packet, and without limits of their own."""
     window = min(windows.of(run.task_type), windows.of(slot.runs[-1].task_type))
-    return len(slot.runs) < window and not run.is_large and not slot.runs[0].is_large
+    return len(slot.runs) < window and not run.is_alone and not slot.runs[0].is_alone
 
 
 def _load(slot: Slot) -> int:

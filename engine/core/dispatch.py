@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from engine.core import dealing
-from engine.core.commands import Command, Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, TakeBack
+from engine.core.commands import Command, Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, TakeBack, Unwatch, Watch
 from engine.core.ending import Ending
+from engine.core.limits import Limits
 from engine.core.outcome import Cause, Outcome
 from engine.core.restart import RestartBudget
 from engine.core.slot import NEVER, Phase, Run, Slot
@@ -110,7 +111,7 @@ class Dispatch:
         for position, run in enumerate(begun):
             if slot.phase is Phase.DYING or stranded:
                 # Only the first can have been running; a worker reads nothing before it has answered.
-                self.ending.killed(run, slot.doom if position == 0 else None, death(run))
+                self.ending.killed(run, slot.doom if position == 0 else None, death(run), slot.breach)
             else:
                 self.ending.died(run, death(run))
         self.slots[index] = successor = Slot(index, restarts=slot.restarts + 1)
@@ -149,6 +150,8 @@ class Dispatch:
         slot.interrupted = False
         self.windows.observe(run.task_type, wall_s)
         self.ending.answered(run, word, outcome, after_s)
+        if run.is_alone and run.policy.limits is not None:
+            self._ends_limited(slot, run.policy.limits)
         if slot.served == self.tasks_max or word in INTERRUPTED:
             self._replace_soon(slot)
         if runs:
@@ -185,6 +188,13 @@ class Dispatch:
             self.commands.append(TakeBack(slot.index))
         else:
             self._interrupt_cancelled(slot, now_s)
+
+    def exceeded(self, index: int, token: int, cause: Cause, message: str) -> None:
+        """The run `token` has passed one of its limits; `message` has the figures."""
+        slot = self.slots[index]
+        if slot.runs and slot.runs[0].token == token and slot.phase is not Phase.DYING:
+            slot.breach = message
+            self._kill(slot, cause)
 
     def replace(self, index: int, now_s: float, *, at_once: bool = False) -> None:
         """Put a fresh worker into a slot: when this one has answered for its run, or at once, its run given back."""
@@ -270,6 +280,8 @@ class Dispatch:
 
     def _send(self, slot: Slot, run: Run, now_s: float) -> None:
         slot.runs.append(run)
+        if run.is_alone and run.policy.limits is not None:
+            self.commands.append(Watch(slot.index, run.token, run.policy.limits))
         self.commands.append(Send(slot.index, run))
         if len(slot.runs) == 1:
             self._begin(slot, now_s)
@@ -328,6 +340,11 @@ class Dispatch:
         slot.retiring = True
         if slot.runs:
             self.commands.append(TakeBack(slot.index))
+
+    def _ends_limited(self, slot: Slot, limits: Limits) -> None:
+        self.commands.append(Unwatch(slot.index))
+        if limits.nice:  # who is not privileged can't take it back
+            self._replace_soon(slot)
 
     def _retire(self, slot: Slot, now_s: float) -> None:
         """Let a worker go that has nothing to do and should not go on."""

@@ -26,6 +26,9 @@ WORDS = {
 }
 
 
+LIMITS = frozenset({Cause.OUT_OF_MEMORY, Cause.CPU_TIME, Cause.PROCESSES})
+
+
 class Ending:
     def __init__(self, commands: list[Command], chance: Callable[[], float]) -> None:
         self.commands = commands
@@ -47,18 +50,18 @@ class Ending:
         if run.cancelled is not None:
             self.cancelled(run, death)
         else:
-            judgement = self._judge(run, death.cause)
-            if judgement.poison:
-                death = replace(death, message=f"{death.message}; set aside as poison after {run.crashes + 1} crashes")
-            self.settle(run, judgement, death)
+            self._crashed(run, death)
 
-    def killed(self, run: Run, doom: Cause | None, death: Outcome) -> None:
-        """We killed its worker: because of this run (`doom` says why), or for reasons of our own."""
+    def killed(self, run: Run, doom: Cause | None, death: Outcome, breach: str = "") -> None:
+        """We killed its worker: because of this run (`doom` says why, `breach` how it passed a limit), or for reasons
+        of our own."""
         if doom is Cause.TIMEOUT:
             end = death.renamed(Outcome.timed_out(run.number, run.policy.timeout_s))
             self.settle(run, self._judge(run, doom), end)
         elif run.cancelled is not None:
             self.cancelled(run, death)
+        elif doom in LIMITS:
+            self._crashed(run, death.renamed(Outcome.over_limit(run.number, doom, breach)))
         elif run.policy.retry.max_deliveries and run.number >= run.policy.retry.max_deliveries:
             message = "ended by the engine, and it may not be started a second time"
             end = replace(death, cause=Cause.LEASE_LOST, kind="LeaseLost", message=message)
@@ -76,6 +79,13 @@ class Ending:
     def settle(self, run: Run, judgement: Verdict, outcome: bytes | Outcome) -> None:
         del self.runs[run.task_id]
         self.commands.append(Settle(run, judgement, outcome))
+
+    def _crashed(self, run: Run, death: Outcome) -> None:
+        judgement = self._judge(run, death.cause)
+        if judgement.poison:
+            death = replace(death, quarantined=True,
+                            message=f"{death.message}; quarantined, as it has cost {run.crashes + 1} workers")
+        self.settle(run, judgement, death)
 
     def _judge(self, run: Run, cause: Cause, retryable: bool = True, after_s: float | None = None) -> Verdict:
         return verdict(cause, run.policy.retry, run=run.number, attempts=run.attempts, crashes=run.crashes,

@@ -21,7 +21,9 @@ class Cause(StrEnum):
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"  # killed at the deadline
     SOFT_TIMEOUT = "soft_timeout"  # ended by SoftTimeout before the deadline
-    OUT_OF_MEMORY = "out_of_memory"
+    OUT_OF_MEMORY = "out_of_memory"  # over its max_memory, or ended by the kernel's OOM killer
+    CPU_TIME = "cpu_time"  # over its max_cpu_seconds
+    PROCESSES = "processes"  # over its max_processes
     KILLED = "killed"  # by a signal that was not ours
     EXITED = "exited"  # the handler ended its process
     LEASE_LOST = "lease_lost"  # its supervisor fell silent; the run's fate is unknown
@@ -48,6 +50,7 @@ class Outcome:
     worker: str | None = None
     pid: int | None = None
     post_mortem: dict[str, Any] | None = None
+    quarantined: bool = False  # the task is set aside: it has cost as many workers as it may
 
     @classmethod
     def timed_out(cls, run: int, timeout_s: float, **facts: Any) -> "Outcome":
@@ -56,6 +59,15 @@ class Outcome:
     @classmethod
     def cancelled(cls, run: int, reason: str, **facts: Any) -> "Outcome":
         return cls(Cause.CANCELLED, "Cancelled", reason, run, **facts)
+
+    @classmethod
+    def over_limit(cls, run: int, cause: Cause, message: str, **facts: Any) -> "Outcome":
+        return cls(cause, _KINDS[cause], message, run, **facts)
+
+    @classmethod
+    def out_of_memory(cls, run: int, by: str, **facts: Any) -> "Outcome":
+        """The kernel's OOM killer ended it; `by` says how that is known."""
+        return cls(Cause.OUT_OF_MEMORY, "OutOfMemory", f"ended by the kernel's OOM killer ({by})", run, **facts)
 
     @classmethod
     def killed(cls, run: int, signal: str, **facts: Any) -> "Outcome":
@@ -85,5 +97,9 @@ class Outcome:
             "error": {"kind": self.kind, "message": self.message, "traceback": None},
             "started_ms": self.started_ms, "ended_ms": self.ended_ms, "wall_s": self.wall_s, "cpu_s": self.cpu_s,
             "peak_rss_bytes": self.peak_rss_bytes, "worker": self.worker, "pid": self.pid,
-            "post_mortem": self.post_mortem,
+            "post_mortem": self.post_mortem, **({"quarantined": True} if self.quarantined else {}),
         })
+
+
+_KINDS = {Cause.OUT_OF_MEMORY: "OutOfMemory", Cause.CPU_TIME: "CpuTimeExceeded",
+          Cause.PROCESSES: "TooManyProcesses"}

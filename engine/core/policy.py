@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from engine.core.limits import Limits
 from engine.core.record import Options
 from engine.core.retry import RetryPolicy
+
+_LIMITS = {"max_memory": "memory_bytes", "max_cpu_seconds": "cpu_s", "max_processes": "processes", "nice": "nice",
+           "retry_with_memory": "memory_ladder"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,7 @@ class RunPolicy:
     soft_timeout_s: float = 0.0
     result_ttl_s: float = 86_400.0
     failed_ttl_s: float = 604_800.0
+    limits: Limits | None = None  # None: nothing of what it uses is limited
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     def with_handler(self, announced: Mapping[str, Any]) -> "RunPolicy":
@@ -30,10 +35,27 @@ class RunPolicy:
         """Apply what the submitter of one task said."""
         return self._with(options, {"max_retries": "max_retries", "max_deliveries": "max_deliveries"})
 
+    def after_crashes(self, crashes: int) -> "RunPolicy":
+        """What holds for a run of a task that has cost so many workers."""
+        if self.limits is None or (limits := self.limits.after_crashes(crashes)) is self.limits:
+            return self
+        return replace(self, limits=limits)
+
     def _with(self, given: Mapping[str, Any], retry_names: Mapping[str, str]) -> "RunPolicy":
         limits = {f"{name}_s": given[name] for name in ("timeout", "soft_timeout", "result_ttl")
                   if given.get(name) is not None}
         retry = {field: given[name] for name, field in retry_names.items() if given.get(name) is not None}
-        if not limits and not retry:
+        used = {field: given[name] for name, field in _LIMITS.items() if given.get(name) is not None}
+        if not limits and not retry and not used:
             return self
-        return replace(self, **limits, retry=replace(self.retry, **retry) if retry else self.retry)
+        return replace(self, **limits, retry=replace(self.retry, **retry) if retry else self.retry,
+                       limits=self._limits(used) if used else self.limits)
+
+    def _limits(self, used: dict[str, Any]) -> Limits | None:
+        if "memory_ladder" in used:
+            used["memory_ladder"] = tuple(used["memory_ladder"])
+        limits = replace(self.limits or Limits(), **used)
+        if "memory_bytes" in used and "memory_ladder" not in used:  # a rung below the first would be no help
+            ladder = tuple(rung for rung in limits.memory_ladder if rung > limits.memory_bytes > 0)
+            limits = replace(limits, memory_ladder=ladder)
+        return limits if limits.told() else None

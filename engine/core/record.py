@@ -16,6 +16,7 @@ from typing import Any, TypedDict, cast
 import orjson
 
 from engine.core.identity import created_ms, is_task_id
+from engine.core.limits import MEMORY_BYTES_MAX, NICE_MAX
 from engine.core.priority import TaskPriority
 
 
@@ -31,6 +32,10 @@ class Options(TypedDict, total=False):
     fair_key: str
     tags: list[str]
     max_deliveries: int  # 1: never run it a second time when the first run's fate is unknown
+    max_memory: int  # bytes of a run's whole tree
+    max_cpu_seconds: float  # of a run's whole tree
+    max_processes: int  # of a run, its worker included
+    nice: int
     result_ttl: float  # seconds that the task is kept after it completed
     traceparent: str  # W3C trace context
     webhook: dict[str, Any]  # "url" and "on", the final statuses to tell it of
@@ -61,6 +66,8 @@ _SHAPES: dict[str, Callable[[Any], bool]] = {
     "name": _is_text, "timeout": _is_seconds, "soft_timeout": _is_seconds, "max_retries": _is_count,
     "expires_ms": _is_moment, "due_ms": _is_moment, "fair_key": _is_text,
     "tags": lambda value: isinstance(value, list) and all(map(_is_text, value)), "max_deliveries": _is_count,
+    "max_memory": lambda value: type(value) is int and 0 <= value <= MEMORY_BYTES_MAX, "max_cpu_seconds": _is_seconds,
+    "max_processes": _is_count, "nice": lambda value: type(value) is int and 0 <= value <= NICE_MAX,
     "result_ttl": _is_seconds, "traceparent": _is_text, "webhook": lambda value: isinstance(value, dict),
 }
 

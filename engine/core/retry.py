@@ -68,7 +68,7 @@ RELEASED = Verdict(Move.RELEASE, Payer.NOBODY)
 CANCELLED = Verdict(Move.CANCEL, Payer.NOBODY)
 
 _CRASHES = frozenset({Cause.KILLED, Cause.EXITED, Cause.OUT_OF_MEMORY})
-_TIMEOUTS = frozenset({Cause.TIMEOUT, Cause.SOFT_TIMEOUT})
+_TIMEOUTS = frozenset({Cause.TIMEOUT, Cause.SOFT_TIMEOUT, Cause.CPU_TIME})
 
 
 def verdict(

@@ -26,7 +26,7 @@ class Run:
     policy: RunPolicy
     record: bytes
     token: int
-    is_large: bool = False  # more than one packet: never sent ahead of time, since it could not be taken back whole
+    is_alone: bool = False  # never in a pipe with others: of more than one packet, or with limits of its own
     since_s: float = 0.0  # when it came to the pool
     cancelled: str | None = None  # why, once somebody asked for it
 
@@ -48,6 +48,7 @@ class Slot:
     since_s: float = 0.0  # when runs[0] started, as far as the pool can know
     interrupted: bool = False  # runs[0] was told to end by itself
     doom: Cause | None = None  # why runs[0] is being killed
+    breach: str = ""  # the limit that runs[0] has passed, in words
     retiring: bool = False  # gets nothing more, and is replaced when it has nothing left
     served: int = 0  # runs that this worker has ended
     started_s: float = NEVER  # when the process was asked for

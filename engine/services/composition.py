@@ -5,6 +5,7 @@ import socket
 from importlib.metadata import PackageNotFoundError, version
 
 from engine.config import Settings
+from engine.core.limits import Limits
 from engine.core.policy import RunPolicy
 from engine.core.retry import RetryPolicy
 from engine.ports import HostSettings
@@ -30,9 +31,10 @@ def run_policy(settings: Settings) -> RunPolicy:
     retry = RetryPolicy(
         max_retries=settings.max_retries, backoff_s=settings.retry_backoff_s, factor=settings.retry_factor,
         backoff_s_max=settings.retry_backoff_s_max, jitter=settings.retry_jitter, max_crashes=settings.max_crashes)
+    limits = Limits(settings.max_memory, settings.max_cpu_seconds, settings.max_processes, settings.nice)
     return RunPolicy(
         timeout_s=settings.task_timeout, soft_timeout_s=settings.soft_timeout, result_ttl_s=settings.result_ttl_s,
-        failed_ttl_s=settings.failed_ttl_s, retry=retry)
+        failed_ttl_s=settings.failed_ttl_s, limits=limits if limits.told() else None, retry=retry)
 
 
 def pool_terms(settings: Settings, pool: str, supervisor: str) -> PoolTerms:

@@ -10,10 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from engine.core.commands import Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, TakeBack
+from engine.core.commands import Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, TakeBack, Unwatch, Watch
 from engine.core.dispatch import BACKLOG_S_MAX, Dispatch, Timing
 from engine.core.lifecycle import Move
-from engine.core.outcome import Outcome
+from engine.core.limits import Limits
+from engine.core.outcome import Cause, Outcome
 from engine.core.policy import RunPolicy
 from engine.core.restart import RestartBudget
 from engine.core.retry import RetryPolicy
@@ -36,6 +37,8 @@ class Worker:
         self.killed = False
         self.quitting = False
         self.interrupted: set[int] = set()
+        self.watched: int | None = None  # token of the run whose limits are held
+        self.has_stepped_back = False
 
     def read_next(self, now_s: float) -> None:
         if self.running is None and self.unread:
@@ -75,7 +78,11 @@ class World(RuleBasedStateMachine):
                 assert not worker.killed, "sent to a worker that is being killed"
                 assert not worker.quitting, "sent to a worker that is on its way out"
                 assert len(worker.unread) + (worker.running is not None) < WINDOW_MAX, "beyond the window"
-                assert not (run.is_large and (worker.unread or worker.running)), "a large message sent ahead"
+                assert not (run.is_alone and (worker.unread or worker.running)), "a large message sent ahead"
+                limits = run.policy.limits
+                assert worker.watched == (None if limits is None else run.token), "sent without its limits, or others'"
+                assert not worker.has_stepped_back, "sent to a worker that another run has made nice"
+                worker.has_stepped_back = bool(limits and limits.nice)
                 worker.unread.append(run)
                 worker.read_next(self.now)
             case Settle(run, verdict, _):
@@ -84,6 +91,12 @@ class World(RuleBasedStateMachine):
                 self.settled[run.task_id] += 1
                 self.moves[run.task_id] = verdict.move
                 assert (verdict.move is Move.COMPLETE) == (run.task_id in self.completed)
+            case Watch(slot, token, _):
+                assert self.workers[slot].watched is None
+                self.workers[slot].watched = token
+            case Unwatch(slot):
+                assert self.workers[slot].watched is not None
+                self.workers[slot].watched = None
             case TakeBack(slot):
                 worker = self.workers[slot]
                 back = [run.token for run in worker.unread]
@@ -115,9 +128,12 @@ class World(RuleBasedStateMachine):
             self.obey()
 
     @rule(count=st.integers(1, 5), timeout=st.sampled_from([0.0, 0.005, 3.0, 20.0]), soft=st.sampled_from([0.0, 1.0]),
-          large=st.booleans(), kind=st.sampled_from("ab"), once=st.booleans())
-    def claims(self, count: int, timeout: float, soft: float, large: bool, kind: str, once: bool) -> None:
-        policy = RunPolicy(timeout, soft, retry=RetryPolicy(max_deliveries=1 if once else 0))
+          large=st.booleans(), kind=st.sampled_from("ab"), once=st.booleans(),
+          limits=st.sampled_from([None, None, Limits(memory_bytes=100), Limits(nice=5)]))
+    def claims(self, count: int, timeout: float, soft: float, large: bool, kind: str, once: bool,
+               limits: Limits | None) -> None:
+        policy = RunPolicy(timeout, soft, limits=limits, retry=RetryPolicy(max_deliveries=1 if once else 0))
+        large = large or limits is not None
         runs = []
         for _ in range(min(count, self.core.room(self.now).runs)):
             token = len(self.claimed) + 1
@@ -140,6 +156,18 @@ class World(RuleBasedStateMachine):
         worker.read_next(self.now)
         self.core.fill(self.now)
         self.obey()
+
+    @rule(slot=a_slot, cause=st.sampled_from([Cause.OUT_OF_MEMORY, Cause.CPU_TIME, Cause.PROCESSES]))
+    def exceeds_a_limit(self, slot: int, cause: Cause) -> None:
+        worker = self.workers.get(slot)
+        if worker is None or worker.running is None:
+            return
+        token = worker.running.token
+        self.core.exceeded(slot, token + 1, cause, "another run's")
+        assert not self.core.commands
+        self.core.exceeded(slot, token, cause, "too much")
+        self.obey()
+        assert worker.killed
 
     @rule(slot=a_slot, token=st.integers(1, 50))
     def stray_reply(self, slot: int, token: int) -> None:

@@ -18,6 +18,7 @@ from engine.adapters.process.aftermath import MARK, Aftermath
 from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.link import Link
 from engine.adapters.process.server import Server
+from engine.core.limits import Limits
 from engine.ports import Dumped, Event, HostSettings, InterruptReason, Poller, ServerLost, ServerReady
 
 _ROUND_S = 0.002
@@ -82,6 +83,13 @@ class ProcessHost:
 
     def send(self, slot: int, message: bytes) -> None:
         self._send_to[slot](message)
+
+    def watch(self, slot: int, token: int, limits: Limits) -> None:
+        self._links[slot].watch(token, limits)
+
+    def unwatch(self, slot: int) -> None:
+        if slot in self._links:  # it may have died since it answered
+            self._links[slot].unwatch()
 
     def take_back(self, slot: int) -> list[bytes]:
         return self._links[slot].take_back()

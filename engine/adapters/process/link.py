@@ -18,9 +18,24 @@ from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.channel import Channel
 from engine.adapters.process.forensics import StackText, answers, oom_kills, proc_facts, sender_of, signal_name
 from engine.adapters.process.output import Output
+from engine.adapters.process.usage import TreeUsage
+from engine.adapters.process.watch import Watch
 from engine.core import frames
 from engine.core.frames import FRAME_HEAD, REPLIED, ProtocolError, Remainder
-from engine.ports import Booted, Dumped, Event, Exited, HostSettings, Logged, Poller, Progressed, Replied, Spilled
+from engine.core.limits import Breach, Limits
+from engine.ports import (
+    Booted,
+    Dumped,
+    Event,
+    Exceeded,
+    Exited,
+    HostSettings,
+    Logged,
+    Poller,
+    Progressed,
+    Replied,
+    Spilled,
+)
 
 _DUMP_DEAF_S = 0.002  # for the stacks of a worker that most likely can't answer
 _DUMP_ALIVE_S = 0.5  # for those of one that is not to be killed
@@ -48,6 +63,7 @@ class Link:
         self._poller, self._alarms, self._events = poller, alarms, events
         self.is_up = self.is_quitting = self._has_booted = self._is_listening = False
         self.ending = Ending()
+        self._watch: Watch | None = None
         self._stacks, self._remainder = StackText(), Remainder()
         self._oom_kills = oom_kills()
         self._tasks = Channel(poller)
@@ -80,6 +96,17 @@ class Link:
         with suppress(BlockingIOError, BrokenPipeError):
             os.write(self._control, frames.ORDER.pack(token, reason))
             self._signal(signal.SIGUSR1)
+
+    def watch(self, token: int, limits: Limits) -> None:
+        def exceeded(breach: Breach) -> None:
+            self._events.append(Exceeded(self.slot, token, breach.cause, breach.message))
+
+        self._watch = Watch(self.pid, limits, TreeUsage(self.pid, limits), self._alarms, exceeded)
+
+    def unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
 
     def spawned(self, pid: int, pidfd: int) -> None:
         """The fork server's word that there is a process; may come after the process's own."""
@@ -268,8 +295,9 @@ class Link:
         if self.is_quitting and ending.why is None and code == 0:
             return None
         oom = name == "SIGKILL" and oom_kills() > self._oom_kills
-        return {"why": ending.why or reason or "it ended by itself", "stacks": self._stacks.text, "signal": name,
+        told = {"why": ending.why or reason or "it ended by itself", "stacks": self._stacks.text, "signal": name,
                 "sender": sender_of(name, ours=ending.is_struck, oom=oom), "proc": ending.facts}
+        return told if self._watch is None else {**told, "usage": self._watch.facts()}
 
     def _forget_replies(self) -> None:
         if self._replies >= 0:
@@ -281,6 +309,8 @@ class Link:
         for action in (self._strike, self._have_stacks):
             self._alarms.set(action, None)
         self._forget_replies()
+        if self._watch is not None:
+            self._watch.stop()
         self.output.close()
         self._tasks.close()
         for fd in (self._dump, self._control, self._pidfd):

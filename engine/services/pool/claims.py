@@ -41,7 +41,10 @@ class Claims:
         if number > frames.TOKEN_MAX or len(task_id) != identity.LENGTH or not task_id.isascii():
             raise ValueError("its id or the number of its run is none of this engine's")
         task_type, queue, policy = head
-        return Run(task_id, number, attempts, crashes, task_type, queue, policy, record, token, len(record) > _LARGE)
+        is_alone = len(record) > _LARGE
+        if policy.limits is not None:
+            is_alone, policy = True, policy.after_crashes(crashes)
+        return Run(task_id, number, attempts, crashes, task_type, queue, policy, record, token, is_alone)
 
     def _read(self, line: bytes) -> _Head:
         """Tasks of one kind mostly share their first line, so what it says is kept for the next."""

@@ -16,7 +16,7 @@ import orjson
 
 from engine.adapters.clock import RedisClock
 from engine.core import frames
-from engine.core.commands import Command, Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, TakeBack
+from engine.core.commands import Command, Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, TakeBack, Unwatch, Watch
 from engine.core.dispatch import Dispatch
 from engine.core.lifecycle import Move
 from engine.core.outcome import Outcome
@@ -25,6 +25,7 @@ from engine.core.slot import Run
 from engine.ports import (
     Booted,
     Dumped,
+    Exceeded,
     Exited,
     Host,
     Joined,
@@ -77,12 +78,15 @@ class Pool:
         self._do: dict[type[Any], Callable[[Any], None]] = {
             Send: self._send, Settle: self._settle, TakeBack: self._take_back, Kill: self._kill, Halt: self._halt,
             Spawn: lambda command: self.host.spawn(command.slot), Quit: lambda command: self.host.quit(command.slot),
+            Watch: lambda command: self.host.watch(command.slot, command.token, command.limits),
+            Unwatch: lambda command: self.host.unwatch(command.slot),
             Interrupt: lambda command: self.host.interrupt(command.slot, command.token,
                                                            b"C" if command.cancel else b"S"),
         }
         self._on: dict[type[Any], Callable[[Any, float], None]] = {
             Replied: self._replied, Exited: self._exited, Booted: self._booted, Progressed: self._progressed,
-            Logged: self._logged, Spilled: self._spilled, Dumped: self._dumped, ServerReady: self._server_ready,
+            Exceeded: self._exceeded, Logged: self._logged, Spilled: self._spilled, Dumped: self._dumped,
+            ServerReady: self._server_ready,
             ServerLost: self._server_lost, Stepped: self._stepped, Refused: self._refused, Rung: self._rung,
             Joined: self._joined, Parted: self._parted, Recovered: self._recovered,
         }
@@ -200,6 +204,9 @@ class Pool:
     def _death(self, run: Run, event: Exited, since_s: float, now_s: float) -> Outcome:
         return deaths.outcome(run, event, worker=f"{self.terms.supervisor}/{event.slot}", wall_s=now_s - since_s,
                               now_ms=self.clock.now_ms())
+
+    def _exceeded(self, event: Exceeded, now_s: float) -> None:
+        self.core.exceeded(event.slot, event.token, event.cause, event.message)
 
     def _booted(self, event: Booted, now_s: float) -> None:
         self.core.booted(event.slot, event.pid, now_s)

@@ -42,6 +42,13 @@ class TaskCreate(Given):
     tags: list[Text] | None = Field(default=None, max_length=TAGS_MAX, examples=[["customer-42"]])
     max_deliveries: int | None = Field(
         default=None, ge=1, le=1_000_000_000, description="1: never run again when the fate of a run is unknown.")
+    max_memory: int | str | None = Field(
+        default=None, description="Of a run with all that it starts: bytes, or text such as 512M; 0 is no limit.",
+        examples=["512M"])
+    max_cpu_seconds: Seconds | None = Field(
+        default=None, description="Of a run with all that it starts; 0 is no limit.")
+    max_processes: Count | None = Field(default=None, description="Of a run, its worker included; 0 is no limit.")
+    nice: int | None = Field(default=None, ge=0, le=19, description="How far it steps back for others.")
     result_ttl: Seconds | None = Field(default=None, description="Seconds it is kept after it completed.")
     traceparent: str | None = Field(
         default=None, pattern=TRACEPARENT, description="W3C trace context, which reaches the handler; as the header.",

@@ -1,0 +1,99 @@
+"""What a worker and everything below it use now, from /proc: memory, CPU time, processes.
+
+Memory is what only these processes hold: anonymous pages, shared memory and what
+of it is swapped; not the files that they read or map, which the kernel takes back when it needs room.
+
+Two processes may share pages (a fork, shared memory), and what is shared must count once. The exact figure
+(smaps_rollup) takes the kernel a tenth of a second for each GB, so it is taken only where a sum of what each
+process holds is over the limit and its largest process alone is not; and in a thread, since the pool must not wait.
+"""
+
+import os
+import threading
+import time
+from contextlib import suppress
+
+from engine.adapters.process.descendants import descendants, stat_fields
+from engine.core.limits import Limits, Usage, is_doubtful
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+_REST_SHARE = 10  # the exact figure is taken at most a tenth of the time
+_HELD = (b"RssAnon", b"RssShmem", b"VmSwap")
+_SHARES = (b"Pss_Anon", b"Pss_Shmem", b"SwapPss")
+
+
+class TreeUsage:
+    """Samples one worker's tree; CPU time counts from the first look."""
+
+    def __init__(self, pid: int, limits: Limits) -> None:
+        self._pid, self._limits = pid, limits
+        self._shared_bytes = 0  # by how much the sum was too high when last known
+        self._exact: _Exact | None = None
+        self._exact_s = 0.0  # not before: it costs much
+        self._cpu_s_before = 0.0
+        self._cpu_s_before = self.look().cpu_s
+
+    def look(self) -> Usage:
+        """What is used now. Processes that end meanwhile are left out."""
+        pids = [self._pid, *descendants(self._pid)]
+        ticks = alive = resident = 0
+        for pid in pids:
+            fields = stat_fields(pid)
+            if fields is None:
+                continue
+            ticks += sum(map(int, fields[11:15]))  # its own, and of the children that it has waited for
+            if fields[0] not in "ZX":
+                alive += 1
+                resident += int(fields[21])
+        cpu_s = ticks / _TICKS_PER_S - self._cpu_s_before
+        most = resident * _PAGE_BYTES  # with mapped files, so at least what we count
+        if not self._limits.memory_bytes or most <= self._limits.memory_bytes:
+            return Usage(most, 0, cpu_s, alive)
+        held = [sum(_kilobytes(f"/proc/{pid}/status", _HELD)) for pid in pids]
+        return self._weighed(pids, Usage(sum(held), max(held), cpu_s, alive))
+
+    def _weighed(self, pids: list[int], sums: Usage) -> Usage:
+        """The sums, corrected by what is known to be shared."""
+        now_s = time.monotonic()
+        if self._exact is not None and self._exact.bytes is not None:
+            exact, self._exact = self._exact, None
+            assert exact.bytes is not None
+            self._exact_s = now_s + _REST_SHARE * exact.took_s
+            self._shared_bytes = max(0, exact.sum_bytes - exact.bytes)
+            if exact.bytes > self._limits.memory_bytes:
+                return Usage(exact.bytes, exact.bytes, sums.cpu_s, sums.processes)
+        most = max(sums.memory_bytes_min, sums.memory_bytes - self._shared_bytes)
+        usage = Usage(most, sums.memory_bytes_min, sums.cpu_s, sums.processes)
+        # Pages that are shared no longer, since one side wrote to them, do not change the sum: so look again and again.
+        due = now_s >= self._exact_s or is_doubtful(self._limits, usage)
+        if self._exact is None and due and is_doubtful(self._limits, sums):
+            self._exact = _Exact(pids, sums.memory_bytes)
+        return usage
+
+
+class _Exact:
+    """The exact figure, when it has been found; `sum_bytes` is the sum at the time when it was asked for."""
+
+    def __init__(self, pids: list[int], sum_bytes: int) -> None:
+        self._pids, self.sum_bytes = pids, sum_bytes
+        self.bytes: int | None = None
+        self.took_s = 0.0  # of CPU time
+        threading.Thread(target=self._measure, daemon=True, name="shared memory").start()
+
+    def _measure(self) -> None:
+        begun_s = time.thread_time()
+        size = sum(sum(_kilobytes(f"/proc/{pid}/smaps_rollup", _SHARES)) for pid in self._pids)
+        self.took_s = time.thread_time() - begun_s
+        self.bytes = size
+
+
+def _kilobytes(path: str, names: tuple[bytes, ...]) -> list[int]:
+    """Figures of a file of `Name:  123 kB` lines, in bytes; none of a process that is gone."""
+    found = []
+    with suppress(OSError), open(path, "rb") as file:
+        for line in file:
+            name, _, rest = line.partition(b":")
+            if name in names:
+                found.append(int(rest.split()[0]) * 1024)
+    return found

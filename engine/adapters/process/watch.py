@@ -1,0 +1,63 @@
+"""Holds one run to its limits: looks as often as it takes, and says when it has passed one."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from engine.adapters.process.alarms import Alarms
+from engine.core.limits import Breach, Limits, Usage, breach, next_look_s
+
+_COST_SHARE = 20  # a look that cost much CPU time is not repeated before so many times as much
+
+
+class Source(Protocol):
+    """Where the figures come from."""
+
+    def look(self) -> Usage: ...
+
+
+class Watch:
+    """From the moment at which a run is sent to its worker until `stop`. `exceeded` is called once at most."""
+
+    def __init__(self, pid: int, limits: Limits, source: Source, alarms: Alarms,
+                 exceeded: Callable[[Breach], None]) -> None:
+        self.limits, self._source, self._alarms, self._exceeded = limits, source, alarms, exceeded
+        self._cores = len(os.sched_getaffinity(0))
+        self._most = Usage(0, 0, 0.0, 0)
+        if limits.nice:
+            _step_back(pid, limits.nice)
+        if limits.are_watched:
+            self._look(time.monotonic())
+
+    def stop(self) -> None:
+        self._alarms.set(self._look, None)
+
+    def facts(self) -> dict[str, Any]:
+        """For a post-mortem: the limits, and the most that was seen of each."""
+        return {"limits": self.limits.told(), "memory_bytes": self._most.memory_bytes, "cpu_s": self._most.cpu_s,
+                "processes": self._most.processes}
+
+    def _look(self, now_s: float) -> None:
+        begun_s = time.thread_time()
+        usage = self._source.look()
+        self._most = Usage(*map(max, _figures(self._most), _figures(usage)))  # type: ignore[arg-type]
+        found = breach(self.limits, usage)
+        if found is not None:
+            self._exceeded(found)
+            return
+        rest_s = _COST_SHARE * (time.thread_time() - begun_s)
+        self._alarms.set(self._look, now_s + max(next_look_s(self.limits, usage, self._cores), rest_s))
+
+
+def _figures(usage: Usage) -> tuple[float, ...]:
+    return usage.memory_bytes, usage.memory_bytes_min, usage.cpu_s, usage.processes
+
+
+def _step_back(pid: int, nice: int) -> None:
+    """All threads of a worker; those that it starts later inherit it, and so do processes."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, int(thread), max(nice, os.getpriority(os.PRIO_PROCESS, int(thread))))

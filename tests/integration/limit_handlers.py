@@ -1,0 +1,89 @@
+"""Handlers that use much, for the tests of limits. Each says "here" when it has begun."""
+
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from engine import Context, handler
+
+MIB = 1_048_576
+
+
+@handler("grow")
+def grow(payload: dict[str, Any], ctx: Context) -> int:
+    """Take memory at a steady pace, up to an amount."""
+    kept, begun_s = [], time.monotonic()
+    ctx.progress(None, "here")
+    while len(kept) < payload["mib"]:
+        kept.append(b"x" * MIB)
+        while len(kept) > (time.monotonic() - begun_s) * payload["mib_per_s"]:
+            time.sleep(0.001)
+    return len(kept)
+
+
+@handler("grow_below")
+def grow_below(payload: dict[str, Any], ctx: Context) -> None:
+    """The memory is a grandchild's, in a session of its own."""
+    code = f"kept = b'x' * ({payload['mib']} << 20); input()"
+    subprocess.run(["setsid", sys.executable, "-c", code], stdin=subprocess.PIPE, check=False, timeout=30)
+
+
+@handler("share")
+def share(payload: dict[str, Any], ctx: Context) -> str:
+    """Children that have what their parent has, and perhaps write to it."""
+    region = mmap.mmap(-1, payload["mib"] * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for at in range(0, len(region), 4096):
+        region[at] = 1
+    ready, done = os.pipe(), os.pipe()
+    for _ in range(payload["children"]):
+        if os.fork() == 0:
+            if payload["write"]:
+                for at in range(0, len(region), 4096):
+                    region[at] = 2
+            os.write(ready[1], b".")
+            os.read(done[0], 1)
+            os._exit(0)
+    for _ in range(payload["children"]):
+        os.read(ready[0], 1)
+    ctx.progress(None, "here")
+    time.sleep(payload["hold_s"])
+    os.write(done[1], b"." * payload["children"])
+    for _ in range(payload["children"]):
+        os.wait()
+    return "done"
+
+
+@handler("burn")
+def burn(payload: dict[str, Any], ctx: Context) -> None:
+    """CPU time of a worker and a child."""
+    ctx.progress(None, "here")
+    if os.fork() == 0:
+        signal.alarm(30)
+    while True:
+        pass
+
+
+@handler("multiply")
+def multiply(payload: dict[str, Any], ctx: Context) -> int:
+    """Start children that wait."""
+    for _ in range(payload["children"]):
+        subprocess.Popen(["sleep", "60"])
+    ctx.progress(None, "here")
+    time.sleep(payload["hold_s"])
+    return payload["children"]
+
+
+@handler("niceness")
+def niceness(payload: Any) -> list[int]:
+    """Of this process and of a child."""
+    child = subprocess.run(["nice"], capture_output=True, text=True, check=True)
+    return [os.getpriority(os.PRIO_PROCESS, 0), int(child.stdout)]
+
+
+@handler("noop")
+def noop(payload: Any) -> None:
+    """Nothing."""

@@ -1,0 +1,114 @@
+"""What a run uses, and what happens when it is too much: on real processes, by sampling."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from engine.core.limits import MIB, Limits
+from engine.core.outcome import Cause
+from engine.ports import Exceeded
+from tests.integration.host_kit import Stage
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    stage = Stage("tests.integration.limit_handlers", dump_s=5.0)
+    stage.start()
+    yield stage
+    stage.close()
+
+
+def begin(stage: Stage, limits: Limits, task_type: str, **payload: Any) -> int:
+    """Have a run watched from its beginning on."""
+    if stage.host.pid(0) is None:
+        stage.up()
+    stage.events.clear()
+    stage.host.watch(0, stage.token + 1, limits)
+    return stage.send(task_type, payload)
+
+
+def end(stage: Stage) -> dict[str, Any]:
+    mortem = stage.end(why="over its limit").post_mortem
+    assert mortem is not None
+    return mortem
+
+
+def test_a_run_that_grows_beyond_its_memory_is_noticed_in_time(stage: Stage) -> None:
+    token = begin(stage, Limits(memory_bytes=200 * MIB), "grow", mib=2000, mib_per_s=500)
+    found = stage.wait_for(Exceeded)
+    assert (found.slot, found.token, found.cause) == (0, token, Cause.OUT_OF_MEMORY)
+    assert "over its max_memory of 200.0 MiB" in found.message
+    mortem = end(stage)
+    assert "in grow" in mortem["stacks"]
+    usage = mortem["usage"]
+    assert usage["limits"] == {"max_memory": 200 * MIB}
+    assert 200 * MIB < usage["memory_bytes"] < 1000 * MIB
+
+
+def test_what_a_child_in_another_session_uses_counts(stage: Stage) -> None:
+    begin(stage, Limits(memory_bytes=150 * MIB), "grow_below", mib=400)
+    found = stage.wait_for(Exceeded)
+    assert found.cause is Cause.OUT_OF_MEMORY
+    assert "3 processes" in found.message or "2 processes" in found.message
+    assert end(stage)["signal"] == "SIGKILL"
+
+
+def test_memory_that_is_shared_counts_once(stage: Stage) -> None:
+    token = begin(stage, Limits(memory_bytes=200 * MIB), "share", mib=80, children=4, write=False, hold_s=0.5)
+    assert stage.reply(token)[0] == b"C"
+    assert not stage.all_of(Exceeded)
+    stage.host.unwatch(0)
+
+
+def test_memory_that_was_shared_and_is_written_to_counts_for_each(stage: Stage) -> None:
+    begin(stage, Limits(memory_bytes=200 * MIB), "share", mib=80, children=4, write=True, hold_s=30)
+    found = stage.wait_for(Exceeded)
+    assert "5 processes" in found.message
+    end(stage)
+
+
+def test_cpu_time_of_the_whole_tree_is_limited(stage: Stage) -> None:
+    begin(stage, Limits(cpu_s=0.3), "burn")
+    found = stage.wait_for(Exceeded)
+    assert found.cause is Cause.CPU_TIME
+    assert "over its max_cpu_seconds of 0.3" in found.message
+    assert end(stage)["usage"]["cpu_s"] > 0.3
+
+
+def test_the_number_of_processes_is_limited(stage: Stage) -> None:
+    token = begin(stage, Limits(processes=5), "multiply", children=4, hold_s=0.2)
+    assert stage.reply(token)[0] == b"C"
+    end(stage)
+    begin(stage, Limits(processes=5), "multiply", children=5, hold_s=60)
+    found = stage.wait_for(Exceeded)
+    assert (found.cause, found.message) == (Cause.PROCESSES, "it has 6 processes, over its max_processes of 5")
+    end(stage)
+
+
+def test_nobody_looks_at_a_run_that_has_ended(stage: Stage) -> None:
+    token = begin(stage, Limits(memory_bytes=MIB), "noop")
+    stage.host.unwatch(0)
+    stage.reply(token)
+    assert stage.host.next_deadline_s() is None or stage.host.next_deadline_s() == 0.0
+    stage.events.clear()
+    end(stage)
+    stage.host.unwatch(0)  # by a pool that has not heard of the end
+
+
+def test_a_nice_run_and_its_children_step_back(stage: Stage) -> None:
+    token = begin(stage, Limits(nice=7), "niceness")
+    assert stage.reply(token)[1]["result"] == [7, 7]
+    end(stage)
+
+
+def test_watching_costs_little(stage: Stage) -> None:
+    """A look at a run far from its limit is a few files of /proc, at most some dozens a second."""
+    begin(stage, Limits(memory_bytes=4000 * MIB, cpu_s=60, processes=100), "multiply", children=2, hold_s=30)
+    until_s = time.monotonic() + 1.0
+    begun_s = time.thread_time()
+    while time.monotonic() < until_s:
+        stage.turn(0.1)
+    assert time.thread_time() - begun_s < 0.25
+    end(stage)

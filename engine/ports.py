@@ -119,6 +119,7 @@ class Exited:
     post_mortem: dict[str, Any] | None  # {"why","stacks","signal","sender","proc"}; None after `quit`
     unread: list[bytes] = field(default_factory=list)  # messages that it never began to read, oldest first
     stranded: bool = False  # it went down with the fork server
+    oom: str | None = None  # how it is known that the kernel's OOM killer ended it, if it did
 
 
 Event = Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Exceeded | Exited

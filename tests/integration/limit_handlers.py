@@ -87,3 +87,12 @@ def niceness(payload: Any) -> list[int]:
 @handler("noop")
 def noop(payload: Any) -> None:
     """Nothing."""
+
+
+@handler("fill_cgroup")
+def fill_cgroup(payload: dict[str, Any], ctx: Context) -> None:
+    """Move into a memory cgroup that is too small."""
+    with open(f"{payload['group']}/cgroup.procs", "w") as file:
+        file.write(str(os.getpid()))
+    ctx.progress(None, "here")
+    b"x" * (payload["mib"] * MIB)

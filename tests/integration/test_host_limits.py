@@ -1,5 +1,7 @@
 """What a run uses, and what happens when it is too much: on real processes, by sampling."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 
 from engine.core.limits import MIB, Limits
 from engine.core.outcome import Cause
-from engine.ports import Exceeded
+from engine.ports import Exceeded, Exited
 from tests.integration.host_kit import Stage
 
 
@@ -112,3 +114,51 @@ def test_watching_costs_little(stage: Stage) -> None:
         stage.turn(0.1)
     assert time.thread_time() - begun_s < 0.25
     end(stage)
+
+
+@pytest.fixture
+def small_cgroup() -> Iterator[str]:
+    """A memory cgroup of 64 MiB, of either version."""
+    group = make_memory_cgroup(64 * MIB)
+    if group is None:
+        pytest.skip("no memory cgroup can be made here (that takes root, or a delegated cgroup)")
+    yield group
+    os.rmdir(group)
+
+
+def make_memory_cgroup(size: int) -> str | None:
+    for parent, limit, swap in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.swappiness"),
+                                ("/sys/fs/cgroup", "memory.max", "memory.swap.max")):
+        group = f"{parent}/ganger-test-{os.getpid()}"
+        try:
+            os.mkdir(group)
+        except OSError:
+            continue
+        if os.access(f"{group}/{limit}", os.W_OK):
+            for name, value in ((limit, size), (swap, 0)):
+                with open(f"{group}/{name}", "w") as file:
+                    file.write(str(value))
+            return group
+        os.rmdir(group)
+    return None
+
+
+def test_the_kernels_oom_killer_is_told_from_other_senders(stage: Stage, small_cgroup: str) -> None:
+    if stage.host.pid(0) is None:
+        stage.up()
+    stage.begin("fill_cgroup", {"group": small_cgroup, "mib": 200})
+    ended = stage.wait_for(Exited)
+    assert ended.signal == "SIGKILL"
+    assert ended.oom is not None
+    assert ended.post_mortem is not None
+    assert ended.post_mortem["sender"] == "oom_killer"
+    pid = stage.up()
+    os.kill(pid, signal.SIGKILL)
+    ended = stage.wait_for(Exited)
+    assert (ended.signal, ended.oom) == ("SIGKILL", None)
+
+
+def test_a_worker_goes_before_its_supervisor_when_memory_runs_out(stage: Stage) -> None:
+    pid = stage.host.pid(0) or stage.up()
+    with open(f"/proc/{pid}/oom_score_adj") as file:
+        assert int(file.read()) >= 500

@@ -72,6 +72,7 @@ def _leave_home(server: int) -> None:
     if os.getppid() != server:  # it died before we had asked
         os._exit(1)
     limits.adopt_orphans()
+    limits.be_first_to_go()
 
 
 def _dump_to(fd: int, marks: int) -> None:

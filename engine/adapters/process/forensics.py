@@ -76,15 +76,6 @@ def answers(pid: int) -> bool:
     return bool(caught) and not (blocked and int(status[b"Threads"]) == 1)
 
 
-def oom_kills() -> int:
-    """How many processes the kernel's OOM killer has ended since boot; 0 where it doesn't say."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/vmstat", "rb") as file:
-        for line in file:
-            if line.startswith(b"oom_kill "):
-                return int(line.split()[1])
-    return 0
-
-
 def signal_name(number: int) -> str:
     try:
         return signals.Signals(number).name
@@ -93,7 +84,7 @@ def signal_name(number: int) -> str:
 
 
 def sender_of(signal: str | None, *, ours: bool, oom: bool) -> str | None:
-    """Who most likely sent the signal that ended a process: the kernel tells nobody but its own log."""
+    """Who sent the signal that ended a process, as far as the kernel tells: see `oom.py`."""
     if signal is None:
         return None
     if ours and signal == "SIGKILL":

@@ -17,6 +17,7 @@ from engine.adapters.process import limits
 from engine.adapters.process.aftermath import MARK, Aftermath
 from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.link import Link
+from engine.adapters.process.oom import OomKiller
 from engine.adapters.process.server import Server
 from engine.core.limits import Limits
 from engine.ports import Dumped, Event, HostSettings, InterruptReason, Poller, ServerLost, ServerReady
@@ -40,6 +41,7 @@ class ProcessHost:
         self._server: Server | None = None
         self._aftermath: Aftermath | None = None
         self._alarms = Alarms()
+        self._oom_killer = OomKiller()
         self._rounds = 0
 
     def start(self) -> None:
@@ -48,6 +50,10 @@ class ProcessHost:
         self._server = Server(self._settings, {MARK: self._mark}, self._poller, self._reported, self._lost)
 
     def stop(self) -> None:
+        self._stop_server()
+        self._oom_killer.close()
+
+    def _stop_server(self) -> None:
         server = self._server
         if server is None:
             return
@@ -71,7 +77,7 @@ class ProcessHost:
     def spawn(self, slot: int) -> None:
         assert slot not in self._links, f"slot {slot} has a worker"
         self._spawns += 1
-        link = Link(slot, self._poller, self._alarms, self._events, self._settings)
+        link = Link(slot, self._poller, self._alarms, self._events, self._settings, self._oom_killer)
         self._links[slot] = self._by_spawn[self._spawns] = link
         self._send_to[slot] = link.send
         if self._server is None or self._aftermath is not None:

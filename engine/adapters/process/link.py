@@ -16,7 +16,8 @@ from engine.adapters.poller import HANG_UP
 from engine.adapters.process import descendants
 from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.channel import Channel
-from engine.adapters.process.forensics import StackText, answers, oom_kills, proc_facts, sender_of, signal_name
+from engine.adapters.process.forensics import StackText, answers, proc_facts, sender_of, signal_name
+from engine.adapters.process.oom import OomKiller
 from engine.adapters.process.output import Output
 from engine.adapters.process.usage import TreeUsage
 from engine.adapters.process.watch import Watch
@@ -57,7 +58,8 @@ class Ending:
 
 
 class Link:
-    def __init__(self, slot: int, poller: Poller, alarms: Alarms, events: list[Event], settings: HostSettings) -> None:
+    def __init__(self, slot: int, poller: Poller, alarms: Alarms, events: list[Event], settings: HostSettings,
+                 oom_killer: OomKiller) -> None:
         self.slot, self.pid, self._pidfd = slot, 0, -1
         self._dump_s = settings.dump_s
         self._poller, self._alarms, self._events = poller, alarms, events
@@ -65,7 +67,7 @@ class Link:
         self.ending = Ending()
         self._watch: Watch | None = None
         self._stacks, self._remainder = StackText(), Remainder()
-        self._oom_kills = oom_kills()
+        self._oom_killer, self._oom_mark = oom_killer, oom_killer.mark()
         self._tasks = Channel(poller)
         self.send = self._tasks.send
         self._replies, replies = _pipe()
@@ -287,14 +289,16 @@ class Link:
         self._close()
         if self.ending.is_watched:
             self._events.append(Dumped(self.slot, self._stacks.text))
-        post_mortem = self._post_mortem(code, name, reason)
-        self._events.append(Exited(self.slot, self.pid, code, name, usage, post_mortem, unread, stranded))
+        oom = None
+        if name == "SIGKILL" and not self.ending.is_struck:
+            oom = self._oom_killer.ended(self.pid, self._oom_mark)
+        post_mortem = self._post_mortem(code, name, reason, oom is not None)
+        self._events.append(Exited(self.slot, self.pid, code, name, usage, post_mortem, unread, stranded, oom))
 
-    def _post_mortem(self, code: int | None, name: str | None, reason: str) -> dict[str, Any] | None:
+    def _post_mortem(self, code: int | None, name: str | None, reason: str, oom: bool) -> dict[str, Any] | None:
         ending = self.ending
         if self.is_quitting and ending.why is None and code == 0:
             return None
-        oom = name == "SIGKILL" and oom_kills() > self._oom_kills
         told = {"why": ending.why or reason or "it ended by itself", "stacks": self._stacks.text, "signal": name,
                 "sender": sender_of(name, ours=ending.is_struck, oom=oom), "proc": ending.facts}
         return told if self._watch is None else {**told, "usage": self._watch.facts()}

@@ -12,6 +12,8 @@ def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int)
         "wall_s": round(wall_s, 6), "cpu_s": event.usage.get("cpu_s"),
         "peak_rss_bytes": event.usage.get("peak_rss_bytes"), "post_mortem": event.post_mortem,
     }
+    if event.oom is not None:
+        return Outcome.out_of_memory(run.number, event.oom, **facts)
     if event.signal is not None:
         return Outcome.killed(run.number, event.signal, **facts)
     return Outcome.exited(run.number, event.exitcode if event.exitcode is not None else -1, **facts)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
 from engine.core.life import Life
 from engine.core.lifecycle import TaskStatus
+from engine.core.outcome import is_quarantined
 from engine.core.priority import TaskPriority
 from engine.core.record import Record
 
@@ -79,6 +80,7 @@ class Task(Model):
     peak_rss_bytes: int | None = None
     worker: str | None = None
     pid: int | None = None
+    quarantined: bool = False  # set aside, having cost as many workers as it may; what each run did is in its outcomes
     post_mortem: dict[str, Any] | None = None  # of a run that was killed or crashed: its stacks, what killed it
     tags: list[str] = []
     fair_key: str | None = None
@@ -112,6 +114,7 @@ class Task(Model):
             wait_s=_wait_s(max(record.created_ms, due_ms or 0), started_ms, life.run),
             wall_s=outcome.get("wall_s"), cpu_s=outcome.get("cpu_s"), peak_rss_bytes=outcome.get("peak_rss_bytes"),
             worker=life.owner if running else outcome.get("worker"), pid=outcome.get("pid"),
+            quarantined=is_quarantined(life.status, outcome),
             post_mortem=outcome.get("post_mortem"), tags=list(options.get("tags", [])),
             fair_key=options.get("fair_key"))
 

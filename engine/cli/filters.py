@@ -1,6 +1,6 @@
 """The options that choose tasks, the same for every command that takes them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +11,11 @@ QueueOption = Annotated[str | None, typer.Option(metavar="QUEUE", help="Name of 
 PriorityOption = Annotated[str | None, typer.Option(metavar="PRIORITY", help="LOW, NORMAL, HIGH or URGENT.")]
 NameOption = Annotated[str | None, typer.Option(metavar="NAME", help="Name that the task was given.")]
 TagOption = Annotated[str | None, typer.Option(metavar="TAG", help="One of its tags.")]
+QuarantinedOption = Annotated[bool, typer.Option(
+    "--quarantined", help="Set aside, having cost as many workers as it may.")]
 LimitOption = Annotated[int, typer.Option(metavar="N", min=1, help="At most as many.")]
 
 
-def given_filter(**options: str | None) -> dict[str, str]:
-    """Those options that were given."""
-    return {name: value for name, value in options.items() if value is not None}
+def given_filter(**options: str | bool | None) -> dict[str, Any]:
+    """Those options that were given; a flag that was not is False."""
+    return {name: value for name, value in options.items() if value is not None and value is not False}

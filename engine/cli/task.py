@@ -9,6 +9,7 @@ from engine.cli.filters import (
     LimitOption,
     NameOption,
     PriorityOption,
+    QuarantinedOption,
     QueueOption,
     StatusOption,
     TagOption,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _RETRY_EXAMPLES = """
 ganger retry ID
 ganger retry --status TIMEOUT --queue images
+ganger retry --quarantined --type thumbnail
 ganger retry --all
 """
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the task.")]
@@ -44,11 +46,13 @@ def status(session: Session, ids: IdsArgument) -> None:
     """Show what is known of tasks: where they are, how they ended, what they used."""
     with session.client() as client:
         found = [client.get(task_id) for task_id in ids]
-    if session.out.as_json:
-        session.out.json(found[0] if len(found) == 1 else found)
-        return
-    for task in found:
-        show_task(session, task)
+        if session.out.as_json:
+            session.out.json(found[0] if len(found) == 1 else found)
+            return
+        for task in found:
+            show_task(session, task)
+            if task.quarantined:
+                _show_evidence(session, client.outcomes(task.id))
 
 
 def result(
@@ -100,13 +104,15 @@ def retry(
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of tasks.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every task that failed.")] = False,
     status: StatusOption = None, task_type: TypeOption = None, queue: QueueOption = None,
-    priority: PriorityOption = None, name: NameOption = None, tag: TagOption = None, limit: LimitOption = 10_000,
+    priority: PriorityOption = None, name: NameOption = None, tag: TagOption = None,
+    quarantined: QuarantinedOption = False, limit: LimitOption = 10_000,
 ) -> None:
     """Queue tasks again that failed, timed out or were cancelled.
 
     By their ids, or all that match the options; without --status those that FAILED.
     """
-    chosen = given_filter(status=status, task_type=task_type, queue=queue, priority=priority, name=name, tag=tag)
+    chosen = given_filter(status=status, task_type=task_type, queue=queue, priority=priority, name=name, tag=tag,
+                          quarantined=quarantined)
     if bool(ids) == bool(chosen or everything):
         raise InvalidOption("name ids of tasks, or options that choose them (--all: every failed one)", field="ids",
                             limit="ids or options, not both")
@@ -145,12 +151,28 @@ def show_task(session: Session, task: "Task") -> None:
         ("queue", f"{task.queue}, {task.priority.name}"), ("tags", ", ".join(task.tags)), ("progress", _progress(task)),
         ("created", when(task.created_at)), ("due", when(task.due_at)), ("expires", when(task.expires_at)),
         ("started", when(task.started_at)), ("ended", when(task.ended_at)), ("waited", duration(task.wait_s)),
-        ("run", _runs(task)), ("used", _used(task)), ("worker", _worker(task)), ("cause", task.cause),
+        ("run", _runs(task)), ("used", _used(task.wall_s, task.cpu_s, task.peak_rss_bytes)),
+        ("worker", _worker(task)), ("cause", task.cause),
         ("error", f"{task.error.kind}: {task.error.message}" if task.error else None),
         ("payload", _json(task.payload)), ("result", _json(task.result) if task.status == "COMPLETED" else None),
         ("traceback", task.error.traceback if task.error else None),
         *_post_mortem(task.post_mortem or {}),
     ])
+
+
+def _show_evidence(session: Session, outcomes: list[dict[str, Any]]) -> None:
+    """What each run of a task that was set aside did to its worker; the last is shown already."""
+    session.out.line("  quarantined: it is not run again unless somebody retries it. Its earlier runs:")
+    for outcome in outcomes[:-1]:
+        error = outcome.get("error") or {}
+        session.out.facts([
+            (f"run {outcome['run']}", f"{outcome['cause']}: {error.get('message')}"),
+            ("worker", outcome.get("worker")), ("used", _used_of(outcome)),
+            ("traceback", error.get("traceback")), *_post_mortem(outcome.get("post_mortem") or {})])
+
+
+def _used_of(outcome: dict[str, Any]) -> str:
+    return _used(outcome.get("wall_s"), outcome.get("cpu_s"), outcome.get("peak_rss_bytes"))
 
 
 def _progress(task: "Task") -> str | None:
@@ -167,8 +189,8 @@ def _runs(task: "Task") -> str | None:
     return f"{task.run}" + (f" ({', '.join(spent)})" if spent else "")
 
 
-def _used(task: "Task") -> str:
-    used = ((duration(task.wall_s), ""), (duration(task.cpu_s), " CPU"), (size(task.peak_rss_bytes), " peak"))
+def _used(wall_s: float | None, cpu_s: float | None, peak_rss_bytes: int | None) -> str:
+    used = ((duration(wall_s), ""), (duration(cpu_s), " CPU"), (size(peak_rss_bytes), " peak"))
     return ", ".join(text + what for text, what in used if text)
 
 

@@ -8,6 +8,7 @@ from engine.cli.filters import (
     LimitOption,
     NameOption,
     PriorityOption,
+    QuarantinedOption,
     QueueOption,
     StatusOption,
     TagOption,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """
 ganger tasks
 ganger tasks --status FAILED --type thumbnail --limit 20
+ganger tasks --quarantined
 ganger tasks --json | jq -r '.[].id'
 """
 _HEADINGS = ("id", "type", "name", "status", "priority", "queue", "run", "age", "took", "error")
@@ -34,10 +36,12 @@ def add_to(app: typer.Typer) -> None:
 
 def tasks(
     session: Session, status: StatusOption = None, task_type: TypeOption = None, queue: QueueOption = None,
-    priority: PriorityOption = None, name: NameOption = None, tag: TagOption = None, limit: LimitOption = 100,
+    priority: PriorityOption = None, name: NameOption = None, tag: TagOption = None,
+    quarantined: QuarantinedOption = False, limit: LimitOption = 100,
 ) -> None:
     """List the tasks that match, the newest first where that is cheap to know."""
-    chosen = given_filter(status=status, task_type=task_type, queue=queue, priority=priority, name=name, tag=tag)
+    chosen = given_filter(status=status, task_type=task_type, queue=queue, priority=priority, name=name, tag=tag,
+                          quarantined=quarantined)
     with session.client() as client:
         found = client.tasks(limit=limit, **chosen)
     if session.out.as_json:

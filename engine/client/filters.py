@@ -19,6 +19,7 @@ class Filter(TypedDict, total=False):
     priority: TaskPriority | str | int | None
     name: str | None
     tag: str | None
+    quarantined: bool | None  # set aside, having cost as many workers as it may
 
 
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,6 +32,8 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if name == "status":
             found[name] = status(value)
+        elif name == "quarantined":
+            found[name] = check.flag(value, name)
         elif name == "priority":
             found[name] = check.priority(value)
         elif name == "queue":

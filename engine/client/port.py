@@ -21,7 +21,8 @@ class ClientBroker(Protocol):
         """Block until all have ended or it is so late; return those that have ended, or do not exist."""
 
     def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
-             priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None, limit: int = 100,
+             priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
+             quarantined: bool | None = None, limit: int = 100,
              cursor: str | None = None) -> tuple[Sequence[Stored], str | None]:
         """One page, and a cursor for the next one or None."""
 

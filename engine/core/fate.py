@@ -37,6 +37,6 @@ def of_lost_run(run: int, supervisor: str, *, rescues: int, max_deliveries: int 
     if rescues >= RESCUES_MAX:
         return Fate(Move.FAIL, Outcome(
             Cause.POISON, "Poison", f"{lost}, as did {rescues} before that ran it", run, ended_ms=now_ms,
-            worker=supervisor))
+            worker=supervisor, quarantined=True))
     return Fate(Move.RELEASE, Outcome(Cause.LEASE_LOST, "LeaseLost", f"{lost}; it is run again", run, ended_ms=now_ms,
                                       worker=supervisor))

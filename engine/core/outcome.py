@@ -5,11 +5,14 @@ handler returned or raised is written by the worker in the same shape and
 passed on unread; `Outcome.encode` is that shape.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import orjson
+
+from engine.core.lifecycle import TaskStatus
 
 
 class Cause(StrEnum):
@@ -99,6 +102,11 @@ class Outcome:
             "peak_rss_bytes": self.peak_rss_bytes, "worker": self.worker, "pid": self.pid,
             "post_mortem": self.post_mortem, **({"quarantined": True} if self.quarantined else {}),
         })
+
+
+def is_quarantined(status: TaskStatus, outcome: Mapping[str, Any] | None) -> bool:
+    """Whether a task was set aside, as the stored outcome of its latest run says."""
+    return status is TaskStatus.FAILED and outcome is not None and outcome.get("quarantined") is True
 
 
 _KINDS = {Cause.OUT_OF_MEMORY: "OutOfMemory", Cause.CPU_TIME: "CpuTimeExceeded",

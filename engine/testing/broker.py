@@ -73,10 +73,11 @@ class InlineBroker:
             self._engine.advance_to(int(next_ms))
 
     def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
-             priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None, limit: int = 100,
+             priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
+             quarantined: bool | None = None, limit: int = 100,
              cursor: str | None = None) -> tuple[list[Stored], str | None]:
         """The newest first; the cursor is how many have been given."""
-        wanted = Wanted(status, task_type, queue, priority, name, tag)
+        wanted = Wanted(status, task_type, queue, priority, name, tag, quarantined)
         found = [task for task in (entry.snapshot() for entry in self._entries()) if wanted.agrees(task)]
         found.reverse()
         if cursor is not None and not cursor.isdigit():

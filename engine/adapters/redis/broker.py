@@ -94,13 +94,14 @@ class Broker:
         return self._reading.outcomes(task_id)
 
     def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
-             priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None, limit: int = 100,
+             priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
+             quarantined: bool | None = None, limit: int = 100,
              cursor: str | None = None) -> tuple[list[Stored], str | None]:
         """Up to `limit` tasks that agree with all that is given, and the cursor of the next page, None at the end.
 
         The newest first where that is cheap to know. A page may be short, or empty, and still have a next one.
         """
-        wanted = finding.Wanted(status, task_type, queue, priority, name, tag)
+        wanted = finding.Wanted(status, task_type, queue, priority, name, tag, quarantined)
         return finding.find(self.redis, self.keys, wanted, limit, cursor)
 
     def wait(self, ids: Collection[str], until_monotonic_s: float) -> set[str]:

@@ -14,6 +14,7 @@ from engine.adapters.redis.connection import Connections
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.looking import Stored, look
 from engine.core.lifecycle import FINAL, TaskStatus
+from engine.core.outcome import is_quarantined
 from engine.core.priority import DESCENDING, TaskPriority
 from engine.errors import InvalidOption
 
@@ -34,6 +35,7 @@ class Wanted:
     priority: TaskPriority | None = None
     name: str | None = None
     tag: str | None = None
+    quarantined: bool | None = None  # whether it was set aside, having cost too many workers
 
     def agrees(self, stored: Stored) -> bool:
         record, options = stored.record, stored.record.options
@@ -42,7 +44,8 @@ class Wanted:
                 and (self.queue is None or record.queue == self.queue)
                 and (self.priority is None or stored.life.priority == self.priority)
                 and (self.name is None or options.get("name") == self.name)
-                and (self.tag is None or self.tag in options.get("tags", ())))
+                and (self.tag is None or self.tag in options.get("tags", ()))
+                and self.quarantined in (None, is_quarantined(stored.life.status, stored.outcome)))
 
 
 def find(redis: Connections, keys: Keys, wanted: Wanted, limit: int,
@@ -80,6 +83,8 @@ class Places:
 
     def of(self, wanted: Wanted) -> Callable[[str | None, int], list[Place]]:
         keys, status = self._keys, wanted.status
+        if wanted.quarantined and status is None:
+            status = TaskStatus.FAILED  # what a task is that was set aside
         if status is TaskStatus.QUEUED:
             queues = [wanted.queue] if wanted.queue else sorted(map(bytes.decode, self._redis.call(
                 "HKEYS", keys.queues)))

@@ -19,6 +19,7 @@ from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.looking import Stored, known, look
 from engine.core.identity import created_ms
 from engine.core.lifecycle import TaskStatus
+from engine.core.outcome import is_quarantined
 from engine.core.priority import DESCENDING, TaskPriority
 from engine.errors import InvalidOption
 
@@ -39,6 +40,7 @@ class Search:
     priority: TaskPriority | None = None
     name: str | None = None
     tags: frozenset[str] = frozenset()
+    quarantined: bool | None = None  # set aside, having cost too many workers
     text: str | None = None  # in the name, the type, a tag, the payload or the error; upper and lower case are the same
     created_ms: Range = EVER
     started_ms: Range = EVER
@@ -54,6 +56,7 @@ class Search:
                 and self.priority in (None, stored.life.priority)
                 and self.name in (None, options.get("name"))
                 and self.tags.issubset(options.get("tags", ()))
+                and self.quarantined in (None, is_quarantined(stored.life.status, stored.outcome))
                 and _within(record.created_ms, self.created_ms)
                 and _within(_started_ms(stored), self.started_ms)
                 and _within((stored.outcome or {}).get("ended_ms"), self.ended_ms)

@@ -31,6 +31,8 @@ class TaskFilter(Given):
     priority: Priority | None = None
     name: Text | None = Field(default=None, description="The whole name.")
     tags: list[Text] | None = Field(default=None, max_length=TAGS_MAX, description="All of them.")
+    quarantined: bool | None = Field(
+        default=None, description="Whether it was set aside, having cost as many workers as it may.")
     text: Text | None = Field(default=None, description="In the name, type, tags, payload or error; in any case.")
     created_after: Moment = None
     created_before: Moment = None
@@ -44,7 +46,7 @@ class TaskFilter(Given):
         return Search(
             statuses=tuple(dict.fromkeys(self.status or ())), task_type=self.task_type, queue=self.queue, queues=queues,
             priority=None if self.priority is None else TaskPriority.parse(self.priority), name=self.name,
-            tags=frozenset(self.tags or ()), text=self.text,
+            tags=frozenset(self.tags or ()), quarantined=self.quarantined, text=self.text,
             created_ms=_range(self.created_after, self.created_before),
             started_ms=_range(self.started_after, self.started_before),
             ended_ms=_range(self.ended_after, self.ended_before), oldest_first=oldest_first)

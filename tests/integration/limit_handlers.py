@@ -96,3 +96,26 @@ def fill_cgroup(payload: dict[str, Any], ctx: Context) -> None:
         file.write(str(os.getpid()))
     ctx.progress(None, "here")
     b"x" * (payload["mib"] * MIB)
+
+
+@handler("hungry", max_memory="120M", retry_with_memory="400M", retry_backoff_s=0.01)
+def hungry(payload: Any, ctx: Context) -> int:
+    """Enough only for the second run."""
+    kept = b"x" * (200 * MIB)
+    time.sleep(0.5)
+    return len(kept)
+
+
+@handler("glutton", max_memory="100M", max_crashes=2, retry_backoff_s=0.01)
+def glutton(payload: Any, ctx: Context) -> None:
+    """Too much whatever it is given."""
+    kept = []
+    while True:
+        kept.append(b"x" * (10 * MIB))
+        time.sleep(0.005)
+
+
+@handler("die", retry_backoff_s=0.01, max_crashes=2)
+def die(payload: Any) -> None:
+    """As if by somebody else's hand."""
+    os.kill(os.getpid(), signal.SIGKILL)

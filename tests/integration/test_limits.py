@@ -1,0 +1,89 @@
+"""Limits, quarantine and what is told of them, on a whole engine."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from engine.cli.app import app
+from engine.core.limits import MIB
+from engine.core.lifecycle import TaskStatus
+from engine.scheduler import Scheduler
+from tests.redis_server import RedisServer, binaries
+
+WAIT_S = 40
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Scheduler]:
+    server = RedisServer(binaries()[0])
+    scheduler = Scheduler(redis_url=server.url, handlers=["tests.integration.limit_handlers"], max_workers=2)
+    scheduler.start()
+    yield scheduler
+    scheduler.stop()
+    server.stop()
+
+
+def ended(engine: Scheduler, task_type: str, payload: Any = None, **options: Any) -> Any:
+    return engine.client.wait([engine.client.submit(task_type, payload, **options)], timeout=WAIT_S)[0]
+
+
+def ganger(engine: Scheduler, *arguments: str) -> str:
+    done = CliRunner().invoke(app, [*arguments, "--redis-url", engine.client.settings.redis_url])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_a_task_over_its_memory_is_run_again_with_more(engine: Scheduler) -> None:
+    task = ended(engine, "hungry")
+    assert (task.status, task.result, task.run, task.crashes) == (TaskStatus.COMPLETED, 200 * MIB, 2, 1)
+    first = engine.client.outcomes(task.id)[0]
+    assert first["cause"] == "out_of_memory"
+    assert "over its max_memory of 120.0 MiB" in first["error"]["message"]
+    assert first["post_mortem"]["usage"]["limits"] == {"max_memory": 120 * MIB}
+    assert first["post_mortem"]["sender"] == "supervisor"
+
+
+def test_a_task_that_keeps_costing_workers_is_quarantined_with_its_evidence(engine: Scheduler) -> None:
+    task = ended(engine, "glutton")
+    assert (task.status, task.cause, task.run, task.crashes) == (TaskStatus.FAILED, "out_of_memory", 2, 2)
+    assert task.quarantined
+    other = ended(engine, "noop")
+    assert task.id in ganger(engine, "tasks", "--quarantined")
+    assert other.id not in ganger(engine, "tasks", "--quarantined")
+    told = ganger(engine, "status", task.id)
+    assert told.count("in glutton") == 2  # the stacks of both runs
+    assert "run 1" in told
+    assert ganger(engine, "retry", "--quarantined").strip() == "1 queued again"
+    assert engine.client.wait([task.id], timeout=WAIT_S)[0].run == 4
+    assert json.loads(ganger(engine, "status", task.id, "--json"))["quarantined"]
+
+
+def test_a_death_by_an_unknown_hand_is_no_lack_of_memory(engine: Scheduler) -> None:
+    task = ended(engine, "die")
+    assert (task.cause, task.quarantined, task.post_mortem["sender"]) == ("killed", True, "unknown")
+
+
+@pytest.mark.parametrize(("task_type", "payload", "options", "status", "cause"), [
+    ("burn", {}, {"max_cpu_seconds": 0.3}, "TIMEOUT", "cpu_time"),
+    ("multiply", {"children": 3, "hold_s": 30}, {"max_processes": 3, "max_retries": 0}, "FAILED", "processes"),
+    ("grow_below", {"mib": 400}, {"max_memory": "100M", "max_deliveries": 1}, "FAILED", "out_of_memory"),
+])
+def test_a_task_may_have_limits_of_its_own(engine: Scheduler, task_type: str, payload: Any, options: dict[str, Any],
+                                           status: str, cause: str) -> None:
+    task = ended(engine, task_type, payload, **options)
+    assert (task.status, task.cause) == (status, cause)
+    assert task.post_mortem["stacks"]
+
+
+def test_limits_are_flags_of_submit(engine: Scheduler) -> None:
+    told = ganger(engine, "submit", "niceness", "--nice", "5", "--max-memory", "1G", "--max-cpu-seconds", "9",
+                  "--max-processes", "5", "--wait")
+    assert json.loads(told) == [5, 5]
+    assert ended(engine, "niceness").result == [0, 0]  # nobody else's run is nice for it
+    done = CliRunner().invoke(app, ["submit", "noop", "--max-memory", "lots",
+                                    "--redis-url", engine.client.settings.redis_url])
+    assert done.exit_code == 2
+    assert "max_memory 'lots'" in done.output

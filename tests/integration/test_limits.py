@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.cli.app import app
-from engine.core.limits import MIB
 from engine.core.lifecycle import TaskStatus
+from engine.core.limits import MIB
 from engine.scheduler import Scheduler
 from tests.redis_server import RedisServer, binaries
 

@@ -39,6 +39,9 @@ def list_workers(session: Session) -> None:
     elif supervisors:
         session.out.table(HEADINGS, rows(supervisors), right=RIGHT)
         for report in supervisors:
+            for stop in report.get("stopped") or []:
+                session.out.note(clean(f"pool {report.get('pool')}: {stop['task_type']} is stopped for another "
+                                       f"{stop['for_s']:.0f} s: it has cost {stop['deaths']} workers"))
             for module, trace in (report.get("import_failures") or {}).items():
                 last = trace.strip().splitlines()[-1] if trace.strip() else "no reason is known"
                 session.out.note(clean(f"pool {report.get('pool')}: cannot import {module}: {last}"))

@@ -190,6 +190,13 @@ class Settings(BaseModel):
         5, "A process of the tree may be restarted this often within restart_period_s before its parent gives up.",
         low=0, high=1000, unit="restarts")
     restart_period_s: Number = setting(30.0, "The period of restart_intensity.", low=0.1, high=3600, unit="seconds")
+    handler_intensity: Count = setting(
+        20, "A handler that costs more workers within handler_period_s is stopped for a while. 0 = never.",
+        low=0, high=100_000, unit="workers")
+    handler_period_s: Number = setting(10.0, "The period of handler_intensity.", low=0.1, high=3600, unit="seconds")
+    handler_pause_s: Number = setting(
+        10.0, "How long it is stopped; twice as long each time that it is stopped again soon, up to 300 s.",
+        low=0.1, high=300, unit="seconds")
     worker_tasks_max: Count = setting(
         0, "A worker is replaced by a fresh one after this many tasks. 0 = never.", low=0, high=1_000_000_000,
         unit="tasks")

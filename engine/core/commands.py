@@ -76,10 +76,19 @@ class Quit:
 
 
 @dataclass(frozen=True, slots=True)
+class Stopped:
+    """A handler is stopped for a while; to be told to people."""
+
+    task_type: str
+    pause_s: float
+    deaths: int
+
+
+@dataclass(frozen=True, slots=True)
 class Halt:
     """The pool can't go on; its parent decides."""
 
     reason: str
 
 
-Command = Send | Settle | Watch | Unwatch | Spawn | TakeBack | Interrupt | Kill | Quit | Halt
+Command = Send | Settle | Watch | Unwatch | Spawn | TakeBack | Interrupt | Kill | Quit | Stopped | Halt

@@ -12,7 +12,8 @@ Duties
 3. Watch the deadlines of what is running: interrupt softly, then kill.
 4. Judge each end once: the first decision wins, a later reply is dropped.
 5. Charge each death: busy, to the task; booting or idle, to the restart budget; killed by us, to nobody.
-6. Drain: finish what runs, give back what does not.
+6. Stop a handler that keeps costing workers for a while, and hold its runs back.
+7. Drain: finish what runs, give back what does not.
 """
 
 from collections import deque
@@ -21,7 +22,21 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from engine.core import dealing
-from engine.core.commands import Command, Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, TakeBack, Unwatch, Watch
+from engine.core.breaker import Breaker
+from engine.core.commands import (
+    Command,
+    Halt,
+    Interrupt,
+    Kill,
+    Quit,
+    Send,
+    Settle,
+    Spawn,
+    Stopped,
+    TakeBack,
+    Unwatch,
+    Watch,
+)
 from engine.core.ending import Ending
 from engine.core.limits import Limits
 from engine.core.outcome import Cause, Outcome
@@ -49,11 +64,12 @@ class Room(NamedTuple):
 
 class Dispatch:
     def __init__(self, slots: int, budget: RestartBudget, windows: Windows, timing: Timing,
-                 chance: Callable[[], float], tasks_max: int = 0) -> None:
+                 chance: Callable[[], float], tasks_max: int = 0, breaker: Breaker | None = None) -> None:
         self.slots = [Slot(index) for index in range(slots)]
         self.budget, self.windows, self.timing = budget, windows, timing
         self.tasks_max = tasks_max  # runs after which a worker is replaced; 0 is never
         self.commands: list[Command] = []
+        self.breaker = breaker or Breaker()
         self.ending = Ending(self.commands, chance)
         self.runs = self.ending.runs  # every run that is ours to settle
         self.backlog: deque[Run] = deque()  # claimed, not yet sent
@@ -114,6 +130,7 @@ class Dispatch:
                 self.ending.killed(run, slot.doom if position == 0 else None, death(run), slot.breach)
             else:
                 self.ending.died(run, death(run))
+                self._count_death(run.task_type, now_s)
         self.slots[index] = successor = Slot(index, restarts=slot.restarts + 1)
         if self.draining or stranded:
             return
@@ -130,6 +147,8 @@ class Dispatch:
             run.since_s = now_s
             self.runs[run.task_id] = run
             self.backlog.append(run)
+        if self.breaker.stops:
+            self._hold_back(now_s)
         if self.draining:
             self._release_backlog()
         else:
@@ -361,7 +380,7 @@ class Dispatch:
         """What was asked of a worker and not carried out before it died is void. Returns the tokens of runs unsent."""
         unsent = [command.run.token for command in self.commands if type(command) is Send and command.slot == index]
         self.commands[:] = [command for command in self.commands
-                            if isinstance(command, Settle | Halt) or command.slot != index]
+                            if isinstance(command, Settle | Halt | Stopped) or command.slot != index]
         return unsent
 
     def _empty(self, slot: Slot, unread: Iterable[int]) -> list[Run]:
@@ -377,6 +396,23 @@ class Dispatch:
             else:
                 self.backlog.appendleft(run)
         return [run for run in slot.runs if run.token not in fresh]
+
+    def _count_death(self, task_type: str, now_s: float) -> None:
+        stop = self.breaker.died(task_type, now_s)
+        if stop is not None:
+            self.commands.append(Stopped(task_type, stop.pause_s, stop.deaths))
+            self._hold_back(now_s)
+
+    def _hold_back(self, now_s: float) -> None:
+        """Give up for now what is of a handler that is stopped."""
+        kept = []
+        for run in self.backlog:
+            stop = self.breaker.stop_of(run.task_type, now_s)
+            if stop is None:
+                kept.append(run)
+            else:
+                self.ending.held_back(run, stop.until_s - now_s, stop.deaths)
+        self.backlog = deque(kept)
 
     def _release_backlog(self) -> None:
         while self.backlog:

@@ -26,6 +26,7 @@ WORDS = {
 }
 
 
+_SPREAD = 0.1  # so that what was held back does not come all at once
 LIMITS = frozenset({Cause.OUT_OF_MEMORY, Cause.CPU_TIME, Cause.PROCESSES})
 
 
@@ -75,6 +76,11 @@ class Ending:
 
     def released(self, run: Run) -> None:
         self.settle(run, RELEASED, b"")
+
+    def held_back(self, run: Run, pause_s: float, deaths: int) -> None:
+        """Its handler is stopped: to be run again after the pause, at nobody's cost."""
+        outcome = Outcome.handler_stopped(run.number, run.task_type, pause_s, deaths)
+        self.settle(run, Verdict(Move.RETRY, Payer.NOBODY, pause_s * (1 + _SPREAD * self.chance())), outcome)
 
     def settle(self, run: Run, judgement: Verdict, outcome: bytes | Outcome) -> None:
         del self.runs[run.task_id]

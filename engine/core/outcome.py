@@ -32,6 +32,7 @@ class Cause(StrEnum):
     LEASE_LOST = "lease_lost"  # its supervisor fell silent; the run's fate is unknown
     POISON = "poison"  # it keeps killing workers or supervisors, and is set aside
     EXPIRED = "expired"  # nobody started it in time
+    HANDLER_STOPPED = "handler_stopped"  # not started: its handler keeps costing workers
     INVALID_PAYLOAD = "invalid_payload"
     INVALID_RESULT = "invalid_result"
     UNKNOWN_HANDLER = "unknown_handler"
@@ -80,6 +81,11 @@ class Outcome:
     def exited(cls, run: int, exit_code: int, **facts: Any) -> "Outcome":
         return cls(Cause.EXITED, "WorkerExited", f"the worker exited with code {exit_code} in the middle of the run",
                    run, **facts)
+
+    @classmethod
+    def handler_stopped(cls, run: int, task_type: str, pause_s: float, deaths: int) -> "Outcome":
+        return cls(Cause.HANDLER_STOPPED, "HandlerStopped", f"not started: {task_type!r} has cost {deaths} workers, "
+                   f"and is stopped for another {pause_s:.1f} s", run)
 
     @classmethod
     def unknown_handler(cls, run: int, task_type: str, reason: str) -> "Outcome":

@@ -119,3 +119,9 @@ def glutton(payload: Any, ctx: Context) -> None:
 def die(payload: Any) -> None:
     """As if by somebody else's hand."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@handler("crash", max_crashes=1)
+def crash(payload: Any) -> None:
+    """As often as it is run."""
+    os.kill(os.getpid(), signal.SIGSEGV)

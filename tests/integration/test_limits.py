@@ -1,7 +1,8 @@
 """Limits, quarantine and what is told of them, on a whole engine."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ WAIT_S = 40
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Scheduler]:
     server = RedisServer(binaries()[0])
-    scheduler = Scheduler(redis_url=server.url, handlers=["tests.integration.limit_handlers"], max_workers=2)
+    scheduler = Scheduler(redis_url=server.url, handlers=["tests.integration.limit_handlers"], max_workers=2,
+                          handler_intensity=5, handler_period_s=20, handler_pause_s=1.5)
     scheduler.start()
     yield scheduler
     scheduler.stop()
@@ -87,3 +89,24 @@ def test_limits_are_flags_of_submit(engine: Scheduler) -> None:
                                     "--redis-url", engine.client.settings.redis_url])
     assert done.exit_code == 2
     assert "max_memory 'lots'" in done.output
+
+
+def test_a_handler_that_keeps_killing_workers_is_stopped_for_a_while_and_no_other(engine: Scheduler) -> None:
+    client = engine.client
+    ids = client.submit_many([{"task_type": "crash"} for _ in range(12)])
+    held = next(task for task in polled(lambda: client.tasks(task_type="crash", status="RETRYING")))
+    assert held.cause == "handler_stopped"
+    assert held.error.message.startswith("not started: 'crash' has cost 6 workers")
+    assert ended(engine, "noop").status is TaskStatus.COMPLETED
+    told = polled(lambda: [stop for report in client.workers() for stop in report.get("stopped", [])])
+    assert (told[0]["task_type"], told[0]["deaths"]) == ("crash", 6)
+    assert {task.cause for task in client.wait(ids, timeout=WAIT_S)} == {"killed"}
+    assert {task.crashes for task in client.wait(ids, timeout=WAIT_S)} == {1}
+
+
+def polled(look: Callable[[], Any]) -> Any:
+    """What there is to see, as soon as there is anything."""
+    until_s = time.monotonic() + WAIT_S
+    while not (found := look()):
+        assert time.monotonic() < until_s
+    return found

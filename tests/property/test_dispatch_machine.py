@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from engine.core.commands import Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, TakeBack, Unwatch, Watch
+from engine.core.breaker import Breaker, BreakerTerms
+from engine.core.commands import Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, Stopped, TakeBack, Unwatch, Watch
 from engine.core.dispatch import BACKLOG_S_MAX, Dispatch, Timing
 from engine.core.lifecycle import Move
 from engine.core.limits import Limits
@@ -24,6 +25,7 @@ from engine.core.window import PATIENCE_S, Windows
 SLOTS, INTENSITY, PERIOD_S, TASKS_MAX = 3, 3, 60.0, 7
 BOOT_S, CANCEL_GRACE_S, QUIT_S, GRACE_S = 5.0, 2.0, 4.0, 8.0
 WINDOW_MAX = 4
+DEATHS_MAX, DEATHS_PERIOD_S, PAUSE_S = 2, 30.0, 3.0
 a_slot = st.integers(0, SLOTS - 1)
 
 
@@ -50,7 +52,9 @@ class World(RuleBasedStateMachine):
     def boot(self, tasks_max: int) -> None:
         self.now, self.is_busy = 100.0, False
         self.core = Dispatch(SLOTS, RestartBudget(INTENSITY, PERIOD_S, pause_s=0.1), Windows(WINDOW_MAX),
-                             Timing(BOOT_S, CANCEL_GRACE_S, QUIT_S), lambda: 0.5, tasks_max)
+                             Timing(BOOT_S, CANCEL_GRACE_S, QUIT_S), lambda: 0.5, tasks_max,
+                             Breaker(BreakerTerms(DEATHS_MAX, DEATHS_PERIOD_S, PAUSE_S)))
+        self.stopped_until_s: dict[str, float] = {}
         self.workers: dict[int, Worker] = {}
         self.claimed: list[Run] = []
         self.settled: Counter[bytes] = Counter()
@@ -79,6 +83,7 @@ class World(RuleBasedStateMachine):
                 assert not worker.quitting, "sent to a worker that is on its way out"
                 assert len(worker.unread) + (worker.running is not None) < WINDOW_MAX, "beyond the window"
                 assert not (run.is_alone and (worker.unread or worker.running)), "a large message sent ahead"
+                assert self.now >= self.stopped_until_s.get(run.task_type, 0), "its handler is stopped"
                 limits = run.policy.limits
                 assert worker.watched == (None if limits is None else run.token), "sent without its limits, or others'"
                 assert not worker.has_stepped_back, "sent to a worker that another run has made nice"
@@ -111,6 +116,8 @@ class World(RuleBasedStateMachine):
                 assert worker.running is None, "told to go with work in hand"
                 assert not worker.unread, "told to go with work in its pipe"
                 worker.quitting = True
+            case Stopped(task_type, pause_s, _):
+                self.stopped_until_s[task_type] = self.now + pause_s
             case Halt():
                 assert len(self.recent_faults()) > INTENSITY, "gave up too early"
                 self.halted = True

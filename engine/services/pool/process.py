@@ -12,6 +12,7 @@ from engine.adapters.process.limits import adopt_orphans
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.supervising import RedisSupervisorBroker, Terms
 from engine.config import cores
+from engine.core.breaker import Breaker, BreakerTerms
 from engine.core.dispatch import Dispatch, Timing
 from engine.core.restart import RestartBudget
 from engine.core.window import Windows
@@ -70,5 +71,6 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
     core = Dispatch(
         settings.pools[pool_name].max_workers or settings.max_workers,
         RestartBudget(settings.restart_intensity, settings.restart_period_s), Windows(settings.window_max),
-        Timing(boot_s=settings.boot_timeout_s), random.random, settings.worker_tasks_max)
+        Timing(boot_s=settings.boot_timeout_s), random.random, settings.worker_tasks_max,
+        Breaker(BreakerTerms(settings.handler_intensity, settings.handler_period_s, settings.handler_pause_s)))
     return PoolLoop(Pool(terms, core, host, broker, poller, clock, tell_root), broker, host)

@@ -16,7 +16,20 @@ import orjson
 
 from engine.adapters.clock import RedisClock
 from engine.core import frames
-from engine.core.commands import Command, Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, TakeBack, Unwatch, Watch
+from engine.core.commands import (
+    Command,
+    Halt,
+    Interrupt,
+    Kill,
+    Quit,
+    Send,
+    Settle,
+    Spawn,
+    Stopped,
+    TakeBack,
+    Unwatch,
+    Watch,
+)
 from engine.core.dispatch import Dispatch
 from engine.core.lifecycle import Move
 from engine.core.outcome import Outcome
@@ -78,6 +91,7 @@ class Pool:
         self._do: dict[type[Any], Callable[[Any], None]] = {
             Send: self._send, Settle: self._settle, TakeBack: self._take_back, Kill: self._kill, Halt: self._halt,
             Spawn: lambda command: self.host.spawn(command.slot), Quit: lambda command: self.host.quit(command.slot),
+            Stopped: self._stopped,
             Watch: lambda command: self.host.watch(command.slot, command.token, command.limits),
             Unwatch: lambda command: self.host.unwatch(command.slot),
             Interrupt: lambda command: self.host.interrupt(command.slot, command.token,
@@ -179,6 +193,11 @@ class Pool:
         log.error("the pool gives up", extra={"reason": command.reason})
         self.halted = command.reason
         self.core.stop()
+
+    def _stopped(self, command: Stopped) -> None:
+        log.error("a handler keeps costing workers, and is stopped for a while", extra={
+            "task_type": command.task_type, "pause_s": command.pause_s, "deaths": command.deaths})
+        self.stepping.report_soon()
 
     # -- what the workers say -------------------------------------------------------------------------------------
 

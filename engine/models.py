@@ -104,7 +104,7 @@ class Task(Model):
         error = outcome.get("error")
         return cls(
             id=stored.id, name=options.get("name"), task_type=record.task_type, status=life.status,
-            priority=life.priority, queue=record.queue, payload=orjson.loads(record.payload),
+            priority=life.priority, queue=record.queue, payload=_payload(record.payload),
             attempts=life.attempts, crashes=life.crashes, run=life.run,
             result=outcome.get("result"), error=TaskError(**error) if error else None, cause=outcome.get("cause"),
             progress=_progress(stored.progress),
@@ -173,6 +173,14 @@ def _moment(at_ms: float | None) -> datetime | None:
 def _wait_s(from_ms: int, started_ms: float | None, run: int) -> float | None:
     """Only the first run's wait is known: a later one's includes the run before."""
     return None if started_ms is None or run != 1 else max(0.0, (started_ms - from_ms) / 1000)
+
+
+def _payload(text: bytes) -> Any:
+    """As text where it is not JSON: the run that gets it will be refused, and say so."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return text.decode(errors="replace")
 
 
 def _progress(told: Mapping[str, Any] | None) -> Progress | None:

@@ -72,8 +72,14 @@ class Defaults(NamedTuple):
 
     @classmethod
     def announced(cls, told: Mapping[str, Any]) -> "Defaults":
-        return cls(told.get("queue", "default"), TaskPriority.parse(told.get("priority", TaskPriority.NORMAL)),
-                   told.get("expires"), told.get("max_deliveries"))
+        """What makes no sense was not written by a pool, and is as if it had not been said."""
+        try:
+            return cls(check_queue_name(told.get("queue", "default")), check.priority(told.get("priority", "NORMAL")),
+                       None if told.get("expires") is None else check.seconds(told["expires"], "expires"),
+                       None if told.get("max_deliveries") is None else check.count(
+                           told["max_deliveries"], "max_deliveries", 1))
+        except InvalidOption:
+            return cls()
 
 
 _NOBODY_SAID = Defaults()

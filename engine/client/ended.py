@@ -12,6 +12,6 @@ _ERRORS: dict[TaskStatus, type[TaskFailed]] = {TaskStatus.TIMEOUT: TaskTimedOut,
 def value_of(task_id: str, status: TaskStatus, outcome: Mapping[str, Any] | None) -> Any:
     """The handler's return value. Raises `TaskFailed`, `TaskTimedOut` or `TaskCancelled`."""
     assert status.is_final, status
-    if status is TaskStatus.COMPLETED:
+    if status is TaskStatus.COMPLETED and not (outcome or {}).get("error"):  # with one, its outcome cannot be read
         return (outcome or {}).get("result")
     raise _ERRORS.get(status, TaskFailed)(task_id, status, dict(outcome or {}))

@@ -19,6 +19,11 @@ class Fate:
     outcome: Outcome  # of the lost run
 
 
+def of_unreadable(run: int, reason: str) -> Fate:
+    """Decide on a run that was lost with its supervisor, and whose record nobody can read any more."""
+    return Fate(Move.FAIL, Outcome.unreadable(run, reason))
+
+
 def of_lost_run(run: int, supervisor: str, *, rescues: int, max_deliveries: int | None, cancel_reason: str | None,
                 now_ms: int) -> Fate:
     """Decide on a run that was lost with its supervisor.

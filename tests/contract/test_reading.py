@@ -82,7 +82,8 @@ def test_supervisors_and_processes(shop: Shop) -> None:
 
 def test_log_from_a_row_on(shop: Shop) -> None:
     task_id = shop.claimed()
-    shop.client.rpush(P + "log:" + task_id, *(orjson.dumps({"text": str(n)}) for n in range(5)))
+    shop.client.rpush(P + "log:" + task_id, *(orjson.dumps(
+        {"at_ms": n, "run": 1, "stream": "stdout", "level": None, "text": str(n)}) for n in range(5)))
     assert [row["text"] for row in shop.broker.log(task_id, 3)] == ["3", "4"]
     assert shop.broker.log("0" * 19) == []
 

@@ -36,6 +36,8 @@ def amend(redis: Connections, keys: Keys, task_id: str, changes: Mapping[str, An
             raise TaskNotFound(task_id)
         if version is not None and version_of(stored) != version:
             raise ChangedMeanwhile(f"task {task_id} is not in version {version} any more")
+        if stored.problem is not None:
+            raise BrokerError(f"task {task_id} cannot be read: {stored.problem}")
         raw = redis.call("HGET", keys.tasks, task_id)
         if raw is None:
             continue

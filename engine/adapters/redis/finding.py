@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.adapters.redis.connection import Connections
 from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.looking import Stored, look
+from engine.adapters.redis.looking import Stored, look, queue_names, sorted_out, supervisor_names
 from engine.core.lifecycle import FINAL, TaskStatus
 from engine.core.outcome import is_quarantined
 from engine.core.priority import DESCENDING, TaskPriority
@@ -86,8 +86,7 @@ class Places:
         if wanted.quarantined and status is None:
             status = TaskStatus.FAILED  # what a task is that was set aside
         if status is TaskStatus.QUEUED:
-            queues = [wanted.queue] if wanted.queue else sorted(map(bytes.decode, self._redis.call(
-                "HKEYS", keys.queues)))
+            queues = [wanted.queue] if wanted.queue else queue_names(self._redis, keys)
             levels = DESCENDING if wanted.priority is None else [wanted.priority]
             return lambda cursor, count: self._in_zsets(
                 [keys.line(queue, level) for level in levels for queue in queues], cursor, count)
@@ -110,7 +109,7 @@ class Places:
                 told = self._redis.call("ZREVRANGEBYSCORE", zsets[at], start if at == first else "+inf", "-inf",
                                         "WITHSCORES", "LIMIT", offset, count)
                 for member, text in zip(told[::2], told[1::2], strict=True):
-                    task_id = member.decode()
+                    task_id = member.decode(errors="replace")
                     if at > first or float(text) < start or task_id < last:
                         places.append((task_id, f"{at} {float(text)!r} {task_id}"))
                 offset += count
@@ -121,8 +120,8 @@ class Places:
         return []
 
     def _running(self) -> list[bytes]:
-        names = self._redis.call("ZRANGE", self._keys.supervisors, 0, -1)
-        return [task_id for name in names for task_id in self._redis.call("SMEMBERS", self._keys.held(name.decode()))]
+        return [task_id for name in supervisor_names(self._redis, self._keys)
+                for task_id in self._redis.call("SMEMBERS", self._keys.held(name))]
 
     def _all(self, cursor: str | None, count: int) -> list[Place]:
         if cursor is None and self._redis.call("HLEN", self._keys.tasks) > SORTED_MAX:
@@ -138,7 +137,7 @@ class Places:
             return []
         while True:
             following, told = self._redis.call("HSCAN", self._keys.tasks, int(position), "COUNT", count)
-            ids = sorted((member.decode() for member in told[::2]), reverse=True)
+            ids = sorted(sorted_out(told[::2])[0], reverse=True)
             after = "end" if following == b"0" else following.decode()
             places = [(task_id, f"scan {position} {task_id}") for task_id in ids if task_id < last]
             if places:
@@ -151,5 +150,5 @@ class Places:
 def _sorted(ids: list[bytes], cursor: str | None, count: int) -> list[Place]:
     """The newest first; the cursor is the id before."""
     last = cursor or "~"
-    newest: list[Any] = sorted((name for name in map(bytes.decode, ids) if name < last), reverse=True)
+    newest: list[Any] = sorted((name for name in sorted_out(ids)[0] if name < last), reverse=True)
     return [(task_id, task_id) for task_id in newest[:count]]

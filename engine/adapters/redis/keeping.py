@@ -14,10 +14,11 @@ import orjson
 
 from engine.adapters.redis.broker import Broker
 from engine.adapters.redis.connection import Argument
-from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, known, look
+from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, known, look, moment, sorted_out
 from engine.adapters.redis.operating import ENDS, Operating
 from engine.adapters.redis.reconciling import Cursor, Reconciled, Reconciling
-from engine.core.fate import Fate, of_lost_run
+from engine.core import stored as reading
+from engine.core.fate import Fate, of_lost_run, of_unreadable
 from engine.core.lifecycle import Move, TaskStatus
 
 PROCESSES_TTL_MS = 10_000
@@ -50,7 +51,7 @@ class KeeperBroker:
         self._redis, self._keys, self._kept_ms = broker.redis, broker.keys, broker.kept_ms
         self._supervisors = broker.supervisors
         self._operating = Operating(self._redis, self._keys, self._kept_ms)
-        self._reconciling = Reconciling(self._redis, self._keys, self._kept_ms)
+        self._reconciling = Reconciling(self._redis, self._keys, self._operating, self._kept_ms)
 
     def now_ms(self) -> int:
         return self._redis.now_ms()
@@ -78,7 +79,7 @@ class KeeperBroker:
         """Queue up to `limit` tasks that are due; return how many, and when the next is due."""
         promoted = 0
         for ids in self._ripe(self._keys.due, limit):
-            found = known(look(self._redis, self._keys, ids))
+            found = self._readable(ids)
             promoted += self._forget_strays(self._keys.due, ids, found)
             promoted += self._promote(found).count(b"OK")
         return promoted, self._first(self._keys.due)
@@ -87,7 +88,7 @@ class KeeperBroker:
         """End up to `limit` tasks that nobody started in time; return how many, and when the next expires."""
         expired = 0
         for ids in self._ripe(self._keys.expiring, limit):
-            found = known(look(self._redis, self._keys, ids))
+            found = self._readable(ids)
             expired += self._forget_strays(self._keys.expiring, ids, [
                 stored for stored in found if not stored.life.status.is_final and
                 stored.life.status is not TaskStatus.RUNNING])
@@ -109,24 +110,27 @@ class KeeperBroker:
 
     def lapsed(self) -> list[str]:
         """The supervisors whose lease is over."""
-        names = self._redis.call("ZRANGEBYSCORE", self._keys.supervisors, "-inf", f"({self._redis.now_ms()}")
-        return [name.decode() for name in names]
+        now_ms = self._redis.now_ms()
+        return [name for name, end_ms in self.leases().items() if end_ms < now_ms]
 
     def leases(self) -> dict[str, int]:
         """Until when each supervisor's lease holds, ms."""
         told = self._redis.call("ZRANGE", self._keys.supervisors, 0, -1, "WITHSCORES")
-        return {name.decode(): int(float(end_ms)) for name, end_ms in zip(told[::2], told[1::2], strict=True)}
+        nobodies = [name for name in told[::2] if not name.isascii()]  # a name of a supervisor is
+        if nobodies:
+            self._redis.call("ZREM", self._keys.supervisors, *nobodies)
+        return {name.decode(): moment(end_ms) for name, end_ms in zip(told[::2], told[1::2], strict=True)
+                if name.isascii()}
 
     def rescue(self, supervisor: str, limit: int) -> RescueReport:
         """Take up to `limit` runs of a silent supervisor away from it; bury it when it has none left."""
         keys, now_ms = self._keys, self._redis.now_ms()
-        held = [task_id.decode() for task_id in self._redis.call("SRANDMEMBER", keys.held(supervisor),
-                                                                 min(limit, BATCH_TASKS))]
+        held, strangers = sorted_out(self._redis.call("SRANDMEMBER", keys.held(supervisor), min(limit, BATCH_TASKS)))
         found = [stored for stored in known(look(self._redis, keys, held)) if
                  stored.life.status is TaskStatus.RUNNING and stored.life.owner == supervisor]
         strays = set(held) - {stored.id for stored in found}
-        if strays:
-            self._redis.call("SREM", keys.held(supervisor), *strays)
+        if strays or strangers:
+            self._redis.call("SREM", keys.held(supervisor), *strays, *strangers)
         fates = self._fates(supervisor, found, now_ms)
         word, *words = self._rescue(supervisor, list(zip(found, fates, strict=True)), now_ms)
         if word == b"ALIVE":
@@ -165,13 +169,13 @@ class KeeperBroker:
         """What is to become of each run. An order to cancel it that was not taken from the mailbox is heeded."""
         if not found:
             return []
-        letters = [orjson.loads(told) for told in self._redis.call("LRANGE", self._keys.orders(supervisor), 0, -1)]
-        reasons = {(letter["id"], letter["run"]): str(letter["reason"]) for letter in letters
-                   if letter.get("do") == "cancel" and "run" in letter}
+        letters = map(reading.cancel_letter, self._redis.call("LRANGE", self._keys.orders(supervisor), 0, -1))
+        reasons = {(letter.task_id, letter.run): letter.reason for letter in letters if letter is not None}
         rescues = self._redis.call("HMGET", self._keys.rescues, *(stored.id for stored in found))
-        return [of_lost_run(stored.life.run, supervisor, rescues=int(before or 0),
-                            max_deliveries=stored.record.options.get("max_deliveries"),
-                            cancel_reason=reasons.get((stored.id, stored.life.run)), now_ms=now_ms)
+        return [of_unreadable(stored.life.run, stored.problem) if stored.problem is not None else of_lost_run(
+                    stored.life.run, supervisor, rescues=int(before) if before and before.isdigit() else 0,
+                    max_deliveries=stored.record.options.get("max_deliveries"),
+                    cancel_reason=reasons.get((stored.id, stored.life.run)), now_ms=now_ms)
                 for stored, before in zip(found, rescues, strict=True)]
 
     def _rescue(self, supervisor: str, runs: Sequence[tuple[Stored, Fate]], now_ms: int) -> list[bytes]:
@@ -192,14 +196,23 @@ class KeeperBroker:
     # -- what is ripe ---------------------------------------------------------------------------------------------
 
     def _ripe(self, zset: str, limit: int) -> list[list[str]]:
-        """The ids whose moment has come, the earliest first, up to `limit`, in batches."""
-        ids = self._redis.call("ZRANGEBYSCORE", zset, "-inf", self._redis.now_ms(), "LIMIT", 0, max(0, limit))
-        names = [task_id.decode() for task_id in ids]
+        """The ids whose moment has come, the earliest first, up to `limit`, in batches. What is no id is taken out."""
+        names, strangers = sorted_out(self._redis.call(
+            "ZRANGEBYSCORE", zset, "-inf", self._redis.now_ms(), "LIMIT", 0, max(0, limit)))
+        if strangers:
+            self._redis.call("ZREM", zset, *strangers)
         return [names[start : start + BATCH_TASKS] for start in range(0, len(names), BATCH_TASKS)]
 
     def _first(self, zset: str) -> int | None:
         told = self._redis.call("ZRANGE", zset, 0, 0, "WITHSCORES")
-        return int(float(told[1])) if told else None
+        return moment(told[1]) if told else None
+
+    def _readable(self, ids: Sequence[str]) -> list[Stored]:
+        """The tasks; those that cannot be read are set aside."""
+        found = known(look(self._redis, self._keys, ids))
+        if any(stored.problem is not None for stored in found):
+            self._reconciling.set_aside([stored for stored in found if stored.problem is not None])
+        return [stored for stored in found if stored.problem is None]
 
     def _forget_strays(self, zset: str, ids: Sequence[str], found: Sequence[Stored]) -> int:
         """Take ids from a set of moments that have no business there, or they would come up for ever."""

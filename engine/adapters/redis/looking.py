@@ -1,18 +1,19 @@
 """Reading tasks as they are stored, and numbering the lines that a script is to touch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from engine.adapters.redis.connection import Argument, Connections
 from engine.adapters.redis.keys import Keys
+from engine.core import stored as reading
+from engine.core.identity import created_ms, is_task_id
 from engine.core.life import Life
 from engine.core.lifecycle import TaskStatus
+from engine.core.names import is_queue_name
+from engine.core.outcome import Outcome
 from engine.core.priority import TaskPriority
-from engine.core.record import Record
-from engine.errors import BrokerError
+from engine.core.record import MOMENT_MS_MAX, Record
 
 BATCH_TASKS = 250  # looked at in one script call
 
@@ -27,6 +28,8 @@ class Stored:
     outcome: dict[str, Any] | None = None  # of the latest run, if it has ended
     progress: dict[str, Any] | None = None  # of the run that is under way
     line: bytes | None = None  # the life line as stored
+    problem: str | None = None  # why its record or its life line cannot be read: others stand in for them
+    is_lost: bool = False  # it is the life line: nobody knows where it is, or whether it runs
 
     @property
     def fair_key(self) -> str:
@@ -46,7 +49,7 @@ class Stored:
 
 
 def look(redis: Connections, keys: Keys, ids: Sequence[str]) -> list[Stored | None]:
-    """Read tasks; None where there is none. Raises `BrokerError` for one that cannot be read."""
+    """Read tasks; None where there is none. One that cannot be read has a `problem`."""
     names = (keys.tasks, keys.life, keys.outcomes, keys.progress)
     found: list[Stored | None] = []
     for start in range(0, len(ids), BATCH_TASKS):
@@ -56,22 +59,67 @@ def look(redis: Connections, keys: Keys, ids: Sequence[str]) -> list[Stored | No
     return found
 
 
+def sorted_out(members: Iterable[bytes]) -> tuple[list[str], list[bytes]]:
+    """Which members of a collection are ids, and those that are none: the engine has not put them there."""
+    ids: list[str] = []
+    strangers: list[bytes] = []
+    for member in members:
+        text = member.decode("ascii", "replace")
+        if is_task_id(text):
+            ids.append(text)
+        else:
+            strangers.append(member)
+    return ids, strangers
+
+
+def queue_names(redis: Connections, keys: Keys) -> list[str]:
+    """The queues that there are, by name."""
+    names = (name.decode(errors="replace") for name in redis.call("HKEYS", keys.queues))
+    return sorted(name for name in names if is_queue_name(name))
+
+
+def supervisor_names(redis: Connections, keys: Keys) -> list[str]:
+    """The supervisors that have a lease, or had one that nobody has cleared up after."""
+    return [name.decode(errors="replace") for name in redis.call("ZRANGE", keys.supervisors, 0, -1)]
+
+
+def moment(score: bytes) -> int:
+    """A moment in ms as a sorted set keeps it, which may also be infinite."""
+    return int(max(0.0, min(float(score), MOMENT_MS_MAX)))
+
+
 def known(found: Sequence[Stored | None]) -> list[Stored]:
     return [stored for stored in found if stored is not None]
 
 
 def _stored(task_id: str, record: bytes | None, line: bytes | None, outcome: bytes | None,
             progress: bytes | None) -> Stored | None:
-    if record is None:
+    if record is None or not is_task_id(task_id):
         return None
+    told, problem = _record(task_id, record)
+    if line is None:
+        life = Life(TaskStatus.QUEUED, priority=told.priority, at_ms=told.created_ms)
+        return Stored(task_id, told, life, problem=problem)
     try:
-        told = Record.decode(record, task_id)
-        life = (Life(TaskStatus.QUEUED, priority=told.priority, at_ms=told.created_ms) if line is None
-                else Life.parse(line))
+        life = Life.parse(line)
     except ValueError as error:
-        raise BrokerError(f"task {task_id} cannot be read: {error}") from error
-    return Stored(task_id, told, life, orjson.loads(outcome) if outcome else None,
-                  orjson.loads(progress) if progress else None, line)
+        end = Outcome.unreadable(0, str(error)).encode()
+        life = Life(TaskStatus.FAILED, priority=told.priority, at_ms=told.created_ms)
+        return Stored(task_id, told, life, reading.outcome(end, 0), None, line, str(error), is_lost=True)
+    return Stored(task_id, told, life, reading.outcome(outcome, life.run) if outcome else None,
+                  reading.progress(progress) if progress else None, line, problem)
+
+
+def _record(task_id: str, stored: bytes) -> tuple[Record, str | None]:
+    """The record, or one that stands in for it and why."""
+    try:
+        return Record.decode(stored, task_id), None
+    except ValueError as error:
+        return Record("", "", TaskPriority.NORMAL, created_ms(task_id), b"null"), str(error)
+
+
+def readable(found: Sequence[Stored | None]) -> list[Stored]:
+    return [stored for stored in found if stored is not None and stored.problem is None]
 
 
 class Lines:

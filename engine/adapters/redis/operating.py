@@ -12,7 +12,7 @@ import orjson
 
 from engine.adapters.redis.connection import Argument, Connections
 from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, known, look
+from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, known, look, readable, sorted_out
 from engine.core.lifecycle import Move, TaskStatus, step
 from engine.core.outcome import Cause, Outcome
 from engine.core.priority import DESCENDING, TaskPriority
@@ -48,13 +48,14 @@ class Operating:
         """Queue tasks again after their end; return how many could be. Others are passed over."""
         revived = 0
         for start in range(0, len(task_ids), BATCH_TASKS):
-            found = known(look(self._redis, self._keys, task_ids[start : start + BATCH_TASKS]))
+            found = readable(look(self._redis, self._keys, task_ids[start : start + BATCH_TASKS]))
             revived += self._revive(found).count(b"OK")
         return revived
 
     def revive_one(self, task_id: str) -> None:
         """Raises `MoveRefused` if it has not ended, or completed; `TaskNotFound`."""
         def attempt(stored: Stored) -> bool | None:
+            _refuse_unreadable(stored)
             return _went(self._revive([stored])[0], stored, "retry")
 
         self._until_it_holds_still(task_id, attempt)
@@ -64,6 +65,7 @@ class Operating:
         keys = self._keys
 
         def attempt(stored: Stored) -> bool | None:
+            _refuse_unreadable(stored)
             queue, old = stored.record.queue, stored.life.priority
             names = [keys.tasks, keys.life, keys.line(queue, old), keys.flows(queue, old),
                      keys.line(queue, priority), keys.flows(queue, priority)]
@@ -84,7 +86,9 @@ class Operating:
             line = self._keys.line(queue, priority)
             while purged < limit:
                 few = min(BATCH_TASKS, limit - purged)
-                ids = [task_id.decode() for task_id in self._redis.call("ZRANGE", line, 0, few - 1)]
+                ids, strangers = sorted_out(self._redis.call("ZRANGE", line, 0, few - 1))
+                if strangers:
+                    self._redis.call("ZREM", line, *strangers)
                 words = self.withdraw(known(look(self._redis, self._keys, ids)), Move.CANCEL, "its queue was purged")
                 purged += words.count(b"OK")
                 if b"OK" not in words:
@@ -108,8 +112,7 @@ class Operating:
         told: list[Argument] = []
         for stored in found:
             run = stored.next_end
-            outcome = (Outcome.cancelled(run, reason, ended_ms=now_ms) if move is Move.CANCEL else Outcome(
-                Cause.EXPIRED, "Expired", "nobody started it before its time was over", run, ended_ms=now_ms))
+            outcome = _end_without_run(stored, move, run, reason, now_ms)
             told += (*stored.seen, run, lines.number(stored.record.queue, stored.life.priority), stored.fair_key,
                      outcome.encode())
         end = step(TaskStatus.QUEUED, move)
@@ -155,6 +158,19 @@ class Operating:
             if answer is not None:
                 return answer
         raise BrokerError(f"task {task_id} moved on {TRIES} times between reading and writing it")
+
+
+def _end_without_run(stored: Stored, move: Move, run: int, reason: str, now_ms: int) -> Outcome:
+    if move is Move.CANCEL:
+        return Outcome.cancelled(run, reason, ended_ms=now_ms)
+    if stored.problem is not None:
+        return Outcome.unreadable(run, stored.problem)
+    return Outcome(Cause.EXPIRED, "Expired", "nobody started it before its time was over", run, ended_ms=now_ms)
+
+
+def _refuse_unreadable(stored: Stored) -> None:
+    if stored.problem is not None:
+        raise BrokerError(f"task {stored.id} cannot be read: {stored.problem}")
 
 
 def _went(word: bytes, stored: Stored, verb: str) -> bool | None:

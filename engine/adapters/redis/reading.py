@@ -4,19 +4,20 @@ from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any
 
-import orjson
-
 from engine.adapters.redis.connection import Connections
 from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.looking import look
+from engine.adapters.redis.looking import look, moment, sorted_out, supervisor_names
 from engine.adapters.redis.operating import ENDS
+from engine.core import stored as reading
 from engine.core.identity import created_ms
 from engine.core.lifecycle import TaskStatus
+from engine.core.names import is_queue_name
 from engine.core.priority import DESCENDING
 from engine.errors import BrokerError
 
 SAMPLE_TASKS = 5_000  # of the delayed and retrying ones; beyond that their shares are estimated
 LOG_ROWS_MAX = 10_000  # read at once
+OUTCOMES_MAX = 10_000  # the latest, of one task
 
 
 class Reading:
@@ -28,17 +29,18 @@ class Reading:
         stored = look(self._redis, self._keys, [task_id])[0]
         if stored is None:
             return []
-        fields = [f"{task_id}:{run}" for run in range(stored.life.run + 1)]
-        return [orjson.loads(told) for told in self._redis.call("HMGET", self._keys.outcomes, *fields) if told]
+        runs = range(max(0, stored.life.run - OUTCOMES_MAX), stored.life.run + 1)
+        found = self._redis.call("HMGET", self._keys.outcomes, *(f"{task_id}:{run}" for run in runs))
+        return [reading.outcome(told, run) for run, told in zip(runs, found, strict=True) if told]
 
     def log(self, task_id: str, start: int) -> list[dict[str, Any]]:
         """What the runs of a task printed and logged, from row `start`."""
         rows = self._redis.call("LRANGE", self._keys.log(task_id), start, start + LOG_ROWS_MAX - 1)
-        return [orjson.loads(row) for row in rows]
+        return [reading.log_row(row) for row in rows]
 
     def queue_stats(self) -> list[dict[str, Any]]:
         """For each queue: `queue`, `paused`, `queued` by priority, `oldest_s` since the first of its lines was made."""
-        states = self._hash(self._keys.queues)
+        states = self._queues()
         if not states:
             return []
         lines = [self._keys.line(queue, priority) for queue in states for priority in DESCENDING]
@@ -48,8 +50,9 @@ class Reading:
         now_ms, width = self._redis.now_ms(), len(DESCENDING)
         stats = []
         for at, (queue, state) in zip(range(0, len(lines), width), states.items(), strict=True):
-            ages = {priority.name: max(0, now_ms - created_ms(first[0].decode())) / 1000
-                    for priority, first in zip(DESCENDING, firsts[at : at + width], strict=True) if first}
+            ages = {priority.name: max(0, now_ms - created_ms(ids[0])) / 1000
+                    for priority, first in zip(DESCENDING, firsts[at : at + width], strict=True)
+                    if (ids := sorted_out(first)[0])}
             queued = {priority.name: counts[at + place] for place, priority in enumerate(DESCENDING)}
             stats.append({"queue": queue, "paused": state == b"paused", "queued": queued,
                           "oldest_s": max(ages.values(), default=None), "oldest_s_by_priority": ages})
@@ -57,9 +60,9 @@ class Reading:
 
     def status_counts(self) -> dict[str, int]:
         """How many tasks are in each status now; beyond 5,000 due later, PENDING and RETRYING are estimates."""
-        keys, queues = self._keys, self._hash(self._keys.queues)
+        keys, queues = self._keys, self._queues()
         lines = [keys.line(queue, priority) for queue in queues for priority in DESCENDING]
-        held = [keys.held(name.decode()) for name in self._redis.call("ZRANGE", keys.supervisors, 0, -1)]
+        held = [keys.held(name) for name in supervisor_names(self._redis, keys)]
         replies = self._redis.call_all([("ZCARD", keys.due), *(("ZCARD", keys.ended(status)) for status in ENDS),
                                  *(("ZCARD", line) for line in lines), *(("SCARD", key) for key in held)])
         due, ended, rest = replies[0], replies[1:5], replies[5:]
@@ -70,11 +73,11 @@ class Reading:
 
     def counters(self) -> dict[str, int]:
         """What has happened since the beginning: "submitted", "runs", each final status …"""
-        return {name: int(count) for name, count in self._hash(self._keys.counters).items()}
+        return {name: int(count) for name, count in self._hash(self._keys.counters).items() if count.isdigit()}
 
     def handlers(self) -> dict[str, dict[str, Any]]:
         """What pools have announced that they can run, by name."""
-        return {name: orjson.loads(told) for name, told in self._hash(self._keys.handlers).items()}
+        return {name: reading.announcement(told) for name, told in self._hash(self._keys.handlers).items()}
 
     def supervisors(self) -> list[dict[str, Any]]:
         """The reports of all supervisors, with `supervisor`, `lease_end_ms` and `alive`."""
@@ -82,9 +85,8 @@ class Reading:
         reports, now_ms = self._hash(self._keys.reports), self._redis.now_ms()
         found = []
         for name, lease_end in zip(names[::2], names[1::2], strict=True):
-            lease_end_ms = int(float(lease_end))
-            report = reports.get(name.decode())
-            found.append({**(orjson.loads(report) if report else {}), "supervisor": name.decode(),
+            lease_end_ms, supervisor = moment(lease_end), name.decode(errors="replace")
+            found.append({**reading.report(reports.get(supervisor, b"")), "supervisor": supervisor,
                           "lease_end_ms": lease_end_ms, "alive": lease_end_ms >= now_ms})
         return found
 
@@ -92,8 +94,8 @@ class Reading:
         """The latest sample of every process of every host, with `host` and `pid`."""
         hosts = sorted({str(report["host"]) for report in self.supervisors() if "host" in report})
         replies = self._redis.call_all([("HGETALL", self._keys.processes(host)) for host in hosts]) if hosts else []
-        return [{**orjson.loads(sample), "host": host, "pid": int(pid)}
-                for host, told in zip(hosts, replies, strict=True) for pid, sample in _pairs(told)]
+        return [{**reading.sample(sample), "host": host, "pid": int(pid)}
+                for host, told in zip(hosts, replies, strict=True) for pid, sample in _pairs(told) if pid.isdigit()]
 
     def info(self) -> dict[str, Any]:
         """What Redis says of itself, as far as this user may ask, and `skew_ms`, this host's clock against its."""
@@ -123,8 +125,11 @@ class Reading:
         retrying = sum(line is not None and line.startswith(b"RETRYING ") for line in lines)
         return retrying if due <= len(ids) else round(retrying * due / len(ids))
 
+    def _queues(self) -> dict[str, bytes]:
+        return {queue: state for queue, state in self._hash(self._keys.queues).items() if is_queue_name(queue)}
+
     def _hash(self, key: str) -> dict[str, bytes]:
-        return {field.decode(): value for field, value in _pairs(self._redis.call("HGETALL", key))}
+        return {field.decode(errors="replace"): value for field, value in _pairs(self._redis.call("HGETALL", key))}
 
 
 def _pairs(flat: list[bytes]) -> Iterable[tuple[bytes, bytes]]:

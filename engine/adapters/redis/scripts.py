@@ -40,6 +40,7 @@ def _tables(body: str) -> list[str]:
     moves = {f"{status}:{move}": to for status, row in MOVES.items() for move, to in row.items()}
     tables = {
         "MOVES": ", ".join(f"['{pair}'] = '{to}'" for pair, to in moves.items()),
+        "STATUSES": ", ".join(f"{status} = true" for status in MOVES),
         "FINAL": ", ".join(f"{status} = true" for status in sorted(FINAL)),
         "PRIORITIES": ", ".join(f"[{int(priority)}] = '{priority.name}'" for priority in TaskPriority),
     }

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from engine.adapters.redis.connection import Connections
 from engine.adapters.redis.finding import LOOK_TASKS, SCAN_MAX, Place, Places, Wanted
 from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.looking import Stored, known, look
+from engine.adapters.redis.looking import Stored, known, look, queue_names, sorted_out, supervisor_names
 from engine.core.identity import created_ms
 from engine.core.lifecycle import TaskStatus
 from engine.core.outcome import is_quarantined
@@ -123,7 +123,7 @@ class _Candidates:
         commands = [("HKEYS", key) if key == self._keys.tasks else ("SMEMBERS", key) if ":held:" in key
                     else ("ZRANGE", key, 0, -1) for key in self._sets()]
         told = self._redis.call_all(commands) if commands else []
-        ids = {task_id.decode() for members in told for task_id in members}
+        ids = {task_id for members in told for task_id in sorted_out(members)[0]}
         if last is not None:
             ids = {task_id for task_id in ids if (task_id < last if newest else task_id > last)}
         if self._wanted.created_ms != EVER:
@@ -150,11 +150,10 @@ class _Candidates:
         keys, wanted, names = self._keys, self._wanted, []
         for status in wanted.statuses:
             if status is TaskStatus.QUEUED:
-                queues = [wanted.queue] if wanted.queue else [
-                    name.decode() for name in self._redis.call("HKEYS", keys.queues)]
+                queues = [wanted.queue] if wanted.queue else queue_names(self._redis, keys)
                 names += [keys.line(queue, priority) for queue in queues for priority in DESCENDING]
             elif status is TaskStatus.RUNNING:
-                names += [keys.held(name.decode()) for name in self._redis.call("ZRANGE", keys.supervisors, 0, -1)]
+                names += map(keys.held, supervisor_names(self._redis, keys))
             elif status in (TaskStatus.PENDING, TaskStatus.RETRYING):
                 names.append(keys.due)
             else:

@@ -4,6 +4,7 @@ Law: the stream is trimmed; whoever reads slowly, or comes back late, is told
 that something is missing rather than given less.
 """
 
+import logging
 from typing import Any, NamedTuple
 
 from engine.adapters.redis.connection import Connection, Connections
@@ -12,6 +13,7 @@ from engine.adapters.redis.keys import Keys
 from engine.core.event import Event, events
 
 BEGINNING = "0-0"
+_errors = logging.getLogger("ganger.errors")
 
 
 class Entry(NamedTuple):
@@ -67,7 +69,13 @@ class Tail:
 
 
 def _entry(entry_id: bytes, fields: list[Any]) -> Entry:
-    return Entry(entry_id.decode(), list(events(dict(zip(fields[::2], fields[1::2], strict=True))[b"e"])))
+    """What is no row of the engine's is passed over."""
+    told = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"e", b"")
+    try:
+        return Entry(entry_id.decode(), list(events(told)))
+    except ValueError as error:
+        _errors.error("an entry of the events cannot be read", extra={"entry": entry_id.decode(), "reason": str(error)})
+        return Entry(entry_id.decode(), [])
 
 
 def key_of(entry_id: str) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from engine.adapters.clock import RedisClock
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.link import Answered, Connected, Link, Lost, Pushed
 from engine.core.lifecycle import TaskStatus
+from engine.core.names import is_queue_name
 from engine.core.priority import DESCENDING
 from engine.ports import BrokerEvent, Joined, Parted, Poller, Recovered, Refused, Rung, Settlement, Stepped
 
@@ -111,7 +112,7 @@ class RedisSupervisorBroker:
                 case Answered(tag, reply):
                     self._answered(tag, reply)
                 case Pushed(message):
-                    self._rung(message.decode())
+                    self._rung(message.decode(errors="replace"))
                 case Lost(reason, tags):
                     lost = [settlement for tag in tags if isinstance(tag, _Step) for settlement in tag.settlements]
                     self.has_left = self.has_left or "farewell" in tags
@@ -128,7 +129,7 @@ class RedisSupervisorBroker:
         if isinstance(tag, _Step):
             self._stepped(tag, reply)
         elif tag == "queues" and isinstance(reply, list):
-            self._serve(sorted(name.decode() for name in reply))
+            self._serve(sorted(filter(is_queue_name, (name.decode(errors="replace") for name in reply))))
             self._events.append(Rung())
         elif tag == "farewell":
             self.has_left = True
@@ -146,7 +147,7 @@ class RedisSupervisorBroker:
         self._events.append(Stepped(words, claimed, len(claimed) >= 3 * step.want, orders, held, step.sent_s))
 
     def _rung(self, queue: str) -> None:
-        if not self.terms.queues and queue != "!" and queue not in self._queues:
+        if not self.terms.queues and queue not in self._queues and is_queue_name(queue):
             self._serve([*self._queues, queue])
         self._events.append(Rung())
 

@@ -29,14 +29,21 @@ class Neighbours:
         """The supervisors that have been gone for a moment; each is named until the reports no longer do."""
         if now_s >= self._read_s + REFRESH_S or self._missed:
             self._read_s = now_s
-            self._known = {report["supervisor"]: report for report in self._reports()
-                           if (report.get("identity") or {}).get("host_id") == self._host_id}
+            self._known = {report["supervisor"]: report for report in self._reports() if self._is_here(report)}
         missing = {name for name, report in self._known.items() if not self._lives(report)}
         self._missed = {name: self._missed.get(name, now_s) for name in missing}
         return [name for name, since_s in self._missed.items() if now_s - since_s >= _SURE_S]
+
+    def _is_here(self, report: dict[str, Any]) -> bool:
+        """Whether it speaks of this kernel, and well enough to be judged by."""
+        match report.get("identity"):
+            case {"host_id": host_id, "pid": int(), "born_at": int()}:
+                return bool(host_id == self._host_id)
+        return False
 
     def _lives(self, report: dict[str, Any]) -> bool:
         identity = report["identity"]
         if self._born_at(identity["pid"]) == identity["born_at"]:
             return True
-        return any(slot.get("pid") and self._born_at(slot["pid"]) is not None for slot in report.get("slots", ()))
+        pids = [slot.get("pid") for slot in report.get("slots") or ()]
+        return any(self._born_at(pid) is not None for pid in pids if isinstance(pid, int))

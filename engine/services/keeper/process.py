@@ -21,6 +21,7 @@ from engine.services.keeper.neighbours import Neighbours
 from engine.services.keeper.rounds import Rounds
 
 CONTROL = b"control "  # begins what is rung for the root: an order as JSON
+ORDER_BYTES_MAX = 16_384
 _CALL_S = 5.0  # bound of one call to Redis
 
 errors = logging.getLogger("ganger.errors")
@@ -68,9 +69,13 @@ class KeeperLoop:
     def _hand_on(self, text: bytes) -> None:
         """What somebody asks of the root, which hears of Redis through us only."""
         try:
-            self.tell_root({"is": "asked", "order": orjson.loads(text)})
+            order = orjson.loads(text) if len(text) <= ORDER_BYTES_MAX else None
         except ValueError:
-            errors.warning("an order that is not JSON", extra={"order": text[:200].decode(errors="replace")})
+            order = None
+        if isinstance(order, dict):
+            self.tell_root({"is": "asked", "order": order})
+        else:
+            errors.warning("an order that makes no sense", extra={"order": text[:200].decode(errors="replace")})
 
     def drain(self) -> None:
         self.is_done = True

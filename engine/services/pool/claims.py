@@ -34,12 +34,12 @@ class Claims:
 
     def make(self, task_id: bytes, record: bytes, counters: bytes) -> Run:
         """`counters` is b"run attempts crashes". Raises `ValueError` for a record that cannot be read."""
-        number, attempts, crashes = (1, 0, 0) if counters == _FRESH else map(int, counters.split())
+        number, attempts, crashes = (1, 0, 0) if counters == _FRESH else _counts(counters)
         self._token = token = (self._token + 1) & frames.TOKEN_MAX
         line = record[: record.index(b"\n")]
         head = self._heads.get(line) or self._read(line)
-        if number > frames.TOKEN_MAX or len(task_id) != identity.LENGTH or not task_id.isascii():
-            raise ValueError("its id or the number of its run is none of this engine's")
+        if len(task_id) != identity.LENGTH or not task_id.isascii():
+            raise ValueError("its id is none of this engine's")
         task_type, queue, policy = head
         is_alone = len(record) > _LARGE
         if policy.limits is not None:
@@ -66,3 +66,10 @@ class Claims:
     def stand_in(self, task_id: bytes, number: int) -> Run:
         """For what could not be read: only to be settled."""
         return Run(task_id, number, 0, 0, "", "", self.default, b"", 0)
+
+
+def _counts(counters: bytes) -> tuple[int, int, int]:
+    number, attempts, crashes = map(int, counters.split())
+    if not (0 < number <= frames.TOKEN_MAX and 0 <= attempts <= frames.TOKEN_MAX and crashes >= 0):
+        raise ValueError(f"no engine counts so: {counters!r:.80}")
+    return number, attempts, crashes

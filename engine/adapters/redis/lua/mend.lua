@@ -12,6 +12,7 @@
 -- zset  the zset           an id is in a line, in due or in ended without belonging there: it is taken out
 -- set   held               an id is held that does not run under that supervisor: it is taken out
 -- life  life               a life line belongs to no task: it is removed
+-- lost  ended FAILED, outcomes, due   the life line of a task cannot be read: it fails, under a run number past all others
 -- gives one word per suspect: MENDED | SOUND
 local tasks, life, supervisors, idle, events, counters = unpack(KEYS, 1, 6)
 local base, now_ms, remove_ms = unpack(ARGV, 1, 3)
@@ -47,8 +48,20 @@ local wrong = {
   end,
   zset = function(task, zset) return redis.call('ZSCORE', zset, task.id) end,
   set = function(task, held) return redis.call('SISMEMBER', held, task.id) == 1 end,
-  life = function(task) return task.status and not task.exists end,
+  life = function(task) return not task.exists end,
+  lost = function(task) return task.exists and not STATUSES[task.status or ''] end,
 }
+local LOST_RUN = 1000000  -- no run that may still be under way has this number, so none can settle
+
+local function fail_lost(task, failed, outcomes, due)
+  redis.call('HSET', life, task.id, format_life('FAILED', LOST_RUN, 0, 0, 1, 0, now_ms, '-'))
+  redis.call('HSET', outcomes, task.id .. ':' .. LOST_RUN, outcome_without_run(LOST_RUN, now_ms, 'invalid_payload',
+    'UnreadableRecord', 'its life line cannot be read, so nobody knows whether it has run'))
+  redis.call('ZADD', failed, remove_ms, task.id)
+  redis.call('ZREM', due, task.id)
+  rows[#rows + 1] = task.id .. ' FAILED ' .. LOST_RUN
+end
+
 local put_right = {
   line = queue_again,
   due = function(task, due) redis.call('ZADD', due, now_ms, task.id) end,
@@ -57,6 +70,7 @@ local put_right = {
   zset = function(task, zset) redis.call('ZREM', zset, task.id) end,
   set = function(task, held) redis.call('SREM', held, task.id) end,
   life = function(task) redis.call('HDEL', life, task.id) end,
+  lost = fail_lost,
 }
 
 for i = 4, #ARGV, 7 do

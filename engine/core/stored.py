@@ -1,0 +1,121 @@
+"""What is read from Redis, in the shape that the rest takes for granted: anybody could have written anything there.
+
+Each function reads one kind of stored JSON. What cannot be read becomes something that says so, never an exception.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from engine.core.outcome import Outcome
+from engine.core.record import COUNT_MAX, MOMENT_MS_MAX
+
+_TEXT_SHOWN_MAX = 1_000
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= MOMENT_MS_MAX
+
+
+def _moment(value: Any) -> bool:
+    return _number(value) and value >= 0
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= COUNT_MAX
+
+
+def _object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _error(value: Any) -> bool:
+    return isinstance(value, dict) and _text(value.get("kind")) and _text(value.get("message")) and \
+        isinstance(value.get("traceback"), str | None) and value.keys() <= {"kind", "message", "traceback"}
+
+
+def _slots(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(slot, dict) and isinstance(slot.get("task"), dict | None) for slot in value)
+
+
+Shape = Mapping[str, Callable[[Any], bool]]
+
+_OUTCOME: Shape = {
+    "run": _count, "cause": _text, "error": _error, "started_ms": _moment, "ended_ms": _moment, "wall_s": _number,
+    "cpu_s": _number, "peak_rss_bytes": _moment, "worker": _text, "pid": _count, "post_mortem": _object}
+_PROGRESS: Shape = {"fraction": _number, "message": _text, "at_ms": _moment}
+_ROW: Shape = {"at_ms": _moment, "run": _count, "stream": _text, "level": _text, "text": _text}
+_REPORT: Shape = {"host": _text, "pool": _text, "slots": _slots, "identity": _object, "import_failures": _object}
+
+
+def _read(text: bytes, shape: Shape) -> dict[str, Any] | None:
+    """The object, if it is one and each of its known fields is of its kind, or null."""
+    try:
+        told = orjson.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(told, dict):
+        return None
+    fits = all(value is None or name not in shape or shape[name](value) for name, value in told.items())
+    return told if fits else None
+
+
+def outcome(text: bytes, run: int) -> dict[str, Any]:
+    """How run `run` ended."""
+    told = _read(text, _OUTCOME)
+    if told is None:
+        told = orjson.loads(Outcome.unreadable(run, "its outcome is not as any worker writes it").encode())
+    if told.get("run") is None:
+        told["run"] = run
+    return told
+
+
+def progress(text: bytes) -> dict[str, Any] | None:
+    """What a handler said of how far it is."""
+    return _read(text, _PROGRESS)
+
+
+def log_row(text: bytes) -> dict[str, Any]:
+    """One row of a run's log; what is none is shown as it stands there."""
+    told = _read(text, _ROW)
+    if told is not None and all(told.get(name) is not None for name in ("at_ms", "run", "stream", "text")):
+        return told
+    return {"at_ms": 0, "run": 0, "stream": "stdout", "level": None,
+            "text": text[:_TEXT_SHOWN_MAX].decode(errors="replace")}
+
+
+def report(text: bytes) -> dict[str, Any]:
+    """What a supervisor tells of itself; empty where that makes no sense."""
+    return _read(text, _REPORT) or {}
+
+
+def announcement(text: bytes) -> dict[str, Any]:
+    """What a pool tells of a handler; empty where that makes no sense."""
+    return _read(text, {}) or {}
+
+
+def sample(text: bytes) -> dict[str, Any]:
+    """What was measured of a process."""
+    return _read(text, {}) or {}
+
+
+class Cancel(NamedTuple):
+    """A letter that asks for the end of a run."""
+
+    task_id: str
+    run: int
+    reason: str
+
+
+def cancel_letter(text: bytes) -> Cancel | None:
+    """None for any other letter."""
+    match _read(text, {}):
+        case {"do": "cancel", "id": str(task_id), "run": int(run), "reason": str(reason)}:
+            return Cancel(task_id, run, reason)
+    return None

@@ -1,0 +1,143 @@
+"""Whatever stands in Redis, reading it ends in a value of the promised shape: never in an exception, never in code."""
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from engine.adapters.redis.looking import _stored
+from engine.core import frames, stored
+from engine.core.event import events
+from engine.core.life import Life
+from engine.core.policy import RunPolicy
+from engine.core.record import Record
+from engine.models import LogLine, Task
+from engine.services.pool.claims import Claims
+from engine.services.pool.supervisor import _pause_asked
+from engine.submission import Defaults
+
+ID = "01H5RC2K8D7QZ3V0M4T"
+JSON = some.recursive(
+    some.none() | some.booleans() | some.integers(-(2**63), 2**64 - 1)
+    | some.floats(allow_nan=False, allow_infinity=False) | some.text(some.characters(codec="utf-8"), max_size=8),
+    lambda inner: some.lists(inner, max_size=5) | some.dictionaries(some.text(
+        some.characters(codec="utf-8"), max_size=8), inner, max_size=4), max_leaves=12)
+
+
+def objects(*fields: str) -> some.SearchStrategy[dict[str, Any]]:
+    """Objects with the names that somebody reads, and anything behind them."""
+    return some.dictionaries(some.sampled_from(fields), JSON, max_size=len(fields))
+
+
+OPTIONS = objects("name", "timeout", "soft_timeout", "max_retries", "expires_ms", "due_ms", "fair_key", "tags",
+                  "max_deliveries", "result_ttl", "traceparent", "webhook", "flavour")
+HEADS = some.tuples(JSON | some.just("t"), JSON | some.just("q"), JSON | some.integers(0, 3)).map(list) | some.tuples(
+    some.just("t"), some.just("q"), some.integers(0, 3), OPTIONS | JSON).map(list) | JSON
+RECORDS = some.binary(max_size=60) | some.builds(
+    lambda head, payload: orjson.dumps(head) + b"\n" + payload, HEADS,
+    some.binary(max_size=20) | JSON.map(orjson.dumps))
+ERRORS = objects("kind", "message", "traceback", "more") | JSON
+OUTCOMES = some.binary(max_size=60) | JSON.map(orjson.dumps) | some.builds(
+    lambda told, error: orjson.dumps(told | {"error": error}), objects(
+        "run", "cause", "result", "started_ms", "ended_ms", "wall_s", "cpu_s", "peak_rss_bytes", "worker", "pid",
+        "post_mortem"), ERRORS)
+WORDS = some.sampled_from([b"QUEUED", b"RUNNING", b"FAILED", b"COMPLETED", b"NOWHERE", b"queued", b"\xff"])
+NUMBERS = some.integers(-1, 10**16).map(lambda number: str(number).encode()) | some.sampled_from(
+    [b"0", b"1", b"", b"1e5"])
+LINES = some.none() | some.binary(max_size=40) | some.tuples(
+    WORDS, *[NUMBERS] * 6, some.binary(max_size=6) | some.just(b"sup")).map(b" ".join)
+PROGRESS = some.none() | some.binary(max_size=30) | objects("fraction", "message", "at_ms").map(orjson.dumps)
+MANY = settings(max_examples=300, deadline=None, database=None)
+
+
+@MANY
+@given(RECORDS, LINES, some.none() | OUTCOMES, PROGRESS)
+def test_a_task_is_told_whatever_is_stored_of_it(record: bytes, line: bytes | None, outcome: bytes | None,
+                                                 progress: bytes | None) -> None:
+    found = _stored(ID, record, line, outcome, progress)
+    assert found is not None
+    told = Task.of(found)
+    orjson.dumps(told.model_dump(mode="json"))
+    assert isinstance(found.fair_key, str)
+    assert found.seen[0] == ID
+    if found.problem is None:
+        assert Record.decode(record, ID).encode()
+
+
+@MANY
+@given(RECORDS, some.tuples(NUMBERS, NUMBERS, NUMBERS).map(b" ".join))
+def test_a_pool_makes_a_run_of_it_or_sets_it_aside(record: bytes, counters: bytes) -> None:
+    claims = Claims(RunPolicy())
+    try:
+        run = claims.make(ID.encode(), record, counters)
+    except ValueError:
+        return
+    assert (type(run.task_type), type(run.queue)) == (str, str)
+    assert frames.task(run.token, run.number, run.attempts, 0.0, run.task_id, run.record)
+    assert run.policy.timeout_s >= 0
+    assert run.policy.retry.max_retries >= 0
+
+
+@MANY
+@given(OUTCOMES)
+def test_an_end_is_told_whatever_is_stored_of_it(text: bytes) -> None:
+    told = stored.outcome(text, 7)
+    assert isinstance(told["run"], int)
+    assert _pause_asked(text) is None or _pause_asked(text) >= 0
+
+
+@MANY
+@given(some.binary(max_size=40) | JSON.map(orjson.dumps) | objects("at_ms", "run", "stream", "level", "text").map(
+    orjson.dumps))
+def test_a_row_of_a_log_is_a_line(text: bytes) -> None:
+    line = LogLine.of(stored.log_row(text))
+    assert isinstance(line.text, str)
+
+
+@MANY
+@given(some.binary(max_size=40) | objects("host", "pool", "slots", "identity", "import_failures", "do", "id", "run",
+                                          "reason", "queue", "priority", "expires", "max_deliveries").map(orjson.dumps))
+def test_reports_letters_and_announcements(text: bytes) -> None:
+    report = stored.report(text)
+    assert all(isinstance(slot, dict) for slot in report.get("slots") or ())
+    letter = stored.cancel_letter(text)
+    assert letter is None or isinstance(letter.run, int)
+    assert isinstance(stored.sample(text), dict)
+    assert isinstance(Defaults.announced(stored.announcement(text)).queue, str)
+
+
+@MANY
+@given(some.binary(max_size=60) | some.text(some.sampled_from("01AZ*, \nQUEDRN9"), max_size=40).map(str.encode))
+def test_an_entry_of_the_events_is_read_or_refused(entry: bytes) -> None:
+    try:
+        assert all(event.status for event in events(entry))
+    except ValueError:
+        assert entry
+
+
+@MANY
+@given(LINES)
+def test_a_life_line_is_read_or_refused(line: bytes | None) -> None:
+    try:
+        life = Life.parse(line or b"")
+    except ValueError:
+        return
+    assert life.run < 10**9, "it fits into a frame"
+
+
+def test_a_letter_that_asks_for_the_end_of_a_run() -> None:
+    text = b'{"do":"cancel","id":"x","run":3,"reason":"why"}'
+    assert stored.cancel_letter(text) == stored.Cancel("x", 3, "why")
+    assert stored.cancel_letter(b'{"do":"level"}') is None
+
+
+@pytest.mark.parametrize(("text", "row"), [
+    (b'{"at_ms":1,"run":2,"stream":"stderr","text":"x"}', {"at_ms": 1, "run": 2, "stream": "stderr", "text": "x"}),
+    (b'{"at_ms":1,"run":2,"stream":"stderr"}', {"at_ms": 0, "run": 0, "stream": "stdout", "level": None,
+                                                "text": '{"at_ms":1,"run":2,"stream":"stderr"}'}),
+    (b'{"at_ms":null,"run":2,"stream":"stderr","text":"x"}', None), (b"plain words", None)])
+def test_a_row_is_kept_as_it_is_or_shown_as_it_stands_there(text: bytes, row: dict[str, Any] | None) -> None:
+    assert stored.log_row(text) == (row or {"at_ms": 0, "run": 0, "stream": "stdout", "level": None,
+                                            "text": text.decode()})

@@ -1,4 +1,7 @@
-"""`python -m bench [NAME …] [--json] [--rt]`: run the benchmarks, print one table with their targets."""
+"""`python -m bench [NAME …] [--json] [--rt]`: run the benchmarks, print one table with their targets.
+
+`python -m bench compare` runs the same work on other task queues; see `python -m bench compare --help`.
+"""
 
 import argparse
 import importlib
@@ -89,4 +92,8 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["compare"]:
+        from bench.peers import compare
+
+        sys.exit(compare.main(sys.argv[2:]))
     sys.exit(main())

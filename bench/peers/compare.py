@@ -1,0 +1,126 @@
+"""`python -m bench compare`: the same work on Ganger and on other task queues, in turn, with ratios.
+
+No-op tasks with a payload of 100 bytes, two workers, results kept, one Redis over loopback; every peer with the
+settings that were found to serve it best. In each round every engine is measured once; the figures are medians over
+the rounds.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench import latency, machine, rig, submit, throughput
+from bench.peers import environment, table
+from bench.peers.driver import PEERS
+from bench.peers.peer import PHASE_VARIABLE, URL_VARIABLE
+
+PHASES = ("submit", "throughput", "latency")
+PHASE_S_MAX = 60.0
+Engines = dict[str, dict[str, Any]]
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench compare", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peers", nargs="*", choices=[*PEERS, []], metavar="PEER",
+                        help=f"which ones (default: all that can run here): {', '.join(PEERS)}")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of tasks (default: 1)")
+    parser.add_argument("--first", action="store_true",
+                        help="all alike before whatever else the machine does (nice -20; Node makes no progress with "
+                        "real-time priority); needs root")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--output", type=Path, help="write the JSON document to a file, beside what is printed")
+    options = parser.parse_args(arguments)
+    if options.first:
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
+    environment.set_up()
+    told = machine.describe()
+    document = {**told, "rounds": options.rounds, "engines": measure(
+        options.peers or list(PEERS), options.rounds, options.scale)}
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    if options.output:
+        options.output.write_text(text + "\n")
+    print(text if options.json else machine.headline(told) + "\n\n" + table.render(document["engines"]))
+    return int(any("error" in engine for engine in document["engines"].values()))
+
+
+def measure(peers: list[str], rounds: int, scale: float) -> Engines:
+    """Each engine's label, versions, settings and medians, by name; "error" where it could not be measured."""
+    engines: Engines = {"ganger": {
+        "label": "Ganger", "versions": machine.describe()["versions"],
+        "settings": "2 worker processes; leases, fencing, events and stored results on, as always"}}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ("ganger", *peers)}
+    absent = {name: reason for name in peers if (reason := environment.missing(name))}
+    for number in range(rounds):
+        found["ganger"].append(_ganger(scale))
+        for name in peers:
+            if name in absent or "error" in engines.get(name, {}):
+                continue
+            _say(f"round {number + 1} of {rounds}: {name}")
+            told = _peer(name, scale)
+            engines[name] = {**engines.get(name, {}), **told}
+            if "figures" in told:
+                found[name].append(told["figures"])
+    for name, reason in absent.items():
+        engines[name] = {"label": name, "absent": reason}
+    for name, runs in found.items():
+        if runs:
+            engines[name]["figures"] = {what: statistics.median(run[what] for run in runs) for what in runs[0]}
+            engines[name]["runs"] = runs
+    return engines
+
+
+def _ganger(scale: float) -> dict[str, Any]:
+    """Ganger's figures under the peers' names."""
+    drained = throughput.measure(tasks=max(2_000, int(40_000 * scale)))
+    submitted = submit.measure(tasks=max(2_000, int(60_000 * scale)))
+    idle = latency.measure(tasks=max(100, int(400 * scale)))
+    return {
+        "tasks": drained["tasks"], "tasks_per_s": drained["tasks_per_s"],
+        "redis_us_per_task": drained["redis_us_per_task"], "queued_bytes_per_task": drained["queued_bytes_per_task"],
+        "submit_per_s": submitted["submit_per_s"], "submit_many_per_s": submitted["submit_many_per_s"],
+        **{name: value for name, value in idle.items() if "_ms_" in name}}
+
+
+def _peer(name: str, scale: float) -> dict[str, Any]:
+    """One peer's round: each phase in a process and on a Redis of its own."""
+    told: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
+    for phase in PHASES:
+        with rig.redis_server() as url:
+            variables = {**os.environ, **environment.variables(), URL_VARIABLE: url, PHASE_VARIABLE: phase}
+            command = [environment.python(), "-m", "bench.peers.driver", name, "--phase", phase, "--scale", str(scale)]
+            try:
+                told = _drive(command, variables)
+            except RuntimeError as error:
+                return {"label": name, "error": f"{phase}: {error}"}
+        figures |= told["figures"]
+    return {**told, "figures": figures}
+
+
+def _drive(command: list[str], variables: dict[str, str]) -> dict[str, Any]:
+    """What a driver prints. Raises RuntimeError with its last words if it fails."""
+    driver = subprocess.Popen(command, cwd=machine.ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True)
+    try:
+        printed, words = driver.communicate(timeout=PHASE_S_MAX)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"not over after {PHASE_S_MAX:g} s") from None
+    finally:
+        driver.terminate()  # not killed: it has workers to end
+        driver.wait()
+    if driver.returncode:
+        raise RuntimeError((words.strip().splitlines() or ["no word"])[-1])
+    told: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return told
+
+
+def _say(text: str) -> None:
+    if sys.stderr.isatty() or os.environ.get("CI"):
+        print(text, file=sys.stderr)

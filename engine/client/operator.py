@@ -36,6 +36,10 @@ _AMENDED: dict[str, Callable[[Any], Any]] = {
     "timeout": lambda value: check.seconds(value, "timeout"),
     "soft_timeout": lambda value: check.seconds(value, "soft_timeout"),
     "max_retries": lambda value: check.count(value, "max_retries"),
+    "max_memory": lambda value: check.memory(value, "max_memory"),
+    "max_cpu_seconds": lambda value: check.seconds(value, "max_cpu_seconds"),
+    "max_processes": lambda value: check.count(value, "max_processes"),
+    "nice": check.nice,
     "result_ttl": lambda value: check.seconds(value, "result_ttl"),
 }
 

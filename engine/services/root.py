@@ -115,17 +115,19 @@ class Root:
         log.info("ready", extra={"child": name})
         self.readiness.ready(name, message.get("failures") or {})
         old = self.retiring.pop(name, None)
-        if old is not None and old in self.core.children:
+        if old is not None:
             self._succeed(name, old, message.get("failures") or {})
 
     def _succeed(self, new: str, old: str, failures: dict[str, str]) -> None:
-        """The successor takes over, unless it cannot import what its predecessor could."""
-        if failures:
+        """The successor takes over, unless it cannot import what its predecessor, if that is still there, could."""
+        if failures and old in self.core.children:
             log.error("not reloaded: handler modules cannot be imported", extra={"child": new, "failures": failures})
-        else:
-            child = self.core.children[new]
-            child.spec = replace(child.spec, restart=Restart.PERMANENT)
-        self._carry_out(self.core.retire(new if failures else old, time.monotonic()))
+            self.retire(new, time.monotonic())
+            return
+        child = self.core.children[new]
+        child.spec = replace(child.spec, restart=Restart.PERMANENT)
+        if old in self.core.children:
+            self.retire(old, time.monotonic())
 
     def _ended(self, name: str, code: int) -> None:
         log.log(logging.INFO if code == 0 else logging.ERROR, "ended", extra={"child": name, "exit_code": code})
@@ -133,7 +135,7 @@ class Root:
         self._carry_out(self.core.exited(name, code == 0, now_s))
         if self.retiring.pop(name, None) is not None:
             log.error("not reloaded: the successor ended before it was ready", extra={"child": name})
-            self._carry_out(self.core.retire(name, now_s))
+            self.retire(name, now_s)
 
     def _signalled(self, number: int) -> None:
         if number == signal.SIGHUP:
@@ -176,8 +178,10 @@ class Root:
         self.bootstrap = self.bootstrap.model_copy(update={"settings": settings})
         logging.getLogger("ganger").setLevel(settings.log_level)
         log.info("reloading", extra={"generation": self.generation})
-        old = {_kin(name): name for name in self.core.children
-               if name not in self.retiring and name.startswith(kind)}
+        for name in [name for name in self.retiring if name.startswith(kind)]:  # not ready, and out of date already
+            self.retire(name, time.monotonic())
+        old = {_kin(name): name for name, child in self.core.children.items()
+               if child.wanted and name.startswith(kind)}
         for new in self._specs(self.generation):
             if not new.name.startswith(kind):
                 continue
@@ -189,7 +193,7 @@ class Root:
                 spec = replace(spec, restart=Restart.TEMPORARY)
             self._carry_out(self.core.add(spec, time.monotonic()))
         for name in old.values():
-            self._carry_out(self.core.retire(name, time.monotonic()))
+            self.retire(name, time.monotonic())
 
     def pools(self) -> list[str]:
         """The children that are pools and are to stay."""
@@ -197,6 +201,7 @@ class Root:
 
     def retire(self, name: str, now_s: float) -> None:
         """Let a child end for good."""
+        self.retiring.pop(name, None)
         self._carry_out(self.core.retire(name, now_s))
 
     def start_pools(self) -> None:

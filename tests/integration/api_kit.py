@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,10 @@ class Engine:
         if command == "run":
             self.arguments = ["--api", "--handlers", "api_handlers", *self.arguments]
         self.said: list[dict[str, Any]] = []
+        self.has_said = threading.Condition()
         self.process = self.popen(command, *self.arguments)
+        self.reader = threading.Thread(target=self._listen, daemon=True)
+        self.reader.start()
         self.url = self.await_line(lambda row: row["message"] == "the API listens")["url"]
         if command == "run":
             self.await_line(lambda row: row["message"] == "ready" and row["child"] == "pool default")
@@ -48,17 +52,28 @@ class Engine:
         assert process.returncode == 0, errors
         return told
 
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        for text in self.process.stderr:
+            with self.has_said:
+                self.said.append(json.loads(text) if text.startswith("{") else {"message": text})
+                self.has_said.notify_all()
+        with self.has_said:
+            self.said.append({"message": "(end)"})
+            self.has_said.notify_all()
+
     def await_line(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The first line of its log that is wanted, of those there are or the next ones."""
-        for row in self.said:
-            if wanted(row):
-                return row
-        assert self.process.stderr is not None
-        for text in iter(self.process.stderr.readline, ""):
-            self.said.append(json.loads(text))
-            if wanted(self.said[-1]):
-                return self.said[-1]
-        raise AssertionError(f"it ended without saying so: {self.said}")
+        seen = 0
+        with self.has_said:
+            while True:
+                for row in self.said[seen:]:
+                    if row["message"] != "(end)" and wanted(row):
+                        return row
+                seen = len(self.said)
+                is_over = seen > 0 and self.said[-1]["message"] == "(end)"
+                if is_over or not self.has_said.wait(PATIENCE_S):
+                    raise AssertionError(f"it has not said so: {self.said[-100:]}")
 
     def submit(self, task_type: str, payload: Any = None, **options: Any) -> dict[str, Any]:
         answer = self.http.post("/tasks", json={"task_type": task_type, "payload": payload, **options})
@@ -77,13 +92,14 @@ class Engine:
     def stop(self) -> int:
         """End it as a user would; the exit code."""
         self.process.terminate()
-        _, rest = self.process.communicate(timeout=PATIENCE_S)
-        self.said += [json.loads(line) for line in rest.splitlines()]
-        return self.process.returncode
+        code = self.process.wait(PATIENCE_S)
+        self.reader.join(PATIENCE_S)
+        return code
 
     def close(self) -> None:
         self.http.close()
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.reader.join(PATIENCE_S)
         await_end(self.folder / "data")
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -232,6 +232,22 @@ def test_the_engine_is_told_what_to_do(engine: Engine, http: httpx.Client) -> No
     assert (answer.status_code, answer.json()["field"]) == (422, "workers")
 
 
+def test_orders_that_come_before_the_last_one_is_done(engine: Engine, http: httpx.Client) -> None:
+    """Successors that are not ready are given up for younger ones, stopped, started again: one pool is left."""
+    for action in ("restart", "restart", "stop", "start", "restart", "drain", "restart", "start", "restart"):
+        assert http.post("/scheduler/control", json={"action": action}).status_code == 202
+    engine.await_line(lambda row: row["message"] == "asked" and len(orders(engine)) == 9)
+    until(http, "/scheduler/status", lambda told: len(told["pools"]) == 1 and told["workers"] == 1)
+    assert engine.run("double", {"number": 4})["result"] == {"doubled": 8}
+    assert engine.process.poll() is None
+
+
+def orders(engine: Engine) -> list[dict[str, Any]]:
+    """Of the burst, as the root has heard them."""
+    asked = [row["order"] for row in engine.said if row["message"] == "asked"]
+    return asked[-9:] if asked[-1:] == [{"do": "restart"}] else []
+
+
 def until(http: httpx.Client, path: str, holds: Callable[[Any], Any]) -> Any:
     """Ask until it holds."""
     for _ in range(2000):

@@ -46,7 +46,7 @@ def is_signed(message: Received, secret: str) -> bool:
 
 
 def test_the_end_of_a_task_is_told_signed_and_again_until_it_arrives(engine: Engine, http: httpx.Client) -> None:
-    secret = http.get("/webhooks/secret").json()["secret"]
+    secret = http.get("/webhook/secret").json()["secret"]
     with Receiver(500, 503) as receiver:
         task = engine.submit("fail", {"message": "no"}, tags=["a"], webhook={
             "url": f"{receiver.url}/hook?x=1", "on": ["FAILED"]})
@@ -58,7 +58,7 @@ def test_the_end_of_a_task_is_told_signed_and_again_until_it_arrives(engine: Eng
         assert told["type"] == "task.failed"
         assert (told["data"]["id"], told["data"]["cause"], told["data"]["tags"]) == (task["id"], "raised", ["a"])
         assert told["data"]["error"]["message"] == "no"
-        while http.get("/webhooks/deliveries").json():
+        while http.get("/webhook/deliveries").json():
             pass
         assert receiver.is_quiet
 
@@ -87,16 +87,16 @@ def test_what_cannot_be_delivered_waits_and_is_given_up_where_nobody_wants_it(
         receiver.next()
     assert engine.await_line(lambda row: row["message"] == "a webhook was given up")["reason"] == "the answer was 410"
     gone = engine.submit("double", {"number": 1}, webhook={"url": receiver.url})  # nobody listens there any more
-    while not (waiting := [one for one in http.get("/webhooks/deliveries").json() if one["tries"] > 1]):
+    while not (waiting := [one for one in http.get("/webhook/deliveries").json() if one["tries"] > 1]):
         pass
     assert waiting[0]["task_id"] == gone["id"]
     assert "refused" in waiting[0]["last_error"].lower()
 
 
 def test_the_secret_of_tasks_is_renewed(http: httpx.Client) -> None:
-    first = http.get("/webhooks/secret").json()
-    assert http.post("/webhooks/secret").json() != first
-    assert http.get("/webhooks/secret").json() != first
+    first = http.get("/webhook/secret").json()
+    assert http.post("/webhook/secret").json() != first
+    assert http.get("/webhook/secret").json() != first
 
 
 def test_a_trace_goes_through_the_task_and_its_spans_are_exported(

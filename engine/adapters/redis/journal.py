@@ -15,7 +15,7 @@ PAGE = 500
 def newest_first(redis: Connections, keys: Keys, before_id: str = "+", since_ms: int = 0) -> Iterator[dict[str, Any]]:
     """The lines with their `id`, from the one before that id back to that time."""
     bound = before_id if before_id == "+" else f"({before_id}"
-    while True:
+    while bound != "(0-0":  # before which there is nothing, which Redis calls an error
         told = redis.call("XREVRANGE", keys.journal, bound, str(since_ms), "COUNT", PAGE)
         for entry_id, fields in told:
             yield {**_row(fields[1]), "id": entry_id.decode()}

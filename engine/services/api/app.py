@@ -1,5 +1,6 @@
 """Puts the API together: the routes of every noun, the document that describes them, the guard before them."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from engine.services.api import batches, events, problems, queues, route, scheduler, tasks, webhooks, workers
@@ -41,7 +43,19 @@ def create_app(desk: Desk) -> ASGIApp:
     for noun in (batches, tasks, events, queues, scheduler, workers, webhooks):
         app.include_router(noun.router, prefix=BASE)
     app.include_router(scheduler.scrape)
-    app.add_exception_handler(HTTPException, _http_problem)
+    methods = _methods(app)
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        """What the router itself refuses: no such path, no such method."""
+        assert isinstance(error, HTTPException)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(sorted(
+                {method for path, known in methods if path.match(request.url.path) for method in known}))
+        return problems.response(problems.Refused(error.status_code, str(error.detail), headers=headers),
+                                 request.url.path)
+
+    app.add_exception_handler(HTTPException, refuse)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     guarded: ASGIApp = Guard(Quick(app), desk)
     origins = [part.strip() for part in desk.settings.api_cors_origins.split(",") if part.strip()]
@@ -51,11 +65,9 @@ def create_app(desk: Desk) -> ASGIApp:
     return guarded
 
 
-async def _http_problem(request: Request, error: Exception) -> Response:
-    """What the router itself refuses: no such path, no such method."""
-    assert isinstance(error, HTTPException)
-    return problems.response(problems.Refused(error.status_code, str(error.detail), headers=error.headers),
-                             request.url.path)
+def _methods(app: FastAPI) -> list[tuple[re.Pattern[str], set[str]]]:
+    """The methods of each route: the router itself names those of one route of a path only."""
+    return [(route.path_regex, set(route.methods or ())) for route in app.routes if isinstance(route, Route)]
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine.adapters.redis.looking import Stored
-from engine.adapters.redis.streaming import Entry, key_of
+from engine.adapters.redis.streaming import Entry
 from engine.core.event import Event
 from engine.core.lifecycle import TaskStatus
-from engine.errors import InvalidOption, TaskNotFound
+from engine.errors import TaskNotFound
 from engine.services.api import sse
 from engine.services.api.access import Guest, Role
 from engine.services.api.desk import Desk, desk_of, guest_of
+from engine.services.api.models.base import EVENT_ID
 from engine.services.api.models.tasks import LogEntry
 from engine.services.api.route import noun, told
 from engine.services.api.tasks import TaskId
@@ -51,18 +52,13 @@ async def events(
     task_type: Annotated[str | None, Query(max_length=200)] = None,
     queue: Annotated[str | None, Query(max_length=64)] = None,
     tag: Annotated[str | None, Query(max_length=200)] = None,
-    last_event_id: Annotated[str | None, Header(max_length=64)] = None,
+    seconds: sse.Seconds = None,
+    last_event_id: Annotated[str, Header(pattern=EVENT_ID)] = "",
 ) -> Response:
     """Server-sent events, kind `status`, data a TaskEvent. With Last-Event-ID from behind that one on; a `gap` says
     that some before are not kept any more. What was sent just before a connection was lost may come again."""
-    if last_event_id is not None:
-        try:
-            key_of(last_event_id)
-        except ValueError:
-            raise InvalidOption("this is not the id of an event", field="Last-Event-ID", value=last_event_id,
-                                limit="an id that an event had") from None
     wanted = Wanted(guest_of(request), status, task_id, task_type, queue, tag)
-    return sse.stream(request, _told(desk_of(request), wanted, last_event_id))
+    return sse.stream(request, _told(desk_of(request), wanted, last_event_id or None), seconds)
 
 
 async def _told(desk: Desk, wanted: Wanted, after: str | None) -> AsyncIterator[bytes]:
@@ -101,12 +97,13 @@ async def logs(
     request: Request, task_id: TaskId,
     start: Annotated[int, Query(ge=0, le=1_000_000_000, description="The first line, from 0.")] = 0,
     follow: Annotated[bool, Query(description="Go on, as server-sent events, until the task has ended.")] = False,
+    seconds: sse.Seconds = None,
 ) -> Response:
     """Also while it runs."""
     desk, guest = desk_of(request), guest_of(request)
     await desk.task(task_id, guest)
     if follow:
-        return sse.stream(request, _lines(desk, guest, task_id, start))
+        return sse.stream(request, _lines(desk, guest, task_id, start), seconds)
     rows = await desk.hands.do(desk.operator.logs, task_id, start)
     body = b"[" + b",".join(row.model_dump_json().encode() for row in rows) + b"]"
     return Response(body, media_type="application/json")

@@ -60,6 +60,10 @@ class ApiLoop:
         return self.serving.done()
 
     def close(self) -> int:
+        rest = asyncio.all_tasks(self.loop)  # after a stop at once: what it did not wait for
+        for task in rest:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
         self.loop.close()
         return 0 if self.server.started and self.serving.exception() is None else 1
 

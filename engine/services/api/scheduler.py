@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import AwareDatetime
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,6 +14,7 @@ from engine.errors import GangerError, InvalidOption
 from engine.services.api import figures, instruments
 from engine.services.api.access import Role
 from engine.services.api.desk import Desk, desk_of, guest_of
+from engine.services.api.models.base import EVENT_ID, Asked
 from engine.services.api.models.events import EngineLogEntry, EngineLogPage
 from engine.services.api.models.scheduler import (
     SchedulerControl,
@@ -137,11 +137,11 @@ def _reasons(desk: Desk) -> list[str]:
 async def logs(
     request: Request,
     level: Annotated[Level, Query(description="The least severe to be told.")] = "INFO",
-    since: Annotated[AwareDatetime | None, Query()] = None,
-    until: Annotated[AwareDatetime | None, Query()] = None,
+    since: Annotated[Asked | None, Query()] = None,
+    until: Annotated[Asked | None, Query()] = None,
     process: Annotated[str | None, Query(max_length=100, description="Such as `root`, `keeper`, `pool default`.")]
         = None,
-    before: Annotated[str | None, Query(pattern=r"^\d{1,19}-\d{1,19}$")] = None,
+    before: Annotated[str | None, Query(pattern=EVENT_ID)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> EngineLogPage:
     """Of all its processes on all hosts: the last 10,000 lines that they wrote."""

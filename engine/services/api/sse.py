@@ -1,9 +1,11 @@
 """Server-sent events: the form of what is sent, and the bound on how many listen."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
+from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -23,8 +25,11 @@ def message(kind: str, data: bytes, entry_id: str | None = None) -> bytes:
     return f"{head}event: {kind}\ndata: ".encode() + data + b"\n\n"
 
 
-def stream(request: Request, messages: AsyncIterator[bytes]) -> Response:
-    """An answer without end. Raises `BrokerUnavailable` when too many listen."""
+Seconds = Annotated[float | None, Query(gt=0, le=86_400, description="End it after so long; else it has no end.")]
+
+
+def stream(request: Request, messages: AsyncIterator[bytes], seconds: float | None) -> Response:
+    """An answer without end, or until then. Raises `BrokerUnavailable` when too many listen."""
     desk = desk_of(request)
     if desk.listeners >= LISTENERS_MAX:
         raise BrokerUnavailable(f"{LISTENERS_MAX} listen already")
@@ -33,8 +38,11 @@ def stream(request: Request, messages: AsyncIterator[bytes]) -> Response:
     async def all_of_it() -> AsyncIterator[bytes]:
         desk.listeners += 1
         try:
-            async for text in messages:
-                yield text
+            async with asyncio.timeout(seconds):
+                async for text in messages:
+                    yield text
+        except TimeoutError:
+            return
         except BrokerError as error:
             yield message("error", orjson.dumps({"detail": str(error)}))
         finally:

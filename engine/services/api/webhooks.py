@@ -54,7 +54,7 @@ async def webhooks(request: Request) -> list[Webhook]:
             if hook_id != OWN and _sees(guest, kept)]
 
 
-@router.get("/webhooks/secret", summary="What messages to tasks' own webhooks are signed with", **told(Role.ADMIN))
+@router.get("/webhook/secret", summary="What messages to tasks' own webhooks are signed with", **told(Role.ADMIN))
 async def secret(request: Request) -> WebhookSecret:
     """One for all tasks, made when it is first needed."""
     desk = desk_of(request)
@@ -62,7 +62,7 @@ async def secret(request: Request) -> WebhookSecret:
     return WebhookSecret(secret=await desk.hands.do(desk.deliveries.hooks.own_secret))
 
 
-@router.post("/webhooks/secret", summary="Sign messages to tasks' own webhooks with another secret", **told(Role.ADMIN))
+@router.post("/webhook/secret", summary="Sign messages to tasks' own webhooks with another secret", **told(Role.ADMIN))
 async def renew(request: Request) -> WebhookSecret:
     """From now on."""
     desk = desk_of(request)
@@ -81,7 +81,7 @@ async def delete(request: Request, webhook_id: WebhookId) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/webhooks/deliveries", summary="Messages that have not arrived yet", **told(Role.ADMIN))
+@router.get("/webhook/deliveries", summary="Messages that have not arrived yet", **told(Role.ADMIN))
 async def deliveries(request: Request) -> list[Delivery]:
     """The next 1,000, each with how often it was tried, and why in vain. Those given up are in the engine's log."""
     desk = desk_of(request)

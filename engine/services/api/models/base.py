@@ -1,18 +1,40 @@
 """What all models of the API have in common."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from engine.core.identity import ALPHABET, LENGTH
-from engine.options import NAME_MAX, SECONDS_MAX
+from engine.core.limits import MEMORY_BYTES_MAX, NICE_MAX
+from engine.options import MEMORY_BYTES_MIN, NAME_MAX, SECONDS_MAX
 
+
+def _is_whole(value: object) -> bool:
+    """JSON does not tell 3.0 from 3."""
+    return isinstance(value, float) and value.is_integer()
+
+
+def _not_a_number(value: object) -> object:
+    """A moment is told as RFC 3339 does; a number could be seconds or milliseconds."""
+    if isinstance(value, str) and not _DATED.match(value):
+        raise ValueError("a date and time with its offset, such as 2026-01-01T12:00:00Z")
+    return value
+
+
+_DATED = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 Priority = Literal["LOW", "NORMAL", "HIGH", "URGENT", "low", "normal", "high", "urgent"]
-Seconds = Annotated[float, Field(ge=0, le=SECONDS_MAX, examples=[30])]
+Seconds = Annotated[float, Field(ge=0, le=SECONDS_MAX)]
 Text = Annotated[str, Field(min_length=1, max_length=NAME_MAX)]
 Queue = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", examples=["images"])]
-Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Asked = Annotated[AwareDatetime, BeforeValidator(_not_a_number)]  # in a query; in a body no text is taken for a number
+Whole = Annotated[int, BeforeValidator(lambda value: int(value) if _is_whole(value) else value)]
+Nice = Annotated[Whole, Field(ge=0, le=NICE_MAX)]
+Memory = (Annotated[Whole, Field(ge=MEMORY_BYTES_MIN, le=MEMORY_BYTES_MAX)] | Literal[0]
+          | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[MmGg]$")])
+Count = Annotated[Whole, Field(ge=0, le=1_000_000_000)]
 
+EVENT_ID = r"^[0-9]{1,15}-[0-9]{1,15}$"
 EXAMPLE_ID = "01H5RC2K8D7QZ3V0M4T"
 ID_PATTERN = f"^[{ALPHABET}]{{{LENGTH}}}$"
 

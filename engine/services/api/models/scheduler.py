@@ -1,11 +1,11 @@
 """The engine as a whole: what it does, how well, how it is told what to do."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from engine.services.api.models.base import Given, Queue, Told
+from engine.services.api.models.base import Given, Queue, Told, Whole
 
 Action = Literal["start", "stop", "restart", "pause", "resume", "drain", "scale"]
 
@@ -20,7 +20,7 @@ class SchedulerControl(Given):
     model_config = ConfigDict(json_schema_extra={"examples": [{"action": "scale", "workers": 4}]})
 
     action: Action
-    workers: int | None = Field(default=None, ge=1, le=1024, description="Of a scale.")
+    workers: Annotated[Whole, Field(ge=1, le=1024)] | None = Field(default=None, description="Of a scale.")
     pool: Queue = Field(default="default", description="Of a scale.")
 
 

@@ -8,15 +8,13 @@ from engine.adapters.redis.searching import Search
 from engine.core.lifecycle import TaskStatus
 from engine.core.priority import TaskPriority
 from engine.options import TAGS_MAX
-from engine.services.api.models.base import Given, Priority, Queue, Text, Told
+from engine.services.api.models.base import Given, Priority, Queue, Text, Told, Whole
 from engine.services.api.models.tasks import TaskCreate, TaskResponse
 from engine.services.api.problems import Problem
 
 PAGE_MAX = 500
 BATCH_MAX = 1_000
 OPERATED_MAX = 10_000
-
-Moment = AwareDatetime | None
 
 
 class TaskFilter(Given):
@@ -34,12 +32,12 @@ class TaskFilter(Given):
     quarantined: bool | None = Field(
         default=None, description="Whether it was set aside, having cost as many workers as it may.")
     text: Text | None = Field(default=None, description="In the name, type, tags, payload or error; in any case.")
-    created_after: Moment = None
-    created_before: Moment = None
-    started_after: Moment = None
-    started_before: Moment = None
-    ended_after: Moment = None
-    ended_before: Moment = None
+    created_after: AwareDatetime | None = None
+    created_before: AwareDatetime | None = None
+    started_after: AwareDatetime | None = None
+    started_before: AwareDatetime | None = None
+    ended_after: AwareDatetime | None = None
+    ended_before: AwareDatetime | None = None
 
     def wanted(self, queues: frozenset[str] | None, *, oldest_first: bool = False) -> Search:
         """As the client takes it; `queues` are those that the caller may see."""
@@ -56,7 +54,7 @@ class TaskSearch(TaskFilter):
     """A filter, an order and a page."""
 
     sort: Literal["-created", "created"] = Field(default="-created", description="The newest first, or the oldest.")
-    limit: int = Field(default=100, ge=1, le=PAGE_MAX)
+    limit: Whole = Field(default=100, ge=1, le=PAGE_MAX)
     cursor: str | None = Field(default=None, max_length=200, description="`next` of the page before.")
 
 
@@ -98,7 +96,7 @@ class BatchOperation(Given):
 
     filter: TaskFilter = Field(default_factory=lambda: TaskFilter())
     dry_run: bool = Field(default=False, description="Only count.")
-    limit: int = Field(default=1_000, ge=1, le=OPERATED_MAX, description="Look at as many tasks that agree, at most.")
+    limit: Whole = Field(default=1_000, ge=1, le=OPERATED_MAX, description="Look at as many tasks that agree, at most.")
     reason: Text = Field(default="cancelled over the API", description="Of a cancel.")
 
 
@@ -117,6 +115,6 @@ class BatchReport(Told):
     is_complete: bool = Field(description="False if there may be more beyond the limit.")
 
 
-def _range(after: Moment, before: Moment) -> tuple[float, float]:
+def _range(after: AwareDatetime | None, before: AwareDatetime | None) -> tuple[float, float]:
     return (float("-inf") if after is None else after.timestamp() * 1000,
             float("inf") if before is None else before.timestamp() * 1000)

@@ -2,14 +2,26 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
 from engine.core.lifecycle import TaskStatus
 from engine.models import LogLine, Progress, Stored, Task, TaskError, moment
 from engine.options import TAGS_MAX
-from engine.services.api.models.base import EXAMPLE_ID, Count, Given, Priority, Queue, Seconds, Text, Told
+from engine.services.api.models.base import (
+    EXAMPLE_ID,
+    Count,
+    Given,
+    Memory,
+    Nice,
+    Priority,
+    Queue,
+    Seconds,
+    Text,
+    Told,
+    Whole,
+)
 from engine.services.api.models.webhooks import TaskWebhook
 
 TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
@@ -28,28 +40,31 @@ class TaskCreate(Given):
         default=None, description="For people: what this task is about.", examples=["thumbnail of 7"])
     queue: Queue | None = None
     priority: Priority | None = Field(default=None, examples=["high"])
-    delay: Seconds | None = Field(default=None, description="Seconds before which it is not started.")
-    timeout: Seconds | None = Field(default=None, description="Seconds of one run until it is killed; 0 is never.")
+    delay: Seconds | None = Field(default=None, examples=[5], description="Seconds before which it is not started.")
+    timeout: Seconds | None = Field(
+        default=None, examples=[60], description="Seconds of one run until it is killed; 0 is never.")
     soft_timeout: Seconds | None = Field(
-        default=None, description="Seconds of one run until SoftTimeout is raised in it; 0 is never.")
+        default=None, examples=[50], description="Seconds of one run until SoftTimeout is raised in it; 0 is never.")
     max_retries: Count | None = Field(default=None, examples=[3])
-    expires: Seconds | None = Field(default=None, description="Seconds after which it is not started any more.")
+    expires: Seconds | None = Field(
+        default=None, examples=[3600], description="Seconds after which it is not started any more.")
     idempotency_key: Text | None = Field(
         default=None, description="A second submit with the same key gives the first task. "
                                          "The same as the header Idempotency-Key.")
     fair_key: Text | None = Field(
         default=None, description="Within a queue, keys take turns.", examples=["customer-42"])
     tags: list[Text] | None = Field(default=None, max_length=TAGS_MAX, examples=[["customer-42"]])
-    max_deliveries: int | None = Field(
-        default=None, ge=1, le=1_000_000_000, description="1: never run again when the fate of a run is unknown.")
-    max_memory: int | str | None = Field(
+    max_deliveries: Annotated[Whole, Field(ge=1, le=1_000_000_000)] | None = Field(
+        default=None, description="1: never run again when the fate of a run is unknown.")
+    max_memory: Memory | None = Field(
         default=None, description="Of a run with all that it starts: bytes, or text such as 512M; 0 is no limit.",
         examples=["512M"])
     max_cpu_seconds: Seconds | None = Field(
-        default=None, description="Of a run with all that it starts; 0 is no limit.")
+        default=None, examples=[60], description="Of a run with all that it starts; 0 is no limit.")
     max_processes: Count | None = Field(default=None, description="Of a run, its worker included; 0 is no limit.")
-    nice: int | None = Field(default=None, ge=0, le=19, description="How far it steps back for others.")
-    result_ttl: Seconds | None = Field(default=None, description="Seconds it is kept after it completed.")
+    nice: Nice | None = Field(default=None, description="How far it steps back for others.")
+    result_ttl: Seconds | None = Field(
+        default=None, examples=[86400], description="Seconds it is kept after it completed.")
     traceparent: str | None = Field(
         default=None, pattern=TRACEPARENT, description="W3C trace context, which reaches the handler; as the header.",
         examples=["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"])
@@ -75,6 +90,10 @@ class TaskUpdate(Given):
     timeout: Seconds | None = None
     soft_timeout: Seconds | None = None
     max_retries: Count | None = Field(default=None, examples=[3])
+    max_memory: Memory | None = Field(default=None, examples=["512M"])
+    max_cpu_seconds: Seconds | None = None
+    max_processes: Count | None = None
+    nice: Nice | None = None
     result_ttl: Seconds | None = None
 
 

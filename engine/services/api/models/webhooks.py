@@ -7,8 +7,11 @@ from pydantic import ConfigDict, Field
 
 from engine.services.api.models.base import Given, Queue, Text, Told
 
+# A name or address, a port, and any visible ASCII characters: what goes out is what was given.
+URL = (r"^https?://([A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])"
+       r"(:([1-9][0-9]{0,3}|[1-5][0-9]{4}))?([/?][!-~]*)?$")
 End = Literal["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"]
-Url = Annotated[str, Field(min_length=8, max_length=2048, pattern=r"^https?://[^\s\x00-\x20]+$",
+Url = Annotated[str, Field(min_length=8, max_length=2048, pattern=URL,
                            examples=["https://example.org/hooks/ganger"])]
 Ends = Annotated[list[End], Field(min_length=1, max_length=4)]
 ENDS: list[End] = ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"]

@@ -37,8 +37,8 @@ def api(
     it refuses to start without one.
     """
     settings = session.load(**{
-        **settings_of(assignments), "api_host": host, "api_port": port, "api_open": open_ or None,
-        "log_level": log_level, "log_format": log_format}).settings
+        "api_host": host, "api_port": port, "api_open": open_ or None, "log_level": log_level,
+        "log_format": log_format, **settings_of(assignments)}).settings
     from engine import logs
 
     logs.set_up(settings.log_level, settings.log_format, process="api")

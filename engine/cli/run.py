@@ -39,8 +39,8 @@ def run(
     SIGTERM or Ctrl-C drains: running tasks finish or are given back within shutdown_grace_s; a second one stops
     at once. SIGHUP reads the settings and the handlers' code again without losing a task.
     """
-    flags = {**settings_of(assignments), "handlers": handlers or None, "max_workers": max_workers,
-             "log_level": log_level, "log_format": log_format, "api": api or None}
+    flags = {"handlers": handlers or None, "max_workers": max_workers, "log_level": log_level,
+             "log_format": log_format, "api": api or None, **settings_of(assignments)}
     settings = session.load(**flags).settings
     from engine.services.running import run_root
 

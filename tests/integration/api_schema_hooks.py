@@ -36,7 +36,12 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
 
 
 def _be_acceptable(task: Any) -> None:
-    """Rules between two fields, and names of handlers, are no matter of a schema."""
+    """What is printable, rules between two fields, and names of handlers, are no matter of a schema."""
+    for name in ("name", "fair_key", "idempotency_key", "tag", "reason") if isinstance(task, dict) else ():
+        if isinstance(task.get(name), str) and task[name] and not task[name].isprintable():
+            task[name] = "".join(one if one.isprintable() else "?" for one in task[name])
+    if isinstance(task, dict) and isinstance(task.get("tags"), list):
+        task["tags"] = ["?" if isinstance(tag, str) and tag and not tag.isprintable() else tag for tag in task["tags"]]
     if isinstance(task, dict) and isinstance(task.get("task_type"), str) and task["task_type"]:
         task["task_type"] = "noop"
         for name in ("expires", "soft_timeout"):

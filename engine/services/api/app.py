@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
 from engine.services.api import batches, events, problems, queues, route, scheduler, tasks, webhooks, workers
@@ -22,6 +22,7 @@ from engine.services.api.quick import Quick
 from engine.services.composition import engine_version
 
 BASE = "/api/v1"
+NOUNS = (batches, tasks, events, queues, scheduler, workers, webhooks)
 DESCRIPTION = """
 Submit tasks, see what becomes of them, and run the engine.
 
@@ -40,10 +41,10 @@ def create_app(desk: Desk) -> ASGIApp:
 
     app = FastAPI(title="Ganger", version=engine_version(), lifespan=lifespan, docs_url=f"{BASE}/docs", redoc_url=None,
                   openapi_url=f"{BASE}/openapi.json", redirect_slashes=False)
-    for noun in (batches, tasks, events, queues, scheduler, workers, webhooks):
+    for noun in NOUNS:
         app.include_router(noun.router, prefix=BASE)
     app.include_router(scheduler.scrape)
-    methods = _methods(app)
+    methods = _methods()
 
     async def refuse(request: Request, error: Exception) -> Response:
         """What the router itself refuses: no such path, no such method."""
@@ -65,9 +66,12 @@ def create_app(desk: Desk) -> ASGIApp:
     return guarded
 
 
-def _methods(app: FastAPI) -> list[tuple[re.Pattern[str], set[str]]]:
+def _methods() -> list[tuple[re.Pattern[str], set[str]]]:
     """The methods of each route: the router itself names those of one route of a path only."""
-    return [(route.path_regex, set(route.methods or ())) for route in app.routes if isinstance(route, Route)]
+    routes = [(BASE, route) for noun in NOUNS for route in noun.router.routes]
+    routes += [("", route) for route in scheduler.scrape.routes]
+    return [(compile_path(base + route.path)[0], set(route.methods or ()))
+            for base, route in routes if isinstance(route, Route)]
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Guard:
                 await self.app(scope, call.receive, call.send)
         except Exception as error:
             if call.status is None:
-                await problems.response(error, scope["path"])(scope, receive, call.send)
+                await problems.response(call.reason_for(error), scope["path"])(scope, receive, call.send)
             elif not isinstance(error, TimeoutError):
                 raise
         finally:
@@ -90,6 +90,7 @@ class _Call:
     def __init__(self, scope: Scope, receive: Receive, send: Send, bytes_max: int) -> None:
         self._scope, self._receive, self._send, self._bytes_max = scope, receive, send, bytes_max
         self._bytes = 0
+        self._awaits_body = False
         self.status: int | None = None
 
     def check_length(self) -> None:
@@ -99,7 +100,9 @@ class _Call:
             raise self._too_large()
 
     async def receive(self) -> Message:
+        self._awaits_body = True
         message = await self._receive()
+        self._awaits_body = False
         self._bytes += len(message.get("body", b""))
         if self._bytes > self._bytes_max:
             raise self._too_large()
@@ -111,6 +114,12 @@ class _Call:
             own = {name for name, _ in message["headers"]}
             message["headers"] = [*message["headers"], *(header for header in HEADERS if header[0] not in own)]
         await self._send(message)
+
+    def reason_for(self, error: Exception) -> Exception:
+        """A body that does not come is not a fault of ours."""
+        if isinstance(error, TimeoutError) and self._awaits_body:
+            return Refused(408, "the body did not arrive in time", headers={"Connection": "close"})
+        return error
 
     def _too_large(self) -> Refused:
         return Refused(413, f"the body is larger than {self._bytes_max} bytes", field="body",

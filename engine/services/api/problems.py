@@ -26,8 +26,9 @@ RETRY_S = 1  # what Retry-After says while Redis is away
 
 TITLES = {
     400: "Malformed request", 401: "Not authenticated", 403: "Not allowed", 404: "Not found", 405: "Method not allowed",
-    409: "Not possible in this state", 412: "Changed meanwhile", 413: "Too large", 415: "Unsupported media type",
-    422: "Not acceptable", 429: "Too much", 500: "A fault of the server", 503: "Not available now",
+    408: "Too slow", 409: "Not possible in this state", 412: "Changed meanwhile", 413: "Too large",
+    415: "Unsupported media type", 422: "Not acceptable", 429: "Too much", 500: "A fault of the server",
+    503: "Not available now",
 }
 errors = logging.getLogger("ganger.errors")
 

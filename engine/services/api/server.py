@@ -16,6 +16,7 @@ from engine.errors import EngineError
 from engine.services.api.access import is_loopback
 from engine.services.api.app import create_app
 from engine.services.api.desk import Desk
+from engine.services.api.protocol import bounded
 from engine.services.journal import keep
 
 BACKLOG = 2048
@@ -89,7 +90,7 @@ def make_server(settings: Settings, *, is_child: bool = False) -> Server:
     """Ready to serve a socket on the running event loop."""
     desk = Desk(settings, is_child=is_child)
     config = uvicorn.Config(
-        create_app(desk), log_config=None, access_log=False, server_header=False,
+        create_app(desk), http=bounded(settings.api_timeout_s), log_config=None, access_log=False, server_header=False,
         lifespan="on", timeout_keep_alive=30, timeout_graceful_shutdown=DRAIN_S, proxy_headers=False,
         ws="none", limit_concurrency=None)
     return Server(config, desk)

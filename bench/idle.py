@@ -20,9 +20,9 @@ def measure(seconds: float = 10.0, transport: str = "tcp") -> dict[str, Any]:
     with rig.bench(transport) as bench:
         time.sleep(SETTLING_S)
         tree = Tree.of(bench.scheduler)
-        redis_before, before = _redis_s(bench.connection), [cpu_s(process) for process in tree.all]
+        redis_before, before = rig.redis_cpu_s(bench.connection), [cpu_s(process) for process in tree.all]
         outer, inner = _commands(bench.url, seconds)
-        after, redis_after = [cpu_s(process) for process in tree.all], _redis_s(bench.connection)
+        after, redis_after = [cpu_s(process) for process in tree.all], rig.redis_cpu_s(bench.connection)
     return {
         "seconds": seconds, "transport": transport, "processes": len(before),
         "tree_cpu_percent": round((sum(after) - sum(before)) / seconds * 100, 3),
@@ -31,10 +31,6 @@ def measure(seconds: float = 10.0, transport: str = "tcp") -> dict[str, Any]:
         "redis_commands_in_scripts_per_s": round(inner / seconds, 2),
     }
 
-
-def _redis_s(connection: redis.Redis) -> float:
-    cpu = connection.info("cpu")
-    return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
 
 
 def _commands(url: str, seconds: float) -> tuple[int, int]:

@@ -130,18 +130,10 @@ class Bench:
         self.meter = Meter(scheduler, self.connection)
 
     def completed(self) -> int:
-        """Redis counts what has completed; asking it for one number costs a run next to nothing."""
-        return int(self.connection.hget("ganger:{0}:counters", "COMPLETED") or 0)
+        return completed(self.connection)
 
     def await_completed(self, count: int) -> None:
-        """Wait until so many have completed since the engine was started. Raises TimeoutError if nothing goes on."""
-        seen, moved_s = -1, time.monotonic()
-        while (now := self.completed()) < count:
-            if now != seen:
-                seen, moved_s = now, time.monotonic()
-            elif time.monotonic() - moved_s > STALLED_S:
-                raise TimeoutError(f"{now} of {count} tasks completed, then none for {STALLED_S:g} s")
-            time.sleep(_POLL_S)
+        await_completed(self.connection, count)
 
     def fill(self, tasks: Sequence[Mapping[str, Any]]) -> float:
         """Submit with the queue paused; return the seconds that it took."""
@@ -171,6 +163,27 @@ def bench(transport: str = "tcp", **settings: Any) -> Iterator[Bench]:
     """A Redis and an engine on it, warmed up."""
     with redis_server(transport) as url, engine(url, **settings) as scheduler:
         yield Bench(url, scheduler)
+
+
+def completed(connection: redis.Redis) -> int:
+    """Redis counts what has completed; asking it for one number costs a run next to nothing."""
+    return int(connection.hget("ganger:{0}:counters", "COMPLETED") or 0)
+
+
+def await_completed(connection: redis.Redis, count: int) -> None:
+    """Wait until so many have completed since the engine was started. Raises TimeoutError if nothing goes on."""
+    seen, moved_s = -1, time.monotonic()
+    while (now := completed(connection)) < count:
+        if now != seen:
+            seen, moved_s = now, time.monotonic()
+        elif time.monotonic() - moved_s > STALLED_S:
+            raise TimeoutError(f"{now} of {count} tasks completed, then none for {STALLED_S:g} s")
+        time.sleep(_POLL_S)
+
+
+def redis_cpu_s(connection: redis.Redis) -> float:
+    cpu = connection.info("cpu")
+    return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
 
 
 def free_port() -> int:

@@ -20,9 +20,9 @@ def measure(tasks: int = 100_000, transport: str = "tcp") -> dict[str, Any]:
         client, connection = Client(url), redis.Redis.from_url(url)
         singly(client, 200)
         one_by_one = statistics.median(singly(client, min(tasks, 5_000)) for _ in range(ROUNDS))
-        before_s = _redis_cpu_s(connection)
+        before_s = rig.redis_cpu_s(connection)
         in_bulk = statistics.median(_in_bulk(client, tasks // ROUNDS) for _ in range(ROUNDS))
-        redis_s = _redis_cpu_s(connection) - before_s
+        redis_s = rig.redis_cpu_s(connection) - before_s
     return {"tasks": tasks, "transport": transport, "submit_per_s": round(one_by_one),
             "submit_many_per_s": round(in_bulk),
             "redis_us_per_submit": round(redis_s / (tasks // ROUNDS * ROUNDS) * 1e6, 2)}
@@ -41,8 +41,3 @@ def _in_bulk(client: Client, count: int) -> float:
     begin_s = time.perf_counter()
     client.submit_many(tasks)
     return count / (time.perf_counter() - begin_s)
-
-
-def _redis_cpu_s(connection: redis.Redis) -> float:
-    cpu = connection.info("cpu")
-    return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])

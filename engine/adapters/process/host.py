@@ -30,6 +30,8 @@ _STOP_S = 1.0
 class ProcessHost:
     """Fulfils `ports.Host`. Makes this process a subreaper."""
 
+    server = Server
+
     def __init__(self, settings: HostSettings, poller: Poller) -> None:
         self._settings, self._poller = settings, poller
         self._mark = secrets.token_hex(8)
@@ -47,7 +49,7 @@ class ProcessHost:
     def start(self) -> None:
         assert self._server is None, "the fork server runs already"
         limits.adopt_orphans()
-        self._server = Server(self._settings, {MARK: self._mark}, self._poller, self._reported, self._lost)
+        self._server = self.server(self._settings, {MARK: self._mark}, self._poller, self._reported, self._lost)
 
     def stop(self) -> None:
         self._stop_server()

@@ -29,13 +29,15 @@ Report = Callable[[dict[str, Any], list[int]], None]
 class Server:
     """One fork server process. `report` gets its messages with their descriptors, `lost` is called at its end."""
 
+    boot = _BOOT  # what the process runs
+
     def __init__(self, settings: HostSettings, mark: dict[str, str], poller: Poller, report: Report,
                  lost: Callable[[], None]) -> None:
         self._poller, self._report, self._lost = poller, report, lost
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOT, _ROOT, str(theirs.fileno())], stdin=subprocess.DEVNULL,
+                [sys.executable, "-P", "-c", self.boot, _ROOT, str(theirs.fileno())], stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),), env=os.environ | settings.environment | mark | _KEEP_ENVIRON)
         self._socket, self._joiner = ours, frames.Joiner()
         self._orders: deque[tuple[bytes, Sequence[int]]] = deque()  # not sent yet, with their descriptors

@@ -56,7 +56,7 @@ class PoolLoop:
 
 
 def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
-              tell_root: Callable[[dict[str, Any]], None]) -> PoolLoop:
+              tell_root: Callable[[dict[str, Any]], None], make_host: type[ProcessHost] = ProcessHost) -> PoolLoop:
     """`name` is the pool's, with the number of its generation behind a space after a reload."""
     settings, pool_name = bootstrap.settings, name.partition(" ")[0]
     adopt_orphans()
@@ -67,7 +67,7 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
     broker = RedisSupervisorBroker(settings.redis_url, Keys(settings.queue_prefix), Terms(
         supervisor, terms.queues, settings.lease_s, settings.ageing_s, settings.failed_ttl_s,
         max(settings.result_ttl_s, settings.failed_ttl_s)), clock, poller)
-    host = ProcessHost(composition.host_settings(bootstrap, pool_name, supervisor, cores()), poller)
+    host = make_host(composition.host_settings(bootstrap, pool_name, supervisor, cores()), poller)
     core = Dispatch(
         settings.pools[pool_name].max_workers or settings.max_workers,
         RestartBudget(settings.restart_intensity, settings.restart_period_s), Windows(settings.window_max),

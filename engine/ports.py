@@ -228,13 +228,21 @@ class Rung:
 
 
 @dataclass(slots=True)
+class Handed:
+    """A task that came with the bell: its first run is ours, for a worker that had nothing to do."""
+
+    task_id: bytes
+    record: bytes
+
+
+@dataclass(slots=True)
 class Recovered:
     """What Redis and the supervisor believe has been brought together. `foreign` are ids that are not ours any more."""
 
     foreign: list[bytes]
 
 
-BrokerEvent = Joined | Parted | Stepped | Refused | Rung | Recovered
+BrokerEvent = Joined | Parted | Stepped | Refused | Rung | Handed | Recovered
 
 
 class SupervisorBroker(Protocol):
@@ -244,8 +252,12 @@ class SupervisorBroker(Protocol):
     def up(self) -> bool:
         """Whether Redis can be spoken to now."""
 
-    def step(self, settlements: list[Settlement], want: int, report: bytes) -> None:
-        """Settle, claim, renew the lease; `Stepped`, `Refused` or `Parted` follows. One at a time."""
+    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes) -> None:
+        """Settle, claim up to `want` runs, renew the lease; `Stepped`, `Refused` or `Parted` follows. One at a time.
+
+        `idle_workers` have nothing to do: where nothing is to be claimed, new tasks are handed to them as they come.
+        `held` is how many runs the supervisor has, by what it knows.
+        """
 
     def recover(self, known: list[tuple[bytes, int]]) -> None:
         """Bring Redis's belief about our runs in line with ours; `Recovered` follows."""

@@ -25,6 +25,8 @@ def await_ended(way: Way, ids: Sequence[str], wait_s: float) -> list[Stored]:
     unread = list(dict.fromkeys(ids))
     while True:
         try:
+            if len(unread) == 1 and not found and way.now_s() < until_s:  # waiting tells too that there is no such task
+                way.broker().wait(unread, until_s)
             _read(way, unread, found)
             pending = [task_id for task_id in found if not found[task_id].life.status.is_final]
             now_s = way.now_s()

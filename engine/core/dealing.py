@@ -12,14 +12,14 @@ def is_open(slot: Slot, now_s: float) -> bool:
     return slot.phase is Phase.UP and not slot.retiring and (not slot.runs or now_s - slot.since_s < PATIENCE_S)
 
 
-def room(slots: list[Slot], window: int, now_s: float) -> tuple[int, bool]:
-    """How many runs the workers could be given, and whether one of them has none at all."""
-    room, idle = 0, False
+def room(slots: list[Slot], window: int, now_s: float) -> tuple[int, int]:
+    """How many runs the workers could be given, and how many workers have none at all."""
+    room, idle = 0, 0
     for slot in slots:
         if slot.phase is Phase.UP and not slot.retiring:
             load = len(slot.runs)
             if not load:
-                room, idle = room + window, True
+                room, idle = room + window, idle + 1
             elif load < window and now_s - slot.since_s < PATIENCE_S:
                 room += window - load
     return room, idle

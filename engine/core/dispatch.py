@@ -60,6 +60,7 @@ class Timing:
 class Room(NamedTuple):
     runs: int  # that could be handed out
     is_urgent: bool  # a worker has nothing, or all of them will soon
+    idle_workers: int  # that could begin a run at once
 
 
 class Dispatch:
@@ -83,10 +84,10 @@ class Dispatch:
     def room(self, now_s: float) -> Room:
         """How many more runs could be handed out, and how much that is wanted."""
         if self.draining or self.is_stranded:
-            return Room(0, False)
+            return Room(0, False, 0)
         room, idle = dealing.room(self.slots, self.windows.overall, now_s)
-        room = max(0, room - len(self.backlog))
-        return Room(room, (idle and room > 0) or room >= len(self.runs))
+        room, idle = max(0, room - len(self.backlog)), max(0, idle - len(self.backlog))
+        return Room(room, (idle > 0 and room > 0) or room >= len(self.runs), idle)
 
     def next_deadline_s(self) -> float:
         deadline_s = min(self._alarm_s, self._grace_end_s)

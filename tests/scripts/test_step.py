@@ -21,7 +21,8 @@ class Supervisor:
         self.clock_ms = shop.now_ms
 
     def step(self, settlements: list[tuple[Any, ...]] | None = None, want: int = 0, report: bytes = b"",
-             serves: str = "*") -> tuple[list[Any], list[tuple[str, str]], list[bytes], int, int]:
+             serves: str = "*", idle: int = 0, held: int = 1000,
+             ) -> tuple[list[Any], list[tuple[str, str]], list[bytes], int, int]:
         keys, settlements = self.shop.keys, settlements or []
         names = [keys.tasks, keys.life, keys.outcomes, keys.held(self.name), keys.supervisors, keys.idle, keys.queues,
                  keys.turns, keys.due, keys.expiring, keys.waiters, keys.events, keys.counters,
@@ -30,7 +31,8 @@ class Supervisor:
             names += [keys.line(queue, priority) for priority in DESCENDING]
             names += [keys.flows(queue, priority) for priority in DESCENDING]
         args = [self.name, self.clock_ms, self.clock_ms + 15_000, want, self.ageing_ms, keys.base, serves,
-                len(self.queues), len(settlements), self.clock_ms + HOUR_MS, report, *self.queues]
+                len(self.queues), len(settlements), self.clock_ms + HOUR_MS, report, idle, held,
+                *self.queues]
         refused, claimed, *rest = self.shop.run("step", names, [*args, *(part for one in settlements for part in one)])
         words = [one.decode() if isinstance(one, bytes) else one for one in refused]
         pairs = list(zip([one.decode() for one in claimed[::3]], [one.decode() for one in claimed[2::3]], strict=True))
@@ -171,7 +173,8 @@ def test_a_claim_says_all_that_the_supervisor_needs(shop: Shop, supervisor: Supe
     state = shop.dump()
     assert state[shop.keys.held("sup")] == {task_id.encode()}
     assert state[shop.keys.supervisors] == [(b"sup", supervisor.clock_ms + 15_000)]
-    assert state[shop.keys.idle] == {b"sup": b"*"}  # it wanted more than there was
+    assert state[shop.keys.idle] == {  # it wanted more than there was
+        b"sup": b"* 0 %d" % supervisor.clock_ms}
 
 
 def test_higher_priorities_always_go_first(shop: Shop, supervisor: Supervisor) -> None:

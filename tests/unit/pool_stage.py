@@ -46,11 +46,13 @@ class NotedBroker:
 
     def __init__(self) -> None:
         self.steps: deque[tuple[list[Settlement], int]] = deque()
+        self.wants: list[tuple[int, int, int]] = []
         self.recovers: list[list[tuple[bytes, int]]] = []
         self.happened: list[Any] = []
 
-    def step(self, settlements: list[Settlement], want: int, report: bytes) -> None:
+    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes) -> None:
         self.steps.append((settlements, want))
+        self.wants.append((want, idle_workers, held))
 
     def recover(self, known: list[tuple[bytes, int]]) -> None:
         self.recovers.append(known)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.ports import Booted, Joined, Parted, Recovered, ServerLost, ServerReady
+from engine.ports import Booted, Handed, Joined, Parted, Recovered, ServerLost, ServerReady
 from tests.unit.pool_stage import LEASE_S, MARGIN_S, RECORD, A, B, Stage
 
 LEVEL = b'{"do":"level","level":"%s"}'
@@ -217,3 +217,36 @@ def test_no_more_is_claimed_while_too_many_ends_wait_to_be_told(stage: Stage) ->
     stage.broker.steps.clear()
     stage.turn(after_s=0.1)
     assert [want for _, want in stage.broker.steps] in ([0], [])
+
+
+def test_a_run_that_was_handed_over_is_sent_at_once(stage: Stage) -> None:
+    stage.broker.happened = [Handed(A, RECORD)]
+    stage.turn()
+    assert [asked[2][:1] for asked in stage.host.verbs("send")]
+    assert stage.pool.core.runs[A].number == 1
+
+
+def test_a_run_that_was_handed_over_while_redis_took_stock_is_not_ours(stage: Stage) -> None:
+    stage.answer(held=1)
+    stage.broker.happened = [Handed(A, RECORD), Recovered([])]
+    stage.turn()
+    assert not stage.host.verbs("send"), "Redis has queued it again"
+    stage.broker.happened = [Handed(B, RECORD)]
+    stage.turn()
+    assert list(stage.pool.core.runs) == [B]
+
+
+def test_a_run_that_was_handed_over_and_heard_of_too_late_is_never_started(stage: Stage) -> None:
+    stage.broker.happened = [Handed(A, RECORD)]
+    stage.turn(after_s=LEASE_S - MARGIN_S + 0.1)
+    assert not stage.host.verbs("send")
+    stage.answer(held=1)
+    assert stage.broker.recovers == [[]], "it is given back"
+
+
+def test_redis_hears_how_many_workers_are_idle(stage: Stage) -> None:
+    stage.turn(after_s=1.1)
+    assert stage.broker.wants[-1] == (2, 2, 0)
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.turn(after_s=1.1)
+    assert stage.broker.wants[-1] == (1, 1, 1)

@@ -56,7 +56,8 @@ def submit(redis: Connections, keys: Keys, tasks: Sequence[Submittable], idempot
         for batch in _batches(tasks):
             sent.append(batch)
             detailed = any(_is_detailed(task) for task, _ in batch)
-            yield _detailed(keys, batch, redis.now_ms(), idempotency_ms) if detailed else _plain(keys, batch)
+            now_ms = redis.now_ms()
+            yield _detailed(keys, batch, now_ms, idempotency_ms) if detailed else _plain(keys, batch, now_ms)
 
     at = 0
     for reply in redis.run_stream(invocations()):
@@ -92,7 +93,7 @@ def _batches(tasks: Sequence[Submittable]) -> Iterator[Batch]:
         yield batch
 
 
-def _plain(keys: Keys, batch: Batch) -> Invocation:
+def _plain(keys: Keys, batch: Batch, now_ms: int) -> Invocation:
     lines: dict[tuple[str, TaskPriority], list[Argument]] = {}
     for task, stored in batch:
         record = task.record
@@ -100,12 +101,12 @@ def _plain(keys: Keys, batch: Batch) -> Invocation:
         if line is None:
             line = lines[record.queue, record.priority] = []
         line += (task.id, stored)
-    names = [keys.tasks, keys.queues, keys.idle, keys.events, keys.counters]
+    names = [keys.tasks, keys.queues, keys.idle, keys.events, keys.counters, keys.life]
     row = event.row([task.id for task, _ in batch], TaskStatus.QUEUED, 0)
-    args: list[Argument] = [keys.base, row, len(lines)]
+    args: list[Argument] = [keys.base, row, now_ms, len(lines)]
     for (queue, priority), members in lines.items():
         names += (keys.line(queue, priority), keys.flows(queue, priority))
-        args += (queue, len(members) // 2)
+        args += (queue, int(priority), len(members) // 2)
     for members in lines.values():
         args += members
     return "submit", names, args

@@ -15,10 +15,11 @@ import orjson
 from engine.adapters.clock import RedisClock
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.link import Answered, Connected, Link, Lost, Pushed
+from engine.core.identity import LENGTH
 from engine.core.lifecycle import TaskStatus
 from engine.core.names import is_queue_name
 from engine.core.priority import DESCENDING
-from engine.ports import BrokerEvent, Joined, Parted, Poller, Recovered, Refused, Rung, Settlement, Stepped
+from engine.ports import BrokerEvent, Handed, Joined, Parted, Poller, Recovered, Refused, Rung, Settlement, Stepped
 
 _ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
 
@@ -61,11 +62,12 @@ class RedisSupervisorBroker:
 
     # -- what the supervisor asks ---------------------------------------------------------------------------------
 
-    def step(self, settlements: list[Settlement], want: int, report: bytes) -> None:
+    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes) -> None:
         now_ms, terms = self.clock.now_ms(), self.terms
         args: list[Any] = [terms.supervisor, now_ms, now_ms + int(terms.lease_s * 1000), want,
                            int(terms.ageing_s * 1000), self.keys.base, self._serves, len(self._queues),
-                           len(settlements), now_ms + int(terms.failed_ttl_s * 1000), report, *self._queues]
+                           len(settlements), now_ms + int(terms.failed_ttl_s * 1000), report, idle_workers, held,
+                           *self._queues]
         for settlement in settlements:
             args.extend(settlement)
         self._link.run(_Step(settlements, want, time.monotonic()), "step", self._queue_keys, args)
@@ -111,8 +113,11 @@ class RedisSupervisorBroker:
             match event:
                 case Answered(tag, reply):
                     self._answered(tag, reply)
+                case Pushed(message) if message.startswith(b"="):
+                    self._handed(message)
                 case Pushed(message):
-                    self._rung(message.decode(errors="replace"))
+                    self._learn_queue(message.decode(errors="replace"))
+                    self._events.append(Rung())
                 case Lost(reason, tags):
                     lost = [settlement for tag in tags if isinstance(tag, _Step) for settlement in tag.settlements]
                     self.has_left = self.has_left or "farewell" in tags
@@ -133,8 +138,8 @@ class RedisSupervisorBroker:
             self._events.append(Rung())
         elif tag == "farewell":
             self.has_left = True
-        elif tag == "recover" and isinstance(reply, list):
-            self._events.append(Recovered(reply))
+        elif tag == "recover":
+            self._events.append(Recovered(reply if isinstance(reply, list) else []))
 
     def _stepped(self, step: _Step, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError):
@@ -146,12 +151,17 @@ class RedisSupervisorBroker:
             self._learn_queues()
         self._events.append(Stepped(words, claimed, len(claimed) >= 3 * step.want, orders, held, step.sent_s))
 
-    def _rung(self, queue: str) -> None:
-        if not self.terms.queues and queue not in self._queues and is_queue_name(queue):
-            self._serve([*self._queues, queue])
-        self._events.append(Rung())
+    def _handed(self, message: bytes) -> None:
+        told, _, record = message.partition(b" ")
+        self._learn_queue(told[1 + LENGTH:].decode(errors="replace"))
+        self._events.append(Handed(told[1:1 + LENGTH], record))
 
     # -- queues ---------------------------------------------------------------------------------------------------
+
+    def _learn_queue(self, queue: str) -> None:
+        """A step can claim from, and give back to, the queues that it names only."""
+        if not self.terms.queues and queue not in self._queues and is_queue_name(queue):
+            self._serve([*self._queues, queue])
 
     def _learn_queues(self) -> None:
         if not self.terms.queues:

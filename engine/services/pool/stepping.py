@@ -40,8 +40,11 @@ class Stepping:
             return self._fence_s()
         return min(self._fence_s(), self._sent_s + (PACE_S if self.outbox else BEAT_S))
 
-    def step(self, room: Room, report: Callable[[], bytes], now_s: float) -> None:
-        """Send the next step, if there is a reason to. While every worker has enough to do, ends wait for company."""
+    def step(self, room: Room, runs: int, report: Callable[[], bytes], now_s: float) -> None:
+        """Send the next step, if there is a reason to. While every worker has enough to do, ends wait for company.
+
+        `runs` is how many the core has.
+        """
         if self.is_under_way or not self.broker.up:
             return
         want = 0 if self.fenced or len(self.outbox) >= self.terms.outcomes_pending_max else min(
@@ -55,9 +58,10 @@ class Stepping:
         body = b""
         if now_s >= self._reported_s + self.terms.report_s:
             self._reported_s, body = now_s, report()
+        held = runs + len(self.outbox)
         batch = self._next_batch()
         self.carried = len(batch)
-        self.broker.step(batch, want, body)
+        self.broker.step(batch, want, room.idle_workers if want else 0, held, body)
 
     def stepped(self, event: Stepped) -> None:
         self.is_under_way, self.fenced = False, False
@@ -96,6 +100,10 @@ class Stepping:
             return False
         self.fenced = True
         return True
+
+    def holds(self, now_s: float) -> bool:
+        """Whether what was handed to us with the bell may be started: the lease still holds with its margin."""
+        return not self.fenced and now_s < self._lease_end_s - self.terms.fence_margin_s
 
     def covers(self, event: Stepped, now_s: float) -> bool:
         """Whether the lease of this very step still holds with its margin: only then may what it claimed be started.

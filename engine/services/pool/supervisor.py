@@ -40,6 +40,7 @@ from engine.ports import (
     Dumped,
     Exceeded,
     Exited,
+    Handed,
     Host,
     Joined,
     Logged,
@@ -88,6 +89,7 @@ class Pool:
         self.halted: str | None = None
         self.started_ms = clock.now_ms()
         self._said_ready = False
+        self._recovers = 0  # under way
         self._do: dict[type[Any], Callable[[Any], None]] = {
             Send: self._send, Settle: self._settle, TakeBack: self._take_back, Kill: self._kill, Halt: self._halt,
             Spawn: lambda command: self.host.spawn(command.slot), Quit: lambda command: self.host.quit(command.slot),
@@ -103,6 +105,7 @@ class Pool:
             ServerReady: self._server_ready,
             ServerLost: self._server_lost, Stepped: self._stepped, Refused: self._refused, Rung: self._rung,
             Joined: self._joined, Parted: self._parted, Recovered: self._recovered,
+            Handed: self._handed,
         }
 
     # -- the loop -------------------------------------------------------------------------------------------------
@@ -126,7 +129,7 @@ class Pool:
         self.core.tick(now_s)
         self.telling.tick(now_s)
         self._carry_out()
-        self.stepping.step(self.core.room(now_s), lambda: self._report(now_s), now_s)
+        self.stepping.step(self.core.room(now_s), len(self.core.runs), lambda: self._report(now_s), now_s)
 
     @property
     def is_done(self) -> bool:
@@ -323,6 +326,7 @@ class Pool:
         return [command.run for command in self.core.commands if type(command) is Settle]
 
     def _recover(self) -> None:
+        self._recovers += 1
         self.broker.recover(self.stepping.known([*self.core.runs.values(), *self._decided()]))
 
     def _refused(self, event: Refused, now_s: float) -> None:
@@ -340,9 +344,17 @@ class Pool:
 
     def _parted(self, event: Parted, now_s: float) -> None:
         self.stepping.parted(event)
+        self._recovers = 0
         log.warning("Redis is away", extra={"reason": event.reason, "outcomes_pending": len(self.stepping.outbox)})
 
+    def _handed(self, event: Handed, now_s: float) -> None:
+        """While Redis brings the beliefs together it takes back what we had not heard of, and that includes this. What
+        we let pass by shows in the next step: Redis has us hold more than we know of, and it is given back."""
+        if not self._recovers and self.stepping.holds(now_s):
+            self.core.claimed(self._runs([event.task_id, event.record, b"1 0 0"]), now_s)
+
     def _recovered(self, event: Recovered, now_s: float) -> None:
+        self._recovers -= 1
         for task_id in event.foreign:
             self.core.cancel(task_id, "its lease was lost", now_s)
         self.stepping.ring(mail=False)

@@ -58,13 +58,28 @@ local function leave_line(line, flows, id, fair_key)
   if last > 0 then redis.call('HSET', flows, 'k:' .. fair_key, last - 1) end
 end
 
+-- What is noted of a supervisor that sleeps: the queues that it serves, its workers that have nothing to do, and when it
+-- said so.
+local function sleeper(serves, idle_workers, said_ms)
+  return serves .. ' ' .. idle_workers .. ' ' .. said_ms
+end
+
+local function parse_sleeper(noted)
+  local serves, idle_workers, said_ms = string.match(noted, '^(%S+) ?(%d*) ?(%d*)$')
+  return serves or '', tonumber(idle_workers) or 0, tonumber(said_ms) or 0
+end
+
+local function is_served(queue, serves)
+  return serves == '*' or string.find(serves, ',' .. queue .. ',', 1, true)
+end
+
 -- Wake up to `count` supervisors that sleep and serve the queue. One that does not hear is passed over: it is gone.
 local function ring_bells(idle, base, queue, count)
   local sleepers = redis.call('HGETALL', idle)
   for i = 1, #sleepers, 2 do
     if count <= 0 then return end
-    local name, serves = sleepers[i], sleepers[i + 1]
-    if serves == '*' or string.find(serves, ',' .. queue .. ',', 1, true) then
+    local name = sleepers[i]
+    if is_served(queue, parse_sleeper(sleepers[i + 1])) then
       redis.call('HDEL', idle, name)
       if redis.call('PUBLISH', base .. 'bell:' .. name, queue) > 0 then count = count - 1 end
     end

@@ -8,7 +8,7 @@
 --       then for each queue: line URGENT, HIGH, NORMAL, LOW, flows URGENT, HIGH, NORMAL, LOW
 -- args  1 supervisor   2 now_ms   3 lease_end_ms   4 want: tasks to claim at most   5 ageing_ms, 0 for none   6 base
 --       7 serves: '*' or ',queue,queue,'   8 count of queues   9 count of settlements   10 remove_ms of an expired task
---       11 report: JSON, or '' for none
+--       11 report: JSON, or '' for none   12 idle: workers that have nothing to do   13 holds: runs it knows it has
 --       then the queues' names, then for each settlement: id, run, verdict, at, outcome
 --         verdict  'move payer', payer being attempt, crash or nobody
 --         at       due_ms of a retry, the queue of a release, else the moment of removal in ms
@@ -20,11 +20,14 @@ local ended_keys = { COMPLETED = KEYS[16], FAILED = KEYS[17], CANCELLED = KEYS[1
 local tasks, life, outcomes, held, idle = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[6]
 local supervisor, now_ms, want, ageing_ms, base = ARGV[1], ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local queue_count, settle_count = tonumber(ARGV[8]), tonumber(ARGV[9])
+-- What was handed over to it, and had not reached it when it sent this.
+local unheard = math.max(0, redis.call('SCARD', held) - ARGV[13])
+want = math.max(0, want - unheard)
 local sub, call = string.sub, redis.call
 local LEVELS = { 3, 2, 1, 0 }
 local CLAIM_BYTES_MAX, SLICE = 8388608, 16
 local queue_at = {}
-for q = 1, queue_count do queue_at[ARGV[11 + q]] = q end
+for q = 1, queue_count do queue_at[ARGV[13 + q]] = q end
 local function line_key(q, position) return KEYS[20 + (q - 1) * 8 + position] end
 local function flows_key(q, position) return KEYS[24 + (q - 1) * 8 + position] end
 
@@ -60,7 +63,7 @@ local function weigh(line, run, verdict, at)
 end
 
 if settle_count > 0 then
-  local ids, seen, first, suffix = {}, {}, 12 + queue_count, ' ' .. now_ms .. ' -'
+  local ids, seen, first, suffix = {}, {}, 14 + queue_count, ' ' .. now_ms .. ' -'
   for i = 1, settle_count do ids[i] = ARGV[first + (i - 1) * 5] end
   local known = call('HMGET', life, unpack(ids))
   for i = 1, settle_count do
@@ -127,9 +130,9 @@ end
 
 -- The lines that have tasks and may be served: by level, each with its turn. Also the one that was passed over longest.
 local function survey()
-  local fields, states = { 'n' }, call('HMGET', KEYS[7], unpack(ARGV, 12, 11 + queue_count))
+  local fields, states = { 'n' }, call('HMGET', KEYS[7], unpack(ARGV, 14, 13 + queue_count))
   for q = 1, queue_count do
-    for position = 1, 4 do fields[#fields + 1] = ARGV[11 + q] .. ':' .. PRIORITIES[LEVELS[position]] end
+    for position = 1, 4 do fields[#fields + 1] = ARGV[13 + q] .. ':' .. PRIORITIES[LEVELS[position]] end
   end
   local turns = call('HMGET', KEYS[8], unpack(fields))
   local levels, oldest, changed, gone = { {}, {}, {}, {} }, nil, {}, {}
@@ -278,7 +281,12 @@ local function claim(n)
   return chosen
 end
 
-if want > 0 and (queue_count == 0 or claim(want) < want) then call('HSET', idle, supervisor, ARGV[7]) end
+local taken = want > 0 and queue_count > 0 and claim(want) or 0
+if taken < want then
+  call('HSET', idle, supervisor, sleeper(ARGV[7], math.max(0, ARGV[12] - unheard - taken), now_ms))
+else
+  call('HDEL', idle, supervisor)
+end
 add_events(KEYS[12], rows)
 for what, n in pairs(counts) do count_up(KEYS[13], what, n) end
 local orders = call('LPOP', KEYS[14], 100)

@@ -1,15 +1,23 @@
 -- submit: take in tasks that may run at once and ask for nothing more. All or none.
 --
--- keys  tasks, queues, idle, events, counters, then for each line: line, flows
--- args  base of the channels, row for the events, number of lines,
---       for each line: queue, number of its tasks,
+-- A task that comes alone, while a supervisor sleeps that has a worker with nothing to do, is handed over: it is claimed
+-- for that supervisor here and goes with the bell, which spares it two journeys. Nothing that waits is overtaken, since a
+-- supervisor sleeps only when all that it serves is empty. Should the message be lost, its next step shows that Redis has
+-- it hold more than it knows of, and what it does not know goes back into the line.
+--
+-- keys  tasks, queues, idle, events, counters, life, then for each line: line, flows
+--       and, since only this script knows who sleeps, the held of the one that takes the task
+-- args  base of the keys and channels, row for the events, now_ms, number of lines,
+--       for each line: queue, priority, number of its tasks,
 --       for each task, line by line: id, record
 -- gives OK       they are queued
 --       ALREADY  this very call was made before; nothing is written
 --       EXISTS   another task has one of the ids; nothing is written
-local tasks, queues, idle, events, counters = unpack(KEYS, 1, 5)
-local base, row, line_count = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local first = 4 + 2 * line_count
+local tasks, queues, idle, events, counters, life = unpack(KEYS, 1, 6)
+local base, row, now_ms, line_count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local first = 5 + 3 * line_count
+local HANDED_BYTES_MAX = 65536  -- Redis drops a subscriber to whom it owes too much
+local SILENT_MS_MAX = 2500  -- a supervisor that sleeps says so each second; one that does not may hang
 
 local ids = {}
 for i = first, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
@@ -22,22 +30,51 @@ for n, record in ipairs(earlier) do
 end
 if same == #ids then return 'ALREADY' end
 if same > 0 then return 'EXISTS' end
+
+-- The sleeping supervisor with the most idle workers, and what is noted of it when one of them has this task.
+local function find_taker(queue)
+  local sleepers, name, most, noted = redis.call('HGETALL', idle), nil, 0, nil
+  for i = 1, #sleepers, 2 do
+    local serves, idle_workers, said_ms = parse_sleeper(sleepers[i + 1])
+    if is_served(queue, serves) and idle_workers > most and now_ms - said_ms < SILENT_MS_MAX then
+      name, most, noted = sleepers[i], idle_workers, sleeper(serves, idle_workers - 1, said_ms)
+    end
+  end
+  return name, noted
+end
+
+local function hand_over(id, record)
+  local queue = ARGV[5]
+  if #record > HANDED_BYTES_MAX or redis.call('HGET', queues, queue) == 'paused' then return false end
+  local supervisor, noted = find_taker(queue)
+  if not supervisor then return false end
+  if redis.call('PUBLISH', base .. 'bell:' .. supervisor, '=' .. id .. queue .. ' ' .. record) == 0 then return false end
+  local place = reserve_places(KEYS[8], '', 1) + 1
+  redis.call('HSET', KEYS[8], 'v', place)
+  redis.call('HSET', life, id, format_life('RUNNING', 1, 0, 0, ARGV[6], place, now_ms, supervisor))
+  redis.call('SADD', base .. 'held:' .. supervisor, id)
+  redis.call('HSET', idle, supervisor, noted)
+  count_up(counters, 'runs', 1)
+  add_events(events, { row, id .. ' RUNNING 1' })
+  return true
+end
 ------------------------------------------------------------------- write
 redis.call('HSET', tasks, unpack(ARGV, first))
+count_up(counters, 'submitted', #ids)
+for line = 1, line_count do redis.call('HSETNX', queues, ARGV[2 + 3 * line], 'open') end
+if #ids == 1 and hand_over(ids[1], ARGV[first + 1]) then return 'OK' end
 local done = 0
 for line = 1, line_count do
-  local queue, count = ARGV[2 + 2 * line], tonumber(ARGV[3 + 2 * line])
-  local before = reserve_places(KEYS[5 + 2 * line], '', count)
+  local count = tonumber(ARGV[4 + 3 * line])
+  local before = reserve_places(KEYS[6 + 2 * line], '', count)
   local placed = {}
   for n = 1, count do
     placed[2 * n - 1] = before + n
     placed[2 * n] = ids[done + n]
   end
-  redis.call('ZADD', KEYS[4 + 2 * line], unpack(placed))
-  redis.call('HSETNX', queues, queue, 'open')
+  redis.call('ZADD', KEYS[5 + 2 * line], unpack(placed))
   done = done + count
 end
-count_up(counters, 'submitted', #ids)
 add_events(events, { row })
-for line = 1, line_count do ring_bells(idle, base, ARGV[2 + 2 * line], tonumber(ARGV[3 + 2 * line])) end
+for line = 1, line_count do ring_bells(idle, base, ARGV[2 + 3 * line], tonumber(ARGV[4 + 3 * line])) end
 return 'OK'

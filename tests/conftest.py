@@ -2,9 +2,14 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.redis_server import RedisServer, binaries
+
+# A busy machine is no failure; examples that are kept between runs would make two runs differ.
+hypothesis.settings.register_profile("ganger", deadline=None, database=None)
+hypothesis.settings.load_profile("ganger")
 
 
 @pytest.fixture(scope="session")

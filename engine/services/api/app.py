@@ -1,6 +1,5 @@
 """Puts the API together: the routes of every noun, the document that describes them, the guard before them."""
 
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -51,8 +50,7 @@ def create_app(desk: Desk) -> ASGIApp:
         assert isinstance(error, HTTPException)
         headers = dict(error.headers or {})
         if error.status_code == 405:
-            headers["Allow"] = ", ".join(sorted(
-                {method for path, known in methods if path.match(request.url.path) for method in known}))
+            headers["Allow"] = ", ".join(_allowed(methods, request.url.path))
         return problems.response(problems.Refused(error.status_code, str(error.detail), headers=headers),
                                  request.url.path)
 
@@ -66,12 +64,20 @@ def create_app(desk: Desk) -> ASGIApp:
     return guarded
 
 
-def _methods() -> list[tuple[re.Pattern[str], set[str]]]:
-    """The methods of each route: the router itself names those of one route of a path only."""
-    routes = [(BASE, route) for noun in NOUNS for route in noun.router.routes]
-    routes += [("", route) for route in scheduler.scrape.routes]
-    return [(compile_path(base + route.path)[0], set(route.methods or ()))
-            for base, route in routes if isinstance(route, Route)]
+def _methods() -> dict[str, set[str]]:
+    """The methods of each path: the router itself names those of one route only."""
+    methods: dict[str, set[str]] = {}
+    for base, routes in [*((BASE, noun.router.routes) for noun in NOUNS), ("", scheduler.scrape.routes)]:
+        for one in routes:
+            if isinstance(one, Route):
+                methods.setdefault(base + one.path, set()).update(one.methods or ())
+    return methods
+
+
+def _allowed(methods: dict[str, set[str]], path: str) -> list[str]:
+    """Of that path; where several agree with it, of the one with the fewest places to fill."""
+    found = [template for template in methods if compile_path(template)[0].match(path)]
+    return sorted(methods[min(found, key=lambda template: template.count("{"))]) if found else []
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

@@ -36,7 +36,7 @@ router = noun("tasks")
 @router.post("/tasks/batch", status_code=201, summary="Submit up to 1,000 tasks", response_model=BatchResult, **told(
     Role.SUBMIT, body=TaskBatch, responses={207: {"model": BatchResult, "description": "Some were refused."}}))
 async def submit(
-    request: Request, traceparent: Annotated[str | None, Header(max_length=200)] = None,
+    request: Request, traceparent: Annotated[str, Header(max_length=200)] = "",
 ) -> Response:
     """201 if all were submitted, 207 if some were refused; with all_or_nothing 422 if one is, and none is submitted."""
     desk = desk_of(request)

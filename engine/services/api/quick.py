@@ -54,4 +54,5 @@ def _is_plain(scope: Scope) -> bool:
 
 
 async def _submit(request: Request) -> Response:
-    return await tasks.submit(request, request.headers.get("idempotency-key"), request.headers.get("traceparent"))
+    headers = request.headers
+    return await tasks.submit(request, headers.get("idempotency-key", ""), headers.get("traceparent", ""))

@@ -16,7 +16,7 @@ LISTENERS_MAX = 200
 MEDIA_TYPE = "text/event-stream"
 KEEP_ALIVE = b": still here\n\n"
 DOCUMENTED: dict[str, Any] = {"response_class": Response, "responses": {200: {
-    "description": "Server-sent events.", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}}}
+    "description": "Server-sent events.", "content": {MEDIA_TYPE: {}}}}}
 
 
 def message(kind: str, data: bytes, entry_id: str | None = None) -> bytes:

@@ -41,12 +41,12 @@ _ETAG = {"ETag": {"description": "Version of the task, for If-Match.", "schema":
     Role.SUBMIT, body=TaskCreate, responses={201: {"headers": {**_LOCATION, **_ETAG}}}))
 async def submit(
     request: Request,
-    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
-    traceparent: Annotated[str | None, Header(max_length=200)] = None,
+    idempotency_key: Annotated[str, Header(max_length=200)] = "",
+    traceparent: Annotated[str, Header(max_length=200)] = "",
 ) -> Response:
     """When it answers, the task is in Redis. A second submit with the same Idempotency-Key gives the first task."""
     options = (await given(request, TaskCreate)).options()
-    if idempotency_key is not None:
+    if idempotency_key:
         options.setdefault("idempotency_key", idempotency_key)
     carry(options, traceparent)
     stored = await desk_of(request).submits.ask(Wish(options, guest_of(request)))
@@ -99,15 +99,14 @@ async def runs(request: Request, task_id: TaskId) -> list[TaskRun]:
     Role.OPERATE, 404, 409, 412, body=TaskUpdate, responses={200: {"headers": _ETAG}}))
 async def change(
     request: Request, task_id: TaskId,
-    if_match: Annotated[str | None, Header(max_length=200, description="ETag of the version that you have seen.")]
-        = None,
+    if_match: Annotated[str, Header(max_length=200, description="ETag of the version that you have seen.")] = "",
 ) -> Response:
     """Its priority, name, tags and limits. With If-Match only if nobody has changed it, and it has not moved."""
     desk = desk_of(request)
     update = await given(request, TaskUpdate)
     await desk.task(task_id, guest_of(request))
     changes = {name: getattr(update, name) for name in update.model_fields_set}
-    version = None if if_match in (None, "*") else if_match.removeprefix("W/").strip('"')
+    version = None if if_match in ("", "*") else if_match.removeprefix("W/").strip('"')
     try:
         return _task(await desk.hands.do(desk.operator.amend, task_id, changes, version))
     except ChangedMeanwhile as error:
@@ -133,9 +132,9 @@ async def retry(request: Request, task_id: TaskId) -> Moved:
     return Moved(id=task_id, status=(await desk.task(task_id, guest_of(request))).life.status)
 
 
-def carry(options: dict[str, Any], traceparent: str | None) -> None:
+def carry(options: dict[str, Any], traceparent: str) -> None:
     """Give the task the trace of the request; one that makes no sense is passed over, as W3C says."""
-    if traceparent is not None and is_traceparent(traceparent):
+    if traceparent and is_traceparent(traceparent):
         options.setdefault("traceparent", traceparent)
 
 

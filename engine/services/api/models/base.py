@@ -28,11 +28,12 @@ Seconds = Annotated[float, Field(ge=0, le=SECONDS_MAX)]
 Text = Annotated[str, Field(min_length=1, max_length=NAME_MAX)]
 Queue = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", examples=["images"])]
 Asked = Annotated[AwareDatetime, BeforeValidator(_not_a_number)]  # in a query; in a body no text is taken for a number
-Whole = Annotated[int, BeforeValidator(lambda value: int(value) if _is_whole(value) else value)]
-Nice = Annotated[Whole, Field(ge=0, le=NICE_MAX)]
-Memory = (Annotated[Whole, Field(ge=MEMORY_BYTES_MIN, le=MEMORY_BYTES_MAX)] | Literal[0]
+WHOLE = BeforeValidator(lambda value: int(value) if _is_whole(value) else value)  # outside of bounds, else these are
+# not in the document
+Nice = Annotated[int, Field(ge=0, le=NICE_MAX), WHOLE]
+Memory = (Annotated[int, Field(ge=MEMORY_BYTES_MIN, le=MEMORY_BYTES_MAX), WHOLE] | Annotated[int, Field(ge=0, le=0)]
           | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[MmGg]$")])
-Count = Annotated[Whole, Field(ge=0, le=1_000_000_000)]
+Count = Annotated[int, Field(ge=0, le=1_000_000_000), WHOLE]
 
 EVENT_ID = r"^[0-9]{1,15}-[0-9]{1,15}$"
 EXAMPLE_ID = "01H5RC2K8D7QZ3V0M4T"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from engine.services.api.models.base import Given, Queue, Told, Whole
+from engine.services.api.models.base import WHOLE, Given, Queue, Told
 
 Action = Literal["start", "stop", "restart", "pause", "resume", "drain", "scale"]
 
@@ -20,7 +20,7 @@ class SchedulerControl(Given):
     model_config = ConfigDict(json_schema_extra={"examples": [{"action": "scale", "workers": 4}]})
 
     action: Action
-    workers: Annotated[Whole, Field(ge=1, le=1024)] | None = Field(default=None, description="Of a scale.")
+    workers: Annotated[int, Field(ge=1, le=1024), WHOLE] | None = Field(default=None, description="Of a scale.")
     pool: Queue = Field(default="default", description="Of a scale.")
 
 

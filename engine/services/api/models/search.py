@@ -1,6 +1,6 @@
 """Which tasks, and what is to be done to them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
@@ -8,7 +8,7 @@ from engine.adapters.redis.searching import Search
 from engine.core.lifecycle import TaskStatus
 from engine.core.priority import TaskPriority
 from engine.options import TAGS_MAX
-from engine.services.api.models.base import Given, Priority, Queue, Text, Told, Whole
+from engine.services.api.models.base import WHOLE, Given, Priority, Queue, Text, Told
 from engine.services.api.models.tasks import TaskCreate, TaskResponse
 from engine.services.api.problems import Problem
 
@@ -54,7 +54,7 @@ class TaskSearch(TaskFilter):
     """A filter, an order and a page."""
 
     sort: Literal["-created", "created"] = Field(default="-created", description="The newest first, or the oldest.")
-    limit: Whole = Field(default=100, ge=1, le=PAGE_MAX)
+    limit: Annotated[int, Field(ge=1, le=PAGE_MAX), WHOLE] = 100
     cursor: str | None = Field(default=None, max_length=200, description="`next` of the page before.")
 
 
@@ -96,7 +96,8 @@ class BatchOperation(Given):
 
     filter: TaskFilter = Field(default_factory=lambda: TaskFilter())
     dry_run: bool = Field(default=False, description="Only count.")
-    limit: Whole = Field(default=1_000, ge=1, le=OPERATED_MAX, description="Look at as many tasks that agree, at most.")
+    limit: Annotated[int, Field(ge=1, le=OPERATED_MAX), WHOLE] = Field(
+        default=1_000, description="Look at as many tasks that agree, at most.")
     reason: Text = Field(default="cancelled over the API", description="Of a cancel.")
 
 

@@ -11,6 +11,7 @@ from engine.models import LogLine, Progress, Stored, Task, TaskError, moment
 from engine.options import TAGS_MAX
 from engine.services.api.models.base import (
     EXAMPLE_ID,
+    WHOLE,
     Count,
     Given,
     Memory,
@@ -20,7 +21,6 @@ from engine.services.api.models.base import (
     Seconds,
     Text,
     Told,
-    Whole,
 )
 from engine.services.api.models.webhooks import TaskWebhook
 
@@ -54,7 +54,7 @@ class TaskCreate(Given):
     fair_key: Text | None = Field(
         default=None, description="Within a queue, keys take turns.", examples=["customer-42"])
     tags: list[Text] | None = Field(default=None, max_length=TAGS_MAX, examples=[["customer-42"]])
-    max_deliveries: Annotated[Whole, Field(ge=1, le=1_000_000_000)] | None = Field(
+    max_deliveries: Annotated[int, Field(ge=1, le=1_000_000_000), WHOLE] | None = Field(
         default=None, description="1: never run again when the fate of a run is unknown.")
     max_memory: Memory | None = Field(
         default=None, description="Of a run with all that it starts: bytes, or text such as 512M; 0 is no limit.",

@@ -27,6 +27,7 @@ SUMMARIES = {
     "api": "Serve the REST API alone, beside engines that run elsewhere",
     "keys": "Create, list and revoke the keys of the API",
     "config": "Check, show or start a configuration",
+    "install-service": "Write a unit of systemd for an engine in a folder",
     "doctor": "Check Redis, the handlers and the limits of this host",
 }
 
@@ -102,6 +103,10 @@ def _module(name: str) -> ModuleType:
             from engine.cli import keys
 
             return keys
+        case "install-service":
+            from engine.cli import service
+
+            return service
         case "doctor":
             from engine.cli import doctor
 

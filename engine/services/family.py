@@ -15,6 +15,8 @@ from engine.ports import Poller
 from engine.services.bootstrap import Bootstrap
 from engine.services.channel import Channel
 
+GONE_S = 10.0  # what is killed and not gone by then hangs in the kernel
+
 
 @dataclass(slots=True)
 class Member:
@@ -26,6 +28,7 @@ class Member:
     pidfd: int
     well_s: float  # when it last said that its loop goes round
     has_spoken: bool = False
+    killed_s: float | None = None  # when it was killed first; it ought to be gone soon
 
 
 class Family:
@@ -55,8 +58,14 @@ class Family:
 
     def kill(self, name: str) -> None:
         if name in self.members:
+            if self.members[name].killed_s is None:
+                self.members[name].killed_s = time.monotonic()
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.members[name].pidfd, signal.SIGKILL)
+
+    def is_healthy(self, now_s: float) -> bool:
+        """Whether every child that was killed has gone, or had no time to."""
+        return all(member.killed_s is None or now_s - member.killed_s < GONE_S for member in self.members.values())
 
     def _adopt(self, name: str, process: subprocess.Popen[bytes], control: socket.socket) -> None:
         def receive(message: dict[str, Any] | None) -> None:

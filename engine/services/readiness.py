@@ -12,19 +12,22 @@ import orjson
 
 
 class Readiness:
-    def __init__(self, fd: int | None = None, on_ready: Callable[[], None] = lambda: None) -> None:
-        self._fd, self._on_ready = fd, on_ready
+    def __init__(self, fd: int | None = None) -> None:
+        self._fd = fd
+        self._on_ready: Callable[[], None] = lambda: None
         self._awaited: set[str] = set()
         self._failures: dict[str, str] = {}
-        self._said = False
+        self._is_ready = self._said = False
 
-    def expect(self, names: Iterable[str]) -> None:
-        self._awaited = set(names)
+    def expect(self, names: Iterable[str], on_ready: Callable[[], None]) -> None:
+        """Wait for these children; `on_ready` is called once all of them are."""
+        self._awaited, self._on_ready = set(names), on_ready
 
     def ready(self, name: str, failures: dict[str, str]) -> None:
         self._awaited.discard(name)
         self._failures.update(failures)
-        if not self._awaited and not self._said:
+        if not self._awaited and not self._is_ready:
+            self._is_ready = True
             self._on_ready()
             self._say(b"ready " + orjson.dumps(self._failures))
 

@@ -8,9 +8,11 @@ Duties
 3. Reload: start successors of the pools with new settings and code, and retire the old ones when these are ready.
 4. End a child whose loop has stopped going round.
 5. Tell whoever started it that the tree is ready, or why it is not; stop when that one is gone.
+6. Tell the service manager how things are, and feed its watchdog.
 """
 
 import contextlib
+import faulthandler
 import logging
 import os
 import signal
@@ -22,6 +24,7 @@ from typing import Any
 
 from setproctitle import setproctitle
 
+from engine.adapters.manager import ServiceManager
 from engine.adapters.poller import EpollPoller
 from engine.adapters.process.limits import adopt_orphans
 from engine.config import Settings
@@ -31,6 +34,7 @@ from engine.errors import GangerError
 from engine.services import control, journal
 from engine.services.bootstrap import Bootstrap
 from engine.services.family import Family, Member
+from engine.services.notices import Notices
 from engine.services.readiness import Readiness
 
 HANG_S = 60.0  # a child that has said nothing for so long is ended
@@ -46,12 +50,13 @@ class Root:
     """`reload` reads the settings anew, and raises a GangerError where they are not acceptable."""
 
     def __init__(self, bootstrap: Bootstrap, reload: Callable[[], Settings], readiness: Readiness,
-                 lifeline_fd: int | None = None) -> None:
+                 lifeline_fd: int | None, manager: ServiceManager) -> None:
         self.bootstrap, self.reload, self.readiness = bootstrap, reload, readiness
         self.poller = EpollPoller()
         self.family = Family(self.poller, self._heard, self._ended)
         settings = bootstrap.settings
         self.core = Supervision(self._specs(1), RestartBudget(settings.restart_intensity, settings.restart_period_s))
+        self.notices = Notices(manager, self.core)
         self.generation = 1
         self.bootstraps: dict[str, Bootstrap] = dict.fromkeys(self.core.children, bootstrap)
         self.retiring: dict[str, str] = {}  # successor -> the child that goes when it is ready
@@ -65,10 +70,11 @@ class Root:
     def run(self) -> int:
         """Returns the exit code: 0 after a stop that was asked for, 1 after giving up."""
         setproctitle("ganger: root")
+        faulthandler.enable()  # a watchdog's SIGABRT then says where we hung
         adopt_orphans()
         journal.hand_on(self._tell_keeper)
         self._wake_on_signals()
-        self.readiness.expect(self.core.children)
+        self.readiness.expect(self.core.children, self.notices.ready)
         self._carry_out(self.core.start(time.monotonic()))
         while self.exit_code is None:
             self._turn()
@@ -82,6 +88,9 @@ class Root:
         self._reap_strangers()
         self._end_hung()
         self._carry_out(self.core.tick(time.monotonic()))
+        if not self.retiring:
+            self.notices.reloaded()
+        self.notices.feed(self.family.is_healthy(now_s), time.monotonic())
 
     # -- what the core asks for -----------------------------------------------------------------------------------
 
@@ -103,6 +112,7 @@ class Root:
         if reason is not None:
             log.error("giving up", extra={"reason": reason})
             self.readiness.fail(reason)
+            self.notices.stopping(reason, STOP_S)
         self.exit_code = 0 if reason is None else 1
 
     # -- what happens ---------------------------------------------------------------------------------------------
@@ -113,7 +123,7 @@ class Root:
         if message.get("is") != "ready":
             return
         log.info("ready", extra={"child": name})
-        self.readiness.ready(name, message.get("failures") or {})
+        self.readiness.ready(_kin(name), message.get("failures") or {})
         old = self.retiring.pop(name, None)
         if old is not None:
             self._succeed(name, old, message.get("failures") or {})
@@ -148,6 +158,7 @@ class Root:
         now_s = time.monotonic()
         if not self.core.stopping:
             log.info("draining; once more to stop at once")
+            self.notices.stopping("draining", self.bootstrap.settings.shutdown_grace_s + 3 * STOP_S)
             self._carry_out(self.core.stop(now_s))
             return
         log.info("stopping at once")
@@ -165,6 +176,8 @@ class Root:
 
     def _reload(self, kind: str = "") -> None:
         """New settings and code in new children beside the old ones; no task waits or is lost meanwhile."""
+        if not self.core.stopping:
+            self.notices.reloading()
         try:
             settings = self.reload()
         except GangerError as error:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 from engine import logs
+from engine.adapters.manager import ServiceManager
 from engine.adapters.redis.embedded import Embedded, open_embedded
 from engine.config import Settings
 from engine.errors import GangerError
@@ -19,8 +20,9 @@ def run_root(settings: Settings, reload: Callable[[], Settings]) -> int:
     `reload` reads the settings anew on SIGHUP. Handlers are imported from the current folder and this process's path.
     Raises `EngineError` if the embedded Redis cannot be started.
     """
+    manager = ServiceManager.from_environ(os.environ)  # first of all: whoever we start is not to speak in our name
     path = dict.fromkeys([os.getcwd(), *map(os.path.abspath, sys.path)])
-    return _run(Bootstrap(settings=settings, sys_path=list(path)), reload, Readiness(), None)
+    return _run(Bootstrap(settings=settings, sys_path=list(path)), reload, Readiness(), None, manager)
 
 
 def run_for_script(bootstrap_fd: int, ready_fd: int, lifeline_fd: int) -> int:
@@ -28,13 +30,14 @@ def run_for_script(bootstrap_fd: int, ready_fd: int, lifeline_fd: int) -> int:
     bootstrap = Bootstrap.from_fd(bootstrap_fd)
     readiness = Readiness(ready_fd)
     try:
-        return _run(bootstrap, lambda: bootstrap.settings, readiness, lifeline_fd)
+        return _run(bootstrap, lambda: bootstrap.settings, readiness, lifeline_fd, ServiceManager())
     except GangerError as error:
         readiness.fail(str(error))
         return 1
 
 
-def _run(bootstrap: Bootstrap, reload: Callable[[], Settings], readiness: Readiness, lifeline_fd: int | None) -> int:
+def _run(bootstrap: Bootstrap, reload: Callable[[], Settings], readiness: Readiness, lifeline_fd: int | None,
+         manager: ServiceManager) -> int:
     settings = bootstrap.settings
     logs.set_up(settings.log_level, settings.log_format, process="root")
     embedded: Embedded | None = None
@@ -42,7 +45,7 @@ def _run(bootstrap: Bootstrap, reload: Callable[[], Settings], readiness: Readin
         embedded = open_embedded(settings.data_dir)
         settings = settings.model_copy(update={"redis_url": embedded.url})
     try:
-        return Root(bootstrap.model_copy(update={"settings": settings}), reload, readiness, lifeline_fd).run()
+        return Root(bootstrap.model_copy(update={"settings": settings}), reload, readiness, lifeline_fd, manager).run()
     finally:
         if embedded is not None:
             embedded.close()

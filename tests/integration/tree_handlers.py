@@ -40,3 +40,10 @@ def parent(payload: dict[str, Any]) -> None:
     with open(payload["started"], "w") as started:
         started.write(f"{os.getpid()} {child.pid}\n")
     child.wait()
+
+
+@handler("hold_large", timeout=60)
+def hold_large(payload: dict[str, Any], ctx: Context) -> str:
+    """As `hold`; its result is more than a pipe holds."""
+    hold(payload, ctx)
+    return "x" * 600_000

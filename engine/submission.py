@@ -117,9 +117,9 @@ class Directory:
         if task_type in known or not (known or self._complete):
             return known.get(task_type, Defaults())
         names = {*known, *self._registry}
-        raise UnknownHandler(f"no pool has announced a handler {check.shown(task_type)}"
-                             f"{did_you_mean(task_type, names)}", field="task_type", value=check.shown(task_type),
-                             limit=", ".join(sorted(names)[:20]))
+        hint = did_you_mean(task_type, names) or "; start one that imports its module: ganger run --handlers MODULE"
+        raise UnknownHandler(f"no pool has announced a handler {check.shown(task_type)}{hint}",
+                             field="task_type", value=check.shown(task_type), limit=", ".join(sorted(names)[:20]))
 
 
 class Submissions:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         BrokerTooOld,
         BrokerUnavailable,
         Cancel,
+        DurabilityUnavailable,
         EngineError,
         GangerError,
         InvalidHandler,
@@ -66,7 +67,7 @@ __all__ = [  # noqa: RUF022  by what they are for
     "GangerError", "InvalidInput", "InvalidPayload", "PayloadTooLarge", "InvalidOption", "UnknownHandler",
     "InvalidHandler", "InvalidSetting", "TaskNotFound", "MoveRefused", "TaskFailed", "TaskTimedOut", "TaskCancelled",
     "ResultNotReady", "BrokerError", "BrokerUnavailable", "BrokerFull", "BrokerReadOnly", "BrokerDenied",
-    "BrokerTooOld", "EngineError",
+    "BrokerTooOld", "DurabilityUnavailable", "EngineError",
 ]
 
 

@@ -19,7 +19,8 @@
     │   ├── BrokerFull                    Redis is at maxmemory, or a queue at its limit
     │   ├── BrokerReadOnly                a replica, or Redis refuses writes
     │   ├── BrokerDenied                  password, user or permission
-    │   └── BrokerTooOld
+    │   ├── BrokerTooOld
+    │   └── DurabilityUnavailable         `durability="fsync"` of a Redis that cannot know
     └── EngineError                       the tree could not be started, stopped or reached
 
     For handlers: `Retry` and `Cancel` to raise; `SoftTimeout` and `TaskInterrupted`
@@ -135,6 +136,10 @@ class BrokerDenied(BrokerError):
 
 class BrokerTooOld(BrokerError):
     """Redis is older than 6.2."""
+
+
+class DurabilityUnavailable(BrokerError):
+    """A submit asked for `durability="fsync"`, which this Redis cannot promise. Nothing has changed."""
 
 
 class EngineError(GangerError):

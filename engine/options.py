@@ -166,6 +166,13 @@ def webhook(value: Any, field: str = "webhook") -> dict[str, Any]:
     return {"url": url, "on": list(on)}
 
 
+def durability(value: Any, field: str = "durability") -> str:
+    """How sure a submit is to be before it returns; None stands for "in Redis's memory"."""
+    if value == "fsync":
+        return "fsync"
+    raise refuse(field, value, '"fsync", or None')
+
+
 def exceptions(value: Any, field: str) -> tuple[type[BaseException], ...]:
     """Exception classes, one or several."""
     classes = (value,) if isinstance(value, type) else tuple(value) if isinstance(value, (tuple, list, set)) else None

@@ -47,6 +47,7 @@ class SubmitOptions(TypedDict, total=False):
     nice: int | None  # 0 to 19: how far it steps back from the processor for others
     result_ttl: Seconds | None  # how long it is kept after it completed
     traceparent: str | None  # W3C trace context, which the handler's context has
+    durability: str | None  # "fsync": return only when it is on Redis's disk
     webhook: Mapping[str, Any] | None  # {"url": …, "on": [final statuses]}: where the API tells of its end
 
 
@@ -56,6 +57,7 @@ class Submission(NamedTuple):
     id: str
     record: Record
     idempotency_key: str | None
+    durability: str | None = None
 
 
 class Defaults(NamedTuple):
@@ -175,7 +177,7 @@ class Submissions:
             return Submission(next(ids), record, None)
         record = Record(task_type, given.get("queue", handler.queue), given.get("priority", handler.priority), now_ms,
                         text, _stored(given, handler, now_ms))
-        return Submission(next(ids), record, given.get("idempotency_key"))
+        return Submission(next(ids), record, given.get("idempotency_key"), given.get("durability"))
 
 
 def _name_of(task_type: Any) -> str:
@@ -240,5 +242,6 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "nice": check.nice,
     "result_ttl": lambda value: check.seconds(value, "result_ttl"),
     "traceparent": check.traceparent,
+    "durability": check.durability,
     "webhook": check.webhook,
 }

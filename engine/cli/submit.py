@@ -55,6 +55,8 @@ def submit(
     nice: Annotated[int | None, typer.Option(metavar="N", help="Let others go first, 0 to 19.")] = None,
     result_ttl: Annotated[float | None, typer.Option(
         metavar="SECONDS", help="Keep the task as long after it completed.")] = None,
+    durability: Annotated[str | None, typer.Option(
+        metavar="fsync", help="Return only when it is on Redis's disk.")] = None,
 ) -> int | None:
     """Submit one task and print its id, or with --wait its result."""
     options: dict[str, Any] = {
@@ -62,7 +64,8 @@ def submit(
         "soft_timeout": soft_timeout, "max_retries": max_retries, "expires": expires,
         "idempotency_key": idempotency_key, "fair_key": fair_key, "tags": tag or None,
         "max_deliveries": max_deliveries, "max_memory": max_memory, "max_cpu_seconds": max_cpu_seconds,
-        "max_processes": max_processes, "nice": nice, "result_ttl": result_ttl}
+        "max_processes": max_processes, "nice": nice, "result_ttl": result_ttl,
+        "durability": durability}
     content = None if payload is None else payload_of(payload)
     with session.client() as client:
         task_id = client.submit(task_type, content, **options)

@@ -61,6 +61,8 @@ class Operator(Client):
     def prepare(self, task: Mapping[str, Any]) -> Submission:
         """Check one task, given as to `submit_many`; nothing is written. Raises a subclass of `InvalidInput`."""
         options = {name: value for name, value in task.items() if name not in ("task_type", "payload")}
+        if options.get("durability") is not None:
+            self.broker.durability.check()  # here, so that others of the same batch are not refused with it
         return self._submissions.one(task.get("task_type"), task.get("payload"), options, self.broker.clock.now_ms())
 
     def commit(self, submissions: Sequence[Submission]) -> list[Stored]:

@@ -21,6 +21,7 @@ class Shop:
     """`broker` and `keeper` are what is tested; `client` looks on, and plays the supervisor that claims and settles."""
 
     def __init__(self, server: RedisServer) -> None:
+        self.folder, self.socket = server.folder, server.socket
         self.client = server.client()
         self.client.flushall()
         self.broker = Broker(server.url)

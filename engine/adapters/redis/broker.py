@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from engine.adapters.clock import RedisClock
 from engine.adapters.redis import finding, submitting
 from engine.adapters.redis.connection import Connections
+from engine.adapters.redis.durability import Durability
 from engine.adapters.redis.hooks import Hooks
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.looking import Stored, look
@@ -63,6 +64,7 @@ class Broker:
         self._operating = Operating(self.redis, self.keys, self.kept_ms)
         self._reading = Reading(self.redis, self.keys)
         self._waiting = Waiting(self.redis, self.keys)
+        self.durability = Durability(self.redis, self.keys)
 
     @property
     def clock(self) -> RedisClock:
@@ -79,11 +81,21 @@ class Broker:
     # -- tasks ----------------------------------------------------------------------------------------------------
 
     def submit(self, tasks: Sequence[Submittable]) -> list[str]:
-        """Submit tasks; return their ids in order, an earlier task's id where its idempotency key is known."""
+        """Submit tasks; return their ids in order, an earlier task's id where its idempotency key is known.
+
+        If one asks for `durability`, it returns when all are on disk. Raises `DurabilityUnavailable` before anything is
+        written if this Redis cannot say that.
+        """
+        is_durable = any(task.durability for task in tasks)
+        if is_durable:
+            self.durability.check()
         if not self._expects_webhooks and any("webhook" in task.record.options for task in tasks):
             Hooks(self.redis, self.keys).own_secret()  # tells those who deliver to look at each end
             self._expects_webhooks = True
-        return submitting.submit(self.redis, self.keys, tasks, self._idempotency_ms)
+        ids = submitting.submit(self.redis, self.keys, tasks, self._idempotency_ms)
+        if is_durable:
+            self.durability.confirm()
+        return ids
 
     def read(self, ids: Sequence[str]) -> list[Stored | None]:
         """The tasks as they are now, None where there is none."""

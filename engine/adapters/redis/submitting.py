@@ -33,6 +33,8 @@ class Submittable(Protocol):
     def record(self) -> Record: ...
     @property
     def idempotency_key(self) -> str | None: ...
+    @property
+    def durability(self) -> str | None: ...
 
 
 class NewTask(NamedTuple):
@@ -41,6 +43,7 @@ class NewTask(NamedTuple):
     id: str
     record: Record
     idempotency_key: str | None = None
+    durability: str | None = None
 
 
 def submit(redis: Connections, keys: Keys, tasks: Sequence[Submittable], idempotency_ms: int) -> list[str]:

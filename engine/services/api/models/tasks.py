@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -68,6 +68,8 @@ class TaskCreate(Given):
     traceparent: str | None = Field(
         default=None, pattern=TRACEPARENT, description="W3C trace context, which reaches the handler; as the header.",
         examples=["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"])
+    durability: Literal["fsync"] | None = Field(
+        default=None, description="fsync: answer only when it is on Redis's disk; 503 if this Redis cannot say so.")
     webhook: TaskWebhook | None = Field(default=None, description="Where to tell of the end of this task.")
 
     def options(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from engine import logs
 from engine.adapters.manager import ServiceManager
+from engine.adapters.process.cgroup import take_over
 from engine.adapters.redis.embedded import Embedded, open_embedded
 from engine.config import Settings
 from engine.errors import GangerError
@@ -21,6 +22,7 @@ def run_root(settings: Settings, reload: Callable[[], Settings]) -> int:
     Raises `EngineError` if the embedded Redis cannot be started.
     """
     manager = ServiceManager.from_environ(os.environ)  # first of all: whoever we start is not to speak in our name
+    take_over()
     path = dict.fromkeys([os.getcwd(), *map(os.path.abspath, sys.path)])
     return _run(Bootstrap(settings=settings, sys_path=list(path)), reload, Readiness(), None, manager)
 

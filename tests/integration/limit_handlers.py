@@ -125,3 +125,25 @@ def die(payload: Any) -> None:
 def crash(payload: Any) -> None:
     """As often as it is run."""
     os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@handler("leap")
+def leap(payload: dict[str, Any], ctx: Context) -> int:
+    """Take memory faster than anybody looks."""
+    ctx.progress(None, "here")
+    return len(bytearray(b"x") * (payload["mib"] * MIB))
+
+
+@handler("leave")
+def leave(payload: Any, ctx: Context) -> None:
+    """A grandchild in a session of its own, whose parent is gone."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(writer, str(os.getpid()).encode())
+            time.sleep(60)
+        os._exit(0)
+    os.wait()
+    ctx.progress(None, os.read(reader, 20).decode())
+    time.sleep(60)

@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from engine.adapters.process import limits
+from engine.adapters.process import cgroup, limits
 from engine.adapters.process.aftermath import MARK, Aftermath
 from engine.adapters.process.alarms import Alarms
+from engine.adapters.process.cgroup import Groups
+from engine.adapters.process.custody import Custody
 from engine.adapters.process.link import Link
 from engine.adapters.process.oom import OomKiller
 from engine.adapters.process.server import Server
@@ -43,7 +45,7 @@ class ProcessHost:
         self._server: Server | None = None
         self._aftermath: Aftermath | None = None
         self._alarms = Alarms()
-        self._oom_killer = OomKiller()
+        self._oom_killer, self._groups = OomKiller(), Groups(cgroup.base())
         self._rounds = 0
 
     def start(self) -> None:
@@ -79,7 +81,8 @@ class ProcessHost:
     def spawn(self, slot: int) -> None:
         assert slot not in self._links, f"slot {slot} has a worker"
         self._spawns += 1
-        link = Link(slot, self._poller, self._alarms, self._events, self._settings, self._oom_killer)
+        custody = Custody(slot, self._alarms, self._events, self._groups, self._oom_killer)
+        link = Link(slot, self._poller, self._alarms, self._events, self._settings, custody)
         self._links[slot] = self._by_spawn[self._spawns] = link
         self._send_to[slot] = link.send
         if self._server is None or self._aftermath is not None:
@@ -93,11 +96,11 @@ class ProcessHost:
         self._send_to[slot](message)
 
     def watch(self, slot: int, token: int, limits: Limits) -> None:
-        self._links[slot].watch(token, limits)
+        self._links[slot].custody.watch(token, limits)
 
     def unwatch(self, slot: int) -> None:
         if slot in self._links:  # it may have died since it answered
-            self._links[slot].unwatch()
+            self._links[slot].custody.unwatch()
 
     def take_back(self, slot: int) -> list[bytes]:
         return self._links[slot].take_back()

@@ -16,19 +16,15 @@ from engine.adapters.poller import HANG_UP
 from engine.adapters.process import descendants
 from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.channel import Channel
+from engine.adapters.process.custody import Custody
 from engine.adapters.process.forensics import StackText, answers, proc_facts, sender_of, signal_name
-from engine.adapters.process.oom import OomKiller
 from engine.adapters.process.output import Output
-from engine.adapters.process.usage import TreeUsage
-from engine.adapters.process.watch import Watch
 from engine.core import frames
 from engine.core.frames import FRAME_HEAD, REPLIED, ProtocolError, Remainder
-from engine.core.limits import Breach, Limits
 from engine.ports import (
     Booted,
     Dumped,
     Event,
-    Exceeded,
     Exited,
     HostSettings,
     Logged,
@@ -59,15 +55,13 @@ class Ending:
 
 class Link:
     def __init__(self, slot: int, poller: Poller, alarms: Alarms, events: list[Event], settings: HostSettings,
-                 oom_killer: OomKiller) -> None:
+                 custody: Custody) -> None:
         self.slot, self.pid, self._pidfd = slot, 0, -1
-        self._dump_s = settings.dump_s
+        self._dump_s, self.custody = settings.dump_s, custody
         self._poller, self._alarms, self._events = poller, alarms, events
         self.is_up = self.is_quitting = self._has_booted = self._is_listening = False
         self.ending = Ending()
-        self._watch: Watch | None = None
         self._stacks, self._remainder = StackText(), Remainder()
-        self._oom_killer, self._oom_mark = oom_killer, oom_killer.mark()
         self._tasks = Channel(poller)
         self.send = self._tasks.send
         self._replies, replies = _pipe()
@@ -99,20 +93,10 @@ class Link:
             os.write(self._control, frames.ORDER.pack(token, reason))
             self._signal(signal.SIGUSR1)
 
-    def watch(self, token: int, limits: Limits) -> None:
-        def exceeded(breach: Breach) -> None:
-            self._events.append(Exceeded(self.slot, token, breach.cause, breach.message))
-
-        self._watch = Watch(self.pid, limits, TreeUsage(self.pid, limits), self._alarms, exceeded)
-
-    def unwatch(self) -> None:
-        if self._watch is not None:
-            self._watch.stop()
-            self._watch = None
-
     def spawned(self, pid: int, pidfd: int) -> None:
         """The fork server's word that there is a process; may come after the process's own."""
         self.pid, self._pidfd = pid, pidfd
+        self.custody.begin(pid)
         self._check_boot()
         if self.ending.why is not None:
             self._strike(time.monotonic())
@@ -172,6 +156,7 @@ class Link:
         self._alarms.set(self._strike, now_s + _STRIKE_AGAIN_S)
         if self._signal(signal.SIGSTOP):
             descendants.end([self.pid])
+            self.custody.kill()
 
     def _signal(self, number: signal.Signals) -> bool:
         """Through the pidfd, which can't mean another process of the same number."""
@@ -285,13 +270,11 @@ class Link:
         if status is not None:
             code, number = (None, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), None)
         name = None if number is None else signal_name(number)
+        oom = self.custody.oom() if name == "SIGKILL" and not self.ending.is_struck else None
         unread = self.take_back()
         self._close()
         if self.ending.is_watched:
             self._events.append(Dumped(self.slot, self._stacks.text))
-        oom = None
-        if name == "SIGKILL" and not self.ending.is_struck:
-            oom = self._oom_killer.ended(self.pid, self._oom_mark)
         post_mortem = self._post_mortem(code, name, reason, oom is not None)
         self._events.append(Exited(self.slot, self.pid, code, name, usage, post_mortem, unread, stranded, oom))
 
@@ -299,9 +282,9 @@ class Link:
         ending = self.ending
         if self.is_quitting and ending.why is None and code == 0:
             return None
-        told = {"why": ending.why or reason or "it ended by itself", "stacks": self._stacks.text, "signal": name,
-                "sender": sender_of(name, ours=ending.is_struck, oom=oom), "proc": ending.facts}
-        return told if self._watch is None else {**told, "usage": self._watch.facts()}
+        return {"why": ending.why or reason or "it ended by itself", "stacks": self._stacks.text, "signal": name,
+                "sender": sender_of(name, ours=ending.is_struck, oom=oom), "proc": ending.facts,
+                **self.custody.facts()}
 
     def _forget_replies(self) -> None:
         if self._replies >= 0:
@@ -313,8 +296,7 @@ class Link:
         for action in (self._strike, self._have_stacks):
             self._alarms.set(action, None)
         self._forget_replies()
-        if self._watch is not None:
-            self._watch.stop()
+        self.custody.close()
         self.output.close()
         self._tasks.close()
         for fd in (self._dump, self._control, self._pidfd):

@@ -1,4 +1,4 @@
-"""What a worker and everything below it use now, from /proc: memory, CPU time, processes.
+"""What a worker and everything below it use now: memory, CPU time, processes. From its cgroup or else from /proc.
 
 Memory is what only these processes hold: anonymous pages, shared memory and what
 of it is swapped; not the files that they read or map, which the kernel takes back when it needs room.
@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import suppress
 
+from engine.adapters.process.cgroup import Group
 from engine.adapters.process.descendants import descendants, stat_fields
 from engine.core.limits import Limits, Usage, is_doubtful
 
@@ -26,8 +27,8 @@ _SHARES = (b"Pss_Anon", b"Pss_Shmem", b"SwapPss")
 class TreeUsage:
     """Samples one worker's tree; CPU time counts from the first look."""
 
-    def __init__(self, pid: int, limits: Limits) -> None:
-        self._pid, self._limits = pid, limits
+    def __init__(self, pid: int, limits: Limits, group: Group | None) -> None:
+        self._pid, self._limits, self._group = pid, limits, group
         self._shared_bytes = 0  # by how much the sum was too high when last known
         self._exact: _Exact | None = None
         self._exact_s = 0.0  # not before: it costs much
@@ -36,6 +37,18 @@ class TreeUsage:
 
     def look(self) -> Usage:
         """What is used now. Processes that end meanwhile are left out."""
+        if self._group is not None and (found := self._told_by(self._group)) is not None:
+            return found
+        return self._told_by_processes()
+
+    def _told_by(self, group: Group) -> Usage | None:
+        """What the kernel counts for a group; None if it does not count all that is wanted."""
+        memory = group.memory_bytes() if self._limits.memory_bytes else 0
+        if memory is None:
+            return None
+        return Usage(memory, memory, group.cpu_s() - self._cpu_s_before, len(group.members()))
+
+    def _told_by_processes(self) -> Usage:
         pids = [self._pid, *descendants(self._pid)]
         ticks = alive = resident = 0
         for pid in pids:

@@ -1,0 +1,63 @@
+"""What holds the runs of one worker to their limits: its cgroup where there is one, and a watch on what they use."""
+
+from typing import Any
+
+from engine.adapters.process.alarms import Alarms
+from engine.adapters.process.cgroup import Group, Groups
+from engine.adapters.process.oom import OomKiller
+from engine.adapters.process.usage import TreeUsage
+from engine.adapters.process.watch import Watch
+from engine.core.limits import Breach, Limits
+from engine.ports import Event, Exceeded
+
+
+class Custody:
+    """Begins when the process is known, ends with `close`. Breaches are reported as `Exceeded`."""
+
+    def __init__(self, slot: int, alarms: Alarms, events: list[Event], groups: Groups, oom_killer: OomKiller) -> None:
+        self._slot, self._alarms, self._events, self._groups = slot, alarms, events, groups
+        self._oom_killer, self._oom_mark = oom_killer, oom_killer.mark()
+        self._pid = 0
+        self._group: Group | None = None
+        self._watch: Watch | None = None
+
+    def begin(self, pid: int) -> None:
+        self._pid, self._group = pid, self._groups.make(pid)
+
+    def watch(self, token: int, limits: Limits) -> None:
+        """Hold the run `token`, which is sent next, to its limits."""
+        def exceeded(breach: Breach) -> None:
+            self._events.append(Exceeded(self._slot, token, breach.cause, breach.message))
+
+        if self._group is not None:
+            self._group.hold(limits)
+        self._watch = Watch(self._pid, limits, TreeUsage(self._pid, limits, self._group), self._alarms, exceeded)
+
+    def unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+            if self._group is not None:
+                self._group.let_go()
+
+    def kill(self) -> None:
+        """Everything in the group, whoever its parent is by now."""
+        if self._group is not None:
+            self._group.kill()
+
+    def oom(self) -> str | None:
+        """How it is known that the kernel's OOM killer ended the worker, if it did."""
+        if self._group is not None and self._group.oom_kills():
+            return "its cgroup's counter rose"
+        return self._oom_killer.ended(self._pid, self._oom_mark)
+
+    def facts(self) -> dict[str, Any]:
+        """For a post-mortem: what the watched run used, and its limits."""
+        return {} if self._watch is None else {"usage": self._watch.facts()}
+
+    def close(self) -> None:
+        """Nothing is left of the worker."""
+        if self._watch is not None:
+            self._watch.stop()
+        if self._group is not None:
+            self._groups.remove(self._group)

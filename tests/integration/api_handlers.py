@@ -52,3 +52,9 @@ def traced(payload: dict[str, Any], ctx: Context) -> str | None:
 @handler("noop")
 def noop(payload: Any) -> None:
     """Nothing."""
+
+
+@handler("thumbnail")
+def thumbnail(payload: dict[str, Any]) -> dict[str, Any]:
+    """As on the page about the API."""
+    return {"id": payload["id"], "bytes": 20_480}

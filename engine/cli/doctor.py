@@ -1,6 +1,6 @@
 """`ganger doctor`: whether everything that the engine needs is there, and what to do where it is not."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """
 ganger doctor
 ganger doctor --redis-url redis://redis.internal:6379/0 --handlers my_app.tasks
+ganger doctor --repair
 ganger doctor --json | jq '.findings[] | select(.state != "ok")'
 """
 
@@ -25,7 +26,10 @@ def add_to(app: typer.Typer) -> None:
     command(app, "doctor", examples=_EXAMPLES)(doctor)
 
 
-def doctor(session: Session, handlers: HandlersOption = None, assignments: SetOption = None) -> int:
+def doctor(session: Session, handlers: HandlersOption = None, assignments: SetOption = None,
+           repair: Annotated[bool, typer.Option(
+               "--repair", help="Also mend what contradicts itself in Redis, as the keeper does once a minute.")] = False,
+           ) -> int:
     """Check Redis, the handlers and the limits of this host.
 
     Each line says ok, warn or fail, and what to do about it. The exit code is 1 if something fails.
@@ -39,7 +43,7 @@ def doctor(session: Session, handlers: HandlersOption = None, assignments: SetOp
         findings.append(Finding("settings", State.FAIL, str(error), "ganger config check"))
     else:
         findings.append(Finding("settings", State.OK, "acceptable"))
-        findings += _of_redis(session, settings)
+        findings += _of_redis(session, settings, mend=repair)
         findings += [examine_host.importable(settings), *examine_host.limits()]
     failed = any(finding.state is State.FAIL for finding in findings)
     if session.out.as_json:
@@ -49,12 +53,13 @@ def doctor(session: Session, handlers: HandlersOption = None, assignments: SetOp
     return Exit.FAILED if failed else Exit.OK
 
 
-def _of_redis(session: Session, settings: "Settings") -> list[Finding]:
+def _of_redis(session: Session, settings: "Settings", *, mend: bool) -> list[Finding]:
     from engine.cli.examine_redis import examine
+    from engine.cli.repair import repair
 
     try:
         with session.reach(settings) as reached:
-            return examine(reached, embedded=settings.redis_url is None)
+            return [*examine(reached, embedded=settings.redis_url is None), *(repair(reached) if mend else [])]
     except GangerError as error:
         return [Finding("redis", State.FAIL, str(error), "start it, or name another one with --redis-url")]
 

@@ -59,7 +59,7 @@ def test_with_everysec_redis_is_asked(start: Start) -> None:
 def test_a_disk_that_is_too_slow_is_said(start: Start) -> None:
     shop = start(appendonly="yes", appendfsync="everysec")
     hasty = Broker(shop.broker.redis.url, timeout_s=0.02)
-    with pytest.raises(BrokerUnavailable, match="not known to be on disk|did not answer in time"):
+    with pytest.raises(BrokerUnavailable, match=r"not known to be on disk|did not answer in time"):
         submit_until_it_is_late(hasty, shop)
 
 

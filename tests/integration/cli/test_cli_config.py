@@ -125,3 +125,9 @@ def test_the_doctor_tells_of_settings_that_are_wrong(ganger):
     result = ganger("doctor", "--set", "lease_s=0", "--json")
     assert result.exit_code == Exit.FAILED
     assert "lease_s" in findings(result)["settings"]["detail"]
+
+
+def test_the_doctor_repairs_on_demand(ganger):
+    result = ganger("doctor", "--repair", "--json")
+    assert findings(result)["repair"]["detail"].endswith("entries looked at, 0 mended")
+    assert "repair" not in findings(ganger("doctor", "--json"))

@@ -1,0 +1,87 @@
+"""The four contradictions: found, mended, counted and told, by the keeper on its rounds and by the doctor on demand."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from engine.cli import repair as doctor
+from engine.config import load_settings
+from engine.core.lifecycle import TaskStatus
+from engine.services.keeper.rounds import Rounds
+from tests.scripts.shop import Shop
+
+P = "ganger:{0}:"
+NOBODY = "0" * 19
+LEASE_S = 15.0
+
+
+class Nobody:
+    def gone(self, now_s: float) -> list[str]:
+        return []
+
+
+def contradict(shop: Shop) -> dict[str, str]:
+    """One of each kind; their tasks by kind."""
+    held = shop.claimed()
+    shop.client.srem(P + "held:sup", held)
+    shop.client.sadd(P + "held:sup", NOBODY)
+    shop.client.zadd(P + "line:q:HIGH", {NOBODY: 1})
+    queued = shop.submit()
+    shop.client.zrem(P + "line:q:NORMAL", queued)
+    orphan = shop.claimed(supervisor="buried")
+    shop.client.zrem(P + "supervisors", "buried")
+    return {"held": held, "queued": queued, "orphan": orphan}
+
+
+def check_that_all_is_well(shop: Shop, tasks: dict[str, str]) -> None:
+    assert shop.client.smembers(P + "held:sup") == {tasks["held"].encode()}
+    assert shop.client.zscore(P + "line:q:HIGH", NOBODY) is None
+    line = shop.client.zrange(P + "line:q:NORMAL", 0, -1)
+    assert sorted(line) == sorted(tasks[name].encode() for name in ("queued", "orphan"))
+    assert shop.life(tasks["orphan"]).status is TaskStatus.QUEUED
+    assert shop.broker.counters()["mended"] == 5
+
+
+def by_the_keeper(shop: Shop, caplog: pytest.LogCaptureFixture) -> dict[str, int]:
+    rounds = Rounds("keeper", shop.keeper, Nobody(), LEASE_S)  # type: ignore[arg-type]
+    with caplog.at_level(logging.ERROR, "ganger.errors"):
+        rounds.go()
+        while rounds._cursor is not None:
+            rounds.go()
+    told = [record for record in caplog.records if record.message == "Redis contradicted itself and was mended"]
+    kinds = ("held", "set", "zset", "line")
+    return {kind: sum(getattr(record, kind, 0) for record in told) for kind in kinds}
+
+
+def repaired(shop: Shop) -> list[str]:
+    settings = load_settings({"redis_url": shop.broker.redis.url}).settings
+    return [finding.detail for finding in doctor.repair(settings)]
+
+
+def by_the_doctor(shop: Shop, caplog: pytest.LogCaptureFixture) -> dict[str, int]:
+    details = repaired(shop)
+    words = {text: what for what, text in doctor._MENDED.items()}
+    counted = [detail.partition(" ")[::2] for detail in details]
+    assert details[-1].endswith("5 mended")
+    return {words[text]: int(count) for count, text in counted if text in words}
+
+
+Mending = Callable[[Shop, pytest.LogCaptureFixture], dict[str, int]]
+
+
+@pytest.mark.parametrize("mend", [by_the_keeper, by_the_doctor])
+def test_each_kind_is_found_mended_counted_and_told(shop: Shop, caplog: pytest.LogCaptureFixture,
+                                                    mend: Mending) -> None:
+    tasks = contradict(shop)
+    assert mend(shop, caplog) == {"held": 2, "set": 1, "zset": 1, "line": 1}
+    check_that_all_is_well(shop, tasks)
+
+
+def test_the_doctor_takes_over_from_a_supervisor_that_nobody_hears_of(shop: Shop,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_WATCH_S", 0.05)
+    silent, alive = shop.claimed(supervisor="silent", lease_ms=-1), shop.claimed(supervisor="alive")
+    details = repaired(shop)
+    assert "1 runs taken over from silent, whose lease is over" in details
+    assert [shop.life(task_id).status for task_id in (silent, alive)] == [TaskStatus.QUEUED, TaskStatus.RUNNING]

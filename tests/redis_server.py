@@ -67,6 +67,13 @@ class RedisServer:
         self.process.kill()
         self.process.wait()
 
+    def freeze(self) -> None:
+        """As a host that swaps or a network that swallows everything would look."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)

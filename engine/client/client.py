@@ -10,7 +10,7 @@ from engine.client.ended import value_of
 from engine.client.filters import Filter, checked
 from engine.client.port import Way
 from engine.client.reach import Reach
-from engine.client.waiting import FOR_EVER, await_ended, known_id, patience
+from engine.client.waiting import FOR_EVER, await_ended, await_outcome, known_id, patience
 from engine.config import Settings, load_settings
 from engine.core.lifecycle import TaskStatus
 from engine.core.names import check_queue_name
@@ -74,10 +74,10 @@ class Client:
         not ended in time, `TaskNotFound`. A Redis that goes away and comes back while it waits is waited for.
         """
         wait_s = 0.0 if wait is None else patience(wait, "wait")
-        stored = await_ended(self._reach, [known_id(task_id)], wait_s)[0]
-        if not stored.life.status.is_final:
-            raise ResultNotReady(task_id, stored.life.status, wait_s)
-        return value_of(task_id, stored.life.status, stored.outcome)
+        status, outcome = await_outcome(self._reach, known_id(task_id), wait_s)
+        if not status.is_final:
+            raise ResultNotReady(task_id, status, wait_s)
+        return value_of(task_id, status, outcome)
 
     def wait(self, task_ids: Iterable[str], timeout: float | None = None) -> list[Task]:
         """Wait until all have ended, or `timeout` seconds (None: without end); return them in order as they are then.

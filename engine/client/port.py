@@ -20,6 +20,12 @@ class ClientBroker(Protocol):
     def wait(self, ids: Collection[str], until_monotonic_s: float, /) -> set[str]:
         """Block until all have ended or it is so late; return those that have ended, or do not exist."""
 
+    def hear(self, task_id: str, until_monotonic_s: float, /) -> tuple[TaskStatus, Mapping[str, Any]] | None:
+        """Block until a task has ended or it is so late; return its status and outcome if these came with the news.
+
+        None: it had ended before, there is no such task, its outcome is large, or time is up. `read` knows.
+        """
+
     def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
              priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
              quarantined: bool | None = None, limit: int = 100,

@@ -1,12 +1,14 @@
 """Waiting for tasks to end, through all that may happen to Redis meanwhile."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from engine import options as check
 from engine.client.port import Way
 from engine.core.identity import is_task_id
+from engine.core.lifecycle import TaskStatus
 from engine.errors import BrokerUnavailable, TaskNotFound
 from engine.models import Stored
 
@@ -25,8 +27,6 @@ def await_ended(way: Way, ids: Sequence[str], wait_s: float) -> list[Stored]:
     unread = list(dict.fromkeys(ids))
     while True:
         try:
-            if len(unread) == 1 and not found and way.now_s() < until_s:  # waiting tells too that there is no such task
-                way.broker().wait(unread, until_s)
             _read(way, unread, found)
             pending = [task_id for task_id in found if not found[task_id].life.status.is_final]
             now_s = way.now_s()
@@ -38,6 +38,18 @@ def await_ended(way: Way, ids: Sequence[str], wait_s: float) -> list[Stored]:
             if way.now_s() + _PAUSE_S >= until_s:
                 raise
             way.sleep(_PAUSE_S)
+
+
+def await_outcome(way: Way, task_id: str, wait_s: float) -> tuple[TaskStatus, Mapping[str, Any] | None]:
+    """As `await_ended` for one task, but only what it came to: mostly that comes with the news and need not be read."""
+    until_s = way.now_s() + wait_s
+    if wait_s > 0:
+        with suppress(BrokerUnavailable):  # at the end of the wait; the read says it once more
+            told = way.broker().hear(task_id, until_s)
+            if told is not None:
+                return told
+    stored = await_ended(way, [task_id], max(0.0, until_s - way.now_s()))[0]
+    return stored.life.status, stored.outcome
 
 
 def _read(way: Way, ids: Sequence[str], found: dict[str, Stored]) -> None:

@@ -72,6 +72,10 @@ class InlineBroker:
                                   "(is their queue paused, or does one of them wait for itself?)")
             self._engine.advance_to(int(next_ms))
 
+    def hear(self, task_id: str, until_s: float, /) -> None:
+        """As `wait` for one task: nothing comes with the news here."""
+        self.wait([task_id], until_s)
+
     def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
              priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
              quarantined: bool | None = None, limit: int = 100,

@@ -12,6 +12,7 @@ from engine.core.lifecycle import TaskStatus
 from engine.errors import BrokerUnavailable
 from tests.redis_server import RedisServer, binaries
 from tests.scripts.shop import Shop
+from tests.scripts.test_step import Supervisor
 
 P = "ganger:{0}:"
 
@@ -123,8 +124,8 @@ def test_a_redis_that_stays_away_is_said(frail: RedisServer) -> None:
 
 
 def test_a_child_of_a_fork_does_not_listen_on_its_parents_connection(shop: Shop) -> None:
-    task_id = shop.submit()
-    assert shop.broker.wait([task_id], time.monotonic() + 0.01) == set()
+    task_id = shop.ended()
+    assert shop.broker.wait([task_id], soon()) == {task_id}
     waiting = shop.broker._waiting
     mine = waiting._idle[-1]
     waiting._pid = -1  # what a child finds
@@ -139,3 +140,40 @@ def test_a_closed_broker_waits_no_more(shop: Shop) -> None:
     broker.close()
     with pytest.raises(Exception, match="closed"):
         broker.wait([task_id], soon())
+
+
+def step(shop: Shop, task_id: str, verdict: str, outcome: bytes) -> None:
+    supervisor = Supervisor(shop)
+    supervisor.end(task_id, verdict, shop.life(task_id).run, outcome=outcome)
+
+
+def test_a_single_end_is_heard_with_its_outcome(shop: Shop, threads: ThreadPoolExecutor) -> None:
+    task_id = shop.claimed()
+    hearing = threads.submit(shop.broker.hear, task_id, soon())
+    until(lambda: shop.client.hlen(P + "waiters") == 1)
+    step(shop, task_id, "fail attempt", b'{"run":1,"cause":"raised"}')
+    assert hearing.result() == (TaskStatus.FAILED, {"run": 1, "cause": "raised"})
+
+
+@pytest.mark.parametrize("outcome", [b"", b'{"result":"%s"}' % (b"x" * 20_000)], ids=["none", "large"])
+def test_what_does_not_fit_into_the_news_has_to_be_read(shop: Shop, threads: ThreadPoolExecutor,
+                                                        outcome: bytes) -> None:
+    task_id = shop.claimed()
+    hearing = threads.submit(shop.broker.hear, task_id, soon())
+    until(lambda: shop.client.hlen(P + "waiters") == 1)
+    step(shop, task_id, "complete nobody", outcome)
+    assert hearing.result() is None
+    assert shop.life(task_id).status is TaskStatus.COMPLETED
+
+
+def test_there_is_no_news_of_what_had_ended_or_never_was(shop: Shop) -> None:
+    assert shop.broker.hear(shop.ended(), soon()) is None
+    assert shop.broker.hear("0" * 19, soon()) is None
+
+
+def test_news_that_came_too_late_is_not_taken_for_that_of_the_next_end(shop: Shop) -> None:
+    task_id = shop.claimed()
+    assert shop.broker.hear(task_id, time.monotonic() + 0.01) is None
+    step(shop, task_id, "fail attempt", b'{"run":1}')
+    shop.broker.revive(task_id)
+    assert shop.broker.hear(task_id, time.monotonic() + 0.01) is None

@@ -120,6 +120,10 @@ class Broker:
         """Block until all have ended or time is up; return those that have ended or do not exist."""
         return self._waiting.wait(ids, until_monotonic_s)
 
+    def hear(self, task_id: str, until_monotonic_s: float) -> tuple[TaskStatus, dict[str, Any]] | None:
+        """Block until a task has ended or time is up; return its status and outcome if they came with the news."""
+        return self._waiting.hear(task_id, until_monotonic_s)
+
     def log(self, task_id: str, start: int = 0) -> list[dict[str, Any]]:
         """What the runs of a task printed and logged, from row `start`."""
         return self._reading.log(task_id, start)

@@ -10,16 +10,21 @@ import time
 from collections.abc import Collection
 from itertools import islice
 from threading import Lock
+from typing import Any
 
+import orjson
 from redis.exceptions import RedisError
 
 from engine.adapters.redis.connection import Connection, Connections
 from engine.adapters.redis.keys import Keys
+from engine.core.lifecycle import TaskStatus
 from engine.errors import BrokerUnavailable
 
 RECHECK_S = 1.0
 PAUSE_S = 0.05  # before the next try while Redis is away
 BATCH_TASKS = 500
+
+Ends = dict[str, str]  # id -> "STATUS outcome" if that came with the news, else ""
 
 
 class Waiting:
@@ -36,7 +41,18 @@ class Waiting:
 
         Raises `BrokerUnavailable` if Redis is away at the end of the wait; what happens before that is survived.
         """
-        pending, ended = set(task_ids), set[str]()
+        return set(self._await(task_ids, until_s))
+
+    def hear(self, task_id: str, until_s: float) -> tuple[TaskStatus, dict[str, Any]] | None:
+        """Block as `wait` does; return the status and the outcome, if they came with the news of the end."""
+        news = self._await([task_id], until_s).get(task_id)
+        if not news:
+            return None
+        status, _, outcome = news.partition(" ")
+        return TaskStatus(status), orjson.loads(outcome)
+
+    def _await(self, task_ids: Collection[str], until_s: float) -> Ends:
+        pending, ended = set(task_ids), Ends()
         while pending:
             ear = self._take()
             try:
@@ -50,7 +66,10 @@ class Waiting:
             except BaseException:
                 ear.close()
                 raise
-            self._put_back(ear)
+            if ear.is_quiet:
+                self._put_back(ear)
+            else:
+                ear.close()
             break
         return ended
 
@@ -78,22 +97,35 @@ class _Ear:
         self._redis, self._keys = redis, keys
         self._name = secrets.token_hex(6)
         self._connection: Connection | None = None
+        self._expected: set[str] = set()
 
-    def listen(self, pending: set[str], ended: set[str], until_s: float) -> None:
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing more will be said to it. Else the news of a task could be taken for that of its next end, once it is
+        tried again."""
+        return not self._expected
+
+    def listen(self, pending: set[str], ended: Ends, until_s: float) -> None:
         """Move ids from `pending` to `ended` as they end, until none is pending or time is up."""
         connection = self._connection or self._subscribe()
         recheck_s = 0.0
         while pending:
             now_s = time.monotonic()
             if now_s >= recheck_s:
-                _move(self._watch(pending), pending, ended)
+                over = self._watch(pending)
+                if not self._expected:
+                    self._expected = pending.difference(over)
+                _move(over, pending, ended)
                 recheck_s = now_s + RECHECK_S
                 continue
             if now_s >= until_s:
                 return
             try:
                 if connection.can_read(timeout=max(0.0, min(recheck_s, until_s) - now_s)):
-                    _move(connection.read_response()[2].decode().split(","), pending, ended)
+                    ids, _, news = connection.read_response()[2].decode().partition(" ")
+                    over = ids.split(",")
+                    self._expected.difference_update(over)
+                    _move(over, pending, ended, news)
             except (RedisError, OSError) as error:
                 raise BrokerUnavailable(f"lost Redis while waiting: {error}") from error
 
@@ -123,8 +155,8 @@ class _Ear:
         return over
 
 
-def _move(over: Collection[str], pending: set[str], ended: set[str]) -> None:
+def _move(over: Collection[str], pending: set[str], ended: Ends, news: str = "") -> None:
     for task_id in over:
         if task_id in pending:  # else of a wait before this one
             pending.remove(task_id)
-            ended.add(task_id)
+            ended[task_id] = news

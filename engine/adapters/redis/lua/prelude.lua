@@ -86,8 +86,9 @@ local function ring_bells(idle, base, queue, count)
   end
 end
 
--- Tell the clients that wait for these tasks, one message per client, and forget that they wait.
-local function tell_waiters(waiters, base, ids)
+-- Tell the clients that wait for these tasks, one message per client, and forget that they wait. `news`, if it is given,
+-- is 'STATUS outcome' of the only one: whoever waits for a single task need not come back to read it.
+local function tell_waiters(waiters, base, ids, news)
   if #ids == 0 or redis.call('EXISTS', waiters) == 0 then return end
   local waiting, heard, messages = redis.call('HMGET', waiters, unpack(ids)), {}, {}
   for i, clients in ipairs(waiting) do
@@ -99,7 +100,9 @@ local function tell_waiters(waiters, base, ids)
     end
   end
   if #heard > 0 then redis.call('HDEL', waiters, unpack(heard)) end
-  for client, message in pairs(messages) do redis.call('PUBLISH', base .. 'done:' .. client, message) end
+  for client, message in pairs(messages) do
+    redis.call('PUBLISH', base .. 'done:' .. client, news and message .. ' ' .. news or message)
+  end
 end
 
 -- One stream entry per script call, however many rows it has: "id STATUS run", or for several tasks at once

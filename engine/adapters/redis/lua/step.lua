@@ -25,6 +25,7 @@ local unheard = math.max(0, redis.call('SCARD', held) - ARGV[13])
 want = math.max(0, want - unheard)
 local sub, call = string.sub, redis.call
 local LEVELS = { 3, 2, 1, 0 }
+local NEWS_BYTES_MAX = 16384
 local CLAIM_BYTES_MAX, SLICE = 8388608, 16
 local queue_at = {}
 for q = 1, queue_count do queue_at[ARGV[13 + q]] = q end
@@ -40,7 +41,7 @@ end
 
 -- Settling: check. Nothing is written before every settlement has been weighed.
 local left, lives, ends, results, releases, retries, told = {}, {}, {}, {}, {}, {}, {}
-local settled = 0
+local settled, last_to, last_outcome = 0, nil, ''
 local tail_length = #supervisor + 15  -- of ' at_ms supervisor', at_ms having 13 digits for the next 260 years
 local running, ours = 'RUNNING ', ' ' .. supervisor
 
@@ -97,6 +98,7 @@ if settle_count > 0 then
         end
         list[#list + 1], list[#list + 2] = ARGV[at + 3], id
         told[#told + 1] = id
+        last_to, last_outcome = to, ARGV[at + 4]
       elseif to == 'RETRYING' then
         retries[#retries + 1], retries[#retries + 2] = ARGV[at + 3], id
       else
@@ -125,7 +127,8 @@ if settled > 0 then
     call('ZADD', line_key(queue_at[back.queue], back.position), back.place, back.id)
     ring_bells(idle, base, back.queue, 1)
   end
-  tell_waiters(KEYS[11], base, told)
+  local is_news = #told == 1 and last_outcome ~= '' and #last_outcome <= NEWS_BYTES_MAX
+  tell_waiters(KEYS[11], base, told, is_news and last_to .. ' ' .. last_outcome)
 end
 
 -- The lines that have tasks and may be served: by level, each with its turn. Also the one that was passed over longest.

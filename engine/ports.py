@@ -33,6 +33,7 @@ class HostSettings:
     payload_bytes_max: int = 1_048_576
     result_bytes_max: int = 1_048_576
     log_bytes_max: int = 262_144  # of one run
+    growth_bytes_max: int = 0  # of a worker since its start, until `Grown` is reported; 0: never
     dump_s: float = 0.010  # how long a kill waits for the stacks at most
     task_timeout: float = 0.0  # of handlers and tasks that name none; 0 = none. Only told to handlers
 
@@ -98,6 +99,14 @@ class Dumped:
 
 
 @dataclass(slots=True)
+class Grown:
+    """Between two runs, a worker holds more memory than `growth_bytes_max` above what it began with."""
+
+    slot: int
+    bytes: int  # above that
+
+
+@dataclass(slots=True)
 class Exceeded:
     """A watched run has passed one of its limits. It goes on until it is killed."""
 
@@ -122,7 +131,7 @@ class Exited:
     oom: str | None = None  # how it is known that the kernel's OOM killer ended it, if it did
 
 
-Event = Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Exceeded | Exited
+Event = Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Grown | Exceeded | Exited
 InterruptReason = Literal[b"S", b"C"]  # soft timeout, cancel
 
 

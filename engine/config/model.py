@@ -61,7 +61,7 @@ def _no_bool(value: Any) -> Any:
 def _size(value: Any) -> Any:
     """Text with a unit becomes bytes."""
     try:
-        return memory(value, "max_memory") if isinstance(value, str) else _no_bool(value)
+        return memory(value, "size") if isinstance(value, str) else _no_bool(value)
     except InvalidOption:
         return value  # perhaps a number as text; else refused as one
 
@@ -200,6 +200,9 @@ class Settings(BaseModel):
     worker_tasks_max: Count = setting(
         0, "A worker is replaced by a fresh one after this many tasks. 0 = never.", low=0, high=1_000_000_000,
         unit="tasks")
+    worker_growth_max: Size = setting(
+        0, 'A worker is replaced when it holds so much more memory than at its start, such as "200M". 0 = never.',
+        low=0, high=MEMORY_BYTES_MAX, unit="bytes")
     window_max: Count = setting(
         128, "Short tasks that may wait in one worker's pipe. 1 = one at a time.", low=1, high=1024, unit="tasks")
     outcomes_pending_max: Count = setting(

@@ -58,4 +58,5 @@ def host_settings(bootstrap: Bootstrap, pool: str, supervisor: str, cores: int) 
         functions=bootstrap.functions, environment=environment, sys_path=tuple(bootstrap.sys_path),
         threads=max(1, cores // slots), payload_bytes_max=settings.payload_bytes_max,
         result_bytes_max=settings.result_bytes_max,
-        log_bytes_max=settings.log_bytes_max, task_timeout=settings.task_timeout)
+        log_bytes_max=settings.log_bytes_max, growth_bytes_max=settings.worker_growth_max,
+        task_timeout=settings.task_timeout)

@@ -147,3 +147,16 @@ def leave(payload: Any, ctx: Context) -> None:
     os.wait()
     ctx.progress(None, os.read(reader, 20).decode())
     time.sleep(60)
+
+
+_LEAKED: list[bytes] = []
+
+
+@handler("leak")
+def leak(payload: dict[str, Any]) -> int:
+    """Keep some of what is used, and say who we are."""
+    if payload["keeps"]:
+        _LEAKED.append(b"x" * (payload["mib"] * MIB))
+    else:
+        len(b"x" * (payload["mib"] * MIB))
+    return os.getpid()

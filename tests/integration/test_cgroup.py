@@ -30,7 +30,9 @@ def folder() -> Iterator[Path]:
     except OSError as error:
         pytest.skip(f"no cgroup can be made here: {error}")
     yield folder
-    folder.rmdir()
+    for left in (*folder.iterdir(), folder):
+        if left.is_dir():
+            left.rmdir()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from engine.core.limits import MIB, Limits
 from engine.core.outcome import Cause
-from engine.ports import Exceeded, Exited
+from engine.ports import Exceeded, Exited, Grown
 from tests.integration.host_kit import Stage
 
 
@@ -162,3 +162,19 @@ def test_a_worker_goes_before_its_supervisor_when_memory_runs_out(stage: Stage) 
     pid = stage.host.pid(0) or stage.up()
     with open(f"/proc/{pid}/oom_score_adj") as file:
         assert int(file.read()) >= 500
+
+
+def test_a_worker_that_keeps_what_it_takes_is_told_of_once_and_one_that_gives_it_back_is_not() -> None:
+    stage = Stage("tests.integration.limit_handlers", growth_bytes_max=50 * MIB)
+    stage.start()
+    stage.up()
+    assert stage.run("leak", {"keeps": False, "mib": 200})[0] == b"C"
+    stage.run("noop")
+    assert not stage.all_of(Grown)
+    stage.run("leak", {"keeps": True, "mib": 30})
+    while not stage.all_of(Grown):
+        stage.run("leak", {"keeps": True, "mib": 2})
+    held = stage.run("leak", {"keeps": False, "mib": 1})[1]["peak_rss_bytes"]
+    assert 50 * MIB < held < 400 * MIB
+    assert not stage.all_of(Grown)
+    stage.close()

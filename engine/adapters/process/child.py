@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import orjson
 
 from engine.adapters.process.capture import Capture
+from engine.adapters.process.growth import Growth
 from engine.adapters.process.interrupts import Interrupts, Shield, call
 from engine.adapters.process.meter import Meter
 from engine.adapters.process.outbox import Outbox
@@ -39,6 +40,7 @@ class WorkerSettings:
     result_bytes_max: int
     log_bytes_max: int
     task_timeout: float
+    growth_bytes_max: int = 0  # beyond what it held at its start; 0: as much as it likes
 
 
 class Worker:
@@ -52,6 +54,7 @@ class Worker:
         self.interrupts = Interrupts(control)
         self.capture = Capture(self._outbox.post, settings.log_bytes_max)
         self.meter = Meter()
+        self.growth = Growth(settings.growth_bytes_max, self._outbox.post)
         self._outcomes = Outcomes(settings.name, os.getpid(), settings.result_bytes_max)
         self._payload_bytes_max = settings.payload_bytes_max
         self.is_copy = False  # set in a process that a handler has forked
@@ -111,6 +114,8 @@ class Worker:
                                   wall_s, cpu_s, meter.peak_bytes, dropped)
         wall_us = min(int(wall_s * 1e6), WALL_US_MAX)
         self._outbox.reply(FRAME_HEAD.pack(len(body), REPLIED, token, COMPLETED, wall_us) + body)
+        if ended_s >= self.growth.look_s:
+            self.growth.look(ended_s)
 
     def _fail(self, message: bytes, route: Route | None, error: BaseException, started_s: float) -> None:
         """Reply for a run that an exception ended."""
@@ -123,6 +128,8 @@ class Worker:
                       self.meter.end(route, wall_s), self.meter.peak_bytes, self.capture.finish())
         verdict, body = self._outcomes.failed(route, error, facts)
         self._outbox.reply(frames.frame(REPLIED, token, body, verdict, int(wall_s * 1e6)))
+        if ended_s >= self.growth.look_s:
+            self.growth.look(ended_s)
 
     def _find(self, message: bytes) -> Route:
         """The handler of a task whose name has to be read properly."""

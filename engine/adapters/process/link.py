@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from engine.adapters.poller import HANG_UP
 from engine.adapters.process import descendants
 from engine.adapters.process.alarms import Alarms
@@ -26,6 +28,7 @@ from engine.ports import (
     Dumped,
     Event,
     Exited,
+    Grown,
     HostSettings,
     Logged,
     Poller,
@@ -216,6 +219,8 @@ class Link:
             self._events.append(Logged(self.slot, token, body))
         elif kind == frames.PROGRESS:
             self._events.append(Progressed(self.slot, token, body))
+        elif kind == frames.GROWN:
+            self._events.append(Grown(self.slot, orjson.loads(body)["bytes"]))
         elif kind == frames.BOOTED:
             self._has_booted = True
             self._check_boot()

@@ -111,5 +111,6 @@ def _config(settings: HostSettings) -> dict[str, Any]:
         "functions": settings.functions, "threads": settings.threads,
         "sys_path": settings.sys_path or [path or os.getcwd() for path in sys.path],
         "limits": {"payload_bytes_max": settings.payload_bytes_max, "result_bytes_max": settings.result_bytes_max,
-                   "log_bytes_max": settings.log_bytes_max, "task_timeout": settings.task_timeout},
+                   "log_bytes_max": settings.log_bytes_max, "task_timeout": settings.task_timeout,
+                   "growth_bytes_max": settings.growth_bytes_max},
     }

@@ -40,6 +40,7 @@ from engine.ports import (
     Dumped,
     Exceeded,
     Exited,
+    Grown,
     Handed,
     Host,
     Joined,
@@ -101,8 +102,8 @@ class Pool:
         }
         self._on: dict[type[Any], Callable[[Any, float], None]] = {
             Replied: self._replied, Exited: self._exited, Booted: self._booted, Progressed: self._progressed,
-            Exceeded: self._exceeded, Logged: self._logged, Spilled: self._spilled, Dumped: self._dumped,
-            ServerReady: self._server_ready,
+            Exceeded: self._exceeded, Grown: self._grown, Logged: self._logged, Spilled: self._spilled,
+            Dumped: self._dumped, ServerReady: self._server_ready,
             ServerLost: self._server_lost, Stepped: self._stepped, Refused: self._refused, Rung: self._rung,
             Joined: self._joined, Parted: self._parted, Recovered: self._recovered,
             Handed: self._handed,
@@ -229,6 +230,11 @@ class Pool:
 
     def _exceeded(self, event: Exceeded, now_s: float) -> None:
         self.core.exceeded(event.slot, event.token, event.cause, event.message)
+
+    def _grown(self, event: Grown, now_s: float) -> None:
+        log.info("a worker has grown, and is replaced", extra={
+            "worker": f"{self.terms.supervisor}/{event.slot}", "grown_bytes": event.bytes})
+        self.core.replace(event.slot, now_s)
 
     def _booted(self, event: Booted, now_s: float) -> None:
         self.core.booted(event.slot, event.pid, now_s)

@@ -50,7 +50,7 @@ class Bullmq(Peer):
 class BullmqInProcess(Bullmq):
     label = "BullMQ, in process"
     settings = "2 processes of 100 jobs at once (no isolation)"
-    mode, processes, tasks = "inprocess", 2, 30_000
+    mode, processes, tasks, is_isolated = "inprocess", 2, 30_000, False
 
 
 PEER = Bullmq

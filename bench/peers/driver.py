@@ -50,7 +50,8 @@ def main() -> int:
     connection.flushall()
     figures = {"submit": _submit, "throughput": _throughput, "latency": _latency}[options.phase](
         peer, connection, options.scale)
-    told = {"label": peer.label, "settings": peer.settings, "versions": peer.versions()}
+    told = {"label": peer.label, "is_isolated": peer.is_isolated, "settings": peer.settings,
+            "versions": peer.versions()}
     print(json.dumps({**told, "figures": figures}))
     return 0
 

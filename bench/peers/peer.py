@@ -31,6 +31,7 @@ class Peer(ABC):
     packages: tuple[str, ...]  # whose versions are told
     settings: str  # in words
     tasks: int  # for the throughput: what takes it some seconds
+    is_isolated = True  # each task by itself in a process
 
     @abstractmethod
     def commands(self) -> list[list[str]]:

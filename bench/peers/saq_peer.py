@@ -29,6 +29,7 @@ class Saq(AsyncPeer):
     packages = ("saq", "redis", "hiredis")
     settings = "2 processes of 10 coroutines (no isolation)"
     tasks = 10_000
+    is_isolated = False
 
     async def connect(self) -> None:
         await queue.connect()

@@ -28,6 +28,7 @@ class Taskiq(AsyncPeer):
     packages = ("taskiq", "taskiq-redis", "redis", "hiredis", "uvloop")
     settings = "stream broker, 2 processes of 100 coroutines (no isolation), acknowledged when saved"
     tasks = 10_000
+    is_isolated = False
 
     async def connect(self) -> None:
         await broker.startup()

@@ -145,13 +145,8 @@ class KeeperBroker:
 
     def publish_processes(self, host: str, samples: dict[int, dict[str, Any]]) -> None:
         """Publish a sample of each process of a host; they vanish if nobody does so again within 10 s."""
-        key = self._keys.processes(host)
-        commands: list[Sequence[Argument]] = [("MULTI",), ("DEL", key)]
-        if samples:
-            commands.append(("HSET", key, *(part for pid, sample in samples.items()
-                                            for part in (pid, orjson.dumps(sample)))))
-            commands.append(("PEXPIRE", key, PROCESSES_TTL_MS))
-        self._redis.call_all([*commands, ("EXEC",)])
+        told = (part for pid, sample in samples.items() for part in (pid, orjson.dumps(sample)))
+        self._redis.run("publish", [self._keys.processes(host)], [PROCESSES_TTL_MS, *told])
 
     # -- the scripts ----------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from engine.services import composition
 from engine.services.bootstrap import Bootstrap
 from engine.services.keeper.neighbours import Neighbours
 from engine.services.keeper.rounds import Rounds
+from engine.services.keeper.sampling import Sampling
 
 CONTROL = b"control "  # begins what is rung for the root: an order as JSON
 ORDER_BYTES_MAX = 16_384
@@ -33,7 +34,7 @@ class KeeperLoop:
     def __init__(self, rounds: Rounds, broker: Broker, keeping: KeeperBroker, bell: Link, poller: EpollPoller,
                  sample_interval_s: float, tell_root: Callable[[dict[str, Any]], None]) -> None:
         self.rounds, self.broker, self.keeping, self.bell, self.poller = rounds, broker, keeping, bell, poller
-        self.sample_interval_s, self.tell_root = sample_interval_s, tell_root
+        self.sampling, self.tell_root = Sampling(sample_interval_s), tell_root
         self.probe, self.host = Probe(os.getppid()), host_name()
         self.is_done = False
         self._said_ready = False
@@ -53,14 +54,14 @@ class KeeperLoop:
         if now_s >= self._round_s:
             self._round_s = now_s + self.rounds.go()
         if now_s >= self._sample_s:
-            self._sample_s = now_s + self.sample_interval_s
-            self._publish()
+            samples = self.probe.sample()
+            self._sample_s = now_s + self.sampling.rest_s(samples)
+            self._publish(samples)
         if not self._said_ready:
             self._said_ready = True
             self.tell_root({"is": "ready"})
 
-    def _publish(self) -> None:
-        samples = self.probe.sample()
+    def _publish(self, samples: dict[int, dict[str, Any]]) -> None:
         try:
             self.keeping.publish_processes(self.host, samples)
         except BrokerError:

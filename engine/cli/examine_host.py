@@ -6,7 +6,6 @@ import platform
 import resource
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.cli.finding import Finding, State
@@ -14,7 +13,6 @@ from engine.cli.finding import Finding, State
 if TYPE_CHECKING:
     from engine.config import Settings
 
-_CGROUPS = Path("/sys/fs/cgroup")
 _FILES_OF_A_WORKER, _FILES_MIN = 16, 512
 
 _IMPORT = """
@@ -71,21 +69,22 @@ def limits() -> list[Finding]:
 
 
 def cgroup() -> Finding:
-    """Whether we may make groups of our own: a limit on one worker's memory then holds for its children too."""
-    remedy = "run the engine as a systemd unit with Delegate=yes"
-    if not (_CGROUPS / "cgroup.controllers").exists():
-        return Finding("cgroup", State.WARN, "no cgroup v2; memory is measured by sampling", "boot with cgroup v2")
-    try:
-        line = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-        ours = _CGROUPS / line.removeprefix("0::").lstrip("/")
-        controllers = (ours / "cgroup.controllers").read_text().split()
-    except (OSError, StopIteration):
-        return Finding("cgroup", State.WARN, "our cgroup v2 cannot be read; memory is measured by sampling", remedy)
-    if not (os.access(ours, os.W_OK) and os.access(ours / "cgroup.procs", os.W_OK)):
-        return Finding("cgroup", State.WARN, "cgroup v2 is not delegated to us; memory is measured by sampling", remedy)
-    if "memory" not in controllers:
-        return Finding("cgroup", State.WARN, f"no memory controller in {ours}; memory is measured by sampling", remedy)
-    return Finding("cgroup", State.OK, f"cgroup v2, writable, with {', '.join(controllers)}")
+    """What would hold the limits of runs, if the engine were started here."""
+    from engine.adapters.process import cgroup as groups
+    from engine.adapters.process.oom import how_it_is_known
+
+    known = f"kills by the kernel for want of memory are known from {how_it_is_known()}"
+    own = groups.our_group()
+    if own is None:
+        return Finding("cgroup", State.WARN, f"no cgroup v2: limits are held by sampling; {known}",
+                       "boot with cgroup v2, and run the engine as a systemd unit with Delegate=yes")
+    if not groups.is_delegated(own):
+        return Finding("cgroup", State.WARN, f"none is delegated to this shell: limits are held by sampling; {known}",
+                       "run the engine as a systemd unit with Delegate=yes (ganger install-service)")
+    if "memory" not in groups.controllers(own):
+        return Finding("cgroup", State.WARN, f"{own} has no memory controller: max_memory is held by sampling; {known}",
+                       "boot with the memory controller in cgroup v2")
+    return Finding("cgroup", State.OK, f"limits are held by {', '.join(groups.controllers(own))} in {own}; {known}")
 
 
 def open_files() -> Finding:

@@ -108,4 +108,5 @@ def pools(supervisors: list[dict[str, Any]]) -> Finding:
     if failures:
         return Finding("pools", State.WARN, f"{len(alive)} running, but without {', '.join(sorted(failures))}",
                        "ganger workers shows why they cannot be imported")
-    return Finding("pools", State.OK, f"{len(alive)} running, with {slots} workers")
+    return Finding("pools", State.OK, f"{len(alive)} running, with {slots} workers; limits held by "
+                   + " and ".join(sorted({report.get("enforcement", "sampling") for report in alive})))

@@ -4,6 +4,7 @@ import secrets
 import socket
 from importlib.metadata import PackageNotFoundError, version
 
+from engine.adapters.process import cgroup
 from engine.config import Settings
 from engine.core.limits import Limits
 from engine.core.policy import RunPolicy
@@ -44,7 +45,8 @@ def pool_terms(settings: Settings, pool: str, supervisor: str) -> PoolTerms:
         supervisor=supervisor, pool=pool, queues=() if "*" in queues else tuple(queues), policy=run_policy(settings),
         lease_s=settings.lease_s, fence_margin_s=min(2.0, settings.lease_s / 5),
         fences=not settings.redis_url.startswith("unix:"), outcomes_pending_max=settings.outcomes_pending_max,
-        grace_s=settings.shutdown_grace_s, version=engine_version())
+        grace_s=settings.shutdown_grace_s, version=engine_version(),
+        enforcement=cgroup.enforcement())
 
 
 def host_settings(bootstrap: Bootstrap, pool: str, supervisor: str, cores: int) -> HostSettings:

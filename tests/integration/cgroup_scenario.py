@@ -59,6 +59,7 @@ def fast(stage: Stage) -> dict[str, Any]:
     stage.host.watch(0, stage.token + 1, Limits(memory_bytes=100 * MIB))
     stage.send("leap", {"mib": 600})
     select.select([pidfd], [], [], PATIENCE_S)
+    os.close(pidfd)
     ended = stage.wait_for(Exited)
     return {"signal": ended.signal, "oom": ended.oom, "sender": (ended.post_mortem or {})["sender"]}
 

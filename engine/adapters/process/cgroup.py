@@ -157,6 +157,15 @@ def base() -> Path | None:
     return own.parent if own is not None and own.name == ENGINE and os.access(own.parent, os.W_OK) else None
 
 
+def enforcement() -> str:
+    """What holds the limits of runs in this engine, in words."""
+    group = base()
+    if group is None:
+        return "sampling"
+    given = controllers(group)
+    return f"cgroup v2 ({', '.join(given)})" if given else "cgroup v2 (no controllers) and sampling"
+
+
 def controllers(group: Path) -> list[str]:
     """Those that a subgroup can have, of the ones that we use."""
     with suppress(OSError):

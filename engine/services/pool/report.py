@@ -18,6 +18,7 @@ def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, no
         "supervisor": terms.supervisor, "pool": terms.pool, "host": socket.gethostname(), "pid": os.getpid(),
         "identity": {"host_id": probe.host_id(), "pid": os.getpid(), "born_at": probe.born_at(os.getpid())},
         "root_pid": os.getppid(), "queues": list(terms.queues) or ["*"], "version": terms.version,
+        "enforcement": terms.enforcement,
         "started_ms": started_ms, "at_ms": now_ms, "draining": core.draining, "outcomes_pending": pending,
         "import_failures": failures, "stopped": [
             {"task_type": name, "for_s": round(stop.until_s - now_s, 3), "deaths": stop.deaths}

@@ -21,3 +21,4 @@ class PoolTerms:
     grace_s: float = 30.0  # for what runs, when the pool is told to drain
     report_s: float = 1.0
     version: str = ""
+    enforcement: str = "sampling"  # what holds the limits of runs, for people

@@ -226,7 +226,7 @@ def test_the_level_of_the_log_changes_while_it_runs(engine):
 
 def test_the_doctor_sees_the_pool(engine):
     found = {one["name"]: one for one in document(engine.ganger("doctor", "--json"))["findings"]}
-    assert found["pools"]["detail"] == "1 running, with 2 workers"
+    assert found["pools"]["detail"] == "1 running, with 2 workers; limits held by sampling"
 
 
 def test_top_shows_itself_until_q(engine):

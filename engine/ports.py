@@ -7,7 +7,8 @@ what happened as events, in the order in which it happened, and promises:
 1. each `spawn` is answered by exactly one `Exited`, whatever happens between;
 2. `Exited` comes when the worker and everything it ever started are gone, and
    after every reply that the worker had written before it died;
-3. no method blocks, `start` and `stop` excepted.
+3. no method blocks, `start` and `stop` excepted;
+4. what is asked of a worker that has gone meanwhile changes nothing: its `Exited` is on its way.
 """
 
 from collections.abc import Callable
@@ -251,7 +252,15 @@ class Recovered:
     foreign: list[bytes]
 
 
-BrokerEvent = Joined | Parted | Stepped | Refused | Rung | Handed | Recovered
+@dataclass(slots=True)
+class NotHeard:
+    """Redis refused to `recover`, or to take the handlers in; it has changed nothing, and is to be told again."""
+
+    reason: str
+    of_runs: bool  # else of handlers
+
+
+BrokerEvent = Joined | Parted | Stepped | Refused | Rung | Handed | Recovered | NotHeard
 
 
 class SupervisorBroker(Protocol):
@@ -269,7 +278,7 @@ class SupervisorBroker(Protocol):
         """
 
     def recover(self, known: list[tuple[bytes, int]]) -> None:
-        """Bring Redis's belief about our runs in line with ours; `Recovered` follows."""
+        """Bring Redis's belief about our runs in line with ours; `Recovered`, `NotHeard` or `Parted` follows."""
 
     def announce(self, handlers: list[dict[str, Any]]) -> None: ...
     def log(self, task_id: bytes, rows: list[bytes]) -> None: ...

@@ -52,6 +52,7 @@ class Child:
         self.poller = EpollPoller()
         self.channel = Channel(control, self.poller, self._told)
         make = importlib.import_module(KINDS[kind]).make_loop
+        self._is_to_drain = False
         self.loop: Loop = make(name, bootstrap, self.poller, self.channel.send)
         self._wake_on_signals()
 
@@ -62,6 +63,9 @@ class Child:
             if now_s >= well_s + WELL_S:
                 well_s = now_s
                 self.channel.send({"is": "well"})
+            if self._is_to_drain:
+                self._is_to_drain = False
+                self.loop.drain()
             self.loop.turn(WELL_S)
         return self.loop.close()
 
@@ -84,9 +88,13 @@ class Child:
         self._signals = ours, theirs
         signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
         self.poller.register(ours.fileno(), self._drain_wakeups)
-        signal.signal(signal.SIGTERM, lambda number, frame: self.loop.drain())
+        signal.signal(signal.SIGTERM, self._terminated)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _terminated(self, number: int, frame: object) -> None:
+        """Between any two instructions of a turn: nothing of the loop may be touched here."""
+        self._is_to_drain = True
 
     def _drain_wakeups(self, mask: int) -> None:
         with contextlib.suppress(BlockingIOError):

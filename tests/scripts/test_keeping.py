@@ -115,6 +115,19 @@ def test_lead_passes_on_when_it_lapses_or_is_given_up(shop: Shop) -> None:
     assert shop.keeper.lead("one", now_ms + HOUR_MS)
 
 
+def test_a_lead_from_before_the_clock_was_set_back_is_none(shop: Shop) -> None:
+    now_ms = shop.now_ms
+    shop.client.set(P + "keeper", f"two {now_ms + HOUR_MS}")
+    assert shop.keeper.lead("one", now_ms + 3000)
+    assert shop.dump() == {P + "keeper": f"one {now_ms + 3000}".encode()}
+
+
+def test_lapse_ends_a_lease_that_is_as_it_was_seen(shop: Shop) -> None:
+    shop.claimed()
+    assert shop.keeper.lapse("sup", shop.keeper.leases()["sup"])
+    assert shop.keeper.leases() == {"sup": 0}
+
+
 class TestRescue:
     def silence(self, shop: Shop, supervisor: str = "sup") -> None:
         shop.keeper.lapse(supervisor)

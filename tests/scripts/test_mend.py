@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from engine.core.lifecycle import TaskStatus
-from tests.scripts.shop import Shop
+from tests.scripts.shop import HOUR_MS, Shop
 from tests.scripts.test_refusals import reconcile_all
 
 P = "ganger:{0}:"
@@ -41,6 +41,14 @@ def lost_from_due(shop: Shop) -> tuple[str, str, set[str]]:
     task_id = shop.pending()
     shop.client.zrem(P + "due", task_id)
     return task_id, "due", {"due"}
+
+
+def retried_before_the_clock_was_set_back(shop: Shop) -> tuple[str, str, set[str]]:
+    task_id = shop.retrying()
+    at_ms = shop.now_ms + HOUR_MS
+    shop.set_life(task_id, TaskStatus.RETRYING, at_ms=at_ms)
+    shop.client.zadd(P + "due", {task_id: at_ms + 1000})
+    return task_id, "ahead", {"due"}
 
 
 def never_to_be_removed(shop: Shop) -> tuple[str, str, set[str]]:
@@ -106,6 +114,7 @@ def a_life_without_a_task(shop: Shop) -> tuple[str, str, set[str]]:
 
 
 FAULTS = [lost_from_its_line, lost_from_its_line_with_a_life, lost_from_due, never_to_be_removed,
+          retried_before_the_clock_was_set_back,
           running_without_a_lease, running_and_not_held, held_and_not_running, held_without_a_task,
           queued_without_a_task, queued_twice, due_after_its_end, ended_otherwise, a_life_without_a_task]
 

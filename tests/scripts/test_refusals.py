@@ -233,6 +233,13 @@ def recover_too_late(shop: Shop) -> None:
         assert shop.unchanged(lambda nth=nth: recover(shop, [], nth=nth)) == []
 
 
+def lapse_what_was_renewed_or_is_gone(shop: Shop) -> None:
+    shop.claimed()
+    seen_ms = shop.keeper.leases()["sup"]
+    assert not shop.unchanged(lambda: shop.keeper.lapse("sup", seen_ms - 1))
+    assert not shop.unchanged(lambda: shop.keeper.lapse("nobody"))
+
+
 CASES: dict[str, list[Callable[[Shop], None]]] = {
     "submit": [submit_an_id_again, submit_the_same_again, submit_half_of_it_again],
     "submit_detailed": [submit_detailed_an_id_again, submit_detailed_the_same_again, submit_with_a_known_key],
@@ -244,6 +251,7 @@ CASES: dict[str, list[Callable[[Shop], None]]] = {
     "promote": [promote_what_is_not_due, promote_what_moved_on, promote_what_ended],
     "remove": [remove_what_has_not_ended, remove_too_early],
     "lead": [lead_beside_another],
+    "lapse": [lapse_what_was_renewed_or_is_gone],
     "rescue": [rescue_from_the_living],
     "recover": [recover_too_late],
     "farewell": [farewell_with_runs],

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.ports import Booted, Handed, Joined, Parted, Recovered, ServerLost, ServerReady
+from engine.ports import Booted, Handed, Joined, NotHeard, Parted, Recovered, ServerLost, ServerReady, Settlement
 from tests.unit.pool_stage import LEASE_S, MARGIN_S, RECORD, A, B, Stage
 
 LEVEL = b'{"do":"level","level":"%s"}'
@@ -250,3 +250,52 @@ def test_redis_hears_how_many_workers_are_idle(stage: Stage) -> None:
     stage.answer(A, RECORD, b"1 0 0")
     stage.turn(after_s=1.1)
     assert stage.broker.wants[-1] == (1, 1, 1)
+
+
+def test_what_waits_for_redis_is_dated_anew_when_its_clock_was_set(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0", B, RECORD, b"1 0 0")
+    stage.broker.up = False
+    stage.broker.happened = [Parted("gone", [])]
+    stage.turn()
+    stage.host.happened = [stage.reply(0, b"E")]
+    stage.turn()
+    [before] = stage.pool.stepping.outbox
+    stage.pool.clock.offset_ms -= 600_000
+    stage.broker.happened = [Joined()]
+    stage.turn()
+    assert [one.at for one in stage.pool.stepping.outbox] == [before.at - 600_000], "it is due after a pause"
+
+
+def test_a_clock_that_drifted_dates_nothing_anew(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.broker.happened = [Parted("gone", [Settlement(A, 1, "retry attempt", 5_000, b"{}")])]
+    stage.turn()
+    stage.pool.clock.offset_ms += 900
+    stage.broker.happened = [Joined()]
+    stage.turn()
+    assert [one.at for one in stage.settled()] == [5_000]
+
+
+def test_what_redis_refused_to_hear_is_told_again(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.broker.happened = [Joined(), NotHeard("LOADING Redis is loading the dataset in memory", True)]
+    stage.turn()
+    stage.answer()
+    assert stage.broker.recovers == [[(A, 1)], [(A, 1)]]
+    stage.answer()
+    assert len(stage.broker.recovers) == 2, "and not for ever"
+
+
+def test_the_root_may_ask_for_the_end_while_a_worker_has_just_died(stage: Stage) -> None:
+    """The wish comes before the turn has heard of the death: nothing may be asked of the worker that is gone."""
+    stage.host.happened = [stage.exit(0)]
+    stage.pool.drain()
+    stage.turn()
+    assert [asked[1] for asked in stage.host.verbs("quit", "kill", "take_back")] == [1]
+
+
+def test_a_wish_wakes_the_pool(stage: Stage) -> None:
+    stage.pool.stop()
+    stage.turn()
+    assert stage.poller.waited_s == 0.0
+    assert stage.pool.core.draining

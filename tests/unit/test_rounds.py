@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from engine.adapters.redis.keeping import Moments, RescueReport
+from engine.adapters.redis.reconciling import Reconciled
 from engine.errors import BrokerUnavailable
 from engine.services.keeper.rounds import Rounds
 
@@ -20,6 +21,8 @@ class Leases:
         self.ends: dict[str, int] = {}
         self.rescued: list[str] = []
         self.is_away = False
+        self.is_led_by_us = True
+        self.reconciled = 0
 
     def monotonic_s(self) -> float:
         return self.now_s
@@ -39,6 +42,12 @@ class Leases:
         return Moments(NEVER, NEVER, NEVER, NEVER)
 
     def lead(self, keeper: str, until_ms: int) -> bool:
+        return self.is_led_by_us
+
+    def lapse(self, name: str, seen_ms: int | None = None) -> bool:
+        if seen_ms is None or self.ends.get(name) != seen_ms:
+            return False
+        self.ends[name] = 0
         return True
 
     def rescue(self, supervisor: str, limit: int) -> Any:
@@ -47,7 +56,8 @@ class Leases:
         return RescueReport()
 
     def reconcile(self, cursor: Any = None) -> Any:
-        raise AssertionError("not asked for")
+        self.reconciled += 1
+        return Reconciled(None)
 
 
 class Nobody:
@@ -59,7 +69,6 @@ class Watch:
     def __init__(self) -> None:
         self.redis = Leases()
         self.rounds = Rounds("k", self.redis, Nobody(), LEASE_S, self.redis.monotonic_s)  # type: ignore[arg-type]
-        self.rounds._reconciled_s = NEVER
 
     def pass_time(self, seconds: float, *renewing: str, tick_s: float = 1.0) -> None:
         end_s = self.redis.now_s + seconds
@@ -137,3 +146,53 @@ def test_a_longer_lease_than_ours_is_respected(watch: Watch) -> None:
     assert not watch.redis.rescued
     watch.pass_time(4)
     assert watch.redis.rescued == ["a"]
+
+
+def test_the_lease_of_one_that_is_gone_ends_although_the_clock_was_set_back(watch: Watch) -> None:
+    watch.pass_time(10, "a")
+    watch.redis.ahead_ms -= 3_600_000
+    watch.pass_time(LEASE_S - 2)
+    assert not watch.redis.rescued
+    watch.pass_time(3)
+    assert watch.redis.rescued == ["a"]
+
+
+def test_a_lease_from_before_the_clock_was_set_back_is_not_believed_in_for_ever(watch: Watch) -> None:
+    watch.redis.renew("a", lease_s=3600.0)
+    watch.pass_time(LEASE_S * 4 + 2)
+    assert watch.redis.rescued == ["a"]
+
+
+def test_a_lease_that_is_renewed_in_the_last_moment_is_not_ended(watch: Watch) -> None:
+    watch.pass_time(2, "a")
+    seen = watch.redis.leases()
+
+    def leases() -> dict[str, int]:
+        return seen
+
+    watch.redis.leases = leases  # type: ignore[method-assign]
+    watch.pass_time(LEASE_S - 1)
+    watch.redis.renew("a")
+    watch.pass_time(5)
+    assert not watch.redis.rescued
+
+
+def test_who_follows_has_counted_when_the_leader_goes(watch: Watch) -> None:
+    watch.redis.is_led_by_us = False
+    watch.pass_time(10, "a")
+    watch.pass_time(4)
+    assert not watch.redis.rescued
+    watch.redis.is_led_by_us = True
+    watch.pass_time(LEASE_S - 4 + 2)
+    assert watch.redis.rescued == ["a"], "within the lease and 2 s, whoever led meanwhile"
+
+
+def test_all_is_looked_at_when_the_clock_was_set_back(watch: Watch) -> None:
+    watch.pass_time(30)
+    assert watch.redis.reconciled == 1
+    watch.redis.ahead_ms += 60_000
+    watch.pass_time(2)
+    assert watch.redis.reconciled == 1
+    watch.redis.ahead_ms -= 60_000
+    watch.pass_time(2)
+    assert watch.redis.reconciled == 2

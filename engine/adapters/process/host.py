@@ -103,13 +103,15 @@ class ProcessHost:
             self._links[slot].custody.unwatch()
 
     def take_back(self, slot: int) -> list[bytes]:
-        return self._links[slot].take_back()
+        return self._links[slot].take_back() if slot in self._links else []
 
     def interrupt(self, slot: int, token: int, reason: InterruptReason) -> None:
-        self._links[slot].interrupt(token, reason)
+        if slot in self._links:
+            self._links[slot].interrupt(token, reason)
 
     def quit(self, slot: int) -> None:
-        self._links[slot].quit()
+        if slot in self._links:
+            self._links[slot].quit()
 
     def kill(self, slot: int, why: str) -> None:
         if slot in self._links:  # else these were its last words: it is gone already

@@ -66,9 +66,14 @@ class KeeperBroker:
         """As `Broker.supervisors`."""
         return self._supervisors()
 
-    def lapse(self, supervisor: str) -> None:
-        """End a lease early: its supervisor is known to be gone."""
-        self._redis.call("ZADD", self._keys.supervisors, "XX", 0, supervisor)
+    def lapse(self, supervisor: str, seen_ms: int | None = None) -> bool:
+        """End a lease: its supervisor is known to be gone, or has not renewed it for so long.
+
+        With `seen_ms`, only if that is its end still; False if it was renewed or given up meanwhile.
+        """
+        word: bytes = self._redis.run("lapse", [self._keys.supervisors], [
+            supervisor, "" if seen_ms is None else seen_ms])
+        return word == b"OK"
 
     def lead(self, keeper: str, until_ms: int) -> bool:
         """Be the keeper that acts until then, if no other is; with a moment that is over, stand down."""

@@ -19,6 +19,7 @@ from engine.core.lifecycle import Move, TaskStatus
 from engine.core.priority import DESCENDING
 
 SCAN_COUNT = 200  # ids of one look
+AHEAD_MS = 2000  # no two processes that have asked Redis for the time differ by so much
 
 Cursor = tuple[int, bytes]  # which collection, and where in it
 Suspect = tuple[str, str, bytes, int, list[str], str, str]  # what, id, line, is it stored, keys, fair key, queue
@@ -120,6 +121,8 @@ class Reconciling:
             names = [key]
         else:
             fits = life.status in ((TaskStatus.PENDING, TaskStatus.RETRYING) if kind == "due" else (kind,))
+            if kind == "due" and life.status is TaskStatus.RETRYING and life.at_ms > self._redis.now_ms() + AHEAD_MS:
+                return "ahead", task_id, line, is_stored, [key], "", ""
             is_elsewhere = kind == TaskStatus.QUEUED and key != self._keys.line(queue, life.priority)
             what, names = "" if fits and not is_elsewhere else "zset", [key]
         return (what, task_id, line, is_stored, names, stored.fair_key, queue) if what else None

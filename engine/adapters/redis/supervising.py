@@ -13,13 +13,26 @@ import hiredis
 import orjson
 
 from engine.adapters.clock import RedisClock
+from engine.adapters.redis import scripts
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.link import Answered, Connected, Link, Lost, Pushed
 from engine.core.identity import LENGTH
 from engine.core.lifecycle import TaskStatus
 from engine.core.names import is_queue_name
 from engine.core.priority import DESCENDING
-from engine.ports import BrokerEvent, Handed, Joined, Parted, Poller, Recovered, Refused, Rung, Settlement, Stepped
+from engine.ports import (
+    BrokerEvent,
+    Handed,
+    Joined,
+    NotHeard,
+    Parted,
+    Poller,
+    Recovered,
+    Refused,
+    Rung,
+    Settlement,
+    Stepped,
+)
 
 _ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
 
@@ -78,12 +91,14 @@ class RedisSupervisorBroker:
                            len(self._queues), *self._queues]
         for task_id, run in known:
             args += [task_id, run]
-        self._link.run("recover", "recover", [*self._queue_keys, self.keys.recovers], args)
+        keys = [*self._queue_keys, self.keys.recovers]
+        # Whole, so that it is never sent a second time: what a step that overtook it has claimed is not in `known`.
+        self._link.send("recover", "EVAL", scripts.source("recover"), len(keys), *keys, *args)
 
     def announce(self, handlers: list[dict[str, Any]]) -> None:
         pairs = [part for one in handlers for part in (one["name"], orjson.dumps(one))]
         if pairs:
-            self._link.send(None, "HSET", self.keys.handlers, *pairs)
+            self._link.send("announce", "HSET", self.keys.handlers, *pairs)
 
     def log(self, task_id: bytes, rows: list[bytes]) -> None:
         key = self.keys.log(task_id.decode())
@@ -138,8 +153,10 @@ class RedisSupervisorBroker:
             self._events.append(Rung())
         elif tag == "farewell":
             self.has_left = True
+        elif tag in ("recover", "announce") and isinstance(reply, hiredis.ReplyError):
+            self._events.append(NotHeard(str(reply), of_runs=tag == "recover"))
         elif tag == "recover":
-            self._events.append(Recovered(reply if isinstance(reply, list) else []))
+            self._events.append(Recovered(reply))
 
     def _stepped(self, step: _Step, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError):

@@ -6,16 +6,17 @@ Duties
 3. Rescue the runs of supervisors whose lease has lapsed, or whose process is gone from this very host.
 4. Reconcile what the keys say of each other, a little at a time.
 
-A lease is over when its end has passed by Redis's clock and, besides, nobody has renewed it for a whole lease before
-our own eyes. So a jump of Redis's clock, or a process that has not heard of it yet, ends nobody's lease; and after an
-outage of Redis nothing is rescued until supervisors have had time to renew.
+A lease is over when nobody has renewed it before our own eyes for a whole lease, and for as long as it was to last
+when we saw it first. So a jump of Redis's clock, or a process that has not heard of it yet, neither ends nor prolongs a
+lease; and after an outage of Redis nothing is rescued until supervisors have had time to renew. Those who follow watch
+as well: often the host that is lost had the leader, and whoever takes over then need not begin to count.
 """
 
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from engine.errors import BrokerError
 from engine.services.keeper.neighbours import Neighbours
@@ -24,6 +25,8 @@ TICK_S = 1.0
 LEAD_S = 3.0  # a keeper that has not said so for this long has lost the lead
 RECONCILE_S = 60.0
 RECONCILE_SLICE_S = 0.1
+LEASES_MAX = 4  # of our own length: one that claims to last longer was dated by a clock that has been set back
+SET_BACK_MS = 1000  # more than Redis's clock and our belief about it differ while nobody touches it
 BATCH = 500
 
 log = logging.getLogger("ganger.execution")
@@ -40,9 +43,16 @@ class Broker(Protocol):
     def expire(self, limit: int) -> tuple[int, int | None]: ...
     def sweep(self, limit: int) -> tuple[int, int | None]: ...
     def leases(self) -> dict[str, int]: ...
-    def lapse(self, supervisor: str) -> None: ...
+    def lapse(self, supervisor: str, seen_ms: int | None = None) -> bool: ...
     def rescue(self, supervisor: str, limit: int) -> Any: ...
     def reconcile(self, cursor: Any = None) -> Any: ...
+
+
+class Watched(NamedTuple):
+    """A lease as we have seen it first, and when by our own clock it is over if nobody renews it."""
+
+    end_ms: int
+    over_s: float
 
 
 class Rounds:
@@ -53,7 +63,8 @@ class Rounds:
         self.name, self.broker, self.neighbours, self.lease_s = name, broker, neighbours, lease_s
         self.monotonic_s = monotonic_s
         self.leads = False
-        self._leases: dict[str, tuple[int, float]] = {}  # supervisor -> the end of its lease, and since when it is that
+        self._leases: dict[str, Watched] = {}
+        self._ahead_ms = float("-inf")  # Redis's clock before ours, when we looked last
         self._cursor: Any = None  # how far the reconciling has come
         self._has_contact = True  # so that the first failure is told
         self._contact_s = self._lead_asked_s = self._reconciled_s = float("-inf")
@@ -85,12 +96,14 @@ class Rounds:
             self.leads = self.broker.lead(self.name, self.broker.now_ms() + int(LEAD_S * 1000))
         if now_s - self._contact_s > 3 * TICK_S:
             self._leases.clear()  # we were away ourselves, and so may have been what we would have seen
+        self._watch_leases()
         if not self.leads:
             return TICK_S
         next_ms = self._keep_time()
         self._take_over(now_s)
         self._reconcile(now_s)
-        return min(TICK_S, max(0.0, (next_ms - self.broker.now_ms()) / 1000))
+        lapse_s = min((lease.over_s for lease in self._leases.values()), default=float("inf")) - self.monotonic_s()
+        return min(TICK_S, max(0.0, lapse_s), max(0.0, (next_ms - self.broker.now_ms()) / 1000))
 
     def _keep_time(self) -> float:
         """Do what is due by the clock; return the moment of the next, ms."""
@@ -101,7 +114,7 @@ class Rounds:
             self._all(self.broker.expire)
         if moments.removal_ms <= now_ms:
             self._all(self.broker.sweep)
-        for supervisor in self._lapsed(now_ms):
+        for supervisor in self._lapsed():
             self._rescue(supervisor, "its lease has lapsed")
         return min((moment for moment in (moments.due_ms, moments.expires_ms) if moment > now_ms), default=float("inf"))
 
@@ -109,14 +122,27 @@ class Rounds:
         while verb(BATCH)[0] >= BATCH:
             pass
 
-    def _lapsed(self, now_ms: int) -> list[str]:
-        """The supervisors whose lease is over by both clocks."""
-        leases, known = self.broker.leases(), self._leases
+    def _watch_leases(self) -> None:
+        leases, known, now_ms = self.broker.leases(), self._leases, self.broker.now_ms()
         now_s = self.monotonic_s()  # not before the answer: what is new in it may be as new as that
-        self._leases = {name: known[name] if name in known and known[name][0] == end_ms else (end_ms, now_s)
-                        for name, end_ms in leases.items()}
-        return [name for name, (end_ms, since_s) in self._leases.items()
-                if end_ms < now_ms and now_s >= since_s + self.lease_s]
+        if now_ms - now_s * 1000 < self._ahead_ms - SET_BACK_MS:
+            self._reconciled_s = float("-inf")  # what is dated by the clock as it was waits for a time gone by
+        self._ahead_ms = now_ms - now_s * 1000
+        self._leases = {
+            name: known[name] if name in known and known[name].end_ms == end_ms else Watched(
+                end_ms, now_s + self._lasts_s(end_ms, now_ms)) for name, end_ms in leases.items()}
+
+    def _lasts_s(self, end_ms: int, now_ms: int) -> float:
+        """How long to believe in a lease that was just seen. One that was ended has no end any more."""
+        if not end_ms:
+            return 0.0
+        return min(max(self.lease_s, (end_ms - now_ms) / 1000), LEASES_MAX * self.lease_s)
+
+    def _lapsed(self) -> list[str]:
+        """The supervisors whose lease is over, and that have not renewed it in this very moment."""
+        now_s = self.monotonic_s()
+        return [name for name, lease in self._leases.items()
+                if now_s >= lease.over_s and self.broker.lapse(name, lease.end_ms)]
 
     def _take_over(self, now_s: float) -> None:
         """From supervisors of this host whose process and workers the kernel knows to be gone: no lease to wait for."""

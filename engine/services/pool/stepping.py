@@ -17,6 +17,7 @@ from engine.services.pool.terms import PoolTerms
 
 BEAT_S = 1.0  # at least one step in this time: it renews the lease, and a lost wake-up costs no more
 PACE_S = 0.002  # between steps while the workers are busy: a step costs much the same for one end as for fifty
+SET_MS = 1000  # a clock that differs by so much from what it was has been set
 LOG_ROWS_MAX = 20_000  # kept while Redis is away; beyond it the oldest go
 
 log = logging.getLogger("ganger.errors")
@@ -83,6 +84,12 @@ class Stepping:
         """What was under way may have happened or not; telling it again does no harm."""
         self.is_under_way = False
         self.outbox.extendleft(reversed(event.unsettled))
+
+    def redate(self, by_ms: int) -> None:
+        """Redis's clock has been set while ends were waiting for it: a retry is due after a pause, not at a moment."""
+        if abs(by_ms) >= SET_MS:
+            self.outbox = deque(one._replace(at=one.at + by_ms) if isinstance(one.at, int) else one
+                                for one in self.outbox)
 
     def ring(self, *, mail: bool) -> None:
         """There may be work; with `mail` a step is due even where there is no room."""

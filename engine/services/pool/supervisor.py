@@ -45,6 +45,7 @@ from engine.ports import (
     Host,
     Joined,
     Logged,
+    NotHeard,
     Parted,
     Poller,
     Progressed,
@@ -91,6 +92,9 @@ class Pool:
         self.started_ms = clock.now_ms()
         self._said_ready = False
         self._recovers = 0  # under way
+        self._wishes: list[Callable[[float], None]] = []  # to drain, to stop
+        self._offset_ms = clock.offset_ms  # of the clock that what waits for Redis was dated by
+        self._is_unheard = False  # Redis refused to hear what we run
         self._do: dict[type[Any], Callable[[Any], None]] = {
             Send: self._send, Settle: self._settle, TakeBack: self._take_back, Kill: self._kill, Halt: self._halt,
             Spawn: lambda command: self.host.spawn(command.slot), Quit: lambda command: self.host.quit(command.slot),
@@ -105,7 +109,7 @@ class Pool:
             Exceeded: self._exceeded, Grown: self._grown, Logged: self._logged, Spilled: self._spilled,
             Dumped: self._dumped, ServerReady: self._server_ready,
             ServerLost: self._server_lost, Stepped: self._stepped, Refused: self._refused, Rung: self._rung,
-            Joined: self._joined, Parted: self._parted, Recovered: self._recovered,
+            Joined: self._joined, Parted: self._parted, Recovered: self._recovered, NotHeard: self._not_heard,
             Handed: self._handed,
         }
 
@@ -126,6 +130,8 @@ class Pool:
             self._on[type(answer)](answer, now_s)
         if self.stepping.must_fence(now_s):
             self._fence()
+        while self._wishes:
+            self._wishes.pop(0)(now_s)
         self.core.fill(now_s)
         self.core.tick(now_s)
         self.telling.tick(now_s)
@@ -139,14 +145,16 @@ class Pool:
             not self.stepping.is_under_way
 
     def drain(self) -> None:
-        self.core.drain(self.monotonic_s(), self.terms.grace_s)
+        """In this turn or the next, after what the workers said: they may be asked for before we know how it goes."""
+        self._wishes.append(lambda now_s: self.core.drain(now_s, self.terms.grace_s))
 
     def stop(self) -> None:
-        self.core.stop()
+        """As `drain`."""
+        self._wishes.append(lambda now_s: self.core.stop())
 
     def _idle_s(self) -> float:
         """How long nothing needs to be done, if nothing happens."""
-        if self.core.commands:
+        if self.core.commands or self._wishes:
             return 0.0
         wake_s = min(self.core.next_deadline_s(), self.broker.next_deadline_s(), self.stepping.next_deadline_s(),
                      self.host.next_deadline_s() or float("inf"))
@@ -298,7 +306,9 @@ class Pool:
         self.telling.stepped(self.stepping.carried, now_s - event.sent_s)
         if event.claimed and self.stepping.covers(event, now_s):
             self.core.claimed(self._runs(event.claimed), now_s)
-        if event.held != len(self.core.runs) + len(self.stepping.outbox) + len(self._decided()):
+        if self._is_unheard:
+            self._introduce()
+        elif event.held != len(self.core.runs) + len(self.stepping.outbox) + len(self._decided()):
             self._recover()
         for letter in event.orders:
             self._obey(letter, now_s)
@@ -331,6 +341,12 @@ class Pool:
         """Runs that the core has ended, and whose ends are not in the outbox yet."""
         return [command.run for command in self.core.commands if type(command) is Settle]
 
+    def _introduce(self) -> None:
+        """Tell Redis what we can run, and what we run."""
+        self._is_unheard = False
+        self.broker.announce(self.handlers)
+        self._recover()
+
     def _recover(self) -> None:
         self._recovers += 1
         self.broker.recover(self.stepping.known([*self.core.runs.values(), *self._decided()]))
@@ -343,14 +359,15 @@ class Pool:
 
     def _joined(self, event: Joined, now_s: float) -> None:
         log.info("connected to Redis")
-        self.broker.announce(self.handlers)
-        self._recover()
+        self.stepping.redate(int(self.clock.offset_ms - self._offset_ms))
+        self._introduce()
         self.stepping.ring(mail=True)
         self._say_ready()
 
     def _parted(self, event: Parted, now_s: float) -> None:
         self.stepping.parted(event)
         self._recovers = 0
+        self._offset_ms = self.clock.offset_ms
         log.warning("Redis is away", extra={"reason": event.reason, "outcomes_pending": len(self.stepping.outbox)})
 
     def _handed(self, event: Handed, now_s: float) -> None:
@@ -364,6 +381,12 @@ class Pool:
         for task_id in event.foreign:
             self.core.cancel(task_id, "its lease was lost", now_s)
         self.stepping.ring(mail=False)
+
+    def _not_heard(self, event: NotHeard, now_s: float) -> None:
+        log.warning("Redis refused to hear of our runs or handlers; told again after the next step",
+                    extra={"reason": event.reason})
+        self._is_unheard = True
+        self._recovers -= event.of_runs
 
     def _obey(self, letter: bytes, now_s: float) -> None:
         try:

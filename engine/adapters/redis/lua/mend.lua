@@ -7,6 +7,7 @@
 -- what  its keys           done
 -- line  line, flows        a QUEUED task is in no line: it is put in
 -- due   due                a PENDING or RETRYING task has no moment: it is now
+-- ahead due            a RETRYING task was dated by a clock that has been set back since: its pause begins now
 -- ended ended of its status  an ended task has no moment of removal: it gets one
 -- held  held, line, flows  a RUNNING task is not among its supervisor's: it is now; if that one is gone, it is queued
 -- zset  the zset           an id is in a line, in due or in ended without belonging there: it is taken out
@@ -41,6 +42,9 @@ local wrong = {
   due = function(task, due)
     return (task.status == 'PENDING' or task.status == 'RETRYING') and not redis.call('ZSCORE', due, task.id)
   end,
+  ahead = function(task, due)
+    return task.status == 'RETRYING' and tonumber(task.at_ms) > tonumber(now_ms) and redis.call('ZSCORE', due, task.id)
+  end,
   ended = function(task, ended) return FINAL[task.status] and not redis.call('ZSCORE', ended, task.id) end,
   held = function(task, held)
     return task.status == 'RUNNING' and (redis.call('SISMEMBER', held, task.id) == 0
@@ -65,6 +69,12 @@ end
 local put_right = {
   line = queue_again,
   due = function(task, due) redis.call('ZADD', due, now_ms, task.id) end,
+  ahead = function(task, due)
+    local pause_ms = math.max(0, redis.call('ZSCORE', due, task.id) - task.at_ms)
+    redis.call('ZADD', due, now_ms + pause_ms, task.id)
+    redis.call('HSET', life, task.id, format_life(task.status, task.run, task.attempts, task.crashes, task.priority,
+      task.place, now_ms, '-'))
+  end,
   ended = function(task, ended) redis.call('ZADD', ended, remove_ms, task.id) end,
   held = release_or_hold,
   zset = function(task, zset) redis.call('ZREM', zset, task.id) end,

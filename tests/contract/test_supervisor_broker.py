@@ -1,0 +1,78 @@
+"""A supervisor's side of Redis on a real one: what comes in which order, and what is told again."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from engine.adapters.clock import RedisClock
+from engine.adapters.poller import EpollPoller
+from engine.adapters.redis import scripts
+from engine.adapters.redis.supervising import RedisSupervisorBroker, Terms
+from engine.core.lifecycle import TaskStatus
+from engine.ports import BrokerEvent, Joined, NotHeard, Recovered, Stepped
+from tests.redis_server import RedisServer
+from tests.scripts.shop import Shop
+
+WAIT_S = 10.0
+
+
+class Side:
+    """The broker of one supervisor, and what it has said."""
+
+    def __init__(self, server: RedisServer, shop: Shop) -> None:
+        self.poller = EpollPoller()
+        self.broker = RedisSupervisorBroker(
+            server.url, shop.keys, Terms("sup", ("q",), 15.0, 30.0, 60.0, 60.0), RedisClock(), self.poller)
+        self.heard: list[BrokerEvent] = []
+
+    def until(self, has_come: Callable[[list[BrokerEvent]], bool]) -> None:
+        end_s = time.monotonic() + WAIT_S
+        while not has_come(self.heard):
+            assert time.monotonic() < end_s, self.heard
+            self.broker.tick(time.monotonic())
+            self.poller.wait(0.1)
+            self.heard += self.broker.events()
+
+    def kinds(self) -> list[type[BrokerEvent]]:
+        return [type(event) for event in self.heard]
+
+
+@pytest.fixture
+def shop(redis_server: RedisServer) -> Iterator[Shop]:
+    shop = Shop(redis_server)
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def side(redis_server: RedisServer, shop: Shop) -> Iterator[Side]:
+    side = Side(redis_server, shop)
+    side.until(lambda heard: any(isinstance(event, Joined) for event in heard))
+    side.heard.clear()
+    yield side
+    side.broker.close()
+    side.poller.close()
+
+
+def test_what_a_step_claims_is_not_given_back_by_a_recover_that_was_sent_before(side: Side, shop: Shop) -> None:
+    """Redis knows the one script and has forgotten the other, so that what was sent first may have to be sent again."""
+    task_id = shop.submit()
+    shop.client.script_flush()
+    shop.client.script_load(scripts.source("step"))
+    side.broker.recover([])
+    side.broker.step([], 1, 0, 0, b"")
+    side.until(lambda heard: len(heard) == 2)
+    assert side.kinds() == [Recovered, Stepped]
+    assert shop.life(task_id).status is TaskStatus.RUNNING
+
+
+def test_it_tells_when_redis_refuses_to_hear(side: Side, shop: Shop) -> None:
+    shop.client.config_set("maxmemory", 1)
+    try:
+        side.broker.announce([{"name": "a"}])
+        side.broker.recover([])
+        side.until(lambda heard: len(heard) == 2)
+    finally:
+        shop.client.config_set("maxmemory", 0)
+    assert side.kinds() == [NotHeard, Recovered]

@@ -1,0 +1,203 @@
+"""The processes of a world: pools and keepers, turned when something happens, killed, stopped and begun again."""
+
+from collections.abc import Callable
+from itertools import count
+from random import Random
+from typing import Any
+
+import orjson
+
+from engine.core.dispatch import Dispatch, Timing
+from engine.core.policy import RunPolicy
+from engine.core.restart import RestartBudget
+from engine.core.retry import RetryPolicy
+from engine.core.window import Windows
+from engine.services.keeper.neighbours import Neighbours
+from engine.services.keeper.rounds import Rounds
+from engine.services.pool.supervisor import Pool
+from engine.services.pool.terms import PoolTerms
+from engine.services.root import HANG_S, LEASE_MARGIN_S, SILENCE_S_MIN
+from tests.world.clock import HostTime, Timeline, WorldClock
+from tests.world.host import WorldHost
+from tests.world.ledger import Ledger
+from tests.world.wire import Killed, Net, WorldBroker, WorldKeeperBroker
+
+LEASE_S = 15.0
+WELL_S = 2.0
+POLICY = RunPolicy(timeout_s=20.0, retry=RetryPolicy(max_retries=2, backoff_s=0.5, max_crashes=3))
+Behaviour = Callable[[bytes, int], tuple[float, bytes | None, bool]]
+
+
+class Machine:
+    """A host: a clock that nothing moves, and a kernel that knows which of its processes live."""
+
+    def __init__(self, name: str, timeline: Timeline, chance: Random) -> None:
+        self.name, self.time = name, HostTime(timeline, chance.uniform(0, 1e6))
+        self.wrong_ms = chance.choice([0.0, chance.uniform(-600_000, 600_000)])  # its wall clock
+        self.pids = count(1000)
+        self.processes: dict[int, Callable[[], bool]] = {}  # pid -> does it live?
+
+    def born_at(self, pid: int) -> int | None:
+        lives = self.processes.get(pid)
+        return 1 if lives is not None and lives() else None
+
+
+class Process:
+    """Something that is turned. A number tells its incarnations apart, so that no event reaches the wrong one."""
+
+    def __init__(self, timeline: Timeline, chance: Random) -> None:
+        self.timeline, self.chance = timeline, chance
+        self.incarnation = 0
+        self.is_dead = False
+        self.thaws_s = 0.0
+        self._next_s = float("inf")
+
+    def stop_for(self, seconds: float) -> None:
+        self.thaws_s = max(self.thaws_s, self.timeline.now_s + seconds)
+
+    def wake(self) -> None:
+        self._turn_at(self.timeline.now_s + 0.0001)
+
+    def _turn_at(self, moment_s: float) -> None:
+        moment_s = max(moment_s, self.thaws_s)
+        if moment_s < self._next_s and not self.is_dead:
+            self._next_s = moment_s
+            self.timeline.at(moment_s, self._on_time, moment_s, self.incarnation)
+
+    def _on_time(self, moment_s: float, incarnation: int) -> None:
+        if self.is_dead or incarnation != self.incarnation or moment_s != self._next_s:
+            return
+        self._next_s = float("inf")
+        if self.thaws_s > self.timeline.now_s:
+            self._turn_at(self.thaws_s)
+        else:
+            self._turn()
+
+    def _turn(self) -> None:
+        raise NotImplementedError
+
+
+class PoolProcess(Process):
+    def __init__(self, net: Net, ledger: Ledger, machine: Machine, chance: Random, label: str, slots: int, window: int,
+                 behave: Behaviour, *, fences: bool) -> None:
+        super().__init__(net.timeline, chance)
+        self.net, self.ledger, self.machine, self.label, self.behave = net, ledger, machine, label, behave
+        self.slots, self.window, self.fences = slots, window, fences
+        self._begin()
+
+    def _begin(self) -> None:
+        self.incarnation, self.is_dead, self._next_s = self.incarnation + 1, False, float("inf")
+        self.thaws_s = 0.0
+        machine, net, incarnation = self.machine, self.net, self.incarnation
+        self.name = f"{machine.name}.{self.label}.{incarnation}"
+        pid = next(machine.pids)
+        machine.processes[pid] = lambda: self.incarnation == incarnation and not self.is_dead
+        clock = WorldClock(machine.time, machine.wrong_ms)
+        self.host = WorldHost(net.timeline, self.chance, self.ledger, self.name, machine, net.clumsiness, self.wake,
+                              self.behave)
+        self.broker = WorldBroker(net, self.name, machine.name, machine.time, clock, LEASE_S, self.wake,
+                                  {"host_id": machine.name, "pid": pid, "born_at": 1})
+        core = Dispatch(self.slots, RestartBudget(5, 30.0), Windows(self.window), Timing(boot_s=10.0),
+                        self.chance.random)
+        terms = PoolTerms(self.name, self.label, (), POLICY, lease_s=LEASE_S, fences=self.fences, grace_s=5.0,
+                          report_s=8.0, outcomes_pending_max=8, settle_max=4, claim_max=8)
+        self.pool = Pool(terms, core, self.host, self.broker, _Instant(), clock, lambda message: None,
+                         monotonic_s=machine.time)
+        self.pool.start()
+        self.wake()
+
+    def _turn(self) -> None:
+        self.pool.turn(WELL_S)
+        if self.pool.is_done:
+            self._close()
+        else:
+            self._turn_at(self.timeline.now_s + max(0.0005, min(WELL_S, self.pool._idle_s())))
+
+    def _close(self) -> None:
+        """As the pool's process does at its end; its root starts the next."""
+        self.host.stop()
+        self.is_dead = True
+        if self.broker.up:
+            self.broker.farewell()
+            self.timeline.after(1.0, self.broker.close)
+        else:
+            self.broker.close()
+        self.timeline.after(0.5, self._begin)
+
+    # -- what is done to it ---------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        if self.is_dead:
+            return
+        self.is_dead = True
+        self.host.crash()
+        self.broker.close()
+        self.timeline.after(self.chance.uniform(0.2, 3.0), self._begin)
+
+    def stop_for(self, seconds: float) -> None:
+        """The root ends one that says nothing for too long."""
+        super().stop_for(seconds)
+        silence_s = min(HANG_S, max(LEASE_S - LEASE_MARGIN_S, SILENCE_S_MIN)) - self.chance.uniform(0, WELL_S)
+        if seconds > silence_s:
+            self.timeline.after(silence_s + self.chance.uniform(0, 1.0), self._end_hung, self.incarnation)
+
+    def _end_hung(self, incarnation: int) -> None:
+        if incarnation == self.incarnation and self.thaws_s > self.timeline.now_s:
+            self.kill()
+
+    def drain(self) -> None:
+        if not self.is_dead:
+            self.pool.drain()
+            self.wake()
+
+
+class _Instant:
+    """A poller that has already waited."""
+
+    def wait(self, timeout_s: float | None) -> int:
+        return 0
+
+    def register(self, fd: int, callback: Any, mask: int = 0) -> None: ...
+    def modify(self, fd: int, mask: int) -> None: ...
+    def unregister(self, fd: int) -> None: ...
+
+
+class KeeperProcess(Process):
+    def __init__(self, net: Net, machine: Machine, chance: Random, rescued: Callable[[str], None]) -> None:
+        super().__init__(net.timeline, chance)
+        self.net, self.machine = net, machine
+        net.keepers.append(self.wake)
+        self._is_busy = False
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._is_busy:  # the killed one has not come back from its call yet
+            self.timeline.after(0.5, self._begin)
+            return
+        self.incarnation, self.is_dead, self._next_s = self.incarnation + 1, False, float("inf")
+        incarnation, machine = self.incarnation, self.machine
+        broker = WorldKeeperBroker(self.net, machine.name, WorldClock(machine.time, machine.wrong_ms),
+                                   lambda: self.is_dead or incarnation != self.incarnation, lambda: self.thaws_s)
+        neighbours = Neighbours(lambda: [orjson.loads(report) for report in broker.reports()], self.machine.born_at)
+        neighbours._host_id = self.machine.name
+        self.rounds = Rounds(f"{machine.name}.keeper.{incarnation}", broker, neighbours, LEASE_S, machine.time)
+        self.wake()
+
+    def wake(self) -> None:
+        if not self._is_busy:
+            super().wake()
+
+    def _turn(self) -> None:
+        self._is_busy = True
+        try:
+            wait_s = self.rounds.go()
+        except Killed:
+            return
+        finally:
+            self._is_busy = False
+        self._turn_at(self.timeline.now_s + max(0.0005, wait_s))
+
+    def kill(self) -> None:
+        if not self.is_dead:
+            self.is_dead = True
+            self.timeline.after(self.chance.uniform(0.2, 5.0), self._begin)

@@ -1,0 +1,157 @@
+"""One world: two hosts with a pool and a keeper each, clients, and a nemesis, for as long as it takes.
+
+The nemesis has its time; then everything is healed, and every task that was submitted has to end.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from engine.core.identity import task_ids
+from engine.core.lifecycle import FINAL
+from engine.core.priority import TaskPriority
+from engine.core.record import Options, Record
+from tests.world.clock import REDIS_MS, Timeline
+from tests.world.ledger import ENDS, Book, Broken, Ledger
+from tests.world.nemesis import Nemesis
+from tests.world.store import QUEUE, Store
+from tests.world.tree import KeeperProcess, Machine, PoolProcess
+from tests.world.wire import Net
+
+STRIKES_S = 30.0
+ENDS_S_MAX = 200.0  # from the last blow to the end of the last task: rescues and retries included
+OPTIONS: dict[str, Options] = {
+    "hangs": {"timeout": 3.0}, "soft": {"timeout": 8.0, "soft_timeout": 2.0}, "fails": {"max_retries": 1},
+}
+
+
+class World:
+    def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
+        self.chance = chance = Random(seed)
+        self.timeline = timeline = Timeline()
+        self.told = trace
+        self.ledger = ledger = Ledger(lambda: timeline.now_s, self._trace if trace else lambda text: None)
+        self.store = Store(ledger)
+        self.net = net = Net(timeline, chance, self.store, chance.choice([0.01, 0.2, 1.5]))
+        is_local = chance.random() < 0.2  # all on the host of Redis, on a Unix socket
+        self.machines = [Machine(name, timeline, chance) for name in (["here"] if is_local else ["left", "right"])]
+        slots, window = chance.randint(1, 3), chance.choice([1, 4])
+        self.pools = [PoolProcess(net, ledger, self.machines[number % len(self.machines)], chance, label, slots, window,
+                                  self.behave, fences=not is_local) for number, label in enumerate("ab")]
+        self.keepers = [KeeperProcess(net, machine, chance, lambda name: None) for machine in self.machines]
+        self.nemesis = Nemesis(net, ledger, chance, self.machines, self.pools, self.keepers,
+                               chance.choice([1.0, 4.0, 12.0]), is_local=is_local)
+        self._ids = task_ids(int(REDIS_MS), 0)
+
+    def run(self) -> Ledger:
+        """Raises `Broken`."""
+        for _ in range(self.chance.randint(3, 16)):
+            self.timeline.at(self.chance.uniform(0, STRIKES_S), self._submit, self.chance.choice(list(ENDS)))
+        self.nemesis.strike_until(STRIKES_S)
+        self._pass_until(STRIKES_S, lambda: False)
+        self._heal()
+        self._pass_until(self.timeline.now_s + ENDS_S_MAX, self._is_over)
+        self.ledger.close(self.store, self.net.redis_ms())
+        return self.ledger
+
+    def _pass_until(self, moment_s: float, has_ended: Callable[[], bool]) -> None:
+        while self.timeline.now_s < moment_s and not has_ended():
+            self.timeline.run_until(min(moment_s, self.timeline.now_s + 0.5))
+            self.ledger.look(self.store)
+
+    def _heal(self) -> None:
+        self.ledger.trace("all is healed")
+        self.net.heal()
+        for process in (*self.pools, *self.keepers):
+            process.thaws_s = 0.0
+            process.wake()
+        for pool in self.pools:
+            for worker in pool.host.workers.values():
+                worker.stopped_until_s = 0.0
+
+    def _is_over(self) -> bool:
+        return all(book.was_told and task_id in self.store.records and (
+            self.store.status(task_id) in FINAL or self.store.waits_for_long(task_id, self.net.redis_ms()))
+            for task_id, book in self.ledger.books.items())
+
+    # -- clients --------------------------------------------------------------------------------------------------
+
+    def _submit(self, kind: str) -> None:
+        chance, now_ms = self.chance, int(self.net.redis_ms())
+        task_id = next(self._ids).encode()
+        options = Options(**OPTIONS.get(kind, {}))
+        if kind == "expires":
+            options["expires_ms"] = now_ms + chance.randint(0, 10_000)
+        elif chance.random() < 0.15:
+            options["due_ms"] = now_ms + chance.randint(0, 8_000)
+        if kind in ("short", "long", "exits") and chance.random() < 0.3:
+            options["max_deliveries"] = 1
+        record = Record(kind, QUEUE, chance.choice(list(TaskPriority)), now_ms, b"{}", options)
+        self.ledger.books[task_id] = Book(kind)
+        self._tell(task_id, record)
+        if kind == "cancels":
+            self.timeline.after(chance.uniform(0, 10), self._cancel, task_id)
+
+    def _tell(self, task_id: bytes, record: Record) -> None:
+        """Until it is confirmed. What a try said may arrive although its client has given up on it."""
+        net, book = self.net, self.ledger.books[task_id]
+        if net.takes_writes and net.silent_until_s <= self.timeline.now_s:
+            self.store.submit(task_id, record, int(net.redis_ms()))
+            book.was_told = self.chance.random() < 0.8
+        elif not net.is_down and self.chance.random() < 0.2:
+            self.timeline.at(net.silent_until_s + 0.01, self._arrives_late, task_id, record)
+        if not book.was_told:
+            self.timeline.after(0.5, self._tell, task_id, record)
+
+    def _arrives_late(self, task_id: bytes, record: Record) -> None:
+        if self.net.takes_writes:
+            self.store.submit(task_id, record, int(self.net.redis_ms()))
+
+    def _cancel(self, task_id: bytes) -> None:
+        """A letter may be lost with the supervisor it was for; whoever wants an end asks again."""
+        net, book = self.net, self.ledger.books[task_id]
+        can = net.takes_writes and net.silent_until_s <= self.timeline.now_s
+        if can and task_id in self.store.records:
+            book.is_cancelled = True
+            if self.store.cancel(task_id, "nobody wants it", int(net.redis_ms())) is None:
+                return
+        self.timeline.after(2.0, self._cancel, task_id)
+
+    # -- handlers -------------------------------------------------------------------------------------------------
+
+    def behave(self, task_id: bytes, run: int) -> tuple[float, bytes | None, bool]:
+        """How long a run takes, its verdict, and whether it ends when it is interrupted."""
+        chance, book = self.chance, self.ledger.books[task_id]
+        forever = float("inf")
+        failed = sum(start.how in "EA" for starts in book.starts.values() for start in starts if start.how)
+        match book.kind:
+            case "quick" | "expires":
+                return 0.0001, b"C", True
+            case "long":
+                return chance.uniform(1, 12), b"C", False
+            case "flaky":
+                return 0.01, b"C" if failed else b"E", True
+            case "asks":
+                return 0.01, b"C" if failed else b"A", True
+            case "fails":
+                return 0.005, b"E", True
+            case "exits":
+                return chance.uniform(0, 0.5), None, True
+            case "hangs":
+                return forever, None, False
+            case "soft":
+                return forever, None, True
+            case "cancels":
+                return forever, None, chance.random() < 0.5
+        return chance.uniform(0, 0.05), b"C", True
+
+    def _trace(self, text: str) -> None:
+        assert self.told is not None
+        self.told(f"{self.timeline.now_s:9.3f}  {text}")
+
+
+def play(seed: int, trace: Callable[[str], None] | None = None) -> Ledger:
+    """One world from its beginning to its end. Raises `Broken`, or whatever the engine raised in it."""
+    return World(seed, trace).run()
+
+
+__all__ = ["Broken", "World", "play"]

@@ -31,6 +31,7 @@ BENCHMARKS = (
     "mixed",
     "workers",
     "features",
+    "scaling",
 )
 FAILURES = (AssertionError, OSError, RuntimeError, ValueError, ImportError, GangerError, redis.RedisError)
 

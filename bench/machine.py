@@ -14,12 +14,12 @@ REAL_TIME_PRIORITY = 10
 PACKAGES = ("ganger", "redis", "hiredis", "orjson", "pydantic", "psutil")
 
 
-def take_precedence() -> None:
+def take_precedence(policy: int = os.SCHED_FIFO) -> None:
     """Run this process and all that it starts before whatever else the machine does. Raises PermissionError.
 
     Not for handlers that burn CPU for long: they would keep the engine itself from its turn.
     """
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REAL_TIME_PRIORITY))
+    os.sched_setscheduler(0, policy, os.sched_param(REAL_TIME_PRIORITY))
 
 
 def describe() -> dict[str, Any]:
@@ -37,7 +37,7 @@ def headline(told: dict[str, Any]) -> str:
 
 def _machine() -> dict[str, Any]:
     return {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "platform": platform.platform(),
-            "real_time": os.sched_getscheduler(0) == os.SCHED_FIFO,
+            "real_time": os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "load_1_min": round(os.getloadavg()[0], 2)}
 

@@ -85,13 +85,9 @@ class Meter:
         assert self.tree.pools, f"no pool among {self.tree.titles}"
 
     def read(self) -> Usage:
-        cpu = self.redis.info("cpu")
-        stats = self.redis.info("commandstats")
-        inner = sum(row["calls"] for row in stats.values())
-        return Usage(
-            sum(map(cpu_s, self.tree.pools)), sum(map(cpu_s, self.tree.workers)),
-            cpu["used_cpu_user"] + cpu["used_cpu_sys"], inner,
-            sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in SCRIPT_COMMANDS))
+        inner = sum(row["calls"] for row in self.redis.info("commandstats").values())
+        return Usage(sum(map(cpu_s, self.tree.pools)), sum(map(cpu_s, self.tree.workers)), redis_cpu_s(self.redis),
+                     inner, script_calls(self.redis))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +180,11 @@ def await_completed(connection: redis.Redis, count: int) -> None:
 def redis_cpu_s(connection: redis.Redis) -> float:
     cpu = connection.info("cpu")
     return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
+
+
+def script_calls(connection: redis.Redis) -> int:
+    stats = connection.info("commandstats")
+    return sum(int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"]) for name in SCRIPT_COMMANDS)
 
 
 def free_port() -> int:

@@ -29,16 +29,16 @@ def main(arguments: list[str]) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peers", nargs="*", choices=[*PEERS, []], metavar="PEER",
                         help=f"which ones (default: all that can run here): {', '.join(PEERS)}")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of tasks (default: 1)")
-    parser.add_argument("--first", action="store_true",
-                        help="all alike before whatever else the machine does (nice -20; Node makes no progress with "
-                        "real-time priority); needs root")
+    parser.add_argument("--rt", action="store_true",
+                        help="with real-time priority, all alike and by turns (SCHED_RR: Node stands still with "
+                        "SCHED_FIFO); needs root")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--output", type=Path, help="write the JSON document to a file, beside what is printed")
     options = parser.parse_args(arguments)
-    if options.first:
-        os.setpriority(os.PRIO_PROCESS, 0, -20)
+    if options.rt:
+        machine.take_precedence(os.SCHED_RR)
     environment.set_up()
     told = machine.describe()
     document = {**told, "rounds": options.rounds, "engines": measure(

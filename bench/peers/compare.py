@@ -60,7 +60,7 @@ def measure(peers: list[str], rounds: int, scale: float) -> Engines:
     for number in range(rounds):
         found["ganger"].append(_ganger(scale))
         for name in peers:
-            if name in absent or "error" in engines.get(name, {}):
+            if name in absent:
                 continue
             _say(f"round {number + 1} of {rounds}: {name}")
             told = _peer(name, scale)
@@ -71,6 +71,7 @@ def measure(peers: list[str], rounds: int, scale: float) -> Engines:
         engines[name] = {"label": name, "absent": reason}
     for name, runs in found.items():
         if runs:
+            engines[name].pop("error", None)  # of a round that failed; the others count
             engines[name]["figures"] = {what: _best(what)(run[what] for run in runs) for what in runs[0]}
             engines[name]["runs"] = runs
     return engines

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 
 from engine.core.slot import Phase, Run, Slot
 from engine.core.window import PATIENCE_S, Windows
@@ -25,18 +26,20 @@ def room(slots: list[Slot], window: int, now_s: float) -> tuple[int, int]:
     return room, idle
 
 
-def deal(backlog: deque[Run], slots: list[Slot], windows: Windows, now_s: float) -> Iterator[tuple[Slot, Run]]:
-    """Take runs off the backlog, in its order, each with the slot to send it to.
+def deal(backlog: deque[Run], slots: list[Slot], windows: Windows, now_s: float,
+         tasks_max: int = 0) -> Iterator[tuple[Slot, Run]]:
+    """Take runs off the backlog, in its order, each with the slot to send it to; no worker gets more than `tasks_max`.
 
     The caller sends each run before it asks for the next one.
     """
+    may_wait = partial(_is_left, tasks_max) if tasks_max else _may_wait
     takers = sorted((slot for slot in slots if is_open(slot, now_s)), key=_load)
     while backlog and takers:
         willing = []
         for slot in takers:
             if not backlog:
                 return
-            if not slot.runs or _may_wait(backlog[0], slot, windows):
+            if not slot.runs or may_wait(backlog[0], slot, windows):
                 yield slot, backlog.popleft()
                 willing.append(slot)
         takers = willing
@@ -46,6 +49,10 @@ def _may_wait(run: Run, slot: Slot, windows: Windows) -> bool:
     """Whether a run may be sent behind others: all of them short, of one packet, and without limits of their own."""
     window = min(windows.of(run.task_type), windows.of(slot.runs[-1].task_type))
     return len(slot.runs) < window and not run.is_alone and not slot.runs[0].is_alone
+
+
+def _is_left(tasks_max: int, run: Run, slot: Slot, windows: Windows) -> bool:
+    return slot.served + len(slot.runs) < tasks_max and _may_wait(run, slot, windows)
 
 
 def _load(slot: Slot) -> int:

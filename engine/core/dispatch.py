@@ -7,7 +7,7 @@ There is a method for each event rather than an object, because the two that
 happen once for every task (`claimed`, `replied`) are the engine's hot path.
 
 Duties
-1. Keep a worker in each slot; pause and give up by the restart budget.
+1. Keep a worker in each slot, started before the one that it replaces goes; pause and give up by the restart budget.
 2. Hand claimed runs out, short ones several ahead, and take back what waits behind a long one.
 3. Watch the deadlines of what is running: interrupt softly, then kill.
 4. Judge each end once: the first decision wins, a later reply is dropped.
@@ -42,9 +42,14 @@ from engine.core.limits import Limits
 from engine.core.outcome import Cause, Outcome
 from engine.core.restart import RestartBudget
 from engine.core.slot import NEVER, Phase, Run, Slot
+from engine.core.succession import Succession
 from engine.core.window import PATIENCE_S, Windows
 
 INTERRUPTED = (b"S", b"I")  # words of a worker whose run was ended by an exception of ours
+IDLE = (Phase.UP, Phase.STANDBY)
+HEIR_AHEAD_S = 0.02  # an heir is started so long before it will be needed; it takes some milliseconds
+_SHORTEST_S = 1e-6
+_GIVES_UP = "workers die faster than the restart budget allows"
 BACKLOG_S_MAX = 0.1  # a claimed run that finds no worker for so long is given back, so that another pool may have it
 
 
@@ -72,6 +77,7 @@ class Dispatch:
         self.commands: list[Command] = []
         self.breaker = breaker or Breaker()
         self.ending = Ending(self.commands, chance)
+        self.succession = Succession(self.slots, self._spawn)
         self.runs = self.ending.runs  # every run that is ours to settle
         self.backlog: deque[Run] = deque()  # claimed, not yet sent
         self.draining = False
@@ -106,13 +112,18 @@ class Dispatch:
         """The fork server is ready: put a worker in every slot that has none."""
         self.is_stranded = False
         for slot in self.slots:
-            if slot.phase is Phase.DOWN and not self.draining:
+            if slot.phase is Phase.DOWN and not slot.spare and not self.draining:
                 self._spawn(slot, now_s)
 
     def booted(self, index: int, pid: int, now_s: float) -> None:
         slot = self.slots[index]
         if slot.phase is Phase.BOOTING:  # else it spoke as we were killing it
-            slot.phase, slot.deadline_s, slot.pid = Phase.UP, NEVER, pid
+            slot.phase, slot.deadline_s, slot.pid = Phase.STANDBY if slot.spare else Phase.UP, NEVER, pid
+            worker = self.succession.worker_of(slot) if slot.spare else None
+            if worker is None:
+                self._plan_end(slot, now_s)
+            elif worker.leaving:
+                self._leave(worker, now_s)
             self.fill(now_s)
 
     def exited(self, index: int, death: Callable[[Run], Outcome], unread: Iterable[int], now_s: float, *,
@@ -132,13 +143,20 @@ class Dispatch:
             else:
                 self.ending.died(run, death(run))
                 self._count_death(run.task_type, now_s)
-        self.slots[index] = successor = Slot(index, restarts=slot.restarts + 1)
+        worker = self.succession.disinherit(slot)
+        heir = self.succession.take_place(slot)
+        self.slots[index] = successor = Slot(index, restarts=slot.restarts + 1, spare=slot.spare)
         if self.draining or stranded:
             return
-        if begun or slot.phase in (Phase.DYING, Phase.QUITTING):
-            self._spawn(successor, now_s)
-        else:
+        is_own_fault = not begun and slot.phase not in (Phase.DYING, Phase.QUITTING)
+        if heir is not None:
+            self._plan_end(heir, now_s)
+        if successor.spare:
+            self._lost_spare(worker, is_own_fault, now_s)
+        elif is_own_fault:
             self._spawn_later(successor, now_s)
+        else:
+            self._spawn(successor, now_s)
         self.fill(now_s)
 
     # -- the life of runs -----------------------------------------------------------------------------------------
@@ -172,8 +190,8 @@ class Dispatch:
         self.ending.answered(run, word, outcome, after_s)
         if run.is_alone and run.policy.limits is not None:
             self._ends_limited(slot, run.policy.limits)
-        if slot.served == self.tasks_max or word in INTERRUPTED:
-            self._replace_soon(slot)
+        if slot.served >= slot.notice or word in INTERRUPTED:
+            self._near_end(slot, word, now_s)
         if runs:
             self._begin(slot, now_s)
         elif slot.phase is Phase.UP:
@@ -183,7 +201,7 @@ class Dispatch:
     def fill(self, now_s: float) -> None:
         """Hand out what is waiting."""
         if self.backlog and not self.is_stranded:
-            for slot, run in dealing.deal(self.backlog, self.slots, self.windows, now_s):
+            for slot, run in dealing.deal(self.backlog, self.slots, self.windows, now_s, self.tasks_max):
                 self._send(slot, run, now_s)
 
     def taken_back(self, index: int, tokens: Iterable[int], now_s: float) -> None:
@@ -223,9 +241,11 @@ class Dispatch:
             return  # there is a fresh one under way
         if at_once:
             self._kill(slot, None)
-        else:
-            self._replace_soon(slot)
-            self._retire(slot, now_s)
+        elif not slot.leaving and not self.draining:
+            slot.leaving = True
+            self.succession.prepare(slot, now_s)
+            if not self.succession.is_coming(slot):
+                self._leave(slot, now_s)
 
     # -- the end of the pool --------------------------------------------------------------------------------------
 
@@ -301,7 +321,7 @@ class Dispatch:
     def _send(self, slot: Slot, run: Run, now_s: float) -> None:
         slot.runs.append(run)
         if run.is_alone and run.policy.limits is not None:
-            self.commands.append(Watch(slot.index, run.token, run.policy.limits))
+            self._begin_limited(slot, run.token, run.policy.limits, now_s)
         self.commands.append(Send(slot.index, run))
         if len(slot.runs) == 1:
             self._begin(slot, now_s)
@@ -347,7 +367,7 @@ class Dispatch:
         if self.budget.spend(now_s):
             self._set_deadline(slot, now_s + self.budget.next_pause_s())
         else:
-            self.commands.append(Halt("workers die faster than the restart budget allows"))
+            self.commands.append(Halt(_GIVES_UP))
 
     def _kill(self, slot: Slot, doom: Cause | None) -> None:
         if slot.phase is not Phase.DYING:
@@ -355,11 +375,45 @@ class Dispatch:
             slot.phase, slot.deadline_s = Phase.DYING, NEVER
             self.commands.append(Kill(slot.index))
 
+    def _plan_end(self, slot: Slot, now_s: float) -> None:
+        """A worker has its place now: see that its heir is there when it has served its number of runs."""
+        if self.tasks_max:
+            ahead = min(self.tasks_max, 1 + int(HEIR_AHEAD_S / max(self.windows.mean_s, _SHORTEST_S)))
+            slot.notice = self.tasks_max - ahead
+            if not slot.notice:
+                self._near_end(slot, b"", now_s)
+
+    def _near_end(self, slot: Slot, word: bytes, now_s: float) -> None:
+        if word in INTERRUPTED or slot.served >= self.tasks_max:
+            self._replace_soon(slot)
+        elif not self.draining and self.succession.prepare(slot, now_s):
+            slot.notice = self.tasks_max
+
     def _replace_soon(self, slot: Slot) -> None:
         """A worker that has served its time, or was interrupted in the middle of who knows what."""
-        slot.retiring = True
-        if slot.runs:
-            self.commands.append(TakeBack(slot.index))
+        if not slot.retiring:
+            slot.retiring = True
+            if slot.runs:
+                self.commands.append(TakeBack(slot.index))
+
+    def _leave(self, slot: Slot, now_s: float) -> None:
+        self._replace_soon(slot)
+        self._retire(slot, now_s)
+
+    def _lost_spare(self, worker: Slot | None, is_own_fault: bool, now_s: float) -> None:
+        """A process without a place is gone. If it was the heir of `worker`, that must do without."""
+        if is_own_fault and not self.budget.spend(now_s):
+            self.commands.append(Halt(_GIVES_UP))
+        elif worker is not None and worker.leaving:
+            self._leave(worker, now_s)
+        for one in self.slots:  # there is room for the heir of another now
+            if one.served >= one.notice and one.phase is Phase.UP:
+                self._near_end(one, b"", now_s)
+
+    def _begin_limited(self, slot: Slot, token: int, limits: Limits, now_s: float) -> None:
+        self.commands.append(Watch(slot.index, token, limits))
+        if limits.nice:
+            self.succession.prepare(slot, now_s)
 
     def _ends_limited(self, slot: Slot, limits: Limits) -> None:
         self.commands.append(Unwatch(slot.index))
@@ -372,7 +426,12 @@ class Dispatch:
             slot.deadline_s = NEVER
         elif self.draining and slot.phase is Phase.BOOTING:
             self._kill(slot, None)
-        elif slot.phase is Phase.UP and not slot.runs and (self.draining or slot.retiring):
+        elif slot.phase in IDLE and not slot.runs and (self.draining or slot.retiring):
+            if not self.draining:
+                self.succession.prepare(slot, now_s)
+                heir = self.succession.take_place(slot)
+                if heir is not None and heir.phase is Phase.UP:
+                    self._plan_end(heir, now_s)
             slot.phase = Phase.QUITTING
             self._set_deadline(slot, now_s + self.timing.quit_s)
             self.commands.append(Quit(slot.index))

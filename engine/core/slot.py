@@ -8,6 +8,7 @@ from engine.core.outcome import Cause
 from engine.core.policy import RunPolicy
 
 NEVER = float("inf")
+COUNT_MAX = 1 << 62
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +35,7 @@ class Run:
 class Phase(Enum):
     DOWN = "down"  # no process; `deadline_s` is when to spawn one
     BOOTING = "booting"  # a process that has not said ready; `deadline_s` is when to give up on it
+    STANDBY = "standby"  # it could be given runs, and waits to take another worker's place
     UP = "up"  # `runs[0]` is being executed; `deadline_s` is when to look at it again
     QUITTING = "quitting"  # told to go when done; `deadline_s` is when to kill it
     DYING = "dying"  # being killed; the host reports the exit
@@ -54,3 +56,6 @@ class Slot:
     started_s: float = NEVER  # when the process was asked for
     pid: int | None = None
     restarts: int = 0
+    spare: bool = False  # no place of the pool: nobody is in it, or an heir, or a worker that has left its place
+    leaving: bool = False  # to be retired as soon as its heir is ready
+    notice: int = COUNT_MAX  # of runs served: when to think of its end

@@ -31,7 +31,7 @@ def main(folder: str) -> dict[str, Any]:
     seen["processes"] = over(stage, Limits(processes=2), "multiply", children=4, hold_s=60)
     seen["left_alive"] = left_behind(stage)
     if "memory" in (seen["controllers"] or ()):
-        seen["slow"] = over(stage, Limits(memory_bytes=100 * MIB), "grow", mib=2000, mib_per_s=200)
+        seen["slow"] = over(stage, Limits(memory_bytes=60 * MIB), "grow", mib=2000, mib_per_s=50)
         seen["fast"] = fast(stage)
         seen["shared"] = shared(stage)
     stage.close()

@@ -160,3 +160,9 @@ def leak(payload: dict[str, Any]) -> int:
     else:
         len(b"x" * (payload["mib"] * MIB))
     return os.getpid()
+
+
+@handler("whoami")
+def whoami(payload: Any) -> dict[str, Any]:
+    """Which process it is that was given this."""
+    return {"payload": payload, "pid": os.getpid()}

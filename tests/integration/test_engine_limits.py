@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -110,3 +111,19 @@ def polled(look: Callable[[], Any]) -> Any:
     while not (found := look()):
         assert time.monotonic() < until_s
     return found
+
+
+def test_a_thousand_recycles_under_load_lose_nothing() -> None:
+    """Each worker is replaced after five tasks, and there is always one that can run the next."""
+    server = RedisServer(binaries()[0])
+    with Scheduler(redis_url=server.url, handlers=["tests.integration.limit_handlers"], max_workers=2,
+                   worker_tasks_max=5) as scheduler:
+        scheduler.start()
+        ids = scheduler.client.submit_many([{"task_type": "whoami", "payload": number} for number in range(5000)])
+        tasks = scheduler.client.wait(ids, timeout=WAIT_S)
+        assert [task.result["payload"] for task in tasks] == list(range(5000))
+        assert {(task.run, task.crashes) for task in tasks} == {(1, 0)}
+        served = Counter(task.result["pid"] for task in tasks)
+        assert max(served.values()) == 5
+        assert len(served) >= 1000
+    server.stop()

@@ -26,7 +26,7 @@ SLOTS, INTENSITY, PERIOD_S, TASKS_MAX = 3, 3, 60.0, 7
 BOOT_S, CANCEL_GRACE_S, QUIT_S, GRACE_S = 5.0, 2.0, 4.0, 8.0
 WINDOW_MAX = 4
 DEATHS_MAX, DEATHS_PERIOD_S, PAUSE_S = 2, 30.0, 3.0
-a_slot = st.integers(0, SLOTS - 1)
+a_slot = st.integers(0, 2 * SLOTS - 1)  # each worker may have an heir
 
 
 class Worker:
@@ -41,6 +41,7 @@ class Worker:
         self.interrupted: set[int] = set()
         self.watched: int | None = None  # token of the run whose limits are held
         self.has_stepped_back = False
+        self.given = 0  # runs, less those that were taken back
 
     def read_next(self, now_s: float) -> None:
         if self.running is None and self.unread:
@@ -48,7 +49,7 @@ class Worker:
 
 
 class World(RuleBasedStateMachine):
-    @initialize(tasks_max=st.sampled_from([0, TASKS_MAX]))
+    @initialize(tasks_max=st.sampled_from([0, 1, TASKS_MAX]))
     def boot(self, tasks_max: int) -> None:
         self.now, self.is_busy = 100.0, False
         self.core = Dispatch(SLOTS, RestartBudget(INTENSITY, PERIOD_S, pause_s=0.1), Windows(WINDOW_MAX),
@@ -88,6 +89,8 @@ class World(RuleBasedStateMachine):
                 assert worker.watched == (None if limits is None else run.token), "sent without its limits, or others'"
                 assert not worker.has_stepped_back, "sent to a worker that another run has made nice"
                 worker.has_stepped_back = bool(limits and limits.nice)
+                worker.given += 1
+                assert worker.given <= (self.core.tasks_max or worker.given), "more than a worker may run"
                 worker.unread.append(run)
                 worker.read_next(self.now)
             case Settle(run, verdict, _):
@@ -105,6 +108,7 @@ class World(RuleBasedStateMachine):
             case TakeBack(slot):
                 worker = self.workers[slot]
                 back = [run.token for run in worker.unread]
+                worker.given -= len(back)
                 worker.unread.clear()
                 self.core.taken_back(slot, back, self.now)
             case Interrupt(slot, token, _):
@@ -115,6 +119,9 @@ class World(RuleBasedStateMachine):
                 worker = self.workers[slot]
                 assert worker.running is None, "told to go with work in hand"
                 assert not worker.unread, "told to go with work in its pipe"
+                spares = sum(one.spare and one.phase is not Phase.DOWN for one in self.core.slots)
+                assert self.core.draining or self.core.slots[slot].spare or spares == SLOTS, \
+                    "retired before anybody took its place"
                 worker.quitting = True
             case Stopped(task_type, pause_s, _):
                 self.stopped_until_s[task_type] = self.now + pause_s
@@ -176,6 +183,12 @@ class World(RuleBasedStateMachine):
         self.obey()
         assert worker.killed
 
+    @rule(slot=a_slot, at_once=st.booleans())
+    def is_to_be_replaced(self, slot: int, at_once: bool) -> None:
+        if slot < len(self.core.slots):
+            self.core.replace(slot, self.now, at_once=at_once)
+            self.obey()
+
     @rule(slot=a_slot, token=st.integers(1, 50))
     def stray_reply(self, slot: int, token: int) -> None:
         worker = self.workers.get(slot)
@@ -190,7 +203,8 @@ class World(RuleBasedStateMachine):
         worker = self.workers.pop(slot, None)
         if worker is None:
             return
-        if worker.running is None and not worker.killed and not worker.quitting:
+        was_asked = self.core.slots[slot].phase in (Phase.QUITTING, Phase.DYING)  # whether it has heard that or not
+        if worker.running is None and not worker.killed and not was_asked:
             self.own_faults.append(self.now)
         unread = [run.token for run in worker.unread]
         self.core.exited(slot, lambda run: Outcome.killed(run.number, "SIGKILL"), unread, self.now)
@@ -261,6 +275,12 @@ class World(RuleBasedStateMachine):
             if worker is not None and slot.phase is not Phase.DYING:
                 inside = ([worker.running] if worker.running else []) + list(worker.unread)
                 assert list(slot.runs) == inside
+
+    @invariant()
+    def there_are_as_many_places_as_there_should_be(self) -> None:
+        assert sum(not slot.spare for slot in self.core.slots) == SLOTS
+        assert sum(bool(slot.runs) for slot in self.core.slots) <= SLOTS
+        assert len(self.core.slots) <= 2 * SLOTS
 
     @invariant()
     def no_deadline_is_overdue_after_a_tick(self) -> None:

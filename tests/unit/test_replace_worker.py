@@ -1,48 +1,170 @@
-"""A worker that somebody wants replaced by a fresh one."""
+"""A worker that is to be replaced by a fresh one: that is ready before it goes."""
 
-from engine.core.commands import Kill, Quit, Spawn
+from engine.core.commands import Halt, Interrupt, Kill, Quit, Send, Spawn
 from engine.core.dispatch import Dispatch, Timing
+from engine.core.limits import Limits
+from engine.core.outcome import Outcome
 from engine.core.policy import RunPolicy
 from engine.core.restart import RestartBudget
-from engine.core.retry import RetryPolicy
 from engine.core.slot import Phase, Run
 from engine.core.window import Windows
 
 
-def one_worker() -> Dispatch:
-    core = Dispatch(1, RestartBudget(5, 30.0), Windows(1), Timing(), lambda: 0.0)
+def one_worker(tasks_max: int = 0, intensity: int = 5) -> Dispatch:
+    core = Dispatch(1, RestartBudget(intensity, 30.0), Windows(1), Timing(), lambda: 0.0, tasks_max)
     core.start(0.0)
     core.booted(0, 100, 0.0)
-    core.commands.clear()
     return core
 
 
-def run() -> Run:
-    policy = RunPolicy(timeout_s=60, soft_timeout_s=0, result_ttl_s=1, failed_ttl_s=1, retry=RetryPolicy())
-    return Run(b"a", 1, 0, 0, "noop", "q", policy, b"", 1)
+def run(token: int = 1, limits: Limits | None = None) -> Run:
+    return Run(b"%d" % token, 1, 0, 0, "noop", "q", RunPolicy(60.0, limits=limits), b"", token, limits is not None)
 
 
-def test_an_idle_one_quits() -> None:
+def serve(core: Dispatch, index: int, token: int) -> None:
+    core.claimed([run(token)], 0.0)
+    core.replied(index, token, b"C", 1.0, b"{}", 1.0)
+
+
+def death(run: Run) -> Outcome:
+    return Outcome.killed(run.number, "SIGKILL")
+
+
+def phases(core: Dispatch) -> list[tuple[Phase, bool]]:
+    return [(slot.phase, slot.spare) for slot in core.slots]
+
+
+def test_an_idle_one_goes_when_its_heir_is_there() -> None:
     core = one_worker()
-    core.replace(0, 1.0)
-    assert core.commands == [Quit(0)]
-
-
-def test_a_busy_one_quits_when_it_has_answered() -> None:
-    core = one_worker()
-    core.claimed([run()], 0.0)
     core.commands.clear()
     core.replace(0, 1.0)
-    assert Quit(0) not in core.commands
+    core.replace(0, 1.0)  # once is enough
+    assert core.commands == [Spawn(1)]
+    core.booted(1, 101, 1.1)
+    assert core.commands == [Spawn(1), Quit(0)]
+    assert phases(core) == [(Phase.QUITTING, True), (Phase.UP, False)]
+    core.exited(0, death, [], 1.2)
+    assert phases(core) == [(Phase.DOWN, True), (Phase.UP, False)]
+    core.replace(1, 2.0)
+    assert core.commands[-1] == Spawn(0)  # the free seat
+
+
+def test_a_busy_one_goes_on_until_it_has_answered_and_its_heir_does_nothing_before() -> None:
+    core = one_worker()
+    core.claimed([run()], 0.0)
+    core.replace(0, 1.0)
+    core.booted(1, 101, 1.1)
+    core.claimed([run(2)], 1.2)
+    assert core.slots[1].phase is Phase.STANDBY
+    assert not core.slots[1].runs
     core.replied(0, 1, b"C", 1.0, b"{}", 2.0)
+    core.fill(2.0)
+    assert [command.slot for command in core.commands if isinstance(command, Send)] == [0, 1]
     assert Quit(0) in core.commands
 
 
 def test_at_once_it_is_killed_and_a_fresh_one_started() -> None:
     core = one_worker()
+    core.commands.clear()
     core.replace(0, 1.0, at_once=True)
     core.replace(0, 1.0, at_once=True)  # one that goes already
     assert core.commands == [Kill(0)]
-    assert core.slots[0].phase is Phase.DYING
-    core.exited(0, lambda run: None, [], 2.0)  # type: ignore[arg-type, return-value]
+    core.exited(0, death, [], 2.0)
     assert Spawn(0) in core.commands
+
+
+def test_the_heir_of_one_that_has_served_its_number_is_started_ahead() -> None:
+    core = one_worker(tasks_max=3)
+    serve(core, 0, 1)
+    assert Spawn(1) not in core.commands
+    serve(core, 0, 2)
+    core.booted(1, 101, 1.0)
+    assert phases(core) == [(Phase.UP, False), (Phase.STANDBY, True)]
+    serve(core, 0, 3)
+    assert phases(core) == [(Phase.QUITTING, True), (Phase.UP, False)]
+
+
+def test_each_run_in_a_worker_of_its_own_has_the_next_one_waiting() -> None:
+    core = one_worker(tasks_max=1)
+    core.booted(1, 101, 0.0)
+    serve(core, 0, 1)
+    assert phases(core) == [(Phase.QUITTING, True), (Phase.UP, False)]
+    assert Spawn(0) not in core.commands[1:]  # while there are two processes for the place
+    core.exited(0, death, [], 1.0)
+    assert phases(core) == [(Phase.BOOTING, True), (Phase.UP, False)]
+    core.booted(0, 102, 1.0)
+    serve(core, 1, 2)
+    assert phases(core) == [(Phase.UP, False), (Phase.QUITTING, True)]
+
+
+def test_one_that_finds_no_room_for_an_heir_goes_without() -> None:
+    core = one_worker(tasks_max=1)
+    core.booted(1, 101, 0.0)
+    serve(core, 0, 1)
+    serve(core, 1, 2)
+    assert phases(core) == [(Phase.QUITTING, True), (Phase.QUITTING, False)]
+    core.exited(1, death, [], 1.0)
+    assert phases(core) == [(Phase.QUITTING, True), (Phase.BOOTING, False)]
+
+
+def test_an_heir_that_has_not_booted_has_the_place_all_the_same() -> None:
+    core = one_worker(tasks_max=1)
+    serve(core, 0, 1)
+    assert phases(core) == [(Phase.QUITTING, True), (Phase.BOOTING, False)]
+    core.booted(1, 101, 1.0)
+    assert phases(core) == [(Phase.QUITTING, True), (Phase.UP, False)]
+
+
+def test_an_heir_takes_the_place_of_one_that_dies() -> None:
+    core = one_worker()
+    core.claimed([run()], 0.0)
+    core.replace(0, 1.0)
+    core.booted(1, 101, 1.1)
+    core.exited(0, death, [], 1.2)
+    assert phases(core) == [(Phase.DOWN, True), (Phase.UP, False)]
+
+
+def test_a_worker_whose_heir_does_not_boot_goes_without() -> None:
+    core = one_worker()
+    core.replace(0, 1.0)
+    core.exited(1, death, [], 1.1)
+    assert phases(core) == [(Phase.QUITTING, True), (Phase.BOOTING, False)]
+
+
+def test_heirs_that_die_are_charged_as_all_are_that_die_idle() -> None:
+    core = one_worker(tasks_max=2, intensity=0)
+    serve(core, 0, 1)
+    assert phases(core) == [(Phase.UP, False), (Phase.BOOTING, True)]
+    core.exited(1, death, [], 1.1)
+    assert any(isinstance(command, Halt) for command in core.commands)
+
+
+def test_one_that_was_interrupted_is_not_used_again() -> None:
+    core = one_worker()
+    core.claimed([run()], 0.0)
+    core.cancel(b"1", "enough", 1.0)
+    assert Interrupt(0, 1, cancel=True) in core.commands
+    core.replied(0, 1, b"I", 1.0, b'{"error":{}}', 2.0)
+    assert phases(core) == [(Phase.QUITTING, True), (Phase.BOOTING, False)]
+
+
+def test_the_heir_of_a_nice_run_is_started_with_it() -> None:
+    core = one_worker()
+    core.claimed([run(limits=Limits(nice=5))], 0.0)
+    core.booted(1, 101, 0.1)
+    core.replied(0, 1, b"C", 1.0, b"{}", 2.0)
+    assert phases(core) == [(Phase.QUITTING, True), (Phase.UP, False)]
+
+
+def test_heirs_go_when_the_pool_drains() -> None:
+    core = one_worker()
+    core.claimed([run()], 0.0)
+    core.replace(0, 1.0)
+    core.booted(1, 101, 1.1)
+    core.drain(2.0, 10.0)
+    assert core.slots[1].phase is Phase.QUITTING
+    core.replace(0, 2.0)
+    core.replied(0, 1, b"C", 1.0, b"{}", 3.0)
+    core.exited(0, death, [], 3.0)
+    core.exited(1, death, [], 3.0)
+    assert core.is_empty

@@ -11,7 +11,7 @@ from engine.adapters.process.host import ProcessHost
 from engine.adapters.process.limits import adopt_orphans
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.supervising import RedisSupervisorBroker, Terms
-from engine.config import cores
+from engine.config import Settings, cores
 from engine.core.breaker import Breaker, BreakerTerms
 from engine.core.dispatch import Dispatch, Timing
 from engine.core.restart import RestartBudget
@@ -55,6 +55,11 @@ class PoolLoop:
         return 0 if self.pool.halted is None else 1
 
 
+def _window(settings: Settings) -> int:
+    """No more is sent ahead than a worker may run."""
+    return min(settings.window_max, settings.worker_tasks_max or settings.window_max)
+
+
 def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
               tell_root: Callable[[dict[str, Any]], None], make_host: type[ProcessHost] = ProcessHost) -> PoolLoop:
     """`name` is the pool's, with the number of its generation behind a space after a reload."""
@@ -70,7 +75,7 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
     host = make_host(composition.host_settings(bootstrap, pool_name, supervisor, cores()), poller)
     core = Dispatch(
         settings.pools[pool_name].max_workers or settings.max_workers,
-        RestartBudget(settings.restart_intensity, settings.restart_period_s), Windows(settings.window_max),
+        RestartBudget(settings.restart_intensity, settings.restart_period_s), Windows(_window(settings)),
         Timing(boot_s=settings.boot_timeout_s), random.random, settings.worker_tasks_max,
         Breaker(BreakerTerms(settings.handler_intensity, settings.handler_period_s, settings.handler_pause_s)))
     return PoolLoop(Pool(terms, core, host, broker, poller, clock, tell_root), broker, host)

@@ -283,7 +283,7 @@ class Pool:
         names = " ".join(sorted(told["name"] for told in event.handlers))
         log.log(logging.INFO if names else logging.WARNING, "serving", extra={
             "handlers": names or "none: name a module with --handlers",
-            "queues": " ".join(self.terms.queues) or "all", "workers": len(self.core.slots)})
+            "queues": " ".join(self.terms.queues) or "all", "workers": sum(not slot.spare for slot in self.core.slots)})
         if self.broker.up:
             self.broker.announce(self.handlers)
         self.core.start(now_s)
@@ -417,7 +417,8 @@ class Pool:
 
     def _say_ready(self) -> None:
         """Once: workers are up, and Redis knows the handlers."""
-        if not self._said_ready and self.broker.up and all(slot.pid is not None for slot in self.core.slots):
+        if not self._said_ready and self.broker.up and all(
+                slot.pid is not None or slot.spare for slot in self.core.slots):
             self._said_ready = True
             self.stepping.report_soon()
             self.tell_root({"is": "ready", "handlers": [one["name"] for one in self.handlers],

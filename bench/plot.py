@@ -50,8 +50,8 @@ def draw(document: dict[str, Any]) -> str:
         f"<style>{STYLE}</style>",
         '<title id="title">No-op tasks a second, two workers, results kept</title>',
         '<text class="title" x="16" y="26">No-op tasks a second, two workers, results kept</text>',
-        '<text class="small" x="16" y="46">Filled: each task in a worker process of its own. '
-        "Dashed: no isolation, many tasks in one process.</text>",
+        '<text class="small" x="16" y="46">Filled: one task at a time in each worker process. '
+        "Dashed: many at once in one process, no isolation.</text>",
         *rows, f'<text class="small" x="16" y="{height - 16}">{escape(told)}</text>', "</svg>", ""])
 
 

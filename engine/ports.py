@@ -130,6 +130,7 @@ class Exited:
     unread: list[bytes] = field(default_factory=list)  # messages that it never began to read, oldest first
     stranded: bool = False  # it went down with the fork server
     oom: str | None = None  # how it is known that the kernel's OOM killer ended it, if it did
+    output: Callable[[int], str] = lambda token: ""  # the last output of the run with this token
 
 
 Event = Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Grown | Exceeded | Exited

@@ -109,6 +109,8 @@ def hungry(payload: Any, ctx: Context) -> int:
 @handler("glutton", max_memory="100M", max_crashes=2, retry_backoff_s=0.01)
 def glutton(payload: Any, ctx: Context) -> None:
     """Too much whatever it is given."""
+    print("begins to eat")
+    os.write(1, b"and goes round Python\n")
     kept = []
     while True:
         kept.append(b"x" * (10 * MIB))

@@ -53,6 +53,7 @@ def test_a_task_that_keeps_costing_workers_is_quarantined_with_its_evidence(engi
     task = ended(engine, "glutton")
     assert (task.status, task.cause, task.run, task.crashes) == (TaskStatus.FAILED, "out_of_memory", 2, 2)
     assert task.quarantined
+    assert task.post_mortem["output"] == "begins to eat\nand goes round Python"
     other = ended(engine, "noop")
     assert task.id in ganger(engine, "tasks", "--quarantined")
     assert other.id not in ganger(engine, "tasks", "--quarantined")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.adapters.process.forensics import Tail
 from engine.core.ending import Ending
 from engine.core.lifecycle import Move
 from engine.core.limits import (
@@ -135,3 +136,17 @@ def test_a_task_that_has_cost_its_last_worker_is_quarantined() -> None:
 
 def test_a_run_that_was_to_be_cancelled_is_cancelled_whatever_it_uses() -> None:
     assert ended(Cause.OUT_OF_MEMORY, cancelled="no longer wanted")[0] is Move.CANCEL
+
+
+def test_the_last_words_are_those_of_the_run_that_ended() -> None:
+    tail = Tail()
+    tail.logged(1, b'{"text":"another run\'s\\n"}')
+    tail.spilled("another's too")
+    tail.new_run()
+    tail.logged(2, b'{"text":"one\\n"}')
+    tail.spilled("two\n")
+    tail.spilled("")
+    tail.logged(2, b"not JSON")
+    assert tail.of(2) == "one\ntwo\nb'not JSON'"
+    assert tail.of(3) == "two"
+    assert Tail().of(2) == ""

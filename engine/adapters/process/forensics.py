@@ -4,11 +4,16 @@ import contextlib
 import os
 import re
 import signal as signals
+from collections import deque
 from typing import Any
+
+import orjson
 
 from engine.adapters.process.descendants import stat_fields
 
 STACK_BYTES_MAX = 65_536
+TAIL_ROWS_MAX, TAIL_CHARS_MAX = 20, 4_096
+_ANY = -1  # no token
 _CALL = re.compile(r'  File ".*/adapters/process/interrupts\.py", line \d+ in call$')  # what calls the handler
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
@@ -47,6 +52,43 @@ class StackText:
             if not is_below:
                 lines.append(line)
         return "\n".join(lines).strip()
+
+
+class Tail:
+    """The last rows that a worker has sent, with what came round Python: so that a death can be told with them."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self) -> None:
+        self._rows: deque[tuple[int, bytes | str]] = deque(maxlen=TAIL_ROWS_MAX)
+
+    def logged(self, token: int, row: bytes) -> None:
+        self._rows.append((token, row))
+
+    def spilled(self, text: str) -> None:
+        """Of whatever run is going on."""
+        if text:
+            self._rows.append((_ANY, text))
+
+    def new_run(self) -> None:
+        """What was spilled until here belongs to a run that has ended."""
+        kept = [row for row in self._rows if row[0] != _ANY]
+        self._rows.clear()
+        self._rows.extend(kept)
+
+    def of(self, token: int) -> str:
+        """The last output of the run, in order; empty if it said nothing."""
+        texts = [_text_of(row) for its, row in self._rows if its in (token, _ANY)]
+        return "\n".join(text.rstrip("\n") for text in texts)[-TAIL_CHARS_MAX:]
+
+
+def _text_of(row: bytes | str) -> str:
+    if isinstance(row, str):
+        return row
+    try:
+        return str(orjson.loads(row)["text"])
+    except (ValueError, TypeError, KeyError):  # of a worker that has lost its mind before it died
+        return repr(row[:100])
 
 
 def proc_facts(pid: int) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from engine.adapters.process import descendants
 from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.channel import Channel
 from engine.adapters.process.custody import Custody
-from engine.adapters.process.forensics import StackText, answers, proc_facts, sender_of, signal_name
+from engine.adapters.process.forensics import StackText, Tail, answers, proc_facts, sender_of, signal_name
 from engine.adapters.process.output import Output
 from engine.core import frames
 from engine.core.frames import FRAME_HEAD, REPLIED, ProtocolError, Remainder
@@ -64,7 +64,7 @@ class Link:
         self._poller, self._alarms, self._events = poller, alarms, events
         self.is_up = self.is_quitting = self._has_booted = self._is_listening = False
         self.ending = Ending()
-        self._stacks, self._remainder = StackText(), Remainder()
+        self._stacks, self._remainder, self._tail = StackText(), Remainder(), Tail()
         self._tasks = Channel(poller)
         self.send = self._tasks.send
         self._replies, replies = _pipe()
@@ -196,6 +196,7 @@ class Link:
             return False
         if self.output.is_touched:
             self.output.new_run()
+            self._tail.new_run()
         return True
 
     def _take_frames(self, data: bytes) -> None:
@@ -217,6 +218,7 @@ class Link:
     def _heard(self, kind: bytes, token: int, body: bytes) -> None:
         if kind == frames.LOG:
             self._events.append(Logged(self.slot, token, body))
+            self._tail.logged(token, body)
         elif kind == frames.PROGRESS:
             self._events.append(Progressed(self.slot, token, body))
         elif kind == frames.GROWN:
@@ -262,6 +264,7 @@ class Link:
 
     def _spilled(self, text: str, dropped_bytes: int) -> None:
         self._events.append(Spilled(self.slot, text, dropped_bytes))
+        self._tail.spilled(text)
 
     # -- when all is over -----------------------------------------------------------------------------------------
 
@@ -281,7 +284,8 @@ class Link:
         if self.ending.is_watched:
             self._events.append(Dumped(self.slot, self._stacks.text))
         post_mortem = self._post_mortem(code, name, reason, oom is not None)
-        self._events.append(Exited(self.slot, self.pid, code, name, usage, post_mortem, unread, stranded, oom))
+        self._events.append(Exited(self.slot, self.pid, code, name, usage, post_mortem, unread, stranded, oom,
+                                   self._tail.of))
 
     def _post_mortem(self, code: int | None, name: str | None, reason: str, oom: bool) -> dict[str, Any] | None:
         ending = self.ending

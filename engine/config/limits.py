@@ -64,5 +64,6 @@ def without_password(url: str) -> str:
     user, at, host = parts.netloc.rpartition("@")
     name, colon, _ = user.partition(":")
     netloc = f"{name}{':***' if colon else ''}{at}{host}"
-    query = "&".join("password=***" if part.startswith("password=") else part for part in parts.query.split("&"))
+    query = "&".join(f"{name}=***" if name.endswith("password") else part
+                     for part in parts.query.split("&") for name in [part.partition("=")[0]])
     return urlunsplit(parts._replace(netloc=netloc, query=query))

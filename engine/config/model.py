@@ -9,12 +9,12 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
+from engine.config import urls
 from engine.core.limits import MEMORY_BYTES_MAX, NICE_MAX
 from engine.core.names import QUEUE_NAME_LIMIT, is_queue_name
 from engine.errors import InvalidOption
@@ -23,7 +23,6 @@ from engine.options import MEMORY_BYTES_MIN, memory
 DAY_S = 86_400.0
 MIB = 1_048_576
 WORKERS_MAX = 1024
-REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -113,9 +112,10 @@ class Settings(BaseModel):
     model_config = STRICT
 
     redis_url: str | None = setting(
-        None, "Redis to use: redis://, rediss:// (TLS) or unix://, with user and password. "
+        None, "Redis to use: redis://, rediss:// (TLS) or unix://, with user and password; or "
+        "redis+sentinel://HOST:PORT,HOST:PORT/NAME or redis+cluster://HOST:PORT,HOST:PORT. "
         "Without it the embedded Redis of data_dir is used.",
-        limit="a URL that starts with redis://, rediss:// or unix://", shown='"redis://user:password@localhost:6379/0"')
+        limit=urls.LIMIT, shown='"redis://user:password@localhost:6379/0"')
     data_dir: Path = setting(
         Path(".ganger"), "Folder of the embedded Redis. Commands that name the same folder share one instance.",
         limit="the path of a folder")
@@ -254,10 +254,7 @@ class Settings(BaseModel):
     def _redis_url(cls, url: str | None) -> str | None:
         if not url:
             return None
-        parts = urlsplit(url)
-        _ = parts.port  # ValueError where it is no number or too large
-        if parts.scheme not in REDIS_SCHEMES or not (parts.path if parts.scheme == "unix" else parts.hostname):
-            raise PydanticCustomError("redis_url", "not the URL of a Redis")
+        urls.check(url)
         return url
 
     @field_validator("queue_prefix")

@@ -1,7 +1,7 @@
-"""The broker against a model: whatever is done to tasks, each is where its status says, and nowhere else.
+"""The broker against a model: whatever clients, supervisors and keepers do, Redis has what the dictionary says.
 
-The model is a dictionary of statuses; after each step the whole database is
-read and every id in it must be accounted for.
+Two clients, two supervisors and a keeper take turns at random, all through the real scripts on a real server. After
+each step everything in the database is compared; each refusal leaves its digest as it was.
 """
 
 import time
@@ -22,19 +22,22 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from engine.core.life import Life
-from engine.core.lifecycle import FINAL, MOVES, Move, TaskStatus
+from engine.adapters.redis.broker import Broker
+from engine.core.lifecycle import FINAL, MOVES, Move
 from engine.core.priority import TaskPriority
-from engine.errors import MoveRefused
+from engine.errors import BrokerError, MoveRefused, TaskNotFound
+from tests.contract.broker_model import ENDS, WAITING, Model, S, Task, found
 from tests.redis_server import RedisServer
 from tests.scripts.shop import HOUR_MS, Shop
 from tests.scripts.test_refusals import reconcile_all, recover
+from tests.scripts.test_step import Supervisor
 
-S = TaskStatus
 P = "ganger:{0}:"
 QUEUES = some.sampled_from(["q", "x"])
 PRIORITIES = some.sampled_from(TaskPriority)
 FAIR_KEYS = some.sampled_from(["", "a", "b"])
+SUPERVISORS = some.sampled_from(["one", "two"])
+CLIENTS = some.sampled_from([0, 1])
 
 
 class Tasks(RuleBasedStateMachine):
@@ -45,131 +48,176 @@ class Tasks(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.shop = Shop(self.server)
-        self.statuses: dict[str, TaskStatus] = {}
+        self.shop, self.model = Shop(self.server), Model()
+        self.clients = [self.shop.broker, Broker(self.server.url)]
+        self.supervisors = {name: Supervisor(self.shop, name, "q", "x") for name in ("one", "two")}
         self.heard = self.shop.hearing(P + "done:me")
         self.waited: set[str] = set()
 
     def teardown(self) -> None:
         if hasattr(self, "shop"):
             self.heard.close()
+            self.clients[1].close()
             self.shop.close()
 
     # -- what clients do ------------------------------------------------------------------------------------------
 
-    @rule(target=ids, queue=QUEUES, priority=PRIORITIES, fair_key=FAIR_KEYS, delayed=some.booleans(),
-          expiring=some.booleans())
-    def submit(self, queue: str, priority: TaskPriority, fair_key: str, delayed: bool, expiring: bool) -> str:
-        options = {"fair_key": fair_key} if fair_key else {}
+    @rule(target=ids, client=CLIENTS, queue=QUEUES, priority=PRIORITIES, fair_key=FAIR_KEYS, delayed=some.booleans(),
+          expiring=some.booleans(), key=some.sampled_from([None, None, "k", "l"]))
+    def submit(self, client: int, queue: str, priority: TaskPriority, fair_key: str, delayed: bool, expiring: bool,
+               key: str | None) -> Any:
+        options: dict[str, Any] = {"fair_key": fair_key} if fair_key else {}
         if delayed:
             options["due_ms"] = self.shop.now_ms + HOUR_MS
         if expiring:
             options["expires_ms"] = self.shop.now_ms + 2 * HOUR_MS
-        task_id = self.shop.submit(queue, priority, **options)
-        self.statuses[task_id] = S.PENDING if delayed else S.QUEUED
-        return task_id
+        new, known = self.shop.new(queue, priority, key, **options), self.model.keys.get(key or "")
+        if known in self.model.tasks:
+            assert self.shop.unchanged(lambda: self.clients[client].submit([new])) == [known]
+            return multiple()
+        assert self.clients[client].submit([new]) == [new.id]
+        self.model.tasks[new.id] = Task(queue, priority, S.PENDING if delayed else S.QUEUED, expiring)
+        if key:
+            self.model.keys[key] = new.id
+        assert self.shop.unchanged(lambda: self.clients[1 - client].submit([new])) == [new.id], "sent once more"
+        with pytest.raises(BrokerError, match="another task"):
+            self.shop.unchanged(lambda: self.clients[client].submit([new._replace(
+                record=self.shop.new("other").record, idempotency_key=None)]))
+        return new.id
 
-    @rule(task_id=ids)
-    def cancel(self, task_id: str) -> None:
-        status = self.statuses[task_id]
-        answer = self.attempt(status not in FINAL, lambda: self.shop.broker.cancel(task_id, "why"))
-        if status not in FINAL:
-            self.statuses[task_id] = S.RUNNING if status is S.RUNNING else S.CANCELLED
-            assert answer is self.statuses[task_id]
+    @rule(client=CLIENTS, task_id=ids)
+    def cancel(self, client: int, task_id: str) -> None:
+        task = self.model.tasks[task_id]
+        answer = self.attempt(task.status not in FINAL, lambda: self.clients[client].cancel(task_id, "why"))
+        if task.status is S.RUNNING:
+            assert answer is S.RUNNING
+            self.model.letters.setdefault(task.owner, []).append((task_id, task.run))
+        elif task.status in WAITING:
+            assert answer is S.CANCELLED
+            task.end_waiting(S.CANCELLED)
 
-    @rule(task_id=ids)
-    def revive(self, task_id: str) -> None:
-        possible = Move.REVIVE in MOVES[self.statuses[task_id]]
-        self.attempt(possible, lambda: self.shop.broker.revive(task_id))
+    @rule(client=CLIENTS, task_id=ids)
+    def revive(self, client: int, task_id: str) -> None:
+        task = self.model.tasks[task_id]
+        possible = Move.REVIVE in MOVES[task.status]
+        self.attempt(possible, lambda: self.clients[client].revive(task_id))
         if possible:
-            self.statuses[task_id] = S.QUEUED
+            task.status, task.attempts, task.crashes, task.rescues = S.QUEUED, 0, 0, 0
 
-    @rule(task_id=ids, priority=PRIORITIES)
-    def set_priority(self, task_id: str, priority: TaskPriority) -> None:
-        possible = self.statuses[task_id] in (S.PENDING, S.QUEUED, S.RETRYING)
-        self.attempt(possible, lambda: self.shop.broker.set_priority(task_id, priority))
-        if possible:
-            assert self.shop.life(task_id).priority is priority
+    @rule(client=CLIENTS, task_id=ids, priority=PRIORITIES)
+    def set_priority(self, client: int, task_id: str, priority: TaskPriority) -> None:
+        task = self.model.tasks[task_id]
+        self.attempt(task.status in WAITING, lambda: self.clients[client].set_priority(task_id, priority))
+        if task.status in WAITING:
+            task.priority = priority
 
     @rule(queue=QUEUES, limit=some.integers(1, 5))
     def purge(self, queue: str, limit: int) -> None:
-        before = {stored.id: stored for stored in self.shop.broker.read(list(self.statuses)) if stored}
-        queued = [task_id for task_id, status in self.statuses.items()
-                  if status is S.QUEUED and before[task_id].record.queue == queue]
+        queued = [task_id for task_id, task in self.model.tasks.items()
+                  if task.status is S.QUEUED and task.queue == queue]
         assert self.shop.broker.purge(queue, limit) == min(limit, len(queued))
-        after = self.shop.broker.read(queued)
-        gone = [stored.id for stored in after if stored and stored.life.status is S.CANCELLED]
+        gone = [one.id for one in self.shop.broker.read(queued) if one and one.life.status is S.CANCELLED]
         assert len(gone) == min(limit, len(queued))
-        self.statuses.update(dict.fromkeys(gone, S.CANCELLED))
+        for task_id in gone:
+            self.model.tasks[task_id].end_waiting(S.CANCELLED)
 
-    @rule(target=ids, task_id=consumes(ids))
-    def delete(self, task_id: str) -> Any:
-        if self.statuses[task_id] in FINAL:
-            assert self.shop.broker.delete([task_id]) == 1
-            del self.statuses[task_id]
+    @rule(target=ids, client=CLIENTS, task_id=consumes(ids))
+    def delete(self, client: int, task_id: str) -> Any:
+        if self.model.tasks[task_id].status in FINAL:
+            assert self.clients[client].delete([task_id]) == 1
+            del self.model.tasks[task_id]
             self.waited.discard(task_id)
+            with pytest.raises(TaskNotFound):
+                self.shop.unchanged(lambda: self.clients[client].cancel(task_id, "why"))
             return multiple()
-        assert self.shop.unchanged(lambda: self.shop.broker.delete([task_id])) == 0
+        assert self.shop.unchanged(lambda: self.clients[client].delete([task_id])) == 0
         return task_id
 
     @rule(task_id=ids)
     def watch(self, task_id: str) -> None:
-        keys = self.shop.keys
+        keys, ended = self.shop.keys, self.model.tasks[task_id].status in FINAL
         over = self.shop.run("watch", [keys.tasks, keys.life, keys.waiters], ["me", task_id])
-        assert over == ([task_id.encode()] if self.statuses[task_id] in FINAL else [])
-        if not over:
+        assert over == ([task_id.encode()] if ended else [])
+        if not ended:
             self.waited.add(task_id)
 
-    # -- what supervisors and the keeper do -----------------------------------------------------------------------
+    @rule(queue=QUEUES, client=CLIENTS, paused=some.booleans())
+    def gate(self, queue: str, client: int, paused: bool) -> None:
+        (self.clients[client].pause if paused else self.clients[client].resume)(queue)
+        (self.model.paused.add if paused else self.model.paused.discard)(queue)
 
-    @rule(task_id=ids, supervisor=some.sampled_from(["one", "two"]))
-    def claim(self, task_id: str, supervisor: str) -> None:
-        if self.statuses[task_id] is S.QUEUED:
-            self.shop.claim(task_id, supervisor)
-            self.statuses[task_id] = S.RUNNING
+    # -- what supervisors do --------------------------------------------------------------------------------------
 
-    @rule(task_id=ids, status=some.sampled_from([S.COMPLETED, S.FAILED, S.TIMEOUT, S.RETRYING]))
-    def settle(self, task_id: str, status: TaskStatus) -> None:
-        if self.statuses[task_id] is S.RUNNING:
-            self.shop.settle(task_id, status)
-            self.statuses[task_id] = status
-            self.waited -= {task_id} if status in FINAL else set()
-            if status in FINAL:
-                self.shop.client.hdel(P + "waiters", task_id)
+    def take_mail(self, name: str, orders: list[bytes]) -> None:
+        assert len(orders) == len(self.model.letters.pop(name, []))
+
+    @rule(name=SUPERVISORS, want=some.integers(1, 4))
+    def claim(self, name: str, want: int) -> None:
+        open_ones = [task for task in self.model.tasks.values()
+                     if task.status is S.QUEUED and task.queue not in self.model.paused]
+        refused, claimed, orders, _, held = self.supervisors[name].step(want=want)
+        assert (refused, len(claimed)) == ([], min(want, len(open_ones)))
+        for task_id, counters in claimed:
+            task = self.model.tasks[task_id]
+            assert task in open_ones
+            task.status, task.run, task.owner, task.expires = S.RUNNING, task.run + 1, name, False
+            assert counters == f"{task.run} {task.attempts} {task.crashes}"
+        self.take_mail(name, orders)
+        assert held == len(self.model.held(name))
+
+    @rule(name=SUPERVISORS, task_id=ids, verdict=some.sampled_from(sorted(ENDS)),
+          off=some.sampled_from([0, 0, 0, -1, 1]))
+    def settle(self, name: str, task_id: str, verdict: str, off: int) -> None:
+        """Also of runs that are not its own, or are over, or have never been."""
+        supervisor, run = self.supervisors[name], self.model.tasks[task_id].run + off
+        at = self.model.tasks[task_id].queue if verdict.startswith("release") else supervisor.clock_ms + HOUR_MS
+        outcome = b"" if verdict.startswith("release") else b'{"run":%d}' % max(run, 0)
+        self.take_mail(name, supervisor.step()[2])
+        call = lambda: supervisor.step([(task_id, run, verdict, at, outcome)])[0]  # noqa: E731
+        if self.model.settles(name, task_id, run, verdict):
+            assert call() == []
+            again = self.shop.unchanged(call)
+            assert again[0] == 1, "sent once more"
+        else:
+            assert self.shop.unchanged(call)[0] == 1
+
+    @rule(name=SUPERVISORS)
+    def recover(self, name: str) -> None:
+        held = sorted(self.model.held(name))
+        known = held[::2]
+        strangers = [task_id for task_id in self.model.tasks if task_id not in held][:2]
+        told = [(task_id, self.model.tasks[task_id].run) for task_id in [*known, *strangers]]
+        assert recover(self.shop, told, name, ("q", "x")) == [task_id.encode() for task_id in strangers]
+        for task_id in set(held) - set(known):
+            self.model.tasks[task_id].let_go(S.QUEUED)
+        assert self.shop.unchanged(lambda: recover(self.shop, [], name, ("q", "x"), nth=1)) == [], "one that comes late"
+
+    # -- what the keeper does -------------------------------------------------------------------------------------
 
     @rule(task_id=ids)
     def promote(self, task_id: str) -> None:
+        task = self.model.tasks[task_id]
         self.shop.client.zadd(P + "due", {task_id: 1}, xx=True)
-        due = self.statuses[task_id] in (S.PENDING, S.RETRYING)
+        due = task.status in (S.PENDING, S.RETRYING)
         assert self.shop.keeper.promote(10)[0] == int(due)
         if due:
-            self.statuses[task_id] = S.QUEUED
+            task.status = S.QUEUED
 
     @rule(task_id=ids)
     def expire(self, task_id: str) -> None:
-        waits = self.shop.client.zadd(P + "expiring", {task_id: 1}, xx=True, ch=True)
-        assert self.shop.keeper.expire(10)[0] == int(waits)
-        if waits:
-            assert self.statuses[task_id] in (S.PENDING, S.QUEUED, S.RETRYING)
-            self.statuses[task_id] = S.FAILED
+        task = self.model.tasks[task_id]
+        self.shop.client.zadd(P + "expiring", {task_id: 1}, xx=True)
+        assert self.shop.keeper.expire(10)[0] == int(task.expires)
+        if task.expires:
+            task.end_waiting(S.FAILED)
 
-    @rule(supervisor=some.sampled_from(["one", "two"]))
-    def rescue(self, supervisor: str) -> None:
-        held = {task_id.decode() for task_id in self.shop.client.smembers(P + "held:" + supervisor)}
-        self.shop.keeper.lapse(supervisor)
-        assert self.shop.keeper.rescue(supervisor, 100).is_over
-        for task_id in held:
-            status = self.shop.life(task_id).status
-            assert status in (S.QUEUED, S.FAILED, S.CANCELLED)
-            self.statuses[task_id] = status
-
-    @rule(supervisor=some.sampled_from(["one", "two"]))
-    def recover(self, supervisor: str) -> None:
-        held = sorted(task_id.decode() for task_id in self.shop.client.smembers(P + "held:" + supervisor))
-        known = held[::2]
-        assert recover(self.shop, [(task_id, self.shop.life(task_id).run) for task_id in known], supervisor,
-                       ("q", "x")) == []
-        self.statuses.update(dict.fromkeys(set(held) - set(known), S.QUEUED))
+    @rule(name=SUPERVISORS)
+    def rescue(self, name: str) -> None:
+        if self.model.held(name):
+            assert self.shop.unchanged(lambda: self.shop.keeper.rescue(name, 100)).released == 0, "its lease holds"
+        self.shop.keeper.lapse(name)
+        assert self.shop.keeper.rescue(name, 100).is_over
+        self.model.rescue(name)
 
     @rule()
     def reconcile(self) -> None:
@@ -186,23 +234,20 @@ class Tasks(RuleBasedStateMachine):
         return None
 
     @invariant()
-    def each_task_is_in_its_place_only(self) -> None:
+    def redis_has_what_the_dictionary_says(self) -> None:
         if not hasattr(self, "shop"):
             return
-        state = self.shop.dump()
-        stored = {one.id: one for one in self.shop.broker.read(list(self.statuses)) if one}
-        assert set(stored) == set(self.statuses) == {task_id.decode() for task_id in state.get(P + "tasks", {})}
-        assert {task_id: one.life.status for task_id, one in stored.items()} == self.statuses
-        for task_id, one in stored.items():
-            assert _places(state, task_id) == _home(one.record.queue, one.life), task_id
-        assert {task_id.decode() for task_id in state.get(P + "life", {})} <= set(self.statuses)
-        assert {field.decode()[:19] for field in state.get(P + "outcomes", {})} <= set(self.statuses)
+        has, should = found(self.shop.dump(), P), self.model.expected()
+        for task_id, life in has["lives"].items():
+            if life[4] is None:  # never touched since its submit: its priority stands in the record
+                has["lives"][task_id] = (*life[:4], self.model.tasks[task_id].priority, life[5])
+        assert has == should
 
     @invariant()
     def those_who_wait_are_told(self) -> None:
         if not hasattr(self, "shop"):
             return
-        ended = {task_id for task_id in self.waited if self.statuses[task_id] in FINAL}
+        ended = {task_id for task_id in self.waited if self.model.tasks[task_id].status in FINAL}
         limit_s = time.monotonic() + 5
         while ended:
             assert time.monotonic() < limit_s, ended
@@ -213,32 +258,8 @@ class Tasks(RuleBasedStateMachine):
                 self.waited -= told
 
 
-def _places(state: dict[str, Any], task_id: str) -> set[str]:
-    """Every key that has the id and moves it on."""
-    found = set()
-    for key, value in state.items():
-        name = key.removeprefix(P)
-        if name == "due" or name.startswith(("line:", "ended:")):
-            members = {member for member, _ in value}
-        elif name.startswith("held:"):
-            members = value
-        else:
-            continue
-        if task_id.encode() in members:
-            found.add(name)
-    return found
-
-
-def _home(queue: str, life: Life) -> set[str]:
-    if life.status is S.QUEUED:
-        return {f"line:{queue}:{life.priority.name}"}
-    if life.status is S.RUNNING:
-        return {f"held:{life.owner}"}
-    return {f"ended:{life.status}"} if life.status in FINAL else {"due"}
-
-
-def test_the_broker_keeps_every_task_in_its_place(any_server: RedisServer) -> None:
+def test_the_broker_keeps_every_task_as_the_model_does(any_server: RedisServer) -> None:
     run_state_machine_as_test(
         type("TasksHere", (Tasks,), {"server": any_server}),
-        settings=settings(max_examples=80, stateful_step_count=30, deadline=None, database=None,
+        settings=settings(max_examples=25, stateful_step_count=30, deadline=None, database=None,
                           suppress_health_check=list(HealthCheck)))

@@ -167,3 +167,13 @@ def test_it_goes_through_everything_in_bounded_steps(shop: Shop) -> None:
     assert mended == 10
     assert checked >= 2 * 1500
     assert shop.client.zcard(NORMAL) == 1500
+
+
+def test_a_task_that_has_moved_on_since_it_was_looked_at_is_left_alone(shop: Shop) -> None:
+    task_id, _, _ = running_without_a_lease(shop)
+    suspect = shop.keeper._reconciling._suspect(P + "tasks", "task", task_id, shop.broker.read([task_id])[0])
+    assert suspect is not None
+    shop.settle(task_id, TaskStatus.COMPLETED)
+    assert not shop.unchanged(lambda: shop.keeper._reconciling._mend([suspect]))
+    shop.set_life(task_id, TaskStatus.RUNNING, "another", run=2)
+    assert not shop.unchanged(lambda: shop.keeper._reconciling._mend([suspect]))

@@ -19,13 +19,14 @@ from threading import Lock
 from typing import Any, Protocol, cast
 
 import hiredis
-from redis import connection as redis_py
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from engine.adapters.clock import RedisClock
 from engine.adapters.redis import scripts
+from engine.adapters.redis.addresses import Address, address, check_role
 from engine.adapters.redis.errors import from_redis
+from engine.config import urls
 from engine.errors import BrokerDenied, BrokerError, BrokerTooOld, InvalidSetting
 
 VERSION_MIN = (6, 2)
@@ -36,7 +37,6 @@ Argument = str | bytes | int | float
 Command = Sequence[Argument]
 Invocation = tuple[str, Sequence[str], Command]  # verb, keys, args
 _pack = cast(Any, hiredis.pack_command)  # its stub allows tuples of one element only
-_POOL_ONLY = ("max_connections", "timeout", "retry_on_timeout", "retry_on_error", "legacy_responses")
 
 
 class Connection(Protocol):
@@ -64,7 +64,7 @@ class Connections:
         self.url, self.timeout_s = url, timeout_s
         self.clock = RedisClock()
         self.version: tuple[int, ...] | None = None
-        self._class, self._settings = _settings(url, timeout_s)
+        self._address = _address(url, timeout_s)
         self._lock = Lock()
         self._pid = os.getpid()
         self._idle: list[tuple[Connection, float]] = []  # with the moment of its last use
@@ -88,12 +88,15 @@ class Connections:
         connection, is_fresh = self._take()
         try:
             try:
-                return self._exchange(connection, packed, len(commands))
+                replies = self._exchange(connection, packed, len(commands))
+                if not (self._address.follows and any(map(is_elsewhere, replies))):
+                    return replies
+                self._forget_idle()  # the master is another now, and has not been written to
             except (RedisConnectionError, OSError):
                 if is_fresh:
                     raise
-                connection = self.open()
-                return self._exchange(connection, packed, len(commands))
+            connection = self.open()
+            return self._exchange(connection, packed, len(commands))
         except BrokerError:
             raise
         except (RedisError, OSError) as error:
@@ -157,9 +160,15 @@ class Connections:
         """A new connection, checked and outside of the shared ones; the caller disconnects it."""
         if self._closed:
             raise BrokerError("this broker has been closed")
-        connection = cast(Connection, self._class(**self._settings))
+        address = self._address
+        try:
+            connection = cast(Connection, address.made_by(**address.found()))
+        except (RedisError, OSError) as error:
+            raise from_redis(error) from error
         try:
             connection.connect()
+            if address.follows:
+                check_role(connection)
             if self.version is None:
                 self.version = _checked_version(connection)
         except BrokerError:
@@ -172,8 +181,11 @@ class Connections:
 
     def close(self) -> None:
         """Close the idle connections; calls from now on are refused."""
+        self._closed = True
+        self._forget_idle()
+
+    def _forget_idle(self) -> None:
         with self._lock:
-            self._closed = True
             idle, self._idle = self._idle, []
         for connection, _ in idle:
             connection.disconnect()
@@ -215,20 +227,18 @@ class Connections:
         connection.disconnect()
 
 
-def _settings(url: str, timeout_s: float) -> tuple[type[Any], dict[str, Any]]:
-    """The class of connection and its arguments. Raises `InvalidSetting` for a URL that makes no sense."""
+def _address(url: str, timeout_s: float) -> Address:
+    """Raises `InvalidSetting` for a URL that makes no sense."""
     try:
-        settings: dict[str, Any] = cast(Any, redis_py.parse_url)(url)
-        for name in _POOL_ONLY:
-            settings.pop(name, None)
-        connection_class = settings.pop("connection_class", redis_py.Connection)
-        # RESP2: no HELLO, no push messages to tell from replies, and the quicker parser.
-        settings |= {"protocol": 2, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-        connection_class(**settings)
+        return address(url, timeout_s)
     except (ValueError, TypeError) as error:
-        raise InvalidSetting(f"redis_url: {error}", field="redis_url",
-                             limit="redis://, rediss:// or unix://") from error
-    return connection_class, settings
+        raise InvalidSetting(f"redis_url: {error}", field="redis_url", limit=urls.LIMIT) from error
+
+
+def is_elsewhere(reply: object) -> bool:
+    """Whether it says that the master of our keys is another: nothing has been written then."""
+    return isinstance(reply, MovedError | ReadOnlyError) or (
+        isinstance(reply, ResponseError) and "READONLY " in str(reply))
 
 
 def _has_ended(connection: Connection) -> bool:

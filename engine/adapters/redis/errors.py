@@ -51,6 +51,9 @@ _HINTS: dict[type[BrokerError], str] = {
 
 def from_redis(error: Exception) -> BrokerError:
     """The error of Ganger for one of redis-py, hiredis or the socket. Never raises."""
+    if isinstance(error, exceptions.MovedError | exceptions.AskError):
+        return BrokerUnavailable(f"this Redis is a node of a Cluster, and the keys are on another one: name it as "
+                                 f"redis+cluster://HOST:PORT ({error})")
     kind = _kind(error)
     return kind(f"{_HINTS[kind]}: {error or type(error).__name__}")
 

@@ -24,6 +24,7 @@ from engine.adapters.clock import RedisClock
 from engine.adapters.poller import READ, WRITE
 from engine.adapters.redis import scripts
 from engine.adapters.redis.connection import Connections
+from engine.config.urls import FOLLOWING
 from engine.errors import GangerError
 from engine.ports import Poller
 
@@ -81,6 +82,7 @@ class Link:
                  pause_s: float = 0.05, pause_s_max: float = 1.0) -> None:
         self.url, self.channel, self.clock, self.poller = url, channel, clock, poller
         self.timeout_s, self.pause_s, self.pause_s_max = timeout_s, pause_s, pause_s_max
+        self._follows = url.partition(":")[0] in FOLLOWING
         self.up = False
         self._events: list[LinkEvent] = []
         self._pending: deque[_Pending] = deque()
@@ -244,6 +246,9 @@ class Link:
                 if len(reply) == 3 and reply[0] == b"message":
                     self._events.append(Pushed(reply[2]))
                 continue
+            if self._is_elsewhere(reply):
+                self._lose(f"the master is another now: {reply}")
+                return
             pending = self._pending.popleft()
             if pending.script and isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
                 verb, tail = pending.script
@@ -254,6 +259,12 @@ class Link:
                 self.clock.calibrate(int(reply[0]) * 1000 + int(reply[1]) / 1000, pending.tag.sent_s, time.monotonic())
             else:
                 self._events.append(Answered(pending.tag, reply))
+
+
+    def _is_elsewhere(self, reply: Any) -> bool:
+        """Whether our keys are on another server now, where the next connection will be."""
+        return isinstance(reply, hiredis.ReplyError) and self._follows and (
+            str(reply).startswith("MOVED ") or "READONLY " in str(reply))
 
 
 class _Handshake:

@@ -1,0 +1,128 @@
+"""One-line bugs, and the tests that must find each of them. A bug that was fixed adds its mutant here."""
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """In the file `path`, the text `old`, which stands there once, becomes `new`; `tests` are arguments for pytest."""
+
+    path: str
+    old: str
+    new: str
+    tests: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.rpartition('/')[2]}: {' '.join(self.old.split())[:70]}"
+
+
+CORE, LUA, REDIS = "engine/core/", "engine/adapters/redis/lua/", "engine/adapters/redis/"
+POOL, KEEPER = "engine/services/pool/", "engine/services/keeper/"
+RETRY, FORMATS, STAGE = "tests/unit/test_retry.py", "tests/unit/test_formats.py", "tests/unit/test_pool.py"
+DISPATCH, SUPERVISION = "tests/property/test_dispatch_machine.py", "tests/property/test_supervision_machine.py"
+STEP, REFUSALS, KEEPING = (f"tests/scripts/test_{name}.py" for name in ("step", "refusals", "keeping"))
+SUBMIT, MENDING, ROUNDS = "tests/scripts/test_submit.py", "tests/scripts/test_mend.py", "tests/unit/test_rounds.py"
+
+MUTANTS = [
+    # -- the core -------------------------------------------------------------------------------------------------
+    Mutant(CORE + "lifecycle.py", "TaskStatus.COMPLETED: {},",
+           "TaskStatus.COMPLETED: {Move.REVIVE: TaskStatus.QUEUED},", "tests/unit/test_lifecycle.py"),
+    Mutant(CORE + "lifecycle.py", "Move.RELEASE: TaskStatus.QUEUED,", "Move.RELEASE: TaskStatus.RETRYING,",
+           f"{STEP} -k release"),
+    Mutant(CORE + "retry.py", "crashes + 1 >= policy.max_crashes", "crashes + 1 > policy.max_crashes", RETRY),
+    Mutant(CORE + "retry.py", "attempts < policy.max_retries", "attempts <= policy.max_retries", RETRY),
+    Mutant(CORE + "retry.py", "run < policy.max_deliveries", "run <= policy.max_deliveries", RETRY),
+    Mutant(CORE + "retry.py", "* (1 - self.jitter * chance)", "* (1 + self.jitter * chance)", RETRY),
+    Mutant(CORE + "restart.py", "<= self.intensity", "< self.intensity", RETRY),
+    Mutant(CORE + "restart.py", "self._restarts[0] < now_s - self.period_s", "self._restarts[0] < now_s", RETRY),
+    Mutant(CORE + "ending.py", "        del self.runs[run.task_id]\n", "", DISPATCH),
+    Mutant(CORE + "ending.py", "if doom is Cause.TIMEOUT:", "if doom is Cause.CANCELLED:", DISPATCH),
+    Mutant(CORE + "ending.py", "run.number >= run.policy.retry.max_deliveries",
+           "run.number > run.policy.retry.max_deliveries",
+           f"{DISPATCH} tests/integration/test_tree.py -k 'Dispatch or dispatch or twice or once'"),
+    Mutant(CORE + "dispatch.py", " or slot.phase is Phase.DYING:\n            return  # too late",
+           ":\n            return  # too late", DISPATCH),
+    Mutant(CORE + "dispatch.py", "slot.doom if position == 0 else None", "slot.doom", DISPATCH),
+    Mutant(CORE + "dispatch.py", "if run is None or run.cancelled is not None:", "if run is None:", DISPATCH),
+    Mutant(CORE + "dealing.py", "len(slot.runs) < window", "len(slot.runs) <= window", DISPATCH),
+    Mutant(CORE + "fate.py", "run >= max_deliveries", "run > max_deliveries", f"{KEEPING} -k twice"),
+    Mutant(CORE + "fate.py", "rescues >= RESCUES_MAX", "rescues > RESCUES_MAX", f"{KEEPING} -k too_often"),
+    Mutant(CORE + "fate.py", "if cancel_reason is not None:", "if cancel_reason == '':", f"{KEEPING} -k cancelled"),
+    Mutant(CORE + "frames.py", "        if len(pieces) != self._count:\n            return None\n", "",
+           "tests/unit/test_frames.py"),
+    Mutant(CORE + "identity.py", "number << 5 | _VALUES", "number << 4 | _VALUES", FORMATS),
+    Mutant(CORE + "record.py", "and not _SHAPES[name](value)", "and _SHAPES[name](value) is None", FORMATS),
+    Mutant(CORE + "life.py", r'rb"([A-Z]+) (\d{1,9})', r'rb"([A-Z]+) (\d{1,15})', FORMATS),
+    Mutant(CORE + "supervision.py", "if not self.budget.spend(now_s):", "if self.budget.spend(now_s) is None:",
+           SUPERVISION),
+    Mutant(CORE + "stored.py", "return told if fits else None", "return told",
+           "tests/scripts/test_unreadable.py -k outcome"),
+    # -- the scripts ----------------------------------------------------------------------------------------------
+    Mutant(LUA + "step.lua", "if at_run ~= run then return 'STALE' end", "", f"{STEP} -k STALE"),
+    Mutant(LUA + "step.lua", "if owner ~= supervisor then return 'STALE' end", "", f"{STEP} -k nobody_settles"),
+    Mutant(LUA + "step.lua", "and sub(line, -#ours) == ours then", "then", f"{STEP} -k nobody_settles"),
+    Mutant(LUA + "step.lua", "return status == to and 'ALREADY' or 'STALE'", "return 'STALE'", f"{STEP} -k sent_again"),
+    Mutant(LUA + "step.lua", "  call('SREM', held, unpack(left))\n", "", f"{STEP} -k end_is_kept"),
+    Mutant(LUA + "step.lua", "  tell_waiters(KEYS[11], base, told)\n", "", f"{STEP} -k told_once"),
+    Mutant(LUA + "step.lua", "call('ZADD', KEYS[5], ARGV[3], supervisor)",
+           "call('ZADD', KEYS[5], 'NX', ARGV[3], supervisor)", f"{STEP} -k lease"),
+    Mutant(LUA + "step.lua", "tonumber(limits[i]) <= tonumber(now_ms)", "tonumber(limits[i]) < tonumber(now_ms)",
+           f"{STEP} -k expired"),
+    Mutant(LUA + "step.lua", "waited >= ageing_ms", "waited > ageing_ms", f"{STEP} -k passed_over"),
+    Mutant(LUA + "step.lua", "if status ~= 'RUNNING' then return", "if status == 'QUEUED' then return",
+           f"{STEP} -k sent_again"),
+    Mutant(LUA + "rescue.lua", "if lease_end_ms >= tonumber(now_ms) then return { 'ALIVE' } end", "",
+           f"{REFUSALS} -k rescue_from_the_living"),
+    Mutant(LUA + "rescue.lua", "task.place, task.id)\n    count_up(rescues", "0, task.id)\n    count_up(rescues",
+           f"{KEEPING} -k back_to_its_place"),
+    Mutant(LUA + "rescue.lua", "if redis.call('SCARD', held) == 0 then", "if true then", f"{KEEPING} -k in_pieces"),
+    Mutant(LUA + "recover.lua", "recovers, supervisor)) >= nth", "recovers, supervisor)) > nth",
+           f"{REFUSALS} -k recover_too_late"),
+    Mutant(LUA + "recover.lua", "or at_run ~= run or owner", "or owner", f"{KEEPING} -k not_its_own"),
+    Mutant(LUA + "recover.lua", "elseif not known[id] then", "else", f"{KEEPING} -k nobody_knows"),
+    Mutant(LUA + "promote.lua", "or tonumber(moments[n]) > tonumber(now_ms) then", "then", f"{REFUSALS} -k promote"),
+    Mutant(LUA + "submit.lua", "if same == #ids then return 'ALREADY' end", "", f"{REFUSALS} -k submit_the_same"),
+    Mutant(LUA + "submit_detailed.lua", "or redis.call('HEXISTS', tasks, earlier) == 1)", "or true)",
+           f"{SUBMIT} -k forgotten"),
+    Mutant(LUA + "withdraw.lua", "if not is_as_seen(tasks, id, lines[n], ARGV[i + 1], ARGV[i + 2]) then",
+           "if false then", f"{REFUSALS} -k withdraw"),
+    Mutant(LUA + "withdraw.lua", "redis.call('ZREM', expiring, unpack(gone))\n", "",
+           "tests/contract/test_broker_model.py"),
+    Mutant(LUA + "revive.lua", "redis.call('HDEL', rescues, unpack(came))\n", "",
+           "tests/contract/test_broker_model.py"),
+    Mutant(LUA + "remove.lua", "elseif not FINAL[status] then", "elseif false then", f"{REFUSALS} -k remove"),
+    Mutant(LUA + "lead.lua", "and tonumber(its_end) >= tonumber(now_ms) then", "and false then", f"{REFUSALS} -k lead"),
+    Mutant(LUA + "farewell.lua", "if redis.call('SCARD', held) > 0 then return 'HOLDS' end", "",
+           f"{REFUSALS} -k farewell"),
+    Mutant(LUA + "order.lua", "elseif redis.call('HGET', life, id) ~= seen then", "elseif false then",
+           f"{REFUSALS} -k order"),
+    Mutant(LUA + "mend.lua", "      or not redis.call('ZSCORE', supervisors, task.owner))", "      )",
+           f"{MENDING} -k released"),
+    Mutant(LUA + "mend.lua", "if same and wrong[what]", "if wrong[what]", "tests/scripts/test_mend.py -k moved_on"),
+    Mutant(LUA + "prelude.lua", "math.max(number(known[1]), number(known[2]))", "number(known[2])",
+           f"{SUBMIT} -k starts_level"),
+    # -- the services ---------------------------------------------------------------------------------------------
+    Mutant(POOL + "stepping.py", "return self._lease_end_s - self.terms.fence_margin_s", "return self._lease_end_s",
+           f"{STAGE} -k fence"),
+    Mutant(POOL + "stepping.py", "event.sent_s + self.terms.lease_s - self.terms.fence_margin_s",
+           "event.sent_s + self.terms.lease_s", f"{STAGE} -k lease_is_over"),
+    Mutant(POOL + "stepping.py", "self._lease_end_s = event.sent_s +", "self._lease_end_s = self._sent_s + 1 +",
+           f"{STAGE} -k fence"),
+    Mutant(POOL + "supervisor.py", "self.stepping.known([*self.core.runs.values(), *self._decided()])",
+           "self.stepping.known([*self.core.runs.values()])", f"{STAGE} -k decided"),
+    Mutant(POOL + "supervisor.py", "if task_id in ours", "if task_id == ours", f"{STAGE} -k comes_round"),
+    Mutant(KEEPER + "rounds.py", " and now_s >= since_s + self.lease_s]", "]", f"{ROUNDS} -k jump"),
+    Mutant(KEEPER + "rounds.py", "            self._has_contact = False\n            self._leases.clear()\n",
+           "            self._has_contact = False\n", f"{ROUNDS} -k outage"),
+    Mutant(KEEPER + "rounds.py", "if now_s - self._contact_s > 3 * TICK_S:", "if now_s < self._contact_s:",
+           f"{ROUNDS} -k frozen"),
+    Mutant(KEEPER + "neighbours.py", '== identity["born_at"]:', "is not None:", "tests/unit/test_neighbours.py"),
+    Mutant(KEEPER + "neighbours.py", "if now_s - since_s >= _SURE_S", "if True", "tests/unit/test_neighbours.py"),
+    Mutant(POOL + "claims.py", "believed(head[3])", "head[3]", f"{STAGE} -k no_client_wrote"),
+    # -- the client -----------------------------------------------------------------------------------------------
+    Mutant(REDIS + "durability.py", 'if b"aof_enabled:1" not in told:', 'if b"aof_enabled" not in told:',
+           "tests/contract/test_durability.py"),
+    Mutant("engine/encoding.py", 'if b"null" in text:', 'if b"NaN" in text:', "tests/unit/test_submission.py"),
+    Mutant("engine/adapters/process/outcomes.py", 'if b"null" in encoded and returned is not None:',
+           'if b"NaN" in encoded:', "tests/unit/test_outcomes.py"),
+]

@@ -20,6 +20,7 @@ CORE, LUA, REDIS = "engine/core/", "engine/adapters/redis/lua/", "engine/adapter
 POOL, KEEPER = "engine/services/pool/", "engine/services/keeper/"
 RETRY, FORMATS, STAGE = "tests/unit/test_retry.py", "tests/unit/test_formats.py", "tests/unit/test_pool.py"
 DISPATCH, SUPERVISION = "tests/property/test_dispatch_machine.py", "tests/property/test_supervision_machine.py"
+DECISIONS = "tests/unit/test_dispatch.py"
 STEP, REFUSALS, KEEPING = (f"tests/scripts/test_{name}.py" for name in ("step", "refusals", "keeping"))
 SUBMIT, MENDING, ROUNDS = "tests/scripts/test_submit.py", "tests/scripts/test_mend.py", "tests/unit/test_rounds.py"
 
@@ -36,15 +37,14 @@ MUTANTS = [
     Mutant(CORE + "restart.py", "<= self.intensity", "< self.intensity", RETRY),
     Mutant(CORE + "restart.py", "self._restarts[0] < now_s - self.period_s", "self._restarts[0] < now_s", RETRY),
     Mutant(CORE + "ending.py", "        del self.runs[run.task_id]\n", "", DISPATCH),
-    Mutant(CORE + "ending.py", "if doom is Cause.TIMEOUT:", "if doom is Cause.CANCELLED:", DISPATCH),
+    Mutant(CORE + "ending.py", "if doom is Cause.TIMEOUT:", "if doom is Cause.CANCELLED:", DECISIONS),
     Mutant(CORE + "ending.py", "run.number >= run.policy.retry.max_deliveries",
-           "run.number > run.policy.retry.max_deliveries",
-           f"{DISPATCH} tests/integration/test_tree.py -k 'Dispatch or dispatch or twice or once'"),
+           "run.number > run.policy.retry.max_deliveries", DECISIONS),
     Mutant(CORE + "dispatch.py", " or slot.phase is Phase.DYING:\n            return  # too late",
            ":\n            return  # too late", DISPATCH),
-    Mutant(CORE + "dispatch.py", "slot.doom if position == 0 else None", "slot.doom", DISPATCH),
-    Mutant(CORE + "dispatch.py", "if run is None or run.cancelled is not None:", "if run is None:", DISPATCH),
-    Mutant(CORE + "dealing.py", "len(slot.runs) < window", "len(slot.runs) <= window", DISPATCH),
+    Mutant(CORE + "dispatch.py", "slot.doom if position == 0 else None", "slot.doom", DECISIONS),
+    Mutant(CORE + "dispatch.py", "if run is None or run.cancelled is not None:", "if run is None:", DECISIONS),
+    Mutant(CORE + "dealing.py", "len(slot.runs) < window", "len(slot.runs) <= window", DECISIONS),
     Mutant(CORE + "fate.py", "run >= max_deliveries", "run > max_deliveries", f"{KEEPING} -k twice"),
     Mutant(CORE + "fate.py", "rescues >= RESCUES_MAX", "rescues > RESCUES_MAX", f"{KEEPING} -k too_often"),
     Mutant(CORE + "fate.py", "if cancel_reason is not None:", "if cancel_reason == '':", f"{KEEPING} -k cancelled"),

@@ -1,0 +1,91 @@
+"""Single decisions of the dispatcher that chance meets too rarely in `property/test_dispatch_machine.py`."""
+
+from typing import Any
+
+import pytest
+
+from engine.core.commands import Interrupt, Kill, Send, Settle
+from engine.core.dispatch import Dispatch, Timing
+from engine.core.lifecycle import Move
+from engine.core.outcome import Cause, Outcome
+from engine.core.policy import RunPolicy
+from engine.core.restart import RestartBudget
+from engine.core.retry import RetryPolicy
+from engine.core.slot import Run
+from engine.core.window import Windows
+
+WINDOW, TIMEOUT_S = 4, 5.0
+
+
+class Pool:
+    """One worker that is up and quick, at the time `now_s`."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        windows = Windows(WINDOW)
+        windows.observe("t", 1e-6)
+        self.core = Dispatch(1, RestartBudget(5, 30.0), windows, Timing(), lambda: 0.5)
+        self.core.start(self.now_s)
+        self.core.booted(0, 7, self.now_s)
+        self.core.commands.clear()
+
+    def claim(self, count: int, **retry: Any) -> list[Run]:
+        policy = RunPolicy(timeout_s=TIMEOUT_S, retry=RetryPolicy(**retry))
+        runs = [Run(b"%019d" % n, 1, 0, 0, "t", "q", policy, b"", n + 1) for n in range(count)]
+        self.core.claimed(runs, self.now_s)
+        return runs
+
+    def let_die(self) -> None:
+        self.core.exited(0, lambda run: Outcome.killed(run.number, "SIGKILL"), [], self.now_s)
+
+    def did(self, kind: type[Any]) -> list[Any]:
+        found = [command for command in self.core.commands if type(command) is kind]
+        self.core.commands.clear()
+        return found
+
+
+@pytest.fixture
+def pool() -> Pool:
+    return Pool()
+
+
+def test_a_worker_gets_as_many_ahead_as_its_window_has_room_for(pool: Pool) -> None:
+    pool.claim(WINDOW + 3)
+    assert len(pool.did(Send)) == WINDOW
+
+
+def test_a_run_that_is_killed_at_its_timeout_has_timed_out_and_those_behind_it_go_back(pool: Pool) -> None:
+    first, second = pool.claim(2)
+    pool.now_s += TIMEOUT_S
+    pool.core.tick(pool.now_s)
+    assert pool.did(Kill)
+    pool.let_die()
+    ends = {end.run.task_id: end for end in pool.did(Settle)}
+    assert (ends[first.task_id].verdict.move, ends[first.task_id].outcome.cause) == (Move.TIME_OUT, Cause.TIMEOUT)
+    assert ends[second.task_id].verdict.move is Move.RELEASE
+
+
+def test_what_may_be_started_once_is_not_given_back_when_the_engine_ends_it(pool: Pool) -> None:
+    pool.claim(1, max_deliveries=1)
+    assert pool.did(Send)
+    pool.core.fence()
+    pool.let_die()
+    (end,) = pool.did(Settle)
+    assert (end.verdict.move, end.outcome.cause) == (Move.FAIL, Cause.LEASE_LOST)
+
+
+def test_what_may_be_started_twice_is_given_back_once(pool: Pool) -> None:
+    pool.claim(1, max_deliveries=2)
+    assert pool.did(Send)
+    pool.core.fence()
+    pool.let_die()
+    (end,) = pool.did(Settle)
+    assert end.verdict.move is Move.RELEASE
+
+
+def test_the_first_reason_to_cancel_stands(pool: Pool) -> None:
+    (run,) = pool.claim(1)
+    pool.core.cancel(run.task_id, "first", pool.now_s)
+    pool.core.cancel(run.task_id, "second", pool.now_s)
+    assert len(pool.did(Interrupt)) == 1
+    assert run.cancelled == "first"

@@ -1,4 +1,4 @@
-"""Engines as several hosts would run them: each a process tree of its own, in a network of its own where that is wanted."""
+"""Engines as several hosts would run them: each a process tree of its own, in a network of its own if wanted."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from engine import Client, TaskStatus
@@ -47,8 +48,9 @@ class Network:
         _ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
         _ip("link", "set", name, "master", self.bridge)
         _ip("link", "set", name, "up")
-        for command in (["addr", "add", address, "dev", "eth0"], ["link", "set", "eth0", "up"], ["link", "set", "lo", "up"]):
-            _ip("-n", name, *command)
+        _ip("-n", name, "addr", "add", address, "dev", "eth0")
+        for device in ("eth0", "lo"):
+            _ip("-n", name, "link", "set", device, "up")
         return name
 
     def cut(self, name: str) -> None:
@@ -122,7 +124,7 @@ class Ledger:
         assert set(beats) == set(self.ids), "every task has run"
         for task_id, runs in beats.items():
             ordered = sorted(runs)
-            for run, following in zip(ordered, ordered[1:], strict=False):
+            for run, following in pairwise(ordered):
                 assert max(runs[run]) < min(runs[following]), f"{task_id} ran twice at once: {run} and {following}"
             ends = self.client.outcomes(task_id)
             assert [end["cause"] for end in ends].count("returned") == 1

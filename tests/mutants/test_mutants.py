@@ -7,7 +7,7 @@ import pytest
 from tests.mutants.__main__ import ROOT, copy_of_all, is_caught, spoilt
 from tests.mutants.table import MUTANTS, Mutant
 
-SEED = ("if at_run ~= run then return 'STALE' end", " and now_s >= since_s + self.lease_s]")
+SEED = ("if at_run ~= run then return 'STALE' end", "min(max(self.lease_s, (end_ms - now_ms) / 1000),")
 
 
 def test_there_are_enough_of_them_and_each_is_another() -> None:

@@ -32,6 +32,7 @@ BENCHMARKS = (
     "workers",
     "features",
     "scaling",
+    "api",
 )
 FAILURES = (AssertionError, OSError, RuntimeError, ValueError, ImportError, GangerError, redis.RedisError)
 

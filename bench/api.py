@@ -106,9 +106,9 @@ def _wrk(address: str, seconds: float, ids: list[str], *, pause_ms: int = 0) -> 
     if shutil.which("wrk") is None:
         raise RuntimeError("there is no wrk here: apt-get install wrk")
     body = json.dumps({"task_type": "noop", "payload": rig.PAYLOAD})
+    known = ",".join(f'"{one}"' for one in random.sample(ids, min(len(ids), IDS)))
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(SCRIPT.format(ids="{" + ",".join(f'"{one}"' for one in random.sample(ids, min(len(ids), IDS))) + "}",
-                                   body=body, pause_ms=pause_ms))
+        script.write(SCRIPT.format(ids="{" + known + "}", body=body, pause_ms=pause_ms))
         script.flush()
         done = subprocess.run(["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "-s", script.name,
                                address], capture_output=True, text=True, check=True)

@@ -74,6 +74,13 @@ FIGURES = (
     Figure("workers", "simulated_many_to_few", "ratio", 1.1),
     _more("workers", "real_tasks_per_s", "tasks/s"),
     Figure("workers", "real_many_to_few", "ratio", 1.1),
+    _more("api", "submits_per_s", "calls/s", 2_000),
+    _more("api", "reads_per_s", "calls/s", 3_000),
+    Figure("api", "half_submit_ms_p99", "ms", 25),
+    Figure("api", "half_read_ms_p99", "ms", 25),
+    Figure("api", "api_us_per_submit", "µs"),
+    Figure("api", "api_us_per_read", "µs"),
+    Figure("api", "api_rss_mib", "MiB"),
     _more("features", "fair_to_plain", "ratio", 0.85),
     _more("features", "full_to_plain", "ratio", 0.85),
 )

@@ -17,6 +17,7 @@ _MENDED = {
     "due": "tasks that waited without a moment: due now",
     "ended": "ended tasks without a moment of removal: they have one now",
     "held": "running tasks without a live lease: queued again, or put under their supervisor's lease",
+    "spent": "running tasks without a live lease that must not be started again: failed, or put under that lease",
     "set": "leases without a running task: removed",
     "zset": "ids that stood where no task of theirs belongs: removed",
     "life": "life lines without a task: removed",

@@ -97,9 +97,10 @@ MUTANTS = [
            f"{REFUSALS} -k farewell"),
     Mutant(LUA + "order.lua", "elseif redis.call('HGET', life, id) ~= seen then", "elseif false then",
            f"{REFUSALS} -k order"),
-    Mutant(LUA + "mend.lua", "      or not redis.call('ZSCORE', supervisors, task.owner))", "      )",
+    Mutant(LUA + "mend.lua", "    or not redis.call('ZSCORE', supervisors, task.owner))", "    )",
            f"{MENDING} -k released"),
     Mutant(LUA + "mend.lua", "if same and wrong[what]", "if wrong[what]", "tests/scripts/test_mend.py -k moved_on"),
+    Mutant(LUA + "mend.lua", "  spent = fail_or_hold,", "  spent = function() end,", f"{MENDING} -k started_again"),
     Mutant(LUA + "prelude.lua", "math.max(number(known[1]), number(known[2]))", "number(known[2])",
            f"{SUBMIT} -k starts_level"),
     # -- the services ---------------------------------------------------------------------------------------------

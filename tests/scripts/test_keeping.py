@@ -179,6 +179,15 @@ class TestRescue:
         assert messages(heard, 1) == [task_id.encode()]
         assert shop.client.zscore(P + "ended:FAILED", task_id) > shop.now_ms
 
+    @pytest.mark.parametrize(("told", "failed"), [
+        (b'{"name":"t","max_deliveries":1}', 1), (b'{"name":"t","max_deliveries":2}', 0), (b"nonsense", 0),
+        (b'{"max_deliveries":"1"}', 0), (b'{"max_deliveries":-1}', 0)])
+    def test_what_a_handler_announced_holds_for_tasks_from_before(self, shop: Shop, told: bytes, failed: int) -> None:
+        shop.client.hset(P + "handlers", "t", told)
+        shop.claimed()
+        self.silence(shop)
+        assert shop.keeper.rescue("sup", 10).failed == failed
+
     def test_one_that_was_lost_too_often_is_set_aside(self, shop: Shop) -> None:
         task_id = shop.submit()
         for _ in range(5):

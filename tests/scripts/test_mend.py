@@ -177,3 +177,18 @@ def test_a_task_that_has_moved_on_since_it_was_looked_at_is_left_alone(shop: Sho
     assert not shop.unchanged(lambda: shop.keeper._reconciling._mend([suspect]))
     shop.set_life(task_id, TaskStatus.RUNNING, "another", run=2)
     assert not shop.unchanged(lambda: shop.keeper._reconciling._mend([suspect]))
+
+
+@pytest.mark.parametrize("options", [{"max_deliveries": 1}, {}])
+def test_a_run_that_must_not_be_started_again_fails_when_its_supervisor_is_gone(shop: Shop, options: dict) -> None:
+    if not options:
+        shop.client.hset(P + "handlers", "t", b'{"name":"t","max_deliveries":1}')
+    lost, held = shop.claimed(**options), shop.claimed(supervisor="alive", **options)
+    shop.client.zrem(P + "supervisors", "sup")
+    shop.client.delete(P + "held:sup", P + "held:alive")
+    mended = reconcile_all(shop)
+    assert mended["spent"] == 2
+    stored = shop.broker.read([lost])[0]
+    assert (stored.life.status, stored.outcome["cause"]) == (TaskStatus.FAILED, "lease_lost")
+    assert (place_of(shop, lost), place_of(shop, held)) == ({"ended:FAILED"}, {"held:alive"})
+    assert not reconcile_all(shop)

@@ -14,7 +14,7 @@ import orjson
 
 from engine.adapters.redis.broker import Broker
 from engine.adapters.redis.connection import Argument
-from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, known, look, moment, sorted_out
+from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, deliveries, known, look, moment, sorted_out
 from engine.adapters.redis.operating import ENDS, Operating
 from engine.adapters.redis.reconciling import Cursor, Reconciled, Reconciling
 from engine.core import stored as reading
@@ -172,9 +172,10 @@ class KeeperBroker:
         letters = map(reading.cancel_letter, self._redis.call("LRANGE", self._keys.orders(supervisor), 0, -1))
         reasons = {(letter.task_id, letter.run): letter.reason for letter in letters if letter is not None}
         rescues = self._redis.call("HMGET", self._keys.rescues, *(stored.id for stored in found))
+        bounds = deliveries(self._redis, self._keys, found)
         return [of_unreadable(stored.life.run, stored.problem) if stored.problem is not None else of_lost_run(
                     stored.life.run, supervisor, rescues=int(before) if before and before.isdigit() else 0,
-                    max_deliveries=stored.record.options.get("max_deliveries"),
+                    max_deliveries=bounds[stored.id],
                     cancel_reason=reasons.get((stored.id, stored.life.run)), now_ms=now_ms)
                 for stored, before in zip(found, rescues, strict=True)]
 

@@ -122,6 +122,21 @@ def readable(found: Sequence[Stored | None]) -> list[Stored]:
     return [stored for stored in found if stored is not None and stored.problem is None]
 
 
+def deliveries(redis: Connections, keys: Keys, found: Sequence[Stored]) -> dict[str, int | None]:
+    """How often each task may be started, None for no bound: as its record says, else as pools announce its handler,
+    since a task may have been submitted before anybody had heard of that."""
+    bounds = {stored.id: stored.record.options.get("max_deliveries") for stored in found}
+    types = sorted({stored.record.task_type for stored in found if bounds[stored.id] is None})
+    told = redis.call("HMGET", keys.handlers, *types) if types else []
+    announced = {task_type: reading.announcement(text or b"").get("max_deliveries")
+                 for task_type, text in zip(types, told, strict=True)}
+    for stored in found:
+        bound = announced.get(stored.record.task_type)
+        if bounds[stored.id] is None and isinstance(bound, int) and bound > 0:
+            bounds[stored.id] = bound
+    return bounds
+
+
 class Lines:
     """Lines of queues in the order in which a script is given their keys."""
 

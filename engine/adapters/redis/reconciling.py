@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from engine.adapters.redis.connection import Argument, Connections
 from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.looking import Stored, known, look, queue_names, sorted_out, supervisor_names
+from engine.adapters.redis.looking import Stored, deliveries, known, look, queue_names, sorted_out, supervisor_names
 from engine.adapters.redis.operating import ENDS, Operating
 from engine.core.lifecycle import Move, TaskStatus
 from engine.core.priority import DESCENDING
@@ -41,6 +41,7 @@ class Reconciling:
 
     def __init__(self, redis: Connections, keys: Keys, operating: Operating, kept_ms: int) -> None:
         self._redis, self._keys, self._operating, self._kept_ms = redis, keys, operating, kept_ms
+        self._bounds: dict[str, int | None] = {}  # of the running tasks that are looked at now
 
     def set_aside(self, found: Sequence[Stored]) -> Counter[str]:
         """Let tasks fail that cannot be read, with an outcome that says so; return how many by what was wrong.
@@ -85,6 +86,8 @@ class Reconciling:
                 "key": key, "members": [member[:80].decode(errors="replace") for member in strangers[:20]]})
             self._redis.call({"SSCAN": "SREM", "ZSCAN": "ZREM"}.get(scan, "HDEL"), key, *strangers)
         found = look(self._redis, self._keys, ids)
+        running = [stored for stored in known(found) if stored.life.status is TaskStatus.RUNNING]
+        self._bounds = deliveries(self._redis, self._keys, running) if running and kind == "task" else {}
         broken = [stored for stored in known(found) if stored.problem is not None] if kind == "task" else []
         suspects = [suspect for task_id, stored in zip(ids, found, strict=True)
                     if (suspect := self._suspect(key, kind, task_id, stored)) is not None]
@@ -134,6 +137,9 @@ class Reconciling:
         if life.status is TaskStatus.QUEUED:
             return "line", line
         if life.status is TaskStatus.RUNNING:
+            bound = self._bounds.get(stored.id)
+            if bound is not None and life.run >= bound:
+                return "spent", [keys.held(life.owner), keys.ended(TaskStatus.FAILED), keys.outcomes]
             return "held", [keys.held(life.owner), *line]
         return ("ended", [keys.ended(life.status)]) if life.status.is_final else ("due", [keys.due])
 

@@ -10,6 +10,7 @@
 -- ahead due            a RETRYING task was dated by a clock that has been set back since: its pause begins now
 -- ended ended of its status  an ended task has no moment of removal: it gets one
 -- held  held, line, flows  a RUNNING task is not among its supervisor's: it is now; if that one is gone, it is queued
+-- spent held, ended FAILED, outcomes   the same of one that may not be started again: if that one is gone, it has failed
 -- zset  the zset           an id is in a line, in due or in ended without belonging there: it is taken out
 -- set   held               an id is held that does not run under that supervisor: it is taken out
 -- life  life               a life line belongs to no task: it is removed
@@ -36,6 +37,22 @@ local function release_or_hold(task, held, line, flows)
   end
 end
 
+local function is_not_held(task, held)
+  return task.status == 'RUNNING' and (redis.call('SISMEMBER', held, task.id) == 0
+    or not redis.call('ZSCORE', supervisors, task.owner))
+end
+
+local function fail_or_hold(task, held, failed, outcomes)
+  if redis.call('ZSCORE', supervisors, task.owner) then return redis.call('SADD', held, task.id) end
+  redis.call('SREM', held, task.id)
+  redis.call('HSET', life, task.id, format_life('FAILED', task.run, task.attempts, task.crashes, task.priority,
+    task.place, now_ms, '-'))
+  redis.call('HSET', outcomes, task.id .. ':' .. task.run, outcome_without_run(task.run, now_ms, 'lease_lost',
+    'LeaseLost', 'its supervisor is gone, and it must not be started again'))
+  redis.call('ZADD', failed, remove_ms, task.id)
+  rows[#rows + 1] = task.id .. ' FAILED ' .. task.run
+end
+
 -- what -> is something wrong?, and how it is put right: functions of the task and its keys
 local wrong = {
   line = function(task, line) return task.status == 'QUEUED' and not redis.call('ZSCORE', line, task.id) end,
@@ -46,10 +63,8 @@ local wrong = {
     return task.status == 'RETRYING' and tonumber(task.at_ms) > tonumber(now_ms) and redis.call('ZSCORE', due, task.id)
   end,
   ended = function(task, ended) return FINAL[task.status] and not redis.call('ZSCORE', ended, task.id) end,
-  held = function(task, held)
-    return task.status == 'RUNNING' and (redis.call('SISMEMBER', held, task.id) == 0
-      or not redis.call('ZSCORE', supervisors, task.owner))
-  end,
+  held = is_not_held,
+  spent = is_not_held,
   zset = function(task, zset) return redis.call('ZSCORE', zset, task.id) end,
   set = function(task, held) return redis.call('SISMEMBER', held, task.id) == 1 end,
   life = function(task) return not task.exists end,
@@ -77,6 +92,7 @@ local put_right = {
   end,
   ended = function(task, ended) redis.call('ZADD', ended, remove_ms, task.id) end,
   held = release_or_hold,
+  spent = fail_or_hold,
   zset = function(task, zset) redis.call('ZREM', zset, task.id) end,
   set = function(task, held) redis.call('SREM', held, task.id) end,
   life = function(task) redis.call('HDEL', life, task.id) end,

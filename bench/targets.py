@@ -83,4 +83,6 @@ FIGURES = (
     Figure("api", "api_rss_mib", "MiB"),
     _more("features", "fair_to_plain", "ratio", 0.85),
     _more("features", "full_to_plain", "ratio", 0.85),
+    _more("features", "limited_tasks_per_s", "tasks/s, watched"),
+    _more("features", "limited_to_plain", "ratio"),
 )

@@ -2,8 +2,8 @@
 
 A worker that waits for its next task through the pool and Redis is idle for
 a fraction of a millisecond. That is much for a run of 50 µs and nothing for
-one of 50 ms; so the window is as many runs as fill a few milliseconds, by a
-running mean of what each handler took, and one as soon as runs are long.
+one of 50 ms; so as many runs wait behind the first as fill a few milliseconds,
+by a running mean of what each handler took, and none as soon as runs are long.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Windows:
 
     def of(self, task_type: str) -> int:
         """The window for a handler: 1 for one never seen."""
-        return self._size(self._by_type.get(task_type, AHEAD_S))
+        return self._size(self._by_type.get(task_type, float("inf")))
 
     @property
     def overall(self) -> int:
@@ -39,4 +39,4 @@ class Windows:
     def _size(self, mean_s: float) -> int:
         if mean_s * self.most <= AHEAD_S:
             return self.most
-        return max(1, int(AHEAD_S / mean_s))
+        return min(self.most, 1 + int(AHEAD_S / mean_s))

@@ -61,7 +61,7 @@ def test_memory_that_may_be_shared_is_a_doubt_and_no_breach() -> None:
 def test_no_growth_is_seen_later_than_the_shortest_look(limit: int, start: int, pace: int) -> None:
     """A simulated run that grows steadily: it is found over its limit at most one shortest look after passing it."""
     limits, now_s, size = Limits(memory_bytes=limit), 0.0, min(start, limit)
-    for _ in range(10_000):
+    for _ in range(500):
         wait_s = next_look_s(limits, usage(int(size)), cores=2)
         assert LOOK_S_MIN <= wait_s <= LOOK_S_MAX
         now_s, size = now_s + wait_s, size + wait_s * pace

@@ -101,6 +101,9 @@ class Ending:
 
 def _with_message(outcome: bytes, message: str) -> bytes:
     """The worker does not know why it was to end; whoever asked said so to us."""
-    told = orjson.loads(outcome)
-    told["error"]["message"] = message
+    try:
+        told = orjson.loads(outcome)
+        told["error"]["message"] = message
+    except (ValueError, TypeError, KeyError):  # not as our worker writes it; it will be shown as what cannot be read
+        return outcome
     return orjson.dumps(told)

@@ -92,6 +92,8 @@ class Joiner:
             if pieces:
                 raise ProtocolError(f"a {kind!r} packet amid the pieces of another message")
             return packet
+        if len(packet) < _PIECE_HEAD.size:
+            raise ProtocolError(f"a piece of {len(packet)} bytes")
         _, number = _PIECE_HEAD.unpack_from(packet)
         if kind != FIRST and not pieces:
             return None
@@ -102,6 +104,8 @@ class Joiner:
             self._count = number + 1
         if len(pieces) != self._count:
             return None
+        if max(pieces) >= self._count:
+            raise ProtocolError(f"piece {max(pieces)} of a message of {self._count}")
         self._pieces, self._count = {}, 0
         return b"".join(pieces[number] for number in range(len(pieces)))
 

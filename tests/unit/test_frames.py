@@ -124,3 +124,10 @@ def test_a_run_of_hours_does_not_overflow_its_field() -> None:
     encoded = frames.frame(frames.REPLIED, 1, b"{}", frames.COMPLETED, 10**12)
     assert FRAME_HEAD.unpack_from(encoded)[4] == frames.WALL_US_MAX
     assert set(frames.VERDICTS) == {b"C", b"E", b"F", b"A", b"X", b"S", b"I"}
+
+
+@pytest.mark.parametrize("packets", [[b"<"], [b"<\0\0\0\0x", b"+\3\0\0\0y", b".\2\0\0\0z"]])
+def test_pieces_that_cannot_be_of_one_message_are_an_error(packets: list[bytes]) -> None:
+    joiner = Joiner()
+    with pytest.raises(ProtocolError):
+        list(map(joiner.feed, packets))

@@ -222,7 +222,7 @@ class Link:
         elif kind == frames.PROGRESS:
             self._events.append(Progressed(self.slot, token, body))
         elif kind == frames.GROWN:
-            self._events.append(Grown(self.slot, orjson.loads(body)["bytes"]))
+            self._events.append(Grown(self.slot, _grown_bytes(body)))
         elif kind == frames.BOOTED:
             self._has_booted = True
             self._check_boot()
@@ -318,3 +318,14 @@ def _pipe() -> tuple[int, int]:
     reader, writer = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reader, False)
     return reader, writer
+
+
+def _grown_bytes(body: bytes) -> int:
+    """What a worker says of its growth. Raises `ProtocolError` for anything else that stands there."""
+    try:
+        size = orjson.loads(body)["bytes"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ProtocolError(f"a growth of {body[:80]!r}") from error
+    if type(size) is not int:
+        raise ProtocolError(f"a growth of {body[:80]!r}")
+    return size

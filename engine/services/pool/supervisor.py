@@ -332,7 +332,7 @@ class Pool:
     def _set_aside(self, task_id: bytes, counters: bytes, reason: str) -> None:
         """A task that cannot be read has failed; one of which not even the run is known can only be left alone."""
         log.error("a task cannot be read", extra={"task_id": task_id.decode(errors="replace"), "reason": reason})
-        number = counters.split()[0]
+        number = counters.partition(b" ")[0]
         if number.isdigit() and len(number) <= RUN_DIGITS_MAX:
             run = self.claims.stand_in(task_id, int(number))
             self._settle(Settle(run, UNREADABLE, Outcome.unreadable(run.number, reason)))

@@ -1,0 +1,85 @@
+"""Whatever a worker writes to its pipe, or comes over the wire to a pool, ends in a refusal at most: never in a crash.
+
+A handler runs in its worker with all of the worker's descriptors: it can write anything there.
+"""
+
+from typing import Any
+
+import orjson
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+
+from engine.adapters.process.link import Link, Tail
+from engine.core import frames
+from engine.core.frames import FRAME_HEAD, Joiner, ProtocolError, Remainder
+from engine.ports import Grown, Logged, Progressed, Replied, Spilled, Stepped
+from tests.property.test_hostile_records import JSON
+from tests.unit.pool_stage import RECORD, A, Stage
+
+MANY = settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+BYTES = some.binary(max_size=60)
+BODIES = BYTES | JSON.map(orjson.dumps) | some.just(b'{"error":null}') | some.just(b'{"error":{}}')
+KINDS = some.sampled_from([frames.BOOTED, frames.REPLIED, frames.PROGRESS, frames.LOG, frames.GROWN, b"?", b"\0"])
+WORDS = some.sampled_from([*frames.VERDICTS, b"?", b"-", b"\xff"])
+HEADS = some.builds(FRAME_HEAD.pack, some.integers(0, 2**32 - 1) | some.integers(0, 80), KINDS,
+                    some.integers(0, 2**32 - 1), WORDS, some.integers(0, 2**32 - 1))
+STREAMS = some.lists(BYTES | HEADS | some.builds(frames.frame, KINDS, some.integers(0, 9), BODIES, WORDS), max_size=6)
+PIECES = some.tuples(some.sampled_from([frames.FIRST, frames.FURTHER, frames.LAST]),
+                     some.integers(0, 3).map(lambda number: number.to_bytes(4, "little")), BYTES).map(b"".join)
+PACKETS = some.lists(BYTES | PIECES, max_size=8)
+CLAIMS = some.tuples(BYTES, BYTES | some.just(RECORD), BYTES | some.sampled_from([b"1 0 0", b"2 9 9"]))
+
+
+@MANY
+@given(STREAMS)
+def test_a_stream_of_frames_is_read_or_refused(parts: list[bytes]) -> None:
+    link: Any = Link.__new__(Link)
+    link.slot, link._events, link._remainder, link._tail = 0, [], Remainder(), Tail()
+    link._has_booted, link.pid = False, 0
+    try:
+        for part in parts:
+            link._take_frames(link._remainder.join(part))
+    except ProtocolError:
+        return
+    assert isinstance(link._tail.of(1), str)
+    assert all(type(event) in (Replied, Logged, Progressed, Grown) for event in link._events)
+
+
+@MANY
+@given(PACKETS)
+def test_packets_are_joined_or_refused(packets: list[bytes]) -> None:
+    joiner = Joiner()
+    for packet in packets:
+        try:
+            message = joiner.feed(packet)
+        except ProtocolError:
+            return
+        assert message is None or isinstance(message, bytes)
+    messages, begun = frames.sort_taken(packets)
+    assert len(messages) + len(begun) <= len(packets)
+
+
+@MANY
+@given(some.lists(some.tuples(WORDS, BODIES, some.booleans()), min_size=1, max_size=3))
+def test_a_pool_bears_every_reply(replies: list[tuple[bytes, bytes, bool]]) -> None:
+    stage = Stage()
+    stage.answer(A, RECORD, b"1 0 0")
+    for verdict, outcome, cancelled in replies:
+        if cancelled:
+            stage.pool.core.cancel(A, "why", stage.now_s)
+        if not stage.pool.core.slots[0].runs:
+            break
+        stage.host.happened = [stage.reply(0, verdict, outcome), Progressed(0, 1, outcome), Logged(0, 1, outcome),
+                               Spilled(0, outcome.decode(errors="replace"), 3)]
+        stage.turn()
+    assert all(isinstance(end.outcome, bytes) for end in stage.settled())
+
+
+@MANY
+@given(some.lists(CLAIMS, max_size=3), some.lists(BODIES, max_size=3))
+def test_a_pool_bears_every_claim_and_letter(claimed: list[tuple[bytes, bytes, bytes]], letters: list[bytes]) -> None:
+    stage = Stage()
+    flat = [part for one in claimed for part in one]
+    stage.broker.happened.append(Stepped([], flat, False, letters, len(claimed), stage.now_s))
+    stage.turn()
+    stage.turn()

@@ -64,6 +64,12 @@ def running_without_a_lease(shop: Shop) -> tuple[str, str, set[str]]:
     return task_id, "held", {"line:q:NORMAL"}
 
 
+def running_under_the_lease_of_nobody(shop: Shop) -> tuple[str, str, set[str]]:
+    task_id = shop.claimed()
+    shop.client.zrem(P + "supervisors", "sup")
+    return task_id, "held", {"line:q:NORMAL"}
+
+
 def running_and_not_held(shop: Shop) -> tuple[str, str, set[str]]:
     task_id = shop.claimed()
     shop.client.delete(P + "held:sup")
@@ -115,7 +121,8 @@ def a_life_without_a_task(shop: Shop) -> tuple[str, str, set[str]]:
 
 FAULTS = [lost_from_its_line, lost_from_its_line_with_a_life, lost_from_due, never_to_be_removed,
           retried_before_the_clock_was_set_back,
-          running_without_a_lease, running_and_not_held, held_and_not_running, held_without_a_task,
+          running_without_a_lease, running_under_the_lease_of_nobody,
+          running_and_not_held, held_and_not_running, held_without_a_task,
           queued_without_a_task, queued_twice, due_after_its_end, ended_otherwise, a_life_without_a_task]
 
 

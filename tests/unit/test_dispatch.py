@@ -1,4 +1,4 @@
-"""Single decisions of the dispatcher that chance meets too rarely in `property/test_dispatch_machine.py`."""
+"""Single decisions that chance meets too rarely in the machines of `tests/property`."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from engine.core.policy import RunPolicy
 from engine.core.restart import RestartBudget
 from engine.core.retry import RetryPolicy
 from engine.core.slot import Run
+from engine.core.supervision import ChildSpec, GiveUp, Start, Supervision
 from engine.core.window import Windows
 
 WINDOW, TIMEOUT_S = 4, 5.0
@@ -65,6 +66,15 @@ def test_a_run_that_is_killed_at_its_timeout_has_timed_out_and_those_behind_it_g
     assert ends[second.task_id].verdict.move is Move.RELEASE
 
 
+def test_a_reply_after_the_kill_was_decided_is_too_late(pool: Pool) -> None:
+    (run,) = pool.claim(1)
+    pool.now_s += TIMEOUT_S
+    pool.core.tick(pool.now_s)
+    assert pool.did(Kill)
+    pool.core.replied(0, run.token, b"C", 1.0, b"{}", pool.now_s)
+    assert not pool.did(Settle)
+
+
 def test_what_may_be_started_once_is_not_given_back_when_the_engine_ends_it(pool: Pool) -> None:
     pool.claim(1, max_deliveries=1)
     assert pool.did(Send)
@@ -81,6 +91,15 @@ def test_what_may_be_started_twice_is_given_back_once(pool: Pool) -> None:
     pool.let_die()
     (end,) = pool.did(Settle)
     assert end.verdict.move is Move.RELEASE
+
+
+def test_a_supervisor_gives_up_when_a_child_dies_faster_than_its_budget_allows() -> None:
+    core = Supervision([ChildSpec("one")], RestartBudget(1, 30.0))
+    assert core.start(0.0) == [Start("one")]
+    assert core.exited("one", False, 1.0) == [Start("one")]
+    (gives_up,) = core.exited("one", False, 2.0)
+    assert isinstance(gives_up, GiveUp)
+    assert "dies faster than the restart budget allows" in str(gives_up.reason)
 
 
 def test_the_first_reason_to_cancel_stands(pool: Pool) -> None:

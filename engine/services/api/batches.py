@@ -34,7 +34,7 @@ router = noun("tasks")
 
 
 @router.post("/tasks/batch", status_code=201, summary="Submit up to 1,000 tasks", response_model=BatchResult, **told(
-    Role.SUBMIT, body=TaskBatch, responses={207: {"model": BatchResult, "description": "Some were refused."}}))
+    Role.SUBMIT, 409, body=TaskBatch, responses={207: {"model": BatchResult, "description": "Some were refused."}}))
 async def submit(
     request: Request, traceparent: Annotated[str, Header(max_length=200)] = "",
 ) -> Response:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from engine.errors import (
     BrokerError,
     BrokerFull,
+    DurabilityUnavailable,
     EngineError,
     GangerError,
     InvalidInput,
@@ -85,6 +86,8 @@ def of(error: Exception) -> Refused:
             return Refused(409, str(error), task_id=error.task_id, task_status=str(error.status))
         case TaskFailed():
             return Refused(409, str(error), task_id=error.task_id, task_status=str(error.status))
+        case DurabilityUnavailable():
+            return Refused(409, str(error), field="durability")
         case BrokerFull():
             return Refused(429, str(error), headers={"Retry-After": "5"})
         case BrokerError() | EngineError() | TimeoutError():

@@ -38,7 +38,7 @@ _ETAG = {"ETag": {"description": "Version of the task, for If-Match.", "schema":
 
 
 @router.post("/tasks", status_code=201, summary="Submit a task", response_model=TaskResponse, **told(
-    Role.SUBMIT, body=TaskCreate, responses={201: {"headers": {**_LOCATION, **_ETAG}}}))
+    Role.SUBMIT, 409, body=TaskCreate, responses={201: {"headers": {**_LOCATION, **_ETAG}}}))
 async def submit(
     request: Request,
     idempotency_key: Annotated[str, Header(max_length=200)] = "",

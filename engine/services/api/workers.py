@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import Path
 from starlette.requests import Request
 
+from engine.errors import EngineError
 from engine.services.api.access import Role
 from engine.services.api.desk import Desk, desk_of, guest_of
 from engine.services.api.models.scheduler import Sample, Worker, WorkerDetail, WorkerOrder, WorkerStack, WorkerTold
@@ -39,13 +40,16 @@ async def worker(request: Request, supervisor: Supervisor, slot: Slot) -> Worker
 
 
 @router.post("/workers/{supervisor}/{slot}/stack", summary="Where every thread of a worker is", **told(
-    Role.OPERATE, 404))
+    Role.OPERATE, 404, 409))
 async def stack(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerStack:
     """Its Python stacks; it goes on."""
     desk = desk_of(request)
     guest_of(request).must_see_all()
     facts = await _find(desk, supervisor, slot)
-    stacks = await desk.hands.do(desk.operator.stacks, supervisor, slot, STACK_S)
+    try:
+        stacks = await desk.hands.do(desk.operator.stacks, supervisor, slot, STACK_S)
+    except EngineError as error:  # it has gone, or is too busy to say
+        raise Refused(409, str(error)) from None
     return WorkerStack(id=facts["id"], stacks=stacks)
 
 

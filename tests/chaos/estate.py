@@ -23,7 +23,8 @@ WAIT_S = 60.0
 WORKERS = 2
 SETTINGS = {
     "MAX_WORKERS": WORKERS, "HANDLERS": "tests.integration.tree_handlers", "SHUTDOWN_GRACE_S": 20,
-    "RESTART_INTENSITY": 1000, "RESTART_PERIOD_S": 1, "LOG_LEVEL": "ERROR", "MAX_CRASHES": 5,
+    "RESTART_INTENSITY": 1000, "RESTART_PERIOD_S": 1, "MAX_CRASHES": 5,
+    "LOG_LEVEL": "INFO",  # so that everybody has something to tell, and the connection for it, from the beginning
 }
 Snapshot = dict[str, Any]
 
@@ -186,7 +187,14 @@ class Held:
         until(try_to, "it listens")
 
 
+def lives(pid: int) -> bool:
+    """Whether there is such a process; the dead that somebody has yet to reap are none."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
 def _title(process: psutil.Process) -> str:
     if process.status() == psutil.STATUS_ZOMBIE:
         return "zombie"
-    return " ".join(process.cmdline())
+    return " ".join(process.cmdline()).strip()

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from engine.core.lifecycle import TaskStatus
-from tests.chaos.estate import WORKERS, Estate, Held, until
+from tests.chaos.estate import WORKERS, Estate, Held, lives, until
 
 LARGE = "x" * 600_000  # more than a pipe holds
 GONE_S_MAX = 2.0  # of what a killed root leaves
@@ -132,7 +132,7 @@ class Kills:
         held = [self.estate.submit_held() for _ in range(WORKERS)]
         workers = [one.started()[0] for one in held]
         self._kill("pool running", self.estate.pid("pool"))
-        until(lambda: not any(map(psutil.pid_exists, workers)), "its workers have gone")
+        until(lambda: not any(map(lives, workers)), "its workers have gone")
         for one in held:
             assert one.started()[1] == 2, "rescued once"
             self._finish(one, 2, 0)
@@ -208,7 +208,7 @@ class Kills:
         begin_s = time.monotonic()
         self._kill(what, self.estate.root.pid)
         self.estate.root.wait()
-        until(lambda: not any(map(psutil.pid_exists, pids)), "everything below it has gone", 0.002)
+        until(lambda: not any(map(lives, pids)), "everything below it has gone", 0.002)
         self.gone_s.append(time.monotonic() - begin_s)
 
 

@@ -31,6 +31,7 @@ BENCHMARKS = (
     "mixed",
     "workers",
     "features",
+    "isolation",
     "scaling",
     "api",
 )

@@ -85,4 +85,13 @@ FIGURES = (
     _more("features", "full_to_plain", "ratio", 0.85),
     _more("features", "limited_tasks_per_s", "tasks/s, watched"),
     _more("features", "limited_to_plain", "ratio"),
+    Figure("isolation", "hang_python_death_ms_p50", "ms after the deadline"),
+    Figure("isolation", "hang_python_death_ms_p99", "ms after the deadline", 25),
+    Figure("isolation", "hang_python_replaced_ms_p50", "ms after the death", 30),
+    Figure("isolation", "hang_python_replaced_ms_p99", "ms after the death"),
+    Figure("isolation", "hang_c_death_ms_p50", "ms after the deadline"),
+    Figure("isolation", "hang_c_death_ms_p99", "ms after the deadline", 25),
+    Figure("isolation", "hang_c_replaced_ms_p50", "ms after the death", 30),
+    Figure("isolation", "hang_c_replaced_ms_p99", "ms after the death"),
+    _more("isolation", "storm_crashes_per_s", "crashes/s"),
 )

@@ -2,7 +2,6 @@
 times, at all of them."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

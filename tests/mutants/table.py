@@ -99,7 +99,7 @@ MUTANTS = [
     Mutant(LUA + "order.lua", "elseif redis.call('HGET', life, id) ~= seen then", "elseif false then",
            f"{REFUSALS} -k order"),
     Mutant(LUA + "mend.lua", "    or not redis.call('ZSCORE', supervisors, task.owner))", "    )",
-           f"{MENDING} -k released"),
+           f"{MENDING} -k nobody"),
     Mutant(LUA + "mend.lua", "if same and wrong[what]", "if wrong[what]", "tests/scripts/test_mend.py -k moved_on"),
     Mutant(LUA + "mend.lua", "  spent = fail_or_hold,", "  spent = function() end,", f"{MENDING} -k started_again"),
     Mutant(LUA + "prelude.lua", "math.max(number(known[1]), number(known[2]))", "number(known[2])",

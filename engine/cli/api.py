@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from engine.cli.exits import Exit
-from engine.cli.run import SetOption
+from engine.cli.run import MISSING, SetOption
 from engine.cli.session import Session, command, settings_of
 from engine.errors import EngineError
 
@@ -14,7 +14,6 @@ ganger api
 ganger api --port 9000 --redis-url redis://redis.internal:6379/0
 ganger api --host 0.0.0.0      # after: ganger keys create me --role admin
 """
-MISSING = "the API needs more packages: pip install 'ganger[api]'"
 
 
 def add_to(app: typer.Typer) -> None:

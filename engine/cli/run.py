@@ -1,11 +1,13 @@
 """`ganger run`: the engine in the foreground, until a signal ends it."""
 
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from engine.cli.exits import Exit
 from engine.cli.session import Session, command, settings_of
+from engine.errors import EngineError
 
 _EXAMPLES = """
 ganger run --handlers my_app.tasks --handlers my_app.reports
@@ -13,6 +15,7 @@ ganger run --handlers my_app.tasks --max-workers 8 --redis-url redis://redis.int
 ganger run --config /etc/ganger.toml --set lease_s=30
 """
 
+MISSING = "the API needs more packages: pip install 'ganger[api]'"
 HandlersOption = Annotated[list[str] | None, typer.Option(
     "--handlers", metavar="MODULE", help="Module with handlers to import; may be given several times.")]
 SetOption = Annotated[list[str] | None, typer.Option(
@@ -42,6 +45,8 @@ def run(
     flags = {"handlers": handlers or None, "max_workers": max_workers, "log_level": log_level,
              "log_format": log_format, "api": api or None, **settings_of(assignments)}
     settings = session.load(**flags).settings
+    if settings.api and find_spec("uvicorn") is None:
+        raise EngineError(MISSING)
     from engine.services.running import run_root
 
     code = run_root(settings, lambda: session.load(**flags).settings)

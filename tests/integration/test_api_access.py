@@ -175,6 +175,7 @@ def test_headers_protect_browsers_and_other_origins_are_shut_out(engine: Engine,
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert "access-control-allow-origin" not in answer.headers
         assert "server" not in answer.headers
+    assert "https://cdn.jsdelivr.net" in engine.http.get("/docs").headers["content-security-policy"]
     assert engine.http.post("/queues/a/pause", headers=page).status_code == 403
     asked = engine.http.options("/queues", headers={**page, "Access-Control-Request-Method": "POST"})
     assert "access-control-allow-origin" not in asked.headers

@@ -29,6 +29,11 @@ HEADERS: list[tuple[bytes, bytes]] = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"), (b"cache-control", b"no-store"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
+DOCS = "/api/v1/docs"
+DOCS_POLICY = (b"content-security-policy", (  # FastAPI's page takes its script from there, and starts it in the page
+    b"default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' "
+    b"https://cdn.jsdelivr.net; img-src data: https://fastapi.tiangolo.com; connect-src 'self'; "
+    b"frame-ancestors 'none'"))
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 audit = logging.getLogger("ganger.audit")
@@ -111,6 +116,8 @@ class _Call:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self._scope["path"] == DOCS:
+                message["headers"] = [*message["headers"], DOCS_POLICY]
             own = {name for name, _ in message["headers"]}
             message["headers"] = [*message["headers"], *(header for header in HEADERS if header[0] not in own)]
         await self._send(message)

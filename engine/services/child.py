@@ -16,6 +16,7 @@ from setproctitle import setproctitle
 
 from engine import logs
 from engine.adapters.poller import EpollPoller
+from engine.adapters.process.limits import die_with_parent
 from engine.services.bootstrap import Bootstrap
 from engine.services.channel import Channel
 from engine.services.journal import Journal, keep
@@ -57,6 +58,7 @@ class Child:
         self._wake_on_signals()
 
     def run(self) -> int:
+        die_with_parent(0)  # from here on the channel tells of the root's end, and there is time to leave in good order
         well_s = 0.0
         while not self.loop.is_done:
             now_s = time.monotonic()

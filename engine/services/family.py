@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from engine.adapters.process.limits import die_with_parent
 from engine.ports import Poller
 from engine.services.bootstrap import Bootstrap
 from engine.services.channel import Channel
@@ -47,7 +48,8 @@ class Family:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "engine.services.child", kind, own_name or kind, str(bootstrap_fd),
              str(theirs.fileno())],
-            pass_fds=(bootstrap_fd, theirs.fileno()), stdin=subprocess.DEVNULL, process_group=0)
+            pass_fds=(bootstrap_fd, theirs.fileno()), stdin=subprocess.DEVNULL, process_group=0,
+            preexec_fn=_die_with_root)
         os.close(bootstrap_fd)
         theirs.close()
         self._adopt(name, process, ours)
@@ -86,3 +88,8 @@ class Family:
         if self.members.get(member.name) is member:
             del self.members[member.name]
         self._ended(member.name, code)
+
+
+def _die_with_root() -> None:
+    """While a child imports, it does not hear that its channel ends; `Child.run` takes this back."""
+    die_with_parent(signal.SIGKILL)

@@ -115,7 +115,7 @@ class Task(Model):
             wall_s=outcome.get("wall_s"), cpu_s=outcome.get("cpu_s"), peak_rss_bytes=outcome.get("peak_rss_bytes"),
             worker=life.owner if running else outcome.get("worker"), pid=outcome.get("pid"),
             quarantined=is_quarantined(life.status, outcome),
-            post_mortem=outcome.get("post_mortem"), tags=list(options.get("tags", [])),
+            post_mortem=outcome.get("post_mortem"), tags=list(options.get("tags") or ()),
             fair_key=options.get("fair_key"))
 
 

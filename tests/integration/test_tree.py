@@ -4,6 +4,7 @@ import contextlib
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,9 @@ def test_draining_lets_runs_finish_and_gives_the_rest_back(tree: Tree) -> None:
     waiting = [tree.client.submit("echo", {}) for _ in range(5)]
     root = tree.root
     root.send_signal(signal.SIGTERM)
+    limit_s = time.monotonic() + WAIT_S
+    while not all(report["draining"] for report in tree.client.workers()):
+        assert time.monotonic() < limit_s
     for task in running:
         task.let_go()
     assert root.wait(WAIT_S) == 0

@@ -135,7 +135,7 @@ class Link:
         self._stacks.clear()
         self._listen_for_marks(True)
         self._signal(signal.SIGUSR2)
-        if ending.why is not None and ending.facts is not None and ending.facts["state"] == "stopped":
+        if ending.why is not None:  # one that was told to stop may not have heard of it yet, and seem to run
             self._signal(signal.SIGCONT)
 
     def _have_stacks(self, now_s: float) -> None:

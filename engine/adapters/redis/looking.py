@@ -33,7 +33,7 @@ class Stored:
 
     @property
     def fair_key(self) -> str:
-        return self.record.options.get("fair_key", "")
+        return self.record.options.get("fair_key") or ""
 
     @property
     def seen(self) -> tuple[str, bytes, int]:

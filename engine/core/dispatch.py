@@ -350,7 +350,9 @@ class Dispatch:
             return
         slot.interrupted = True
         self.commands.append(Interrupt(slot.index, slot.runs[0].token, cancel=True))
-        self._set_deadline(slot, min(slot.deadline_s, now_s + self.timing.cancel_grace_s))
+        timeout_s = slot.runs[0].policy.timeout_s
+        end_s = slot.since_s + timeout_s if timeout_s else NEVER
+        self._set_deadline(slot, min(end_s, now_s + self.timing.cancel_grace_s))
 
     def _set_deadline(self, slot: Slot, deadline_s: float) -> None:
         slot.deadline_s = deadline_s

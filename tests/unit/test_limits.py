@@ -57,7 +57,7 @@ def test_memory_that_may_be_shared_is_a_doubt_and_no_breach() -> None:
     assert not is_doubtful(Limits(cpu_s=1), usage(150, least=10))
 
 
-@given(limit=st.integers(MIB, 64 << 30), start=st.integers(0, 64 << 30), pace=st.integers(1, GROWTH_BYTES_S_MAX))
+@given(limit=st.integers(MIB, 64 << 30), start=st.integers(0, 64 << 30), pace=st.integers(1 << 20, GROWTH_BYTES_S_MAX))
 def test_no_growth_is_seen_later_than_the_shortest_look(limit: int, start: int, pace: int) -> None:
     """A simulated run that grows steadily: it is found over its limit at most one shortest look after passing it."""
     limits, now_s, size = Limits(memory_bytes=limit), 0.0, min(start, limit)

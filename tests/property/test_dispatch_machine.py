@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from engine.core.breaker import Breaker, BreakerTerms
 from engine.core.commands import Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, Stopped, TakeBack, Unwatch, Watch
-from engine.core.dispatch import BACKLOG_S_MAX, Dispatch, Timing
+from engine.core.deadlines import Timing
+from engine.core.dispatch import BACKLOG_S_MAX, Dispatch
 from engine.core.lifecycle import Move
 from engine.core.limits import Limits
 from engine.core.outcome import Cause, Outcome
@@ -90,7 +91,7 @@ class World(RuleBasedStateMachine):
                 assert not worker.has_stepped_back, "sent to a worker that another run has made nice"
                 worker.has_stepped_back = bool(limits and limits.nice)
                 worker.given += 1
-                assert worker.given <= (self.core.tasks_max or worker.given), "more than a worker may run"
+                assert worker.given <= (self.core.crew.tasks_max or worker.given), "more than a worker may run"
                 worker.unread.append(run)
                 worker.read_next(self.now)
             case Settle(run, verdict, _):

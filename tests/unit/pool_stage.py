@@ -5,7 +5,8 @@ from collections import deque
 from typing import Any
 
 from engine.adapters.clock import RedisClock
-from engine.core.dispatch import Dispatch, Timing
+from engine.core.deadlines import Timing
+from engine.core.dispatch import Dispatch
 from engine.core.policy import RunPolicy
 from engine.core.record import Record
 from engine.core.restart import RestartBudget

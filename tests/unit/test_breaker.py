@@ -2,7 +2,8 @@
 
 from engine.core.breaker import Breaker, BreakerTerms
 from engine.core.commands import Send, Settle, Spawn, Stopped
-from engine.core.dispatch import Dispatch, Timing
+from engine.core.deadlines import Timing
+from engine.core.dispatch import Dispatch
 from engine.core.lifecycle import Move
 from engine.core.outcome import Outcome
 from engine.core.policy import RunPolicy

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from engine.core.commands import Interrupt, Kill, Send, Settle
-from engine.core.dispatch import Dispatch, Timing
+from engine.core.deadlines import Timing
+from engine.core.dispatch import Dispatch
 from engine.core.lifecycle import Move
 from engine.core.outcome import Cause, Outcome
 from engine.core.policy import RunPolicy

@@ -1,7 +1,8 @@
 """Short runs that are sent ahead: what becomes of those that wait behind another in a worker's pipe."""
 
 from engine.core.commands import Interrupt, Kill, Send, Settle, TakeBack
-from engine.core.dispatch import BACKLOG_S_MAX, Dispatch, Timing
+from engine.core.deadlines import Timing
+from engine.core.dispatch import BACKLOG_S_MAX, Dispatch
 from engine.core.lifecycle import Move
 from engine.core.limits import Limits
 from engine.core.outcome import Cause

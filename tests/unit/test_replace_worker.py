@@ -1,7 +1,8 @@
 """A worker that is to be replaced by a fresh one: that is ready before it goes."""
 
 from engine.core.commands import Halt, Interrupt, Kill, Quit, Send, Spawn
-from engine.core.dispatch import Dispatch, Timing
+from engine.core.deadlines import Timing
+from engine.core.dispatch import Dispatch
 from engine.core.limits import Limits
 from engine.core.outcome import Outcome
 from engine.core.policy import RunPolicy

@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from engine.core.dispatch import Dispatch, Timing
+from engine.core.deadlines import Timing
+from engine.core.dispatch import Dispatch
 from engine.core.policy import RunPolicy
 from engine.core.restart import RestartBudget
 from engine.core.retry import RetryPolicy

@@ -13,7 +13,8 @@ from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.supervising import RedisSupervisorBroker, Terms
 from engine.config import Settings, cores
 from engine.core.breaker import Breaker, BreakerTerms
-from engine.core.dispatch import Dispatch, Timing
+from engine.core.deadlines import Timing
+from engine.core.dispatch import Dispatch
 from engine.core.restart import RestartBudget
 from engine.core.window import Windows
 from engine.services import composition

@@ -33,7 +33,7 @@ from engine.core.commands import (
 from engine.core.dispatch import Dispatch
 from engine.core.lifecycle import Move
 from engine.core.outcome import Outcome
-from engine.core.retry import Payer, Verdict
+from engine.core.retry import Verdict
 from engine.core.slot import Run
 from engine.ports import (
     Booted,
@@ -60,17 +60,15 @@ from engine.ports import (
     Stepped,
     SupervisorBroker,
 )
-from engine.services.pool import deaths, report
+from engine.services.pool import deaths, orders, report
+from engine.services.pool.accord import Accord
 from engine.services.pool.claims import Claims
+from engine.services.pool.hearing import Hearing
 from engine.services.pool.stepping import Stepping
 from engine.services.pool.telling import Telling
 from engine.services.pool.terms import PoolTerms
 
-UNREADABLE = Verdict(Move.FAIL, Payer.NOBODY)
-NOT_YET = Verdict(Move.RETRY, Payer.NOBODY, pause_s=5.0)  # longer than a run that is being ended takes to end
 PAUSE_S_MAX = 3_155_760_000.0  # a hundred years, as for every option in seconds
-RUN_DIGITS_MAX = 15  # what a life line may hold
-LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 
 log = logging.getLogger("ganger.execution")
 
@@ -83,18 +81,15 @@ class Pool:
                  monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self.terms, self.core, self.host, self.broker, self.poller = terms, core, host, broker, poller
         self.clock, self.tell_root, self.monotonic_s = clock, tell_root, monotonic_s
-        self.claims = Claims(terms.policy)
         self.stepping = Stepping(terms, broker)
         self.telling = Telling(monotonic_s)
-        self.handlers: list[dict[str, Any]] = []
+        self.accord = accord = Accord(core, Claims(terms.policy), broker, self.stepping, clock, self._settle)
+        hearing = Hearing(terms.supervisor, core, broker, self.stepping, clock)
         self.failures: dict[str, str] = {}
         self.halted: str | None = None
         self.started_ms = clock.now_ms()
         self._said_ready = False
-        self._recovers = 0  # under way
         self._wishes: list[Callable[[float], None]] = []  # to drain, to stop
-        self._offset_ms = clock.offset_ms  # of the clock that what waits for Redis was dated by
-        self._is_unheard = False  # Redis refused to hear what we run
         self._do: dict[type[Any], Callable[[Any], None]] = {
             Send: self._send, Settle: self._settle, TakeBack: self._take_back, Kill: self._kill, Halt: self._halt,
             Spawn: lambda command: self.host.spawn(command.slot), Quit: lambda command: self.host.quit(command.slot),
@@ -105,12 +100,11 @@ class Pool:
                                                            b"C" if command.cancel else b"S"),
         }
         self._on: dict[type[Any], Callable[[Any, float], None]] = {
-            Replied: self._replied, Exited: self._exited, Booted: self._booted, Progressed: self._progressed,
-            Exceeded: self._exceeded, Grown: self._grown, Logged: self._logged, Spilled: self._spilled,
-            Dumped: self._dumped, ServerReady: self._server_ready,
-            ServerLost: self._server_lost, Stepped: self._stepped, Refused: self._refused, Rung: self._rung,
-            Joined: self._joined, Parted: self._parted, Recovered: self._recovered, NotHeard: self._not_heard,
-            Handed: self._handed,
+            Replied: self._replied, Exited: self._exited, Booted: self._booted, Exceeded: self._exceeded,
+            Grown: self._grown, ServerReady: self._server_ready, ServerLost: self._server_lost,
+            Progressed: hearing.progressed, Logged: hearing.logged, Spilled: hearing.spilled, Dumped: hearing.dumped,
+            Stepped: self._stepped, Refused: self._refused, Rung: self._rung, Joined: self._joined,
+            Parted: accord.parted, Recovered: accord.recovered, NotHeard: accord.not_heard, Handed: accord.handed,
         }
 
     # -- the loop -------------------------------------------------------------------------------------------------
@@ -249,107 +243,32 @@ class Pool:
         self.stepping.ring(mail=False)
         self._say_ready()
 
-    def _progressed(self, event: Progressed, now_s: float) -> None:
-        run = self._running(event.slot)
-        if run is not None and run.token == event.token and self.broker.up:
-            self.broker.progress(run.task_id, event.body)
-
-    def _logged(self, event: Logged, now_s: float) -> None:
-        run = self._running(event.slot)
-        if run is not None and run.token == event.token:
-            self.stepping.rows.append((run.task_id, event.row))
-            self.stepping.ring(mail=True)
-
-    def _spilled(self, event: Spilled, now_s: float) -> None:
-        run = self._running(event.slot)
-        if run is None:
-            return
-        text = event.text
-        if event.dropped_bytes:
-            text += f"… and {event.dropped_bytes} bytes more, dropped"
-        row = {"at_ms": self.clock.now_ms(), "run": run.number, "stream": "stdout", "level": None, "text": text}
-        self.stepping.rows.append((run.task_id, orjson.dumps(row)))
-        self.stepping.ring(mail=True)
-
-    def _dumped(self, event: Dumped, now_s: float) -> None:
-        log.info("stacks of a live worker", extra={
-            "worker": f"{self.terms.supervisor}/{event.slot}", "slot": event.slot, "stacks": event.text})
-
     def _server_ready(self, event: ServerReady, now_s: float) -> None:
-        self.handlers, self.failures = event.handlers, event.failures
-        self.claims.learn(event.handlers)
+        self.failures = event.failures
+        self.accord.serve(event.handlers)
         for module, text in event.failures.items():
             log.error("a handler module cannot be imported", extra={"handler_module": module, "traceback": text})
         names = " ".join(sorted(told["name"] for told in event.handlers))
         log.log(logging.INFO if names else logging.WARNING, "serving", extra={
             "handlers": names or "none: name a module with --handlers",
             "queues": " ".join(self.terms.queues) or "all", "workers": sum(not slot.spare for slot in self.core.slots)})
-        if self.broker.up:
-            self.broker.announce(self.handlers)
         self.core.start(now_s)
 
     def _server_lost(self, event: ServerLost, now_s: float) -> None:
         log.error("the fork server is gone", extra={"reason": event.reason})
-        if not self.core.budget.spend(now_s):
+        if not self.core.crew.budget.spend(now_s):
             self._halt(Halt("the fork server dies faster than the restart budget allows"))
         elif not self.core.draining:
             self.host.start()
-
-    def _running(self, slot: int) -> Run | None:
-        runs = self.core.slots[slot].runs
-        return runs[0] if runs else None
 
     # -- what Redis says ------------------------------------------------------------------------------------------
 
     def _stepped(self, event: Stepped, now_s: float) -> None:
         self.stepping.stepped(event)
         self.telling.stepped(self.stepping.carried, now_s - event.sent_s)
-        if event.claimed and self.stepping.covers(event, now_s):
-            self.core.claimed(self._runs(event.claimed), now_s)
-        if self._is_unheard:
-            self._introduce()
-        elif event.held != len(self.core.runs) + len(self.stepping.outbox) + len(self._decided()):
-            self._recover()
+        self.accord.stepped(event, now_s)
         for letter in event.orders:
-            self._obey(letter, now_s)
-
-    def _runs(self, claimed: list[Any]) -> list[Run]:
-        """What can be started of what was claimed. An earlier run of ours may not have ended yet: it was taken from us
-        while we could not know, and its task has come round to us."""
-        runs, make, ours = [], self.claims.make, self.core.runs
-        for task_id, record, counters in zip(claimed[::3], claimed[1::3], claimed[2::3], strict=True):
-            try:
-                run = make(task_id, record, counters)
-            except ValueError as error:
-                self._set_aside(task_id, counters, str(error))
-                continue
-            if task_id in ours:
-                self._settle(Settle(run, NOT_YET, b""))
-            else:
-                runs.append(run)
-        return runs
-
-    def _set_aside(self, task_id: bytes, counters: bytes, reason: str) -> None:
-        """A task that cannot be read has failed; one of which not even the run is known can only be left alone."""
-        log.error("a task cannot be read", extra={"task_id": task_id.decode(errors="replace"), "reason": reason})
-        number = counters.partition(b" ")[0]
-        if number.isdigit() and len(number) <= RUN_DIGITS_MAX:
-            run = self.claims.stand_in(task_id, int(number))
-            self._settle(Settle(run, UNREADABLE, Outcome.unreadable(run.number, reason)))
-
-    def _decided(self) -> list[Run]:
-        """Runs that the core has ended, and whose ends are not in the outbox yet."""
-        return [command.run for command in self.core.commands if type(command) is Settle]
-
-    def _introduce(self) -> None:
-        """Tell Redis what we can run, and what we run."""
-        self._is_unheard = False
-        self.broker.announce(self.handlers)
-        self._recover()
-
-    def _recover(self) -> None:
-        self._recovers += 1
-        self.broker.recover(self.stepping.known([*self.core.runs.values(), *self._decided()]))
+            orders.obey(letter, self.core, self.host, now_s)
 
     def _refused(self, event: Refused, now_s: float) -> None:
         self.stepping.refused(event, now_s)
@@ -358,52 +277,8 @@ class Pool:
         self.stepping.ring(mail=True)
 
     def _joined(self, event: Joined, now_s: float) -> None:
-        log.info("connected to Redis")
-        self.stepping.redate(int(self.clock.offset_ms - self._offset_ms))
-        self._introduce()
-        self.stepping.ring(mail=True)
+        self.accord.joined(event, now_s)
         self._say_ready()
-
-    def _parted(self, event: Parted, now_s: float) -> None:
-        self.stepping.parted(event)
-        self._recovers = 0
-        self._offset_ms = self.clock.offset_ms
-        log.warning("Redis is away", extra={"reason": event.reason, "outcomes_pending": len(self.stepping.outbox)})
-
-    def _handed(self, event: Handed, now_s: float) -> None:
-        """While Redis brings the beliefs together it takes back what we had not heard of, and that includes this. What
-        we let pass by shows in the next step: Redis has us hold more than we know of, and it is given back."""
-        if not self._recovers and self.stepping.holds(now_s):
-            self.core.claimed(self._runs([event.task_id, event.record, b"1 0 0"]), now_s)
-
-    def _recovered(self, event: Recovered, now_s: float) -> None:
-        self._recovers -= 1
-        for task_id in event.foreign:
-            self.core.cancel(task_id, "its lease was lost", now_s)
-        self.stepping.ring(mail=False)
-
-    def _not_heard(self, event: NotHeard, now_s: float) -> None:
-        log.warning("Redis refused to hear of our runs or handlers; told again after the next step",
-                    extra={"reason": event.reason})
-        self._is_unheard = True
-        self._recovers -= event.of_runs
-
-    def _obey(self, letter: bytes, now_s: float) -> None:
-        try:
-            order = orjson.loads(letter)
-        except ValueError:
-            order = None
-        match order:
-            case {"do": "cancel", "id": str(task_id)}:
-                self.core.cancel(task_id.encode(), str(order.get("reason") or "cancelled"), now_s)
-            case {"do": "stack", "slot": int(slot)} if 0 <= slot < len(self.core.slots) and self.core.slots[slot].pid:
-                self.host.dump(slot)
-            case {"do": "restart", "slot": int(slot)} if 0 <= slot < len(self.core.slots):
-                self.core.replace(slot, now_s, at_once=bool(order.get("at_once")))
-            case {"do": "level", "level": str(level)} if level in LEVELS:
-                logging.getLogger("ganger").setLevel(level)
-            case _:
-                log.warning("an order that cannot be obeyed", extra={"order": letter[:200].decode(errors="replace")})
 
     # -- what it says ---------------------------------------------------------------------------------------------
 
@@ -421,7 +296,7 @@ class Pool:
                 slot.pid is not None or slot.spare for slot in self.core.slots):
             self._said_ready = True
             self.stepping.report_soon()
-            self.tell_root({"is": "ready", "handlers": [one["name"] for one in self.handlers],
+            self.tell_root({"is": "ready", "handlers": [one["name"] for one in self.accord.handlers],
                             "failures": self.failures})
 
 

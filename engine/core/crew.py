@@ -1,0 +1,150 @@
+"""The life of a pool's workers: started, replaced, let go, and what their deaths cost.
+
+Duties
+1. Keep a worker in each place, started before the one that it replaces goes.
+2. Charge the restart budget with each that dies while it boots or has nothing to do; pause, and give up, by it.
+3. Let go who has served its time, was interrupted, or has stepped back for good.
+"""
+
+from engine.core.commands import Command, Halt, Quit, Spawn, TakeBack, Unwatch, Watch
+from engine.core.deadlines import Deadlines
+from engine.core.limits import Limits
+from engine.core.restart import RestartBudget
+from engine.core.slot import NEVER, Phase, Slot
+from engine.core.succession import Succession
+from engine.core.window import Windows
+
+INTERRUPTED = (b"S", b"I")  # words of a worker whose run was ended by an exception of ours
+IDLE = (Phase.UP, Phase.STANDBY)
+HEIR_AHEAD_S = 0.02  # an heir is started so long before it will be needed; it takes some milliseconds
+_SHORTEST_S = 1e-6
+_GIVES_UP = "workers die faster than the restart budget allows"
+
+
+class Crew:
+    """Works on the slots of a dispatcher. `tasks_max`: runs after which a worker is replaced; 0 is never."""
+
+    def __init__(self, slots: list[Slot], commands: list[Command], deadlines: Deadlines, budget: RestartBudget,
+                 windows: Windows, tasks_max: int) -> None:
+        self.slots, self.commands, self.deadlines, self.budget = slots, commands, deadlines, budget
+        self.windows, self.tasks_max = windows, tasks_max
+        self.succession = Succession(slots, self.spawn)
+        self.draining = False
+
+    def start(self, now_s: float) -> None:
+        """The fork server is ready: put a worker in every place that has none."""
+        for slot in self.slots:
+            if slot.phase is Phase.DOWN and not slot.spare and not self.draining:
+                self.spawn(slot, now_s)
+
+    def booted(self, slot: Slot, pid: int, now_s: float) -> None:
+        slot.phase, slot.deadline_s, slot.pid = Phase.STANDBY if slot.spare else Phase.UP, NEVER, pid
+        worker = self.succession.worker_of(slot) if slot.spare else None
+        if worker is None:
+            self.plan_end(slot, now_s)
+        elif worker.leaving:
+            self.leave(worker, now_s)
+
+    def exited(self, slot: Slot, now_s: float, *, is_own_fault: bool, stranded: bool) -> None:
+        """A worker is gone, and has no runs any more: empty its slot, and see who comes after it."""
+        worker = self.succession.disinherit(slot)
+        heir = self.succession.take_place(slot)
+        self.slots[slot.index] = successor = Slot(slot.index, restarts=slot.restarts + 1, spare=slot.spare)
+        if self.draining or stranded:
+            return
+        if heir is not None:
+            self.plan_end(heir, now_s)
+        if successor.spare:
+            self._lost_spare(worker, is_own_fault, now_s)
+        elif is_own_fault:
+            self._spawn_later(successor, now_s)
+        else:
+            self.spawn(successor, now_s)
+
+    def replace(self, slot: Slot, now_s: float, *, at_once: bool) -> None:
+        """Put a fresh worker into a slot: when this one has answered for its run, or at once."""
+        if slot.phase is not Phase.UP:
+            return  # there is a fresh one under way
+        if at_once:
+            self.deadlines.kill(slot, None)
+        elif not slot.leaving and not self.draining:
+            slot.leaving = True
+            self.succession.prepare(slot, now_s)
+            if not self.succession.is_coming(slot):
+                self.leave(slot, now_s)
+
+    def spawn(self, slot: Slot, now_s: float) -> None:
+        assert slot.phase is Phase.DOWN, "one process per slot"
+        slot.phase, slot.started_s = Phase.BOOTING, now_s
+        self.deadlines.set(slot, now_s + self.deadlines.timing.boot_s)
+        self.commands.append(Spawn(slot.index))
+
+    def _spawn_later(self, slot: Slot, now_s: float) -> None:
+        if self.budget.spend(now_s):
+            self.deadlines.set(slot, now_s + self.budget.next_pause_s())
+        else:
+            self.commands.append(Halt(_GIVES_UP))
+
+    def _lost_spare(self, worker: Slot | None, is_own_fault: bool, now_s: float) -> None:
+        """A process without a place is gone. If it was the heir of `worker`, that must do without."""
+        if is_own_fault and not self.budget.spend(now_s):
+            self.commands.append(Halt(_GIVES_UP))
+        elif worker is not None and worker.leaving:
+            self.leave(worker, now_s)
+        for one in self.slots:  # there is room for the heir of another now
+            if one.served >= one.notice and one.phase is Phase.UP:
+                self.near_end(one, b"", now_s)
+
+    # -- letting go -----------------------------------------------------------------------------------------------
+
+    def plan_end(self, slot: Slot, now_s: float) -> None:
+        """A worker has its place now: see that its heir is there when it has served its number of runs."""
+        if self.tasks_max:
+            ahead = min(self.tasks_max, 1 + int(HEIR_AHEAD_S / max(self.windows.mean_s, _SHORTEST_S)))
+            slot.notice = self.tasks_max - ahead
+            if not slot.notice:
+                self.near_end(slot, b"", now_s)
+
+    def near_end(self, slot: Slot, word: bytes, now_s: float) -> None:
+        """A worker has nearly served its time, or was interrupted, as the `word` of its last run says."""
+        if word in INTERRUPTED or slot.served >= self.tasks_max:
+            self._replace_soon(slot)
+        elif not self.draining and self.succession.prepare(slot, now_s):
+            slot.notice = self.tasks_max
+
+    def begin_limited(self, slot: Slot, token: int, limits: Limits, now_s: float) -> None:
+        self.commands.append(Watch(slot.index, token, limits))
+        if limits.nice:
+            self.succession.prepare(slot, now_s)
+
+    def ended_limited(self, slot: Slot, limits: Limits) -> None:
+        self.commands.append(Unwatch(slot.index))
+        if limits.nice:  # who is not privileged can't take it back
+            self._replace_soon(slot)
+
+    def leave(self, slot: Slot, now_s: float) -> None:
+        self._replace_soon(slot)
+        self.retire(slot, now_s)
+
+    def _replace_soon(self, slot: Slot) -> None:
+        """A worker that has served its time, or was interrupted in the middle of who knows what."""
+        if not slot.retiring:
+            slot.retiring = True
+            if slot.runs:
+                self.commands.append(TakeBack(slot.index))
+
+    def retire(self, slot: Slot, now_s: float) -> None:
+        """Let a worker go that has nothing to do and should not go on."""
+        if self.draining and slot.phase is Phase.DOWN:
+            slot.deadline_s = NEVER
+        elif self.draining and slot.phase is Phase.BOOTING:
+            self.deadlines.kill(slot, None)
+        elif slot.phase in IDLE and not slot.runs and (self.draining or slot.retiring):
+            if not self.draining:
+                self.succession.prepare(slot, now_s)
+                heir = self.succession.take_place(slot)
+                if heir is not None and heir.phase is Phase.UP:
+                    self.plan_end(heir, now_s)
+            slot.phase = Phase.QUITTING
+            self.deadlines.set(slot, now_s + self.deadlines.timing.quit_s)
+            self.commands.append(Quit(slot.index))

@@ -52,6 +52,7 @@ class Dispatch:
         self.crew = Crew(self.slots, self.commands, self.deadlines, budget, windows, tasks_max)
         self.runs = self.ending.runs  # every run that is ours to settle
         self.backlog: deque[Run] = deque()  # claimed, not yet sent
+        self.ahead = 0  # how many to have in the backlog, besides what the workers have
         self.draining = False
         self.is_stranded = False  # the fork server is gone, and its workers with it, whether we have heard or not
         self._grace_end_s = NEVER  # when draining turns into stopping
@@ -63,7 +64,8 @@ class Dispatch:
         if self.draining or self.is_stranded:
             return Room(0, False, 0)
         room, idle = dealing.room(self.slots, self.windows.overall, now_s)
-        room, idle = max(0, room - len(self.backlog)), max(0, idle - len(self.backlog))
+        ahead = self.ahead if self.windows.mean_s < PATIENCE_S else 0
+        room, idle = max(0, room + ahead - len(self.backlog)), max(0, idle - len(self.backlog))
         return Room(room, (idle > 0 and room > 0) or room >= len(self.runs), idle)
 
     def next_deadline_s(self) -> float:

@@ -12,6 +12,7 @@ from engine.core.record import Record
 from engine.core.restart import RestartBudget
 from engine.core.window import Windows
 from engine.ports import Booted, Exited, Replied, ServerReady, Settlement, Stepped
+from engine.services.pool.stepping import BEAT_S
 from engine.services.pool.supervisor import Pool
 from engine.services.pool.terms import PoolTerms
 
@@ -80,11 +81,12 @@ class NotedPoller:
 class Stage:
     """A pool of two workers that are up. `turn` plays one round; `answer` is Redis's answer to the step under way."""
 
-    def __init__(self, *, fences: bool = True) -> None:
+    def __init__(self, *, fences: bool = True, settle_max: int = 256) -> None:
         self.now_s = 1000.0
         self.host, self.broker, self.poller = NotedHost(), NotedBroker(), NotedPoller()
         core = Dispatch(2, RestartBudget(5, 30.0), Windows(1), Timing(), lambda: 0.5)
-        terms = PoolTerms("sup", "default", (), RunPolicy(), lease_s=LEASE_S, fence_margin_s=MARGIN_S, fences=fences)
+        terms = PoolTerms("sup", "default", (), RunPolicy(), lease_s=LEASE_S, fence_margin_s=MARGIN_S, fences=fences,
+                          settle_max=settle_max)
         self.pool = Pool(terms, core, self.host, self.broker, self.poller, RedisClock(), lambda message: None,
                          monotonic_s=lambda: self.now_s)
         self.host.happened = [ServerReady([], {})]
@@ -99,7 +101,9 @@ class Stage:
 
     def answer(self, *claimed: bytes, held: int | None = None, sent_s: float | None = None,
                orders: tuple[bytes, ...] = ()) -> None:
-        """Answer the step under way; by default Redis believes what the pool does."""
+        """Answer the step under way, or the next one; by default Redis believes what the pool does."""
+        if not self.pool.stepping.is_under_way:
+            self.turn(after_s=BEAT_S)
         self.broker.steps.clear()
         if held is None:
             held = len(claimed) // 3 + len(self.pool.core.runs) + len(self.pool.stepping.outbox)

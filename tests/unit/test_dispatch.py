@@ -109,3 +109,16 @@ def test_the_first_reason_to_cancel_stands(pool: Pool) -> None:
     pool.core.cancel(run.task_id, "second", pool.now_s)
     assert len(pool.did(Interrupt)) == 1
     assert run.cancelled == "first"
+
+
+def test_what_ends_before_more_can_come_is_claimed_ahead_while_runs_are_short(pool: Pool) -> None:
+    pool.core.ahead = 3
+    assert pool.core.room(pool.now_s).runs == 1, "how long runs are is not known yet"
+    for _ in range(200):
+        pool.core.windows.observe("t", 1e-6)
+    assert pool.core.room(pool.now_s).runs == WINDOW + 3
+    pool.claim(WINDOW + 2)
+    assert pool.core.room(pool.now_s).runs == 1
+    for _ in range(100):
+        pool.core.windows.observe("t", 1.0)
+    assert pool.core.room(pool.now_s).runs == 0

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from engine.ports import Booted, Handed, Joined, NotHeard, Parted, Recovered, ServerLost, ServerReady, Settlement
+from engine.services.pool.stepping import BEAT_S
 from tests.unit.pool_stage import LEASE_S, MARGIN_S, RECORD, A, B, Stage
 
 LEVEL = b'{"do":"level","level":"%s"}'
@@ -53,6 +54,7 @@ def test_an_end_that_is_decided_when_redis_comes_back_is_known_to_recover(stage:
 
 def test_an_end_that_is_decided_counts_as_held(stage: Stage) -> None:
     stage.answer(A, RECORD, b"1 0 0")
+    stage.turn(after_s=BEAT_S)
     stage.host.happened = [stage.reply(0)]
     stage.answer(held=1)
     assert not stage.broker.recovers
@@ -61,6 +63,19 @@ def test_an_end_that_is_decided_counts_as_held(stage: Stage) -> None:
 def test_a_difference_in_what_is_held_is_cleared_up(stage: Stage) -> None:
     stage.answer(A, RECORD, b"1 0 0", held=2)
     assert stage.broker.recovers == [[(A, 1)]]
+
+
+def test_a_difference_is_cleared_up_when_no_step_is_under_way_that_may_claim_what_we_could_not_name() -> None:
+    stage = Stage(settle_max=2)
+    stage.answer(A, RECORD, b"1 0 0", B, RECORD, b"1 0 0")
+    stage.turn(after_s=BEAT_S)
+    stage.host.happened = [stage.reply(0)]
+    stage.turn()
+    assert len(stage.broker.steps) == 2
+    stage.answer(held=5)
+    assert not stage.broker.recovers
+    stage.answer(held=5)
+    assert len(stage.broker.recovers) == 1
 
 
 def test_what_is_not_ours_any_more_is_ended(stage: Stage) -> None:
@@ -84,7 +99,7 @@ def test_it_fences_before_the_lease_is_over_and_once(stage: Stage) -> None:
 
 def test_the_fence_is_a_moment_to_wake_for_even_with_a_step_in_the_hands_of_a_frozen_redis(stage: Stage) -> None:
     stage.answer(A, RECORD, b"1 0 0")
-    stage.turn(after_s=1.0)
+    stage.turn(after_s=BEAT_S)
     assert stage.pool.stepping.is_under_way
     assert stage.pool.stepping.next_deadline_s() <= stage.now_s + LEASE_S - MARGIN_S
 

@@ -101,7 +101,7 @@ class PoolProcess(Process):
         core = Dispatch(self.slots, RestartBudget(5, 30.0), Windows(self.window), Timing(boot_s=10.0),
                         self.chance.random)
         terms = PoolTerms(self.name, self.label, (), POLICY, lease_s=LEASE_S, fences=self.fences, grace_s=5.0,
-                          report_s=8.0, outcomes_pending_max=8, settle_max=4, claim_max=8)
+                          report_s=8.0, outcomes_pending_max=8, settle_max=2, claim_max=8)
         self.pool = Pool(terms, core, self.host, self.broker, _Instant(), clock, lambda message: None,
                          monotonic_s=machine.time)
         self.pool.start()

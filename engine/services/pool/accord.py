@@ -52,10 +52,8 @@ class Accord:
     def stepped(self, event: Stepped, now_s: float) -> None:
         if event.claimed and self.stepping.covers(event, now_s):
             self.core.claimed(self._runs(event.claimed), now_s)
-        if self._is_unheard:
-            self._introduce()
-        elif event.held != len(self.core.runs) + len(self.stepping.outbox) + len(self._decided()):
-            self._recover()
+        if self._is_unheard or event.held != len(self.core.runs) + self.stepping.unsettled + len(self._decided()):
+            self._clear_up()
 
     def joined(self, event: Joined, now_s: float) -> None:
         log.info("connected to Redis")
@@ -116,6 +114,15 @@ class Accord:
     def _decided(self) -> list[Run]:
         """Runs that the core has ended, and whose ends are not in the outbox yet."""
         return [command.run for command in self.core.commands if type(command) is Settle]
+
+    def _clear_up(self) -> None:
+        """With no step under way: what that claims, we could not say that we run."""
+        if self.stepping.is_under_way:
+            self.stepping.is_single = True
+        elif self._is_unheard:
+            self._introduce()
+        else:
+            self._recover()
 
     def _introduce(self) -> None:
         """Tell Redis what we can run, and what we run."""

@@ -2,13 +2,14 @@
 
 Duties
 1. Keep every end of a run until Redis has confirmed it, in bounded number: at the bound nothing more is claimed.
-2. Have one step under way whenever there is an end to tell, room to fill, or a beat is due.
+2. Have a step under way whenever there is an end to tell, room to fill, or a beat is due; and a second if that is much.
 3. Know until when the lease holds, and say when runs must be ended because of it.
 """
 
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from engine.core.dispatch import Room
 from engine.core.slot import Run
@@ -18,9 +19,19 @@ from engine.services.pool.terms import PoolTerms
 BEAT_S = 1.0  # at least one step in this time: it renews the lease, and a lost wake-up costs no more
 PACE_S = 0.002  # between steps while the workers are busy: a step costs much the same for one end as for fifty
 SET_MS = 1000  # a clock that differs by so much from what it was has been set
+UNDER_WAY_MAX = 2  # steps: Redis works on one while we do on the other
 LOG_ROWS_MAX = 20_000  # kept while Redis is away; beyond it the oldest go
 
 log = logging.getLogger("ganger.errors")
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A step under way."""
+
+    want: int
+    ends: int
+    ended_before: int
 
 
 class Stepping:
@@ -28,13 +39,25 @@ class Stepping:
         self.terms, self.broker = terms, broker
         self.outbox: deque[Settlement] = deque()
         self.rows: deque[tuple[bytes, bytes]] = deque(maxlen=LOG_ROWS_MAX)
-        self.is_under_way = False
-        self.carried = 0  # ends in the step under way, or the last one
+        self.is_single = False  # no second step until none is under way
+        self.carried = 0  # ends in the step that was answered last
+        self.ended_meanwhile = 0  # runs that ended while it was under way
         self.rung = True  # there may be work, whatever the last step found
         self.fenced = False
         self._sent_s = float("-inf")
         self._reported_s = float("-inf")
         self._lease_end_s = float("inf")  # before the first lease there is nothing to lose
+        self._flights: deque[_Flight] = deque()
+        self._told = 0  # ends sent so far
+
+    @property
+    def is_under_way(self) -> bool:
+        return bool(self._flights)
+
+    @property
+    def unsettled(self) -> int:
+        """Ends that Redis has not confirmed."""
+        return len(self.outbox) + sum(flight.ends for flight in self._flights)
 
     def next_deadline_s(self) -> float:
         if not self.broker.up or self.is_under_way:  # Redis may be frozen with our step in its hands
@@ -46,26 +69,39 @@ class Stepping:
 
         `runs` is how many the core has.
         """
-        if self.is_under_way or not self.broker.up:
+        if not self.broker.up or not self._may_go():
             return
-        want = 0 if self.fenced or len(self.outbox) >= self.terms.outcomes_pending_max else min(
-            room.runs, self.terms.claim_max)
+        asked = sum(flight.want for flight in self._flights)
+        want = 0 if self.fenced or self.unsettled >= self.terms.outcomes_pending_max else min(
+            max(0, room.runs - asked), self.terms.claim_max)
         since_s = now_s - self._sent_s
         wanted = self.outbox or (want and self.rung)
         if not (since_s >= BEAT_S or (wanted and (room.is_urgent or since_s >= PACE_S))):
             return
         self._flush_rows()
-        self.is_under_way, self.rung, self._sent_s = True, False, now_s
+        self.rung, self._sent_s = False, now_s
         body = b""
         if now_s >= self._reported_s + self.terms.report_s:
             self._reported_s, body = now_s, report()
-        held = runs + len(self.outbox)
+        held = runs + self.unsettled + asked
         batch = self._next_batch()
-        self.carried = len(batch)
+        self._told += len(batch)
+        self._flights.append(_Flight(want, len(batch), self._told + len(self.outbox)))
         self.broker.step(batch, want, room.idle_workers if want else 0, held, body)
 
+    def _may_go(self) -> bool:
+        """One after the other, unless there is much to tell: half of what a step can carry."""
+        if not self._flights:
+            self.is_single = False
+            return True
+        is_much = 2 * len(self.outbox) >= self.terms.settle_max
+        return is_much and len(self._flights) < UNDER_WAY_MAX and not self.is_single
+
     def stepped(self, event: Stepped) -> None:
-        self.is_under_way, self.fenced = False, False
+        flight = self._flights.popleft()
+        self.carried = flight.ends
+        self.ended_meanwhile = self._told + len(self.outbox) - flight.ended_before
+        self.fenced = False
         self._lease_end_s = event.sent_s + self.terms.lease_s
         self.rung = self.rung or event.granted_all
         for settlement, word in event.refused:
@@ -75,15 +111,16 @@ class Stepping:
 
     def refused(self, event: Refused, now_s: float) -> None:
         """Redis is full, read-only or loading: keep what there is, and ask again with the next beat."""
-        self.is_under_way, self._sent_s = False, now_s
-        self.outbox.extendleft(reversed(event.unsettled))
+        self._flights.popleft()
+        self._sent_s = now_s
+        self._take_back(event.unsettled)
         self.rung = True
         log.error("Redis refused a step", extra={"reason": event.reason, "outcomes_pending": len(self.outbox)})
 
     def parted(self, event: Parted) -> None:
         """What was under way may have happened or not; telling it again does no harm."""
-        self.is_under_way = False
-        self.outbox.extendleft(reversed(event.unsettled))
+        self._flights.clear()
+        self._take_back(event.unsettled)
 
     def redate(self, by_ms: int) -> None:
         """Redis's clock has been set while ends were waiting for it: a retry is due after a pause, not at a moment."""
@@ -138,6 +175,10 @@ class Stepping:
                 break
             batch.append(outbox.popleft())
         return batch
+
+    def _take_back(self, unsettled: list[Settlement]) -> None:
+        self._told -= len(unsettled)
+        self.outbox.extendleft(reversed(unsettled))
 
     def _flush_rows(self) -> None:
         by_task: dict[bytes, list[bytes]] = {}

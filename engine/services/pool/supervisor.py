@@ -265,6 +265,7 @@ class Pool:
 
     def _stepped(self, event: Stepped, now_s: float) -> None:
         self.stepping.stepped(event)
+        self.core.ahead = self.stepping.ended_meanwhile
         self.telling.stepped(self.stepping.carried, now_s - event.sent_s)
         self.accord.stepped(event, now_s)
         for letter in event.orders:

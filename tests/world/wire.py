@@ -3,7 +3,7 @@
 What a cut connection carried is lost, or reaches Redis all the same: late, in its order, with nobody to answer to.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -88,16 +88,20 @@ class Wire:
         self.late = False
         self.unanswered: list[tuple[float, list[Settlement]]] = []
         self._sent_s = self._answered_s = 0.0
+        self._there: deque[Callable[[], BrokerEvent | None]] = deque()  # on their way, in the order in which they go
+        self._back: deque[tuple[BrokerEvent | None, bool]] = deque()
         net.wires[broker.supervisor] = self
 
     def send(self, settlements: list[Settlement], do: Callable[[], BrokerEvent | None]) -> None:
         self.unanswered.append((self.net.timeline.now_s, settlements))
         self._sent_s = max(self._sent_s + 1e-9, self.net.timeline.now_s + self.net.delay_s())
-        self.net.timeline.at(self._sent_s, self._arrive, do)
+        self._there.append(do)
+        self.net.timeline.at(self._sent_s, self._arrive)
 
     def answer(self, event: BrokerEvent | None, *, is_reply: bool = False) -> None:
         self._answered_s = max(self._answered_s + 1e-9, self.net.timeline.now_s + self.net.delay_s())
-        self.net.timeline.at(self._answered_s, self._come_back, event, is_reply)
+        self._back.append((event, is_reply))
+        self.net.timeline.at(self._answered_s, self._come_back)
 
     def cut(self, reason: str, *, late: bool | None = None) -> None:
         """Break it; the supervisor hears of it at once."""
@@ -109,7 +113,8 @@ class Wire:
         unsettled = [one for _, settlements in self.unanswered for one in settlements]
         self.broker.parted(Parted(reason, unsettled))
 
-    def _arrive(self, do: Callable[[], BrokerEvent | None]) -> None:
+    def _arrive(self) -> None:
+        """Redis takes the first that is on its way; later, while nothing gets through."""
         net = self.net
         if self.is_cut:
             if not self.late:
@@ -118,19 +123,20 @@ class Wire:
                 self._sent_s = max(self._sent_s, net.timeline.now_s) + 1e-9
         free_s = net.free_s(self.host)
         if free_s > net.timeline.now_s or net.is_down:
-            net.timeline.at(max(free_s, net.down_until_s), self._arrive, do)
+            net.timeline.at(max(free_s, net.down_until_s), self._arrive)
             return
-        event = do()
+        event = self._there.popleft()()
         if not self.is_cut:
             self.answer(event, is_reply=True)
 
-    def _come_back(self, event: BrokerEvent | None, is_reply: bool) -> None:
+    def _come_back(self) -> None:
         free_s = self.net.free_s(self.host)
         if self.is_cut:
             return
         if free_s > self.net.timeline.now_s:
-            self.net.timeline.at(free_s, self._come_back, event, is_reply)
+            self.net.timeline.at(free_s, self._come_back)
             return
+        event, is_reply = self._back.popleft()
         if is_reply:
             self.unanswered.pop(0)
         if event is not None:

@@ -135,6 +135,7 @@ class Exited:
 
 Event = Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Grown | Exceeded | Exited
 InterruptReason = Literal[b"S", b"C"]  # soft timeout, cancel
+MakesWay = Literal["", "+", "!"]
 
 
 class Poller(Protocol):
@@ -215,7 +216,7 @@ class Parted:
 
 @dataclass(slots=True)
 class Stepped:
-    """A step is done: `refused` are words by position, `claimed` is flat: id, record, b"run attempts crashes", …"""
+    """A step is done: `refused` are words by position, `claimed` is flat: id, record, counters, … as Redis gave it."""
 
     refused: list[tuple[Settlement, str]]
     claimed: list[Any]
@@ -271,11 +272,13 @@ class SupervisorBroker(Protocol):
     def up(self) -> bool:
         """Whether Redis can be spoken to now."""
 
-    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes) -> None:
+    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes,
+             makes_way: MakesWay = "") -> None:
         """Settle, claim up to `want` runs, renew the lease; `Stepped`, `Refused` or `Parted` follows. One at a time.
 
         `idle_workers` have nothing to do: where nothing is to be claimed, new tasks are handed to them as they come.
-        `held` is how many runs the supervisor has, by what it knows.
+        `held` is how many runs the supervisor has, by what it knows. It `makes_way` for urgent tasks although all its
+        workers are busy: never (""), once it has as much as it wants ("+"), or now, so that it wants only these ("!").
         """
 
     def recover(self, known: list[tuple[bytes, int]]) -> None:

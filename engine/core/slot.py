@@ -28,6 +28,7 @@ class Run:
     record: bytes
     token: int
     is_alone: bool = False  # never in a pipe with others: of more than one packet, or with limits of its own
+    priority: int = 1  # of TaskPriority
     since_s: float = 0.0  # when it came to the pool
     cancelled: str | None = None  # why, once somebody asked for it
 

@@ -103,9 +103,9 @@ def reprioritize_what_runs_or_has_ended(shop: Shop) -> None:
 
 def reprioritize_what_moved_on(shop: Shop) -> None:
     task_id, keys = shop.submit(), shop.keys
-    names = [keys.tasks, keys.life, *(keys.line("q", priority) for priority in TaskPriority)]
+    names = [keys.tasks, keys.life, *(keys.line("q", priority) for priority in TaskPriority), keys.idle]
     for seen in ([task_id, STALE, 1], [task_id, b"QUEUED 0 0 0 1 0 0 -", 1], [NOBODY, STALE, 0]):
-        args = [1, *seen, 3, ""]
+        args = [1, *seen, 3, "", keys.base, "q"]
         assert shop.unchanged(lambda args=args: shop.run("reprioritize", names, args)) == b"MOVED_ON"
 
 
@@ -122,11 +122,12 @@ def amend_what_runs_or_has_ended(shop: Shop) -> None:
 
 def amend_what_moved_on(shop: Shop) -> None:
     task_id, keys = shop.submit(), shop.keys
-    names = [keys.tasks, keys.life, *(keys.line("q", priority) for priority in TaskPriority)]
+    names = [keys.tasks, keys.life, *(keys.line("q", priority) for priority in TaskPriority), keys.idle]
     record = shop.client.hget(keys.tasks, task_id)
     seen = [task_id, b"QUEUED 0 0 0 1 0 0 -", 0]
     for args in ([1, task_id, STALE, 1, record], [1, *seen, b"another"], [1, NOBODY, STALE, 0, record]):
-        assert shop.unchanged(lambda args=args: shop.run("amend", names, [*args, b"new", 3, ""])) == b"MOVED_ON"
+        args += [b"new", 3, "", keys.base, "q"]
+        assert shop.unchanged(lambda args=args: shop.run("amend", names, args)) == b"MOVED_ON"
 
 
 def revive_what_has_not_ended(shop: Shop) -> None:

@@ -21,7 +21,7 @@ class Supervisor:
         self.clock_ms = shop.now_ms
 
     def step(self, settlements: list[tuple[Any, ...]] | None = None, want: int = 0, report: bytes = b"",
-             serves: str = "*", idle: int = 0, held: int = 1000,
+             serves: str = "*", idle: int = 0, held: int = 1000, makes_way: str = "",
              ) -> tuple[list[Any], list[tuple[str, str]], list[bytes], int, int]:
         keys, settlements = self.shop.keys, settlements or []
         names = [keys.tasks, keys.life, keys.outcomes, keys.held(self.name), keys.supervisors, keys.idle, keys.queues,
@@ -32,7 +32,7 @@ class Supervisor:
             names += [keys.flows(queue, priority) for priority in DESCENDING]
         args = [self.name, self.clock_ms, self.clock_ms + 15_000, want, self.ageing_ms, keys.base, serves,
                 len(self.queues), len(settlements), self.clock_ms + HOUR_MS, report, idle, held,
-                *self.queues]
+                makes_way, *self.queues]
         refused, claimed, *rest = self.shop.run("step", names, [*args, *(part for one in settlements for part in one)])
         words = [one.decode() if isinstance(one, bytes) else one for one in refused]
         pairs = list(zip([one.decode() for one in claimed[::3]], [one.decode() for one in claimed[2::3]], strict=True))
@@ -90,7 +90,7 @@ def test_a_release_goes_back_to_its_place_and_its_next_run_has_a_higher_number(s
     first, second = shop.submit(), shop.submit()
     assert supervisor.claim(1) == [first]
     assert supervisor.end(first, "release nobody", at="q", outcome=b"") == []
-    assert supervisor.step(want=2)[1] == [(first, "2 0 0"), (second, "1 0 0")]
+    assert supervisor.step(want=2)[1] == [(first, "2 0 0 1"), (second, "1 0 0")]
     assert shop.keys.outcomes not in shop.dump()
 
 
@@ -301,7 +301,7 @@ def test_a_retried_task_keeps_its_counters_and_its_place(shop: Shop, supervisor:
     supervisor.end(first, "retry attempt", at=shop.now_ms - 1)
     second = shop.submit()
     assert shop.keeper.promote(10)[0] == 1
-    assert supervisor.step(want=2)[1] == [(first, "2 1 0"), (second, "1 0 0")]
+    assert supervisor.step(want=2)[1] == [(first, "2 1 0 1"), (second, "1 0 0")]
 
 
 # -- the rest -----------------------------------------------------------------------------------------------------

@@ -52,7 +52,8 @@ class NotedBroker:
         self.recovers: list[list[tuple[bytes, int]]] = []
         self.happened: list[Any] = []
 
-    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes) -> None:
+    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes,
+             makes_way: str = "") -> None:
         self.steps.append((settlements, want))
         self.wants.append((want, idle_workers, held))
 

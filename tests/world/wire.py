@@ -162,7 +162,8 @@ class WorldBroker:
     def up(self) -> bool:
         return self.wire is not None
 
-    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes) -> None:
+    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes,
+             makes_way: str = "") -> None:
         now_ms, sent_s, lease_ms = self.clock.now_ms(), self.host_s(), int(self.lease_s * 1000)
         if report:  # the process that all of this happens in is not the one that it tells of
             report = orjson.dumps({**orjson.loads(report), "identity": self.identity})

@@ -56,7 +56,8 @@ def _attempt(redis: Connections, keys: Keys, stored: Stored, raw: bytes, changes
     changed = replace(record, options=cast(Options, options))
     queue, old = record.queue, stored.life.priority
     names = [keys.tasks, keys.life, keys.line(queue, old), keys.flows(queue, old), keys.line(queue, priority),
-             keys.flows(queue, priority)]
-    args: list[Argument] = [redis.now_ms(), *stored.seen, raw, changed.encode(), int(priority), stored.fair_key]
+             keys.flows(queue, priority), keys.idle]
+    args: list[Argument] = [redis.now_ms(), *stored.seen, raw, changed.encode(), int(priority), stored.fair_key,
+                            keys.base, queue]
     word: bytes = redis.run("amend", names, args)
     return word

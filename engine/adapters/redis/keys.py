@@ -29,7 +29,7 @@ class Keys:
         self.supervisors = base + "supervisors"  # zset supervisor -> lease end, ms
         self.reports = base + "reports"  # hash supervisor -> JSON
         self.recovers = base + "recovers"  # hash supervisor -> number of the recover that was heeded last
-        self.idle = base + "idle"  # hash supervisor -> "serves idle_workers said_ms"; "*" or ",queue,queue,"
+        self.idle = base + "idle"  # hash supervisor -> "serves idle_workers said_ms", or "!serves": see prelude.lua
         self.handlers = base + "handlers"  # hash handler -> JSON announcement
         self.keeper = base + "keeper"  # string "keeper until_ms"
         # who listens

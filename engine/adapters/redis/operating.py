@@ -68,8 +68,9 @@ class Operating:
             _refuse_unreadable(stored)
             queue, old = stored.record.queue, stored.life.priority
             names = [keys.tasks, keys.life, keys.line(queue, old), keys.flows(queue, old),
-                     keys.line(queue, priority), keys.flows(queue, priority)]
-            args: list[Argument] = [self._redis.now_ms(), *stored.seen, int(priority), stored.fair_key]
+                     keys.line(queue, priority), keys.flows(queue, priority), keys.idle]
+            args: list[Argument] = [self._redis.now_ms(), *stored.seen, int(priority), stored.fair_key, keys.base,
+                                    queue]
             return _went(self._redis.run("reprioritize", names, args), stored, "change the priority of")
 
         self._until_it_holds_still(task_id, attempt)

@@ -24,6 +24,7 @@ from engine.ports import (
     BrokerEvent,
     Handed,
     Joined,
+    MakesWay,
     NotHeard,
     Parted,
     Poller,
@@ -75,12 +76,13 @@ class RedisSupervisorBroker:
 
     # -- what the supervisor asks ---------------------------------------------------------------------------------
 
-    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes) -> None:
+    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes,
+             makes_way: MakesWay = "") -> None:
         now_ms, terms = self.clock.now_ms(), self.terms
         args: list[Any] = [terms.supervisor, now_ms, now_ms + int(terms.lease_s * 1000), want,
                            int(terms.ageing_s * 1000), self.keys.base, self._serves, len(self._queues),
                            len(settlements), now_ms + int(terms.failed_ttl_s * 1000), report, idle_workers, held,
-                           *self._queues]
+                           makes_way, *self._queues]
         for settlement in settlements:
             args.extend(settlement)
         self._link.run(_Step(settlements, want, time.monotonic()), "step", self._queue_keys, args)

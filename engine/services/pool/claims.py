@@ -10,6 +10,7 @@ import orjson
 
 from engine.core import frames, identity
 from engine.core.policy import RunPolicy
+from engine.core.priority import TaskPriority
 from engine.core.record import believed
 from engine.core.slot import Run
 
@@ -17,7 +18,7 @@ _FRESH = b"1 0 0"
 _HEADS_MAX = 1024
 _LARGE = frames.PIECE_BYTES_MAX - frames.TASK_HEAD.size
 
-_Head = tuple[str, str, RunPolicy]  # type, queue, and what holds for such a task
+_Head = tuple[str, str, int, RunPolicy]  # type, queue, priority, and what holds for such a task
 
 
 class Claims:
@@ -33,24 +34,28 @@ class Claims:
         self.policies = {one["name"]: self.default.with_handler(one) for one in handlers}
 
     def make(self, task_id: bytes, record: bytes, counters: bytes) -> Run:
-        """`counters` is b"run attempts crashes". Raises `ValueError` for a record that cannot be read."""
-        number, attempts, crashes = (1, 0, 0) if counters == _FRESH else _counts(counters)
+        """`counters` is b"run attempts crashes priority", the last only where it may differ from what the record says.
+
+        Raises `ValueError` for a record that cannot be read.
+        """
+        number, attempts, crashes, changed = (1, 0, 0, None) if counters == _FRESH else _counts(counters)
         self._token = token = (self._token + 1) & frames.TOKEN_MAX
         line = record[: record.index(b"\n")]
         head = self._heads.get(line) or self._read(line)
         if len(task_id) != identity.LENGTH or not task_id.isascii():
             raise ValueError("its id is none of this engine's")
-        task_type, queue, policy = head
+        task_type, queue, priority, policy = head
         is_alone = len(record) > _LARGE
         if policy.limits is not None:
             is_alone, policy = True, policy.after_crashes(crashes)
-        return Run(task_id, number, attempts, crashes, task_type, queue, policy, record, token, is_alone)
+        return Run(task_id, number, attempts, crashes, task_type, queue, policy, record, token, is_alone,
+                   priority if changed is None else changed)
 
     def _read(self, line: bytes) -> _Head:
         """Tasks of one kind mostly share their first line, so what it says is kept for the next."""
         try:
             head = orjson.loads(line)
-            task_type, queue = head[0], head[1]
+            task_type, queue, priority = head[0], head[1], int(TaskPriority(head[2]))
             policy = self.policies.get(task_type) or self.default
             if len(head) == 4:
                 policy = policy.with_options(believed(head[3]))
@@ -60,16 +65,16 @@ class Claims:
             raise ValueError("the type and the queue of a task are texts")
         if len(self._heads) >= _HEADS_MAX:
             self._heads.clear()
-        self._heads[line] = task_type, queue, policy
-        return task_type, queue, policy
+        self._heads[line] = read = task_type, queue, priority, policy
+        return read
 
     def stand_in(self, task_id: bytes, number: int) -> Run:
         """For what could not be read: only to be settled."""
         return Run(task_id, number, 0, 0, "", "", self.default, b"", 0)
 
 
-def _counts(counters: bytes) -> tuple[int, int, int]:
-    number, attempts, crashes = map(int, counters.split())
+def _counts(counters: bytes) -> tuple[int, int, int, int | None]:
+    number, attempts, crashes, *changed = map(int, counters.split())
     if not (0 < number <= frames.TOKEN_MAX and 0 <= attempts <= frames.TOKEN_MAX and crashes >= 0):
         raise ValueError(f"no engine counts so: {counters!r:.80}")
-    return number, attempts, crashes
+    return number, attempts, crashes, int(TaskPriority(changed[0])) if changed else None

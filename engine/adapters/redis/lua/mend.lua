@@ -25,7 +25,7 @@ local function queue_again(task, line, flows)
   redis.call('HSET', life, task.id, format_life('QUEUED', task.run, task.attempts, task.crashes, task.priority,
     task.place, now_ms, '-'))
   rows[#rows + 1] = task.id .. ' QUEUED ' .. task.run
-  rung[#rung + 1] = task.queue
+  rung[#rung + 1] = task
 end
 
 local function release_or_hold(task, held, line, flows)
@@ -117,5 +117,5 @@ for i = 4, #ARGV, 7 do
 end
 if mended > 0 then count_up(counters, 'mended', mended) end
 add_events(events, rows)
-for _, queue in ipairs(rung) do ring_bells(idle, base, queue, 1) end
+for _, task in ipairs(rung) do ring_bells(idle, base, task.queue, 1, task.priority == '3') end
 return words

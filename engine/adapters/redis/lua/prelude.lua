@@ -73,17 +73,35 @@ local function is_served(queue, serves)
   return serves == '*' or string.find(serves, ',' .. queue .. ',', 1, true)
 end
 
--- Wake up to `count` supervisors that sleep and serve the queue. One that does not hear is passed over: it is gone.
-local function ring_bells(idle, base, queue, count)
-  local sleepers = redis.call('HGETALL', idle)
+-- What is noted of a supervisor whose workers are all busy, and that would have a run make way for an urgent one: '!' and
+-- the queues that it serves. It may be mistaken by the time that it is wanted, so that more than one is called.
+local CALLED_MIN = 3
+
+-- Wake up to `count` supervisors that sleep and serve the queue; for urgent tasks, if there are none, busy ones that would
+-- make way. One that does not hear is passed over: it is gone.
+local function ring_bells(idle, base, queue, count, is_urgent)
+  local sleepers, busy = redis.call('HGETALL', idle), {}
+  local function wake(name)
+    redis.call('HDEL', idle, name)
+    if redis.call('PUBLISH', base .. 'bell:' .. name, queue) > 0 then count = count - 1 end
+  end
   for i = 1, #sleepers, 2 do
     if count <= 0 then return end
-    local name = sleepers[i]
-    if is_served(queue, parse_sleeper(sleepers[i + 1])) then
-      redis.call('HDEL', idle, name)
-      if redis.call('PUBLISH', base .. 'bell:' .. name, queue) > 0 then count = count - 1 end
+    if string.byte(sleepers[i + 1]) == 33 then
+      busy[#busy + 1] = i
+    elseif is_served(queue, parse_sleeper(sleepers[i + 1])) then
+      wake(sleepers[i])
     end
   end
+  if not is_urgent or count <= 0 then return end
+  count = math.max(count, CALLED_MIN)
+  for _, i in ipairs(busy) do
+    if count > 0 and is_served(queue, string.sub(sleepers[i + 1], 2)) then wake(sleepers[i]) end
+  end
+end
+
+local function is_urgent_line(line)
+  return string.sub(line, -7) == ':URGENT'
 end
 
 -- Tell the clients that wait for these tasks, one message per client, and forget that they wait. `news`, if it is given,

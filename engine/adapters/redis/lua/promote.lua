@@ -45,5 +45,5 @@ end
 redis.call('HSET', life, unpack(lives))
 redis.call('ZREM', due, unpack(came))
 add_events(events, rows)
-for line = 1, line_count do ring_bells(idle, base, ARGV[3 + line], #entries[line]) end
+for line = 1, line_count do ring_bells(idle, base, ARGV[3 + line], #entries[line], is_urgent_line(KEYS[3 + 2 * line])) end
 return words

@@ -57,5 +57,5 @@ for _, task in ipairs(back) do
 end
 if #back > 0 then count_up(counters, 'released', #back) end
 add_events(events, rows)
-for _, task in ipairs(back) do ring_bells(idle, base, ARGV[5 + task.queue], 1) end
+for _, task in ipairs(back) do ring_bells(idle, base, ARGV[5 + task.queue], 1, task.priority == 3) end
 return foreign

@@ -1,12 +1,13 @@
 -- reprioritize: give a task that has not started another priority.
 --
--- keys  tasks, life, line, flows of the old priority, line, flows of the new one
--- args  now_ms, id, life line as seen, is it stored (1 | 0), new priority, fair_key
+-- keys  tasks, life, line, flows of the old priority, line, flows of the new one, idle
+-- args  now_ms, id, life line as seen, is it stored (1 | 0), new priority, fair_key,
+--       base of the channels, queue
 -- gives OK        it has; one in a line is the last of its flow in the new one
 --       MOVED_ON  it is not any more as it was seen
 --       ILLEGAL   it runs or has ended
-local tasks, life, line, flows, new_line, new_flows = unpack(KEYS)
-local now_ms, id, seen, is_stored, new_priority, fair_key = unpack(ARGV)
+local tasks, life, line, flows, new_line, new_flows, idle = unpack(KEYS)
+local now_ms, id, seen, is_stored, new_priority, fair_key, base, queue = unpack(ARGV)
 
 if not is_as_seen(tasks, id, redis.call('HGET', life, id), seen, is_stored) then return 'MOVED_ON' end
 local status, run, attempts, crashes, priority = parse_life(seen)
@@ -18,6 +19,7 @@ local entry = { id = id, fair_key = fair_key, place = 0 }
 if status == 'QUEUED' then
   leave_line(line, flows, id, fair_key)
   queue_up(new_line, new_flows, { entry })
+  if is_urgent_line(new_line) then ring_bells(idle, base, queue, 1, true) end
 end
 redis.call('HSET', life, id, format_life(status, run, attempts, crashes, new_priority, entry.place, now_ms, '-'))
 return 'OK'

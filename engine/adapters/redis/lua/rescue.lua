@@ -63,5 +63,5 @@ if redis.call('SCARD', held) == 0 then
 end
 add_events(events, rows)
 tell_waiters(waiters, base, told)
-for line, count in pairs(released) do ring_bells(idle, base, ARGV[5 + line], count) end
+for line, count in pairs(released) do ring_bells(idle, base, ARGV[5 + line], count, is_urgent_line(KEYS[15 + line])) end
 return answer

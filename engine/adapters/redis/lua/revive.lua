@@ -48,5 +48,5 @@ redis.call('HDEL', rescues, unpack(came))
 for _, ended in ipairs({ failed, cancelled, timed_out }) do redis.call('ZREM', ended, unpack(came)) end
 count_up(counters, 'revived', #back)
 add_events(events, rows)
-for line = 1, line_count do ring_bells(idle, base, ARGV[3 + line], #entries[line]) end
+for line = 1, line_count do ring_bells(idle, base, ARGV[3 + line], #entries[line], is_urgent_line(KEYS[9 + 2 * line])) end
 return words

@@ -9,11 +9,12 @@
 -- args  1 supervisor   2 now_ms   3 lease_end_ms   4 want: tasks to claim at most   5 ageing_ms, 0 for none   6 base
 --       7 serves: '*' or ',queue,queue,'   8 count of queues   9 count of settlements   10 remove_ms of an expired task
 --       11 report: JSON, or '' for none   12 idle: workers that have nothing to do   13 holds: runs it knows it has
+--       14 makes_way: '' never, '+' once it has as much as it wants, '!' now: it wants URGENT tasks only
 --       then the queues' names, then for each settlement: id, run, verdict, at, outcome
 --         verdict  'move payer', payer being attempt, crash or nobody
 --         at       due_ms of a retry, the queue of a release, else the moment of removal in ms
 -- gives refused: {position, word, …} with word ALREADY | STALE | GONE | ILLEGAL; all others were settled
---       claimed: {id, record, 'run attempts crashes', …}
+--       claimed: {id, record, 'run attempts crashes priority', …}; the priority where it may differ from the record's
 --       orders: {JSON, …}
 --       how many queues exist, how many runs the supervisor holds now
 local ended_keys = { COMPLETED = KEYS[16], FAILED = KEYS[17], CANCELLED = KEYS[18], TIMEOUT = KEYS[19] }
@@ -28,7 +29,7 @@ local LEVELS = { 3, 2, 1, 0 }
 local NEWS_BYTES_MAX = 16384
 local CLAIM_BYTES_MAX, SLICE = 8388608, 16
 local queue_at = {}
-for q = 1, queue_count do queue_at[ARGV[13 + q]] = q end
+for q = 1, queue_count do queue_at[ARGV[14 + q]] = q end
 local function line_key(q, position) return KEYS[20 + (q - 1) * 8 + position] end
 local function flows_key(q, position) return KEYS[24 + (q - 1) * 8 + position] end
 
@@ -64,7 +65,7 @@ local function weigh(line, run, verdict, at)
 end
 
 if settle_count > 0 then
-  local ids, seen, first, suffix = {}, {}, 14 + queue_count, ' ' .. now_ms .. ' -'
+  local ids, seen, first, suffix = {}, {}, 15 + queue_count, ' ' .. now_ms .. ' -'
   for i = 1, settle_count do ids[i] = ARGV[first + (i - 1) * 5] end
   local known = call('HMGET', life, unpack(ids))
   for i = 1, settle_count do
@@ -125,23 +126,24 @@ if settled > 0 then
   end
   for _, back in ipairs(releases) do
     call('ZADD', line_key(queue_at[back.queue], back.position), back.place, back.id)
-    ring_bells(idle, base, back.queue, 1)
+    ring_bells(idle, base, back.queue, 1, back.position == 1)
   end
   local is_news = #told == 1 and last_outcome ~= '' and #last_outcome <= NEWS_BYTES_MAX
   tell_waiters(KEYS[11], base, told, is_news and last_to .. ' ' .. last_outcome)
 end
 
--- The lines that have tasks and may be served: by level, each with its turn. Also the one that was passed over longest.
-local function survey()
-  local fields, states = { 'n' }, call('HMGET', KEYS[7], unpack(ARGV, 14, 13 + queue_count))
+-- The lines of the first `depth` levels that have tasks and may be served: by level, each with its turn. Also the one that
+-- was passed over longest.
+local function survey(depth)
+  local fields, states = { 'n' }, call('HMGET', KEYS[7], unpack(ARGV, 15, 14 + queue_count))
   for q = 1, queue_count do
-    for position = 1, 4 do fields[#fields + 1] = ARGV[13 + q] .. ':' .. PRIORITIES[LEVELS[position]] end
+    for position = 1, depth do fields[#fields + 1] = ARGV[14 + q] .. ':' .. PRIORITIES[LEVELS[position]] end
   end
   local turns = call('HMGET', KEYS[8], unpack(fields))
   local levels, oldest, changed, gone = { {}, {}, {}, {} }, nil, {}, {}
   for q = 1, queue_count do
-    for position = 1, 4 do
-      local at = 1 + (q - 1) * 4 + position
+    for position = 1, depth do
+      local at = 1 + (q - 1) * depth + position
       local size = call('ZCARD', line_key(q, position))
       if size > 0 and states[q] ~= 'paused' then
         local turn, served_ms = string.match(turns[at] or '', '^(%d+) (%d+)$')
@@ -169,7 +171,7 @@ end
 -- Choose up to n tasks: one of a line that has waited past the ageing bound, then strictly by level, and in a level by
 -- turns over the queues. Gives their ids, places, priorities and lines.
 local function choose(n)
-  local levels, oldest, turn = survey()
+  local levels, oldest, turn = survey(ARGV[14] == '!' and 1 or 4)
   local ids, places, priorities, lines_of, chosen, served = {}, {}, {}, {}, 0, {}
   local function serve(line, quota)
     local key = line_key(line.q, line.position)
@@ -272,6 +274,7 @@ local function claim(n)
       begun[2 * taken] = running .. counters .. ' ' .. priorities[i] .. ' ' .. places[i] .. suffix
       members[taken] = id
       row(id, 'RUNNING', run + 1)
+      if known[i] then counters = counters .. ' ' .. priorities[i] end
       claimed[3 * taken - 2], claimed[3 * taken - 1], claimed[3 * taken] = id, records[i], counters
     end
   end
@@ -285,7 +288,9 @@ local function claim(n)
 end
 
 local taken = want > 0 and queue_count > 0 and claim(want) or 0
-if taken < want then
+if ARGV[14] == '!' and (taken < want or want == 0) or ARGV[14] == '+' and taken == want then
+  call('HSET', idle, supervisor, '!' .. ARGV[7])
+elseif taken < want then
   call('HSET', idle, supervisor, sleeper(ARGV[7], math.max(0, ARGV[12] - unheard - taken), now_ms))
 else
   call('HDEL', idle, supervisor)

@@ -76,5 +76,7 @@ for line = 1, line_count do
   done = done + count
 end
 add_events(events, { row })
-for line = 1, line_count do ring_bells(idle, base, ARGV[2 + 3 * line], tonumber(ARGV[4 + 3 * line])) end
+for line = 1, line_count do
+  ring_bells(idle, base, ARGV[2 + 3 * line], tonumber(ARGV[4 + 3 * line]), ARGV[3 + 3 * line] == '3')
+end
 return 'OK'

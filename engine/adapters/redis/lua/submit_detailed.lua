@@ -62,6 +62,8 @@ for line = 1, line_count do
 end
 count_up(counters, 'submitted', #new)
 add_events(events, rows)
-for line = 1, line_count do ring_bells(idle, base, ARGV[4 + line], #queued[line].ids) end
+for line = 1, line_count do
+  ring_bells(idle, base, ARGV[4 + line], #queued[line].ids, is_urgent_line(KEYS[7 + 2 * line]))
+end
 if soonest < math.huge then redis.call('PUBLISH', base .. 'bell:keeper', soonest) end
 return answer

@@ -75,7 +75,7 @@ def test_full(shop: Shop) -> None:
         assert shop.broker.cancel(waiting, "to make room") is TaskStatus.CANCELLED
         assert shop.broker.cancel(running, "to make room") is TaskStatus.RUNNING
         assert shop.broker.wait([running], time.monotonic() + 0.01) == set()
-        assert shop.keeper.lead("keeper", shop.now_ms + 1000)
+        assert shop.keeper.poll("keeper", shop.now_ms + 1000).leads
         assert shop.keeper.rescue("lost", 10).released == 1
         assert shop.keeper.promote(10)[0] == 1
         assert shop.broker.delete([waiting]) == 1

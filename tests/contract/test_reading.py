@@ -101,11 +101,14 @@ def test_info(shop: Shop) -> None:
     assert abs(info["skew_ms"]) < 1000
 
 
-def test_moments(shop: Shop) -> None:
-    moments = shop.keeper.moments()
-    assert {moments.due_ms, moments.expires_ms, moments.removal_ms, moments.lease_end_ms} == {float("inf")}
+def test_poll(shop: Shop) -> None:
+    polled = shop.keeper.poll("one", shop.now_ms + HOUR_MS)
+    assert polled.leads
+    assert {polled.due_ms, polled.expires_ms, polled.removal_ms} == {float("inf")}
     shop.pending(due_ms=HOUR_MS, expires_ms=shop.now_ms + 2 * HOUR_MS)
     shop.ended(kept_ms=3 * HOUR_MS)
-    moments = shop.keeper.moments()
-    assert shop.now_ms < moments.due_ms < moments.expires_ms < moments.removal_ms
-    assert moments.lease_end_ms > shop.now_ms
+    polled = shop.keeper.poll("two", shop.now_ms + HOUR_MS)
+    assert not polled.leads
+    assert shop.now_ms < polled.due_ms < polled.expires_ms < polled.removal_ms
+    assert polled.leases == shop.keeper.leases()
+    assert shop.now_ms < polled.leases["sup"]

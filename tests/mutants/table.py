@@ -93,7 +93,7 @@ MUTANTS = [
     Mutant(LUA + "revive.lua", "redis.call('HDEL', rescues, unpack(came))\n", "",
            "tests/scripts/test_operating.py -k revive"),
     Mutant(LUA + "remove.lua", "elseif not FINAL[status] then", "elseif false then", f"{REFUSALS} -k remove"),
-    Mutant(LUA + "lead.lua", "and tonumber(its_end) >= tonumber(now_ms) and", "and false and", f"{REFUSALS} -k lead"),
+    Mutant(LUA + "poll.lua", "and tonumber(its_end) >= tonumber(now_ms) and", "and false and", f"{REFUSALS} -k lead"),
     Mutant(LUA + "farewell.lua", "if redis.call('SCARD', held) > 0 then return 'HOLDS' end", "",
            f"{REFUSALS} -k farewell"),
     Mutant(LUA + "order.lua", "elseif redis.call('HGET', life, id) ~= seen then", "elseif false then",

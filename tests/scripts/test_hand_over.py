@@ -74,7 +74,7 @@ def not_its_queue(shop: Shop, supervisor: Supervisor) -> None:
 
 
 def silent(shop: Shop, supervisor: Supervisor) -> None:
-    supervisor.clock_ms -= 2_600
+    supervisor.clock_ms -= 3_600
     supervisor.step(want=8, idle=2)
 
 

@@ -104,21 +104,21 @@ def test_sweep(shop: Shop, status: TaskStatus) -> None:
 
 def test_lead_passes_on_when_it_lapses_or_is_given_up(shop: Shop) -> None:
     now_ms = shop.now_ms
-    assert shop.keeper.lead("one", now_ms + HOUR_MS)
-    assert not shop.keeper.lead("two", now_ms + HOUR_MS)
-    assert shop.keeper.lead("one", now_ms + 2 * HOUR_MS)
+    assert shop.keeper.poll("one", now_ms + HOUR_MS).leads
+    assert not shop.keeper.poll("two", now_ms + HOUR_MS).leads
+    assert shop.keeper.poll("one", now_ms + 2 * HOUR_MS).leads
     assert shop.dump() == {P + "keeper": f"one {now_ms + 2 * HOUR_MS}".encode()}
-    assert not shop.keeper.lead("one", now_ms)
+    assert not shop.keeper.poll("one", now_ms).leads
     assert shop.dump() == {}
-    assert shop.keeper.lead("two", now_ms + HOUR_MS)
+    assert shop.keeper.poll("two", now_ms + HOUR_MS).leads
     shop.client.set(P + "keeper", f"two {now_ms - 1}")
-    assert shop.keeper.lead("one", now_ms + HOUR_MS)
+    assert shop.keeper.poll("one", now_ms + HOUR_MS).leads
 
 
 def test_a_lead_from_before_the_clock_was_set_back_is_none(shop: Shop) -> None:
     now_ms = shop.now_ms
     shop.client.set(P + "keeper", f"two {now_ms + HOUR_MS}")
-    assert shop.keeper.lead("one", now_ms + 3000)
+    assert shop.keeper.poll("one", now_ms + 3000).leads
     assert shop.dump() == {P + "keeper": f"one {now_ms + 3000}".encode()}
 
 

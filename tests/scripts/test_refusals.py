@@ -173,9 +173,9 @@ def remove_too_early(shop: Shop) -> None:
 
 
 def lead_beside_another(shop: Shop) -> None:
-    assert shop.keeper.lead("one", shop.now_ms + HOUR_MS)
-    assert not shop.unchanged(lambda: shop.keeper.lead("two", shop.now_ms + HOUR_MS))
-    assert not shop.unchanged(lambda: shop.keeper.lead("two", 0))
+    assert shop.keeper.poll("one", shop.now_ms + HOUR_MS).leads
+    assert not shop.unchanged(lambda: shop.keeper.poll("two", shop.now_ms + HOUR_MS)).leads
+    assert not shop.unchanged(lambda: shop.keeper.poll("two", 0)).leads
 
 
 def rescue_from_the_living(shop: Shop) -> None:
@@ -200,11 +200,6 @@ def watch_what_is_over(shop: Shop) -> None:
 def look_at_all(shop: Shop) -> None:
     ids = [NOBODY, shop.submit(), shop.pending(), shop.claimed(), shop.ended()]
     assert [stored is None for stored in shop.unchanged(lambda: shop.broker.read(ids))] == [True] + [False] * 4
-
-
-def moments_are_only_read(shop: Shop) -> None:
-    shop.pending(due_ms=HOUR_MS)
-    assert shop.unchanged(shop.keeper.moments).due_ms > shop.now_ms
 
 
 def gate_to_what_it_is(shop: Shop) -> None:
@@ -251,14 +246,13 @@ CASES: dict[str, list[Callable[[Shop], None]]] = {
     "revive": [revive_what_has_not_ended, revive_what_moved_on],
     "promote": [promote_what_is_not_due, promote_what_moved_on, promote_what_ended],
     "remove": [remove_what_has_not_ended, remove_too_early],
-    "lead": [lead_beside_another],
+    "poll": [lead_beside_another],
     "lapse": [lapse_what_was_renewed_or_is_gone],
     "rescue": [rescue_from_the_living],
     "recover": [recover_too_late],
     "farewell": [farewell_with_runs],
     "watch": [watch_what_is_over],
     "look": [look_at_all],
-    "moments": [moments_are_only_read],
     "gate": [gate_to_what_it_is],
     "mend": [mend_what_is_sound],
     "trim_flows": [trim_what_is_ahead],

@@ -1,7 +1,7 @@
 """The four contradictions: found, mended, counted and told, by the keeper on its rounds and by the doctor on demand."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -17,7 +17,7 @@ LEASE_S = 15.0
 
 
 class Nobody:
-    def gone(self, now_s: float) -> list[str]:
+    def gone(self, now_s: float, supervisors: Iterable[str]) -> list[str]:
         return []
 
 

@@ -1,13 +1,14 @@
 """When the keeper believes that a lease is over."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from engine.adapters.redis.keeping import Moments, RescueReport
+from engine.adapters.redis.keeping import Polled, RescueReport
 from engine.adapters.redis.reconciling import Reconciled
 from engine.errors import BrokerUnavailable
-from engine.services.keeper.rounds import Rounds
+from engine.services.keeper.rounds import POLL_S, TICK_S, Rounds
 
 LEASE_S = 15.0
 NEVER = float("inf")
@@ -22,7 +23,7 @@ class Leases:
         self.rescued: list[str] = []
         self.is_away = False
         self.is_led_by_us = True
-        self.reconciled = 0
+        self.reconciled = self.polls = 0
 
     def monotonic_s(self) -> float:
         return self.now_s
@@ -33,16 +34,11 @@ class Leases:
     def renew(self, name: str, lease_s: float = LEASE_S) -> None:
         self.ends[name] = self.now_ms() + int(lease_s * 1000)
 
-    def leases(self) -> dict[str, int]:
+    def poll(self, keeper: str, until_ms: int) -> Polled:
         if self.is_away:
             raise BrokerUnavailable("away")
-        return dict(self.ends)
-
-    def moments(self) -> Moments:
-        return Moments(NEVER, NEVER, NEVER, NEVER)
-
-    def lead(self, keeper: str, until_ms: int) -> bool:
-        return self.is_led_by_us
+        self.polls += 1
+        return Polled(self.is_led_by_us, dict(self.ends), NEVER, NEVER, NEVER)
 
     def lapse(self, name: str, seen_ms: int | None = None) -> bool:
         if seen_ms is None or self.ends.get(name) != seen_ms:
@@ -61,7 +57,7 @@ class Leases:
 
 
 class Nobody:
-    def gone(self, now_s: float) -> list[str]:
+    def gone(self, now_s: float, supervisors: Iterable[str]) -> list[str]:
         return []
 
 
@@ -150,6 +146,8 @@ def test_a_longer_lease_than_ours_is_respected(watch: Watch) -> None:
 
 def test_the_lease_of_one_that_is_gone_ends_although_the_clock_was_set_back(watch: Watch) -> None:
     watch.pass_time(10, "a")
+    watch.rounds.ring()
+    watch.rounds.go()
     watch.redis.ahead_ms -= 3_600_000
     watch.pass_time(LEASE_S - 2)
     assert not watch.redis.rescued
@@ -165,12 +163,12 @@ def test_a_lease_from_before_the_clock_was_set_back_is_not_believed_in_for_ever(
 
 def test_a_lease_that_is_renewed_in_the_last_moment_is_not_ended(watch: Watch) -> None:
     watch.pass_time(2, "a")
-    seen = watch.redis.leases()
+    seen = watch.redis.poll("k", 0)
 
-    def leases() -> dict[str, int]:
+    def poll(keeper: str, until_ms: int) -> Polled:
         return seen
 
-    watch.redis.leases = leases  # type: ignore[method-assign]
+    watch.redis.poll = poll  # type: ignore[method-assign]
     watch.pass_time(LEASE_S - 1)
     watch.redis.renew("a")
     watch.pass_time(5)
@@ -196,3 +194,18 @@ def test_all_is_looked_at_when_the_clock_was_set_back(watch: Watch) -> None:
     watch.redis.ahead_ms -= 60_000
     watch.pass_time(2)
     assert watch.redis.reconciled == 2
+
+
+def test_it_goes_by_redis_again_when_it_is_rung_and_not_before(watch: Watch) -> None:
+    watch.pass_time(10)
+    asked = watch.redis.polls
+    watch.rounds.ring(0.5)
+    watch.pass_time(0.4, tick_s=0.1)
+    assert watch.redis.polls == asked
+    watch.pass_time(0.2, tick_s=0.1)
+    assert watch.redis.polls == asked + 1
+
+
+def test_an_idle_engine_is_asked_after_every_other_second(watch: Watch) -> None:
+    watch.pass_time(60, "a")
+    assert 60 / TICK_S > watch.redis.polls > 60 / POLL_S / 2

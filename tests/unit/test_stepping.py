@@ -5,7 +5,7 @@ import pytest
 from engine.core.dispatch import Room
 from engine.core.policy import RunPolicy
 from engine.ports import Parted, Refused, Settlement, Stepped
-from engine.services.pool.stepping import BEAT_S, PACE_S, Stepping
+from engine.services.pool.stepping import BEAT_S, PACE_S, QUIET_BEAT_S, Stepping
 from engine.services.pool.terms import PoolTerms
 from tests.unit.pool_stage import NotedBroker
 
@@ -33,9 +33,9 @@ class Bench:
         self.stepping.step(room, runs, lambda: b"", self.now_s)
         return len(self.broker.steps)
 
-    def answer(self, *, granted_all: bool = False) -> None:
+    def answer(self, *, held: int = 1) -> None:
         self.broker.steps.popleft()
-        self.stepping.stepped(Stepped([], [], granted_all, [], 0, self.now_s))
+        self.stepping.stepped(Stepped([], [], False, [], held, self.now_s))
 
 
 @pytest.fixture
@@ -117,9 +117,10 @@ def test_ends_wait_for_company_while_every_worker_has_enough(bench: Bench) -> No
     assert bench.send(enough) == 1
 
 
-def test_with_nothing_to_tell_or_to_ask_there_is_the_beat(bench: Bench) -> None:
-    bench.answer()
+@pytest.mark.parametrize(("held", "beat_s"), [(1, BEAT_S), (0, QUIET_BEAT_S)])
+def test_with_nothing_to_tell_or_to_ask_there_is_the_beat(bench: Bench, held: int, beat_s: float) -> None:
+    bench.answer(held=held)
     assert bench.send() == 0
-    assert bench.stepping.next_deadline_s() == pytest.approx(bench.now_s - PACE_S + BEAT_S)
-    bench.now_s += BEAT_S
+    assert bench.stepping.next_deadline_s() == pytest.approx(bench.now_s - PACE_S + beat_s)
+    bench.now_s += beat_s
     assert bench.send() == 1

@@ -21,14 +21,15 @@ from engine.ports import Handed, Settlement
 S = TaskStatus
 QUEUE = "q"
 KEPT_MS = 3_600_000
-SILENT_MS_MAX = 2500  # as in submit.lua
+SILENT_MS_MAX = 3500  # as in submit.lua
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
+class Polled:
+    leads: bool
+    leases: dict[str, int]
     due_ms: float
     expires_ms: float
-    lease_end_ms: float
     removal_ms: float
 
 
@@ -261,7 +262,13 @@ class Store:
 
     # -- the keeper -----------------------------------------------------------------------------------------------
 
-    def lead(self, keeper: str, until_ms: int, now_ms: int) -> bool:
+    def poll(self, keeper: str, until_ms: int, now_ms: int) -> Polled:
+        inf = float("inf")
+        removals = [ms for ended in self.ended.values() for ms in ended.values()]
+        return Polled(self._lead(keeper, until_ms, now_ms), dict(self.supervisors), min(self.due.values(), default=inf),
+                      min(self.expiring.values(), default=inf), min(removals, default=inf))
+
+    def _lead(self, keeper: str, until_ms: int, now_ms: int) -> bool:
         if self.keeper and self.keeper[0] != keeper and now_ms <= self.keeper[1] <= 2 * until_ms - now_ms:
             return False
         if until_ms <= now_ms:
@@ -270,12 +277,6 @@ class Store:
             return False
         self.keeper = keeper, until_ms
         return True
-
-    def moments(self) -> Moments:
-        inf = float("inf")
-        removals = [ms for ended in self.ended.values() for ms in ended.values()]
-        return Moments(min(self.due.values(), default=inf), min(self.expiring.values(), default=inf),
-                       min(self.supervisors.values(), default=inf), min(removals, default=inf))
 
     def promote(self, now_ms: int) -> int:
         ready = sorted((ms, task_id) for task_id, ms in self.due.items() if ms <= now_ms)

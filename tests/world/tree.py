@@ -185,6 +185,7 @@ class KeeperProcess(Process):
         self.wake()
 
     def wake(self) -> None:
+        self.rounds.ring()
         if not self._is_busy:
             super().wake()
 

@@ -14,7 +14,7 @@ from engine.adapters.redis.reconciling import Reconciled
 from engine.errors import BrokerUnavailable
 from engine.ports import BrokerEvent, Handed, Joined, NotHeard, Parted, Recovered, Refused, Rung, Settlement, Stepped
 from tests.world.clock import HostTime, RedisTime, Timeline, WorldClock
-from tests.world.store import QUEUE, Moments, Rescued, Store
+from tests.world.store import QUEUE, Polled, Rescued, Store
 
 TIMEOUT_S = 6.0  # of an answer; below the lease as in the real link
 LATE_S_MAX = 20.0  # by which a cut connection's words may reach Redis
@@ -269,11 +269,8 @@ class WorldKeeperBroker:
             self._call(lambda: self.clock.set_by(self.net.redis_ms()))
         return self.clock.now_ms()
 
-    def lead(self, keeper: str, until_ms: int) -> bool:
-        return bool(self._call(lambda: self.net.store.lead(keeper, until_ms, self.clock.now_ms())))
-
-    def moments(self) -> Moments:
-        return self._call(self.net.store.moments)
+    def poll(self, keeper: str, until_ms: int) -> Polled:
+        return self._call(lambda: self.net.store.poll(keeper, until_ms, self.clock.now_ms()))
 
     def promote(self, limit: int) -> tuple[int, int | None]:
         now_ms = self.now_ms()
@@ -285,9 +282,6 @@ class WorldKeeperBroker:
 
     def sweep(self, limit: int) -> tuple[int, int | None]:
         return 0, None
-
-    def leases(self) -> dict[str, int]:
-        return self._call(lambda: dict(self.net.store.supervisors))
 
     def reports(self) -> list[bytes]:
         return self._call(lambda: list(self.net.store.reports.values()))

@@ -35,12 +35,14 @@ class RescueReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
-    """When there is something to do next, in ms of Redis's clock; infinite where nothing is known."""
+class Polled:
+    """Whether the keeper that asked is the one that acts; until when each supervisor's lease holds; and when there is
+    something to do next. Moments are in ms of Redis's clock, infinite where there is none."""
 
+    leads: bool
+    leases: dict[str, int]
     due_ms: float
     expires_ms: float
-    lease_end_ms: float
     removal_ms: float
 
 
@@ -56,11 +58,12 @@ class KeeperBroker:
     def now_ms(self) -> int:
         return self._redis.now_ms()
 
-    def moments(self) -> Moments:
-        """What is next, in one call."""
+    def poll(self, keeper: str, until_ms: int) -> Polled:
+        """Ask to be the keeper that acts until then, if no other is; with a moment that is over, stand down."""
         keys = self._keys
-        told = self._redis.run("moments", [keys.due, keys.expiring, keys.supervisors, *map(keys.ended, ENDS)], [])
-        return Moments(*(float(moment) if moment else float("inf") for moment in told))
+        names = [keys.keeper, keys.supervisors, keys.due, keys.expiring, *map(keys.ended, ENDS)]
+        word, leases, *moments = self._redis.run("poll", names, [keeper, until_ms, self._redis.now_ms()])
+        return Polled(word == b"LEADS", self._named(leases), *(float(moment or "inf") for moment in moments))
 
     def supervisors(self) -> list[dict[str, Any]]:
         """As `Broker.supervisors`."""
@@ -74,11 +77,6 @@ class KeeperBroker:
         word: bytes = self._redis.run("lapse", [self._keys.supervisors], [
             supervisor, "" if seen_ms is None else seen_ms])
         return word == b"OK"
-
-    def lead(self, keeper: str, until_ms: int) -> bool:
-        """Be the keeper that acts until then, if no other is; with a moment that is over, stand down."""
-        word: bytes = self._redis.run("lead", [self._keys.keeper], [keeper, until_ms, self._redis.now_ms()])
-        return word == b"LEADS"
 
     def promote(self, limit: int) -> tuple[int, int | None]:
         """Queue up to `limit` tasks that are due; return how many, and when the next is due."""
@@ -120,7 +118,10 @@ class KeeperBroker:
 
     def leases(self) -> dict[str, int]:
         """Until when each supervisor's lease holds, ms."""
-        told = self._redis.call("ZRANGE", self._keys.supervisors, 0, -1, "WITHSCORES")
+        return self._named(self._redis.call("ZRANGE", self._keys.supervisors, 0, -1, "WITHSCORES"))
+
+    def _named(self, told: Sequence[bytes]) -> dict[str, int]:
+        """Leases by supervisor. What cannot be one's name is taken out."""
         nobodies = [name for name in told[::2] if not name.isascii()]  # a name of a supervisor is
         if nobodies:
             self._redis.call("ZREM", self._keys.supervisors, *nobodies)

@@ -5,12 +5,12 @@ that process and all its workers no longer exist, nothing of it can still be
 running a task, and its runs need not wait for the lease.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from engine.adapters import probe
 
-REFRESH_S = 5.0  # how often the reports are read
+REFRESH_S = 30.0  # how often the reports are read while the same supervisors are there
 _SURE_S = 0.5  # gone for this long: what it has started is gone too
 
 
@@ -24,11 +24,13 @@ class Neighbours:
         self._known: dict[str, dict[str, Any]] = {}
         self._missed: dict[str, float] = {}  # supervisor -> when it was first seen to be gone
         self._read_s = float("-inf")
+        self._named: frozenset[str] = frozenset()
 
-    def gone(self, now_s: float) -> list[str]:
-        """The supervisors that have been gone for a moment; each is named until the reports no longer do."""
-        if now_s >= self._read_s + REFRESH_S or self._missed:
-            self._read_s = now_s
+    def gone(self, now_s: float, supervisors: Iterable[str]) -> list[str]:
+        """Those of the supervisors that have been gone for a moment; each is named until the reports no longer do."""
+        named = frozenset(supervisors)
+        if now_s >= self._read_s + REFRESH_S or named != self._named or self._missed:
+            self._read_s, self._named = now_s, named
             self._known = {report["supervisor"]: report for report in self._reports() if self._is_here(report)}
         missing = {name for name, report in self._known.items() if not self._lives(report)}
         self._missed = {name: self._missed.get(name, now_s) for name in missing}

@@ -50,7 +50,7 @@ class KeeperLoop:
             if isinstance(event, Pushed) and event.message.startswith(CONTROL):
                 self._hand_on(event.message.removeprefix(CONTROL))
             elif isinstance(event, (Pushed, Connected)):
-                self._round_s = now_s
+                self._ring(event.message if isinstance(event, Pushed) else b"", now_s)
         if now_s >= self._round_s:
             self._round_s = now_s + self.rounds.go()
         if now_s >= self._sample_s:
@@ -60,6 +60,12 @@ class KeeperLoop:
         if not self._said_ready:
             self._said_ready = True
             self.tell_root({"is": "ready"})
+
+    def _ring(self, due_ms: bytes, now_s: float) -> None:
+        """Go a round, by the moment that the bell named if it named one."""
+        in_s = max(0.0, (int(due_ms) - self.bell.clock.now_ms()) / 1000) if due_ms.isdigit() else 0.0
+        self.rounds.ring(in_s)
+        self._round_s = min(self._round_s, now_s + in_s)
 
     def _publish(self, samples: dict[int, dict[str, Any]]) -> None:
         try:

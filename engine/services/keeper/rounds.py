@@ -21,8 +21,9 @@ from typing import Any, NamedTuple, Protocol
 from engine.errors import BrokerError
 from engine.services.keeper.neighbours import Neighbours
 
-TICK_S = 1.0
-LEAD_S = 3.0  # a keeper that has not said so for this long has lost the lead
+TICK_S = 1.0  # between two looks at the processes of this host
+POLL_S = 1.9  # between two looks at Redis, unless it rings or something is due: a lapsed lease is to be seen within 2 s
+LEAD_S = 5.0  # a keeper that has not said so for this long has lost the lead
 RECONCILE_S = 60.0
 RECONCILE_SLICE_S = 0.1
 LEASES_MAX = 4  # of our own length: one that claims to last longer was dated by a clock that has been set back
@@ -37,12 +38,10 @@ class Broker(Protocol):
     """What the rounds need of Redis; `engine.adapters.redis.keeping` says what each does."""
 
     def now_ms(self) -> int: ...
-    def moments(self) -> Any: ...
-    def lead(self, keeper: str, until_ms: int) -> bool: ...
+    def poll(self, keeper: str, until_ms: int) -> Any: ...
     def promote(self, limit: int) -> tuple[int, int | None]: ...
     def expire(self, limit: int) -> tuple[int, int | None]: ...
     def sweep(self, limit: int) -> tuple[int, int | None]: ...
-    def leases(self) -> dict[str, int]: ...
     def lapse(self, supervisor: str, seen_ms: int | None = None) -> bool: ...
     def rescue(self, supervisor: str, limit: int) -> Any: ...
     def reconcile(self, cursor: Any = None) -> Any: ...
@@ -67,7 +66,7 @@ class Rounds:
         self._ahead_ms = float("-inf")  # Redis's clock before ours, when we looked last
         self._cursor: Any = None  # how far the reconciling has come
         self._has_contact = True  # so that the first failure is told
-        self._contact_s = self._lead_asked_s = self._reconciled_s = float("-inf")
+        self._contact_s = self._poll_s = self._reconciled_s = float("-inf")
 
     def go(self) -> float:
         """One round; returns the seconds until the next is needed."""
@@ -84,46 +83,57 @@ class Rounds:
         self._contact_s = self.monotonic_s()
         return wait_s
 
+    def ring(self, in_s: float = 0.0) -> None:
+        """There is something to do in so many seconds."""
+        self._poll_s = min(self._poll_s, self.monotonic_s() + in_s)
+
     def resign(self) -> None:
         """Let another keeper lead at once."""
         if self.leads:
             self.leads = False
-            self.broker.lead(self.name, 0)
+            self.broker.poll(self.name, 0)
 
     def _round(self, now_s: float) -> float:
-        if now_s >= self._lead_asked_s + LEAD_S / 2:
-            self._lead_asked_s = now_s
-            self.leads = self.broker.lead(self.name, self.broker.now_ms() + int(LEAD_S * 1000))
+        if now_s >= self._poll_s:
+            self._poll_s = self._poll(now_s)
+        if self.leads:
+            self._take_over(now_s)
+            self._reconcile(now_s)
+        return max(0.0, min(TICK_S, self._poll_s - self.monotonic_s()))
+
+    def _poll(self, now_s: float) -> float:
+        """Look at Redis, and do what is due; return when to look again."""
         if now_s - self._contact_s > 3 * TICK_S:
             self._leases.clear()  # we were away ourselves, and so may have been what we would have seen
-        self._watch_leases()
+        polled = self.broker.poll(self.name, self.broker.now_ms() + int(LEAD_S * 1000))
+        self.leads = polled.leads
+        self._watch_leases(polled.leases)
+        next_s = self.monotonic_s() + POLL_S
         if not self.leads:
-            return TICK_S
-        next_ms = self._keep_time()
-        self._take_over(now_s)
-        self._reconcile(now_s)
-        lapse_s = min((lease.over_s for lease in self._leases.values()), default=float("inf")) - self.monotonic_s()
-        return min(TICK_S, max(0.0, lapse_s), max(0.0, (next_ms - self.broker.now_ms()) / 1000))
+            return next_s
+        next_ms = self._keep_time(polled)
+        over_s = min((lease.over_s for lease in self._leases.values()), default=float("inf"))
+        return min(next_s, over_s, self.monotonic_s() + (next_ms - self.broker.now_ms()) / 1000)
 
-    def _keep_time(self) -> float:
+    def _keep_time(self, polled: Any) -> float:
         """Do what is due by the clock; return the moment of the next, ms."""
-        moments, now_ms = self.broker.moments(), self.broker.now_ms()
-        if moments.due_ms <= now_ms:
+        now_ms = self.broker.now_ms()
+        if polled.due_ms <= now_ms:
             self._all(self.broker.promote)
-        if moments.expires_ms <= now_ms:
+        if polled.expires_ms <= now_ms:
             self._all(self.broker.expire)
-        if moments.removal_ms <= now_ms:
+        if polled.removal_ms <= now_ms:
             self._all(self.broker.sweep)
         for supervisor in self._lapsed():
             self._rescue(supervisor, "its lease has lapsed")
-        return min((moment for moment in (moments.due_ms, moments.expires_ms) if moment > now_ms), default=float("inf"))
+        return min((moment for moment in (polled.due_ms, polled.expires_ms) if moment > now_ms), default=float("inf"))
 
     def _all(self, verb: Callable[[int], tuple[int, int | None]]) -> None:
         while verb(BATCH)[0] >= BATCH:
             pass
 
-    def _watch_leases(self) -> None:
-        leases, known, now_ms = self.broker.leases(), self._leases, self.broker.now_ms()
+    def _watch_leases(self, leases: dict[str, int]) -> None:
+        known, now_ms = self._leases, self.broker.now_ms()
         now_s = self.monotonic_s()  # not before the answer: what is new in it may be as new as that
         if now_ms - now_s * 1000 < self._ahead_ms - SET_BACK_MS:
             self._reconciled_s = float("-inf")  # what is dated by the clock as it was waits for a time gone by
@@ -146,7 +156,7 @@ class Rounds:
 
     def _take_over(self, now_s: float) -> None:
         """From supervisors of this host whose process and workers the kernel knows to be gone: no lease to wait for."""
-        for supervisor in self.neighbours.gone(now_s):
+        for supervisor in self.neighbours.gone(now_s, self._leases):
             self.broker.lapse(supervisor)
             self._rescue(supervisor, "its process is gone")
 

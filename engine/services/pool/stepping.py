@@ -17,6 +17,7 @@ from engine.ports import Parted, Refused, Settlement, Stepped, SupervisorBroker
 from engine.services.pool.terms import PoolTerms
 
 BEAT_S = 1.0  # at least one step in this time: it renews the lease, and a lost wake-up costs no more
+QUIET_BEAT_S = 3.0  # the same for a pool that has no run; submit.lua hands nothing to one that is silent for longer
 PACE_S = 0.002  # between steps while the workers are busy: a step costs much the same for one end as for fifty
 SET_MS = 1000  # a clock that differs by so much from what it was has been set
 UNDER_WAY_MAX = 2  # steps: Redis works on one while we do on the other
@@ -47,6 +48,7 @@ class Stepping:
         self._sent_s = float("-inf")
         self._reported_s = float("-inf")
         self._lease_end_s = float("inf")  # before the first lease there is nothing to lose
+        self._beat_s = BEAT_S
         self._flights: deque[_Flight] = deque()
         self._told = 0  # ends sent so far
 
@@ -62,7 +64,7 @@ class Stepping:
     def next_deadline_s(self) -> float:
         if not self.broker.up or self.is_under_way:  # Redis may be frozen with our step in its hands
             return self._fence_s()
-        return min(self._fence_s(), self._sent_s + (PACE_S if self.outbox else BEAT_S))
+        return min(self._fence_s(), self._sent_s + (PACE_S if self.outbox else self._beat_s))
 
     def step(self, room: Room, runs: int, report: Callable[[], bytes], now_s: float) -> None:
         """Send the next step, if there is a reason to. While every worker has enough to do, ends wait for company.
@@ -76,7 +78,7 @@ class Stepping:
             max(0, room.runs - asked), self.terms.claim_max)
         since_s = now_s - self._sent_s
         wanted = self.outbox or (want and self.rung)
-        if not (since_s >= BEAT_S or (wanted and (room.is_urgent or since_s >= PACE_S))):
+        if not (since_s >= self._beat_s or (wanted and (room.is_urgent or since_s >= PACE_S))):
             return
         self._flush_rows()
         self.rung, self._sent_s = False, now_s
@@ -104,6 +106,7 @@ class Stepping:
         self.fenced = False
         self._lease_end_s = event.sent_s + self.terms.lease_s
         self.rung = self.rung or event.granted_all
+        self._beat_s = BEAT_S if event.held else QUIET_BEAT_S
         for settlement, word in event.refused:
             task_id = settlement.task_id.decode(errors="replace")
             log.warning("Redis refused the end of a run",

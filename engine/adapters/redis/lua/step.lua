@@ -122,7 +122,9 @@ if settled > 0 then
   for status, list in pairs(ends) do call('ZADD', ended_keys[status], unpack(list)) end
   if #retries > 0 then
     call('ZADD', KEYS[9], unpack(retries))
-    call('PUBLISH', base .. 'bell:keeper', 'due')
+    local soonest_ms = math.huge
+    for i = 1, #retries, 2 do soonest_ms = math.min(soonest_ms, retries[i]) end
+    call('PUBLISH', base .. 'bell:keeper', string.format('%d', soonest_ms))
   end
   for _, back in ipairs(releases) do
     call('ZADD', line_key(queue_at[back.queue], back.position), back.place, back.id)

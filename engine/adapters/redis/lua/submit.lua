@@ -17,7 +17,7 @@ local tasks, queues, idle, events, counters, life = unpack(KEYS, 1, 6)
 local base, row, now_ms, line_count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local first = 5 + 3 * line_count
 local HANDED_BYTES_MAX = 65536  -- Redis drops a subscriber to whom it owes too much
-local SILENT_MS_MAX = 2500  -- a supervisor that sleeps says so each second; one that does not may hang
+local SILENT_MS_MAX = 3500  -- a supervisor that sleeps says so every three seconds; one that does not may hang
 
 local ids = {}
 for i = first, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end

@@ -47,7 +47,10 @@ for _, i in ipairs(new) do
     line.fair_keys[#line.fair_keys + 1] = ARGV[i + 4]
     rows[#rows + 1] = id .. ' QUEUED 0'
   end
-  if expires_ms ~= '0' then redis.call('ZADD', expiring, expires_ms, id) end
+  if expires_ms ~= '0' then
+    redis.call('ZADD', expiring, expires_ms, id)
+    soonest = math.min(soonest, expires_ms)
+  end
 end
 for name, id in pairs(claimed_now) do redis.call('SET', name, id, 'PX', idempotency_ms) end
 for line = 1, line_count do
@@ -65,5 +68,5 @@ add_events(events, rows)
 for line = 1, line_count do
   ring_bells(idle, base, ARGV[4 + line], #queued[line].ids, is_urgent_line(KEYS[7 + 2 * line]))
 end
-if soonest < math.huge then redis.call('PUBLISH', base .. 'bell:keeper', soonest) end
+if soonest < math.huge then redis.call('PUBLISH', base .. 'bell:keeper', string.format('%d', soonest)) end
 return answer

@@ -221,7 +221,7 @@ class Stepped:
     refused: list[tuple[Settlement, str]]
     claimed: list[Any]
     granted_all: bool  # as many as were wanted
-    orders: list[bytes]
+    orders: list[bytes]  # letters; each comes again until a step has said that it was heard
     held: int  # how many runs Redis thinks that this supervisor has
     sent_s: float
 
@@ -273,12 +273,13 @@ class SupervisorBroker(Protocol):
         """Whether Redis can be spoken to now."""
 
     def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes,
-             makes_way: MakesWay = "") -> None:
+             makes_way: MakesWay = "", heard: bytes = b"") -> None:
         """Settle, claim up to `want` runs, renew the lease; `Stepped`, `Refused` or `Parted` follows. One at a time.
 
         `idle_workers` have nothing to do: where nothing is to be claimed, new tasks are handed to them as they come.
         `held` is how many runs the supervisor has, by what it knows. It `makes_way` for urgent tasks although all its
         workers are busy: never (""), once it has as much as it wants ("+"), or now, so that it wants only these ("!").
+        `heard` is the last letter that the last answer brought: it and those before it do not come again.
         """
 
     def recover(self, known: list[tuple[bytes, int]]) -> None:

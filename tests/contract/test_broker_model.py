@@ -150,6 +150,14 @@ class Tasks(RuleBasedStateMachine):
 
     def take_mail(self, name: str, orders: list[bytes]) -> None:
         assert len(orders) == len(self.model.letters.pop(name, []))
+        assert self.supervisors[name].step()[2] == [], "those that were said to be heard"
+
+    @rule(name=SUPERVISORS)
+    def lose_mail(self, name: str) -> None:
+        """A step whose answer never came."""
+        supervisor = self.supervisors[name]
+        assert len(supervisor.step()[2]) == len(self.model.letters.get(name, []))
+        supervisor.heard = b""
 
     @rule(name=SUPERVISORS, want=some.integers(1, 4))
     def claim(self, name: str, want: int) -> None:

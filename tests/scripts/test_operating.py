@@ -68,9 +68,17 @@ def test_cancel_a_running_task_tells_its_supervisor(shop: Shop) -> None:
     assert shop.broker.cancel(task_id, "not wanted") is TaskStatus.RUNNING
 
     letters = changes(shop, before).pop(P + "orders:sup")
-    assert [orjson.loads(letter) for letter in letters] == [
-        {"do": "cancel", "id": task_id, "run": 1, "reason": "not wanted"}]
+    [letter] = map(orjson.loads, letters)
+    assert len(letter.pop("letter")) == 12
+    assert letter == {"do": "cancel", "id": task_id, "run": 1, "reason": "not wanted"}
     assert messages(heard, 1) == [b"!"]
+
+
+def test_no_letter_is_like_another(shop: Shop) -> None:
+    shop.claimed()
+    for _ in range(2):
+        shop.broker.order("sup", {"do": "stack", "slot": 0})
+    assert len(set(shop.client.lrange(P + "orders:sup", 0, -1))) == 2
 
 
 def test_a_mailbox_is_bounded(shop: Shop) -> None:

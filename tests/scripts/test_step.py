@@ -19,6 +19,7 @@ class Supervisor:
     def __init__(self, shop: Shop, name: str = "sup", *queues: str, ageing_ms: int = 0) -> None:
         self.shop, self.name, self.queues, self.ageing_ms = shop, name, list(queues) or ["q"], ageing_ms
         self.clock_ms = shop.now_ms
+        self.heard = b""  # the last letter that a step brought
 
     def step(self, settlements: list[tuple[Any, ...]] | None = None, want: int = 0, report: bytes = b"",
              serves: str = "*", idle: int = 0, held: int = 1000, makes_way: str = "",
@@ -32,8 +33,9 @@ class Supervisor:
             names += [keys.flows(queue, priority) for priority in DESCENDING]
         args = [self.name, self.clock_ms, self.clock_ms + 15_000, want, self.ageing_ms, keys.base, serves,
                 len(self.queues), len(settlements), self.clock_ms + HOUR_MS, report, idle, held,
-                makes_way, *self.queues]
+                makes_way, self.heard, *self.queues]
         refused, claimed, *rest = self.shop.run("step", names, [*args, *(part for one in settlements for part in one)])
+        self.heard = rest[0][-1] if rest[0] else b""
         words = [one.decode() if isinstance(one, bytes) else one for one in refused]
         pairs = list(zip([one.decode() for one in claimed[::3]], [one.decode() for one in claimed[2::3]], strict=True))
         return words, pairs, *rest
@@ -159,6 +161,39 @@ def test_good_settlements_pass_beside_bad_ones(shop: Shop, supervisor: Superviso
     assert words == [1, "STALE", 3, "STALE"]
     assert shop.life(good).status is TaskStatus.COMPLETED
     assert shop.life(bad).status is TaskStatus.RUNNING
+
+
+# -- mail ---------------------------------------------------------------------------------------------------------
+
+
+def test_letters_stay_until_they_were_heard(shop: Shop, supervisor: Supervisor) -> None:
+    orders = shop.keys.orders("sup")
+    shop.client.rpush(orders, "one", "two")
+    assert supervisor.step()[2] == [b"one", b"two"]
+    supervisor.heard = b""  # the answer was lost
+    assert supervisor.step()[2] == [b"one", b"two"]
+    shop.client.rpush(orders, "three")
+    assert supervisor.step()[2] == [b"three"], "the others were heard"
+    assert supervisor.step()[2] == []
+    assert orders not in shop.dump()
+
+
+def test_a_step_that_comes_late_throws_away_what_was_heard_and_nothing_else(shop: Shop, supervisor: Supervisor) -> None:
+    orders = shop.keys.orders("sup")
+    shop.client.rpush(orders, "one")
+    supervisor.step()
+    late = supervisor.heard
+    supervisor.step()
+    shop.client.rpush(orders, "two")
+    supervisor.heard = late
+    assert supervisor.step()[2] == [b"two"]
+
+
+def test_one_answer_brings_a_hundred_letters(shop: Shop, supervisor: Supervisor) -> None:
+    shop.client.rpush(shop.keys.orders("sup"), *map(str, range(150)))
+    assert supervisor.step()[2] == [b"%d" % n for n in range(100)]
+    assert supervisor.step()[2] == [b"%d" % n for n in range(100, 150)]
+    assert supervisor.step()[2] == []
 
 
 # -- claiming -----------------------------------------------------------------------------------------------------
@@ -317,7 +352,8 @@ def test_the_lease_is_renewed_by_every_step(shop: Shop, supervisor: Supervisor) 
 def test_the_mail_is_taken_once_and_the_report_kept(shop: Shop, supervisor: Supervisor) -> None:
     supervisor.step(report=b'{"pool":"p"}')
     shop.broker.order("sup", {"do": "level", "level": "DEBUG"})
-    assert [orjson.loads(one) for one in supervisor.step()[2]] == [{"do": "level", "level": "DEBUG"}]
+    [letter] = map(orjson.loads, supervisor.step()[2])
+    assert (letter["do"], letter["level"]) == ("level", "DEBUG")
     assert supervisor.step()[2] == []
     assert shop.dump()[shop.keys.reports] == {b"sup": b'{"pool":"p"}'}
 

@@ -51,11 +51,13 @@ class NotedBroker:
         self.wants: list[tuple[int, int, int]] = []
         self.recovers: list[list[tuple[bytes, int]]] = []
         self.happened: list[Any] = []
+        self.heard = b""
 
     def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes,
-             makes_way: str = "") -> None:
+             makes_way: str = "", heard: bytes = b"") -> None:
         self.steps.append((settlements, want))
         self.wants.append((want, idle_workers, held))
+        self.heard = heard
 
     def recover(self, known: list[tuple[bytes, int]]) -> None:
         self.recovers.append(known)

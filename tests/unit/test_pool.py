@@ -4,7 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from engine.ports import Booted, Handed, Joined, NotHeard, Parted, Recovered, ServerLost, ServerReady, Settlement
+from engine.ports import (
+    Booted,
+    Handed,
+    Joined,
+    NotHeard,
+    Parted,
+    Recovered,
+    Refused,
+    ServerLost,
+    ServerReady,
+    Settlement,
+)
 from engine.services.pool.stepping import BEAT_S
 from tests.unit.pool_stage import LEASE_S, MARGIN_S, RECORD, A, B, Stage
 
@@ -314,3 +325,38 @@ def test_a_wish_wakes_the_pool(stage: Stage) -> None:
     stage.turn()
     assert stage.poller.waited_s == 0.0
     assert stage.pool.core.draining
+
+
+CANCEL = b'{"do":"cancel","id":"%b","reason":"r"}' % A
+DUMP, DUMP_TOO = b'{"do":"stack","slot":0,"letter":"1"}', b'{"do":"stack","slot":0,"letter":"2"}'
+
+
+def test_a_letter_that_comes_again_is_obeyed_once(stage: Stage) -> None:
+    for letters in [(DUMP,), (DUMP, DUMP_TOO), (DUMP_TOO,), ()]:
+        stage.answer(orders=letters)
+    assert stage.host.verbs("dump") == [("dump", 0)] * 2
+
+
+def test_redis_is_told_at_once_which_letter_was_heard_last_until_it_brings_none(stage: Stage) -> None:
+    stage.answer(orders=(DUMP, DUMP_TOO))
+    assert stage.broker.heard == DUMP_TOO
+    stage.broker.happened.append(Parted("gone", []))
+    stage.turn()
+    stage.broker.steps.clear()
+    stage.broker.heard = b""
+    stage.broker.happened.append(Joined())
+    stage.turn()
+    assert stage.broker.heard == DUMP_TOO, "it may not have come to know"
+    stage.answer(orders=())
+    stage.turn(after_s=1.1)
+    assert stage.broker.heard == b""
+
+
+def test_what_could_not_be_told_of_letters_is_told_with_the_next_step(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0", orders=(CANCEL,))
+    stage.broker.steps.clear()
+    stage.broker.heard = b""
+    stage.broker.happened.append(Refused("full", []))
+    stage.turn(after_s=1.1)
+    stage.turn(after_s=1.1)
+    assert stage.broker.heard == CANCEL

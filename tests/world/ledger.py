@@ -50,6 +50,8 @@ class Ledger(Watch):
     def __init__(self, now_s: Callable[[], float], trace: Callable[[str], None]) -> None:
         self.now_s, self.trace = now_s, trace
         self.books: dict[bytes, Book] = {}
+        self.letters: dict[str, str] = {}  # that have to be heard -> by whom
+        self.heard_of: set[str] = set()
         self.stood_still: list[tuple[str, float, float]] = []  # host, from, to: it, or all that watches over it
         self.counts: dict[str, int] = {}
 
@@ -81,6 +83,16 @@ class Ledger(Watch):
             return False
         return any(name == other.host and begin_s <= now_s and end_s >= other.at_s
                    for name, begin_s, end_s in self.stood_still)
+
+    def heard(self, letter: str) -> None:
+        if letter in self.heard_of:
+            raise Broken(f"{letter} is obeyed twice")
+        if self.letters.pop(letter, None):
+            self.heard_of.add(letter)
+
+    def buried(self, supervisor: str) -> None:
+        """Its mailbox goes with it: it has left, was killed, or nobody could hear that it lives."""
+        self.letters = {letter: to for letter, to in self.letters.items() if to != supervisor}
 
     # -- what Redis does ------------------------------------------------------------------------------------------
 
@@ -161,6 +173,8 @@ class Ledger(Watch):
 
     def close(self, store: Store, now_ms: float) -> None:
         self.look_at_all(store)
+        if self.letters:
+            raise Broken(f"nobody heard {self.letters}")
         for task_id, record in store.heads.items():
             book, life = self.books[task_id], store.life_of(task_id)
             if store.waits_for_long(task_id, now_ms):

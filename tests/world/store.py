@@ -46,6 +46,7 @@ class Watch:
 
     def moved(self, task_id: bytes, run: int, move: Move, payer: str, by: str, outcome: bytes) -> None: ...
     def claimed(self, task_id: bytes, run: int, by: str) -> None: ...
+    def buried(self, supervisor: str) -> None: ...
 
 
 class Store:
@@ -146,7 +147,7 @@ class Store:
     # -- supervisors ----------------------------------------------------------------------------------------------
 
     def step(self, supervisor: str, settlements: Sequence[Settlement], want: int, idle_workers: int, held: int,
-             report: bytes, now_ms: int, lease_end_ms: int) -> tuple[
+             report: bytes, now_ms: int, lease_end_ms: int, heard: bytes) -> tuple[
                  list[tuple[Settlement, str]], list[Any], list[bytes], int]:
         """Refused with words, claimed (flat), letters, count of what it holds."""
         unheard = max(0, len(self.held.get(supervisor, ())) - held)
@@ -177,8 +178,10 @@ class Store:
             self.idle[supervisor] = max(0, idle_workers - unheard - taken), now_ms
         else:
             self.idle.pop(supervisor, None)
-        letters = self.orders.pop(supervisor, [])
-        return refused, claimed, letters, len(self.held.get(supervisor, ()))
+        letters = self.orders.get(supervisor, [])
+        if heard in letters:
+            del letters[: letters.index(heard) + 1]
+        return refused, claimed, letters[:], len(self.held.get(supervisor, ()))
 
     def recover(self, supervisor: str, known: Sequence[tuple[bytes, int]], now_ms: int, nth: int) -> list[bytes]:
         """The ids that are not its own any more."""
@@ -342,6 +345,7 @@ class Store:
     # -- the small verbs ------------------------------------------------------------------------------------------
 
     def _bury(self, supervisor: str) -> None:
+        self.watch.buried(supervisor)
         for of_it in (self.supervisors, self.reports, self.idle, self.orders, self.recovers):
             of_it.pop(supervisor, None)  # type: ignore[attr-defined]
 

@@ -94,12 +94,13 @@ class PoolProcess(Process):
         pid = next(machine.pids)
         machine.processes[pid] = lambda: self.incarnation == incarnation and not self.is_dead
         clock = WorldClock(machine.time, machine.wrong_ms)
-        self.host = WorldHost(net.timeline, self.chance, self.ledger, self.name, machine, net.clumsiness, self.wake,
+        ledger = self.ledger
+        self.host = WorldHost(net.timeline, self.chance, ledger, self.name, machine, net.clumsiness, self.wake,
                               self.behave)
         self.broker = WorldBroker(net, self.name, machine.name, machine.time, clock, LEASE_S, self.wake,
                                   {"host_id": machine.name, "pid": pid, "born_at": 1})
-        core = Dispatch(self.slots, RestartBudget(5, 30.0), Windows(self.window), Timing(boot_s=10.0),
-                        self.chance.random)
+        core = HeardDispatch(ledger.heard, self.slots, RestartBudget(5, 30.0), Windows(self.window),
+                             Timing(boot_s=10.0), self.chance.random)
         terms = PoolTerms(self.name, self.label, (), POLICY, lease_s=LEASE_S, fences=self.fences, grace_s=5.0,
                           report_s=8.0, outcomes_pending_max=8, settle_max=2, claim_max=8)
         self.pool = Pool(terms, core, self.host, self.broker, _Instant(), clock, lambda message: None,
@@ -114,9 +115,16 @@ class PoolProcess(Process):
         else:
             self._turn_at(self.timeline.now_s + max(0.0005, min(WELL_S, self.pool._idle_s())))
 
+    def post(self, letter: str) -> None:
+        """It has to be heard, unless the process ends before."""
+        if not self.is_dead and not self.pool.core.draining and self.name in self.net.store.supervisors:
+            self.ledger.letters[letter] = self.name
+            self.net.store.post(self.name, orjson.dumps({"do": "cancel", "id": "none", "reason": letter}))
+
     def _close(self) -> None:
         """As the pool's process does at its end; its root starts the next."""
         self.host.stop()
+        self.ledger.buried(self.name)
         self.is_dead = True
         if self.broker.up:
             self.broker.farewell()
@@ -131,6 +139,7 @@ class PoolProcess(Process):
         if self.is_dead:
             return
         self.is_dead = True
+        self.ledger.buried(self.name)
         self.host.crash()
         self.broker.close()
         self.timeline.after(self.chance.uniform(0.2, 3.0), self._begin)
@@ -150,6 +159,18 @@ class PoolProcess(Process):
         if not self.is_dead:
             self.pool.drain()
             self.wake()
+
+
+class HeardDispatch(Dispatch):
+    """Tells of the letters that come to it: orders to cancel what there never was."""
+
+    def __init__(self, heard: Callable[[str], None], *args: Any) -> None:
+        super().__init__(*args)
+        self.heard = heard
+
+    def cancel(self, task_id: bytes, reason: str, now_s: float) -> None:
+        self.heard(reason)
+        super().cancel(task_id, reason, now_s)
 
 
 class _Instant:

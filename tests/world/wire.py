@@ -163,7 +163,7 @@ class WorldBroker:
         return self.wire is not None
 
     def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes,
-             makes_way: str = "") -> None:
+             makes_way: str = "", heard: bytes = b"") -> None:
         now_ms, sent_s, lease_ms = self.clock.now_ms(), self.host_s(), int(self.lease_s * 1000)
         if report:  # the process that all of this happens in is not the one that it tells of
             report = orjson.dumps({**orjson.loads(report), "identity": self.identity})
@@ -172,7 +172,7 @@ class WorldBroker:
             if self.net.is_loading:
                 return Refused("LOADING", settlements)
             refused, claimed, orders, now_held = self.net.store.step(
-                self.supervisor, settlements, want, idle_workers, held, report, now_ms, now_ms + lease_ms)
+                self.supervisor, settlements, want, idle_workers, held, report, now_ms, now_ms + lease_ms, heard)
             return Stepped(refused, claimed, len(claimed) >= 3 * want, orders, now_held, sent_s)
 
         self._send(settlements, do)

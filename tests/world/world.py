@@ -46,6 +46,8 @@ class World:
         """Raises `Broken`."""
         for _ in range(self.chance.randint(3, 16)):
             self.timeline.at(self.chance.uniform(0, STRIKES_S), self._submit, self.chance.choice(list(ENDS)))
+        for number in range(self.chance.randint(0, 12)):
+            self.timeline.at(self.chance.uniform(0, STRIKES_S), self._post, f"letter {number}")
         self.nemesis.strike_until(STRIKES_S)
         self._pass_until(STRIKES_S, lambda: False)
         self._heal()
@@ -69,7 +71,7 @@ class World:
                 worker.stopped_until_s = 0.0
 
     def _is_over(self) -> bool:
-        return all(book.was_told and task_id in self.store.records and (
+        return not self.ledger.letters and all(book.was_told and task_id in self.store.records and (
             self.store.status(task_id) in FINAL or self.store.waits_for_long(task_id, self.net.redis_ms()))
             for task_id, book in self.ledger.books.items())
 
@@ -105,6 +107,10 @@ class World:
     def _arrives_late(self, task_id: bytes, record: Record) -> None:
         if self.net.takes_writes:
             self.store.submit(task_id, record, int(self.net.redis_ms()))
+
+    def _post(self, letter: str) -> None:
+        if self.net.takes_writes and self.net.silent_until_s <= self.timeline.now_s:
+            self.chance.choice(self.pools).post(letter)
 
     def _cancel(self, task_id: bytes) -> None:
         """A letter may be lost with the supervisor it was for; whoever wants an end asks again."""

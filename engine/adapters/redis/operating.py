@@ -5,6 +5,7 @@ compare what was read with what is there, and read again if the task has moved
 on meanwhile. So no decision is ever made on a state that is over.
 """
 
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -145,8 +146,9 @@ class Operating:
     def _send(self, supervisor: str, letter: dict[str, Any], about: Stored | None = None) -> bytes:
         keys = self._keys
         task_id, line, _ = about.seen if about else ("", b"", 0)
+        text = orjson.dumps({**letter, "letter": secrets.token_hex(6)})  # one that is read twice is known by it
         word: bytes = self._redis.run("order", [keys.supervisors, keys.orders(supervisor), keys.life], [
-            keys.base, supervisor, orjson.dumps(letter), task_id, line])
+            keys.base, supervisor, text, task_id, line])
         return word
 
     def _until_it_holds_still(self, task_id: str, attempt: Callable[[Stored], Answer | None]) -> Answer:

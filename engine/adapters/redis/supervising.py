@@ -77,12 +77,12 @@ class RedisSupervisorBroker:
     # -- what the supervisor asks ---------------------------------------------------------------------------------
 
     def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes,
-             makes_way: MakesWay = "") -> None:
+             makes_way: MakesWay = "", heard: bytes = b"") -> None:
         now_ms, terms = self.clock.now_ms(), self.terms
         args: list[Any] = [terms.supervisor, now_ms, now_ms + int(terms.lease_s * 1000), want,
                            int(terms.ageing_s * 1000), self.keys.base, self._serves, len(self._queues),
                            len(settlements), now_ms + int(terms.failed_ttl_s * 1000), report, idle_workers, held,
-                           makes_way, *self._queues]
+                           makes_way, heard, *self._queues]
         for settlement in settlements:
             args.extend(settlement)
         self._link.run(_Step(settlements, want, time.monotonic()), "step", self._queue_keys, args)

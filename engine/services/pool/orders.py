@@ -1,4 +1,8 @@
-"""What people ask of a pool: the letters in its mailbox, JSON with `do` and what that takes."""
+"""What people ask of a pool: the letters in its mailbox, JSON with `do` and what that takes.
+
+An answer of Redis that brings letters may be lost, so they stay in the mailbox until a later step says which was the
+last to be heard. Until that has arrived the answers bring them again.
+"""
 
 import logging
 
@@ -10,6 +14,21 @@ from engine.ports import Host
 LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 
 log = logging.getLogger("ganger.execution")
+
+
+class Mailbox:
+    def __init__(self) -> None:
+        self._unconfirmed: list[bytes] = []  # what the last answer brought
+
+    @property
+    def heard(self) -> bytes:
+        """The letter up to which Redis may throw away."""
+        return self._unconfirmed[-1] if self._unconfirmed else b""
+
+    def new(self, letters: list[bytes]) -> list[bytes]:
+        """Those that have not been heard yet. What an answer does not bring any more never comes again."""
+        known, self._unconfirmed = set(self._unconfirmed), letters
+        return [letter for letter in letters if letter not in known]
 
 
 def obey(letter: bytes, core: Dispatch, host: Host, now_s: float) -> None:

@@ -66,10 +66,10 @@ class Stepping:
             return self._fence_s()
         return min(self._fence_s(), self._sent_s + (PACE_S if self.outbox else self._beat_s))
 
-    def step(self, room: Room, runs: int, report: Callable[[], bytes], now_s: float) -> None:
+    def step(self, room: Room, runs: int, report: Callable[[], bytes], now_s: float, heard: bytes = b"") -> None:
         """Send the next step, if there is a reason to. While every worker has enough to do, ends wait for company.
 
-        `runs` is how many the core has.
+        `runs` is how many the core has, `heard` the last letter that it was told of.
         """
         if not self.broker.up or not self._may_go():
             return
@@ -89,7 +89,7 @@ class Stepping:
         batch = self._next_batch()
         self._told += len(batch)
         self._flights.append(_Flight(want, len(batch), self._told + len(self.outbox)))
-        self.broker.step(batch, want, room.idle_workers if want else 0, held, body)
+        self.broker.step(batch, want, room.idle_workers if want else 0, held, body, heard=heard)
 
     def _may_go(self) -> bool:
         """One after the other, unless there is much to tell: half of what a step can carry."""

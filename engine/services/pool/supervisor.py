@@ -83,6 +83,7 @@ class Pool:
         self.clock, self.tell_root, self.monotonic_s = clock, tell_root, monotonic_s
         self.stepping = Stepping(terms, broker)
         self.telling = Telling(monotonic_s)
+        self.mailbox = orders.Mailbox()
         self.accord = accord = Accord(core, Claims(terms.policy), broker, self.stepping, clock, self._settle)
         hearing = Hearing(terms.supervisor, core, broker, self.stepping, clock)
         self.failures: dict[str, str] = {}
@@ -130,7 +131,8 @@ class Pool:
         self.core.tick(now_s)
         self.telling.tick(now_s)
         self._carry_out()
-        self.stepping.step(self.core.room(now_s), len(self.core.runs), lambda: self._report(now_s), now_s)
+        self.stepping.step(self.core.room(now_s), len(self.core.runs), lambda: self._report(now_s), now_s,
+                           self.mailbox.heard)
 
     @property
     def is_done(self) -> bool:
@@ -268,8 +270,13 @@ class Pool:
         self.core.ahead = self.stepping.ended_meanwhile
         self.telling.stepped(self.stepping.carried, now_s - event.sent_s)
         self.accord.stepped(event, now_s)
-        for letter in event.orders:
+        if event.orders or self.mailbox.heard:
+            self._take_mail(event.orders, now_s)
+
+    def _take_mail(self, letters: list[bytes], now_s: float) -> None:
+        for letter in self.mailbox.new(letters):
             orders.obey(letter, self.core, self.host, now_s)
+            self.stepping.ring(mail=True)  # what is said to be heard makes way for what stands behind it
 
     def _refused(self, event: Refused, now_s: float) -> None:
         self.stepping.refused(event, now_s)

@@ -10,12 +10,13 @@
 --       7 serves: '*' or ',queue,queue,'   8 count of queues   9 count of settlements   10 remove_ms of an expired task
 --       11 report: JSON, or '' for none   12 idle: workers that have nothing to do   13 holds: runs it knows it has
 --       14 makes_way: '' never, '+' once it has as much as it wants, '!' now: it wants URGENT tasks only
+--       15 heard: the last letter that the last answer brought, or '' for none: it and those before it are thrown away
 --       then the queues' names, then for each settlement: id, run, verdict, at, outcome
 --         verdict  'move payer', payer being attempt, crash or nobody
 --         at       due_ms of a retry, the queue of a release, else the moment of removal in ms
 -- gives refused: {position, word, …} with word ALREADY | STALE | GONE | ILLEGAL; all others were settled
 --       claimed: {id, record, 'run attempts crashes priority', …}; the priority where it may differ from the record's
---       orders: {JSON, …}
+--       orders: {JSON, …}, the first of the mailbox, which stay there until they are said to be heard
 --       how many queues exist, how many runs the supervisor holds now
 local ended_keys = { COMPLETED = KEYS[16], FAILED = KEYS[17], CANCELLED = KEYS[18], TIMEOUT = KEYS[19] }
 local tasks, life, outcomes, held, idle = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[6]
@@ -28,8 +29,9 @@ local sub, call = string.sub, redis.call
 local LEVELS = { 3, 2, 1, 0 }
 local NEWS_BYTES_MAX = 16384
 local CLAIM_BYTES_MAX, SLICE = 8388608, 16
+local LETTERS_MAX = 100  -- in one answer
 local queue_at = {}
-for q = 1, queue_count do queue_at[ARGV[14 + q]] = q end
+for q = 1, queue_count do queue_at[ARGV[15 + q]] = q end
 local function line_key(q, position) return KEYS[20 + (q - 1) * 8 + position] end
 local function flows_key(q, position) return KEYS[24 + (q - 1) * 8 + position] end
 
@@ -65,7 +67,7 @@ local function weigh(line, run, verdict, at)
 end
 
 if settle_count > 0 then
-  local ids, seen, first, suffix = {}, {}, 15 + queue_count, ' ' .. now_ms .. ' -'
+  local ids, seen, first, suffix = {}, {}, 16 + queue_count, ' ' .. now_ms .. ' -'
   for i = 1, settle_count do ids[i] = ARGV[first + (i - 1) * 5] end
   local known = call('HMGET', life, unpack(ids))
   for i = 1, settle_count do
@@ -137,9 +139,9 @@ end
 -- The lines of the first `depth` levels that have tasks and may be served: by level, each with its turn. Also the one that
 -- was passed over longest.
 local function survey(depth)
-  local fields, states = { 'n' }, call('HMGET', KEYS[7], unpack(ARGV, 15, 14 + queue_count))
+  local fields, states = { 'n' }, call('HMGET', KEYS[7], unpack(ARGV, 16, 15 + queue_count))
   for q = 1, queue_count do
-    for position = 1, depth do fields[#fields + 1] = ARGV[14 + q] .. ':' .. PRIORITIES[LEVELS[position]] end
+    for position = 1, depth do fields[#fields + 1] = ARGV[15 + q] .. ':' .. PRIORITIES[LEVELS[position]] end
   end
   local turns = call('HMGET', KEYS[8], unpack(fields))
   local levels, oldest, changed, gone = { {}, {}, {}, {} }, nil, {}, {}
@@ -299,5 +301,8 @@ else
 end
 add_events(KEYS[12], rows)
 for what, n in pairs(counts) do count_up(KEYS[13], what, n) end
-local orders = call('LPOP', KEYS[14], 100)
-return { refused, claimed, orders or {}, call('HLEN', KEYS[7]), call('SCARD', held) }
+if ARGV[15] ~= '' then
+  local at = call('LPOS', KEYS[14], ARGV[15])
+  if at then call('LTRIM', KEYS[14], at + 1, -1) end
+end
+return { refused, claimed, call('LRANGE', KEYS[14], 0, LETTERS_MAX - 1), call('HLEN', KEYS[7]), call('SCARD', held) }

@@ -97,15 +97,18 @@ def test_a_step_that_is_refused_leaves_the_other_under_way(bench: Bench) -> None
     assert not bench.stepping.is_under_way
 
 
-def test_it_counts_what_ended_while_a_step_was_under_way(bench: Bench) -> None:
+def test_it_counts_what_ends_from_one_step_to_the_answer_of_the_next(bench: Bench) -> None:
     bench.end(5)
     bench.send()
     bench.end(3)
     bench.answer()
     assert bench.stepping.ended_meanwhile == 8
     bench.answer()
-    assert bench.stepping.ended_meanwhile == 3
+    assert bench.stepping.ended_meanwhile == 8
     assert bench.stepping.carried == 5
+    bench.send()
+    bench.answer()
+    assert bench.stepping.ended_meanwhile == 3
 
 
 def test_ends_wait_for_company_while_every_worker_has_enough(bench: Bench) -> None:

@@ -32,7 +32,7 @@ class _Flight:
 
     want: int
     ends: int
-    ended_before: int
+    ended_before: int  # runs, when the step before it was sent
 
 
 class Stepping:
@@ -42,7 +42,7 @@ class Stepping:
         self.rows: deque[tuple[bytes, bytes]] = deque(maxlen=LOG_ROWS_MAX)
         self.is_single = False  # no second step until none is under way
         self.carried = 0  # ends in the step that was answered last
-        self.ended_meanwhile = 0  # runs that ended while it was under way
+        self.ended_meanwhile = 0  # runs that ended from the sending of the one before to that answer
         self.rung = True  # there may be work, whatever the last step found
         self.fenced = False
         self._sent_s = float("-inf")
@@ -51,6 +51,7 @@ class Stepping:
         self._beat_s = BEAT_S
         self._flights: deque[_Flight] = deque()
         self._told = 0  # ends sent so far
+        self._ended_before = 0  # runs, when the last step was sent
 
     @property
     def is_under_way(self) -> bool:
@@ -88,7 +89,8 @@ class Stepping:
         held = runs + self.unsettled + asked
         batch = self._next_batch()
         self._told += len(batch)
-        self._flights.append(_Flight(want, len(batch), self._told + len(self.outbox)))
+        self._flights.append(_Flight(want, len(batch), self._ended_before))
+        self._ended_before = self._told + len(self.outbox)
         self.broker.step(batch, want, room.idle_workers if want else 0, held, body, heard=heard)
 
     def _may_go(self) -> bool:

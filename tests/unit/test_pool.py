@@ -16,7 +16,7 @@ from engine.ports import (
     ServerReady,
     Settlement,
 )
-from engine.services.pool.stepping import BEAT_S
+from engine.services.pool.stepping import BEAT_S, QUIET_BEAT_S
 from tests.unit.pool_stage import LEASE_S, MARGIN_S, RECORD, A, B, Stage
 
 LEVEL = b'{"do":"level","level":"%s"}'
@@ -333,6 +333,7 @@ DUMP, DUMP_TOO = b'{"do":"stack","slot":0,"letter":"1"}', b'{"do":"stack","slot"
 
 def test_a_letter_that_comes_again_is_obeyed_once(stage: Stage) -> None:
     for letters in [(DUMP,), (DUMP, DUMP_TOO), (DUMP_TOO,), ()]:
+        stage.turn(after_s=QUIET_BEAT_S)
         stage.answer(orders=letters)
     assert stage.host.verbs("dump") == [("dump", 0)] * 2
 
@@ -348,7 +349,7 @@ def test_redis_is_told_at_once_which_letter_was_heard_last_until_it_brings_none(
     stage.turn()
     assert stage.broker.heard == DUMP_TOO, "it may not have come to know"
     stage.answer(orders=())
-    stage.turn(after_s=1.1)
+    stage.turn(after_s=QUIET_BEAT_S)
     assert stage.broker.heard == b""
 
 

@@ -105,7 +105,7 @@ class Stage:
     def answer(self, *claimed: bytes, held: int | None = None, sent_s: float | None = None,
                orders: tuple[bytes, ...] = ()) -> None:
         """Answer the step under way, or the next one; by default Redis believes what the pool does."""
-        if not self.pool.stepping.is_under_way:
+        while not self.pool.stepping.is_under_way:
             self.turn(after_s=BEAT_S)
         self.broker.steps.clear()
         if held is None:

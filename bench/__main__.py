@@ -32,6 +32,7 @@ BENCHMARKS = (
     "workers",
     "features",
     "isolation",
+    "urgent",
     "scaling",
     "api",
 )

@@ -94,4 +94,8 @@ FIGURES = (
     Figure("isolation", "hang_c_replaced_ms_p50", "ms after the death", 30),
     Figure("isolation", "hang_c_replaced_ms_p99", "ms after the death"),
     _more("isolation", "storm_crashes_per_s", "crashes/s"),
+    Figure("urgent", "start_ms_p50", "ms"),
+    Figure("urgent", "start_ms_p99", "ms", 25),
+    Figure("urgent", "result_ms_p50", "ms"),
+    Figure("urgent", "low_hurt", "LOW runs", 0),
 )

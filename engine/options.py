@@ -39,6 +39,7 @@ class HandlerOptions(TypedDict, total=False):
     max_cpu_seconds: Seconds | None  # of a run with all that it starts; 0: no limit
     max_processes: int | None  # of a run, its worker included; 0: no limit
     nice: int | None  # 0 to 19: how far it steps back from the processor for others
+    preemptible: bool | None  # False: its runs never stand still so that an urgent one can have their place
     retry_with_memory: int | str | Iterable[int | str] | None  # max_memory of the runs after a crash, one by one
     result_ttl: Seconds | None  # how long a completed task is kept
     expires: Seconds | None  # since its submit, after which a task is not started any more
@@ -212,6 +213,7 @@ OF_HANDLER: dict[str, Callable[[Any], Any]] = {
     "max_cpu_seconds": lambda value: seconds(value, "max_cpu_seconds"),
     "max_processes": lambda value: count(value, "max_processes"),
     "nice": nice,
+    "preemptible": lambda value: flag(value, "preemptible"),
     "retry_with_memory": lambda value: ladder(value, "retry_with_memory"),
     "result_ttl": lambda value: seconds(value, "result_ttl"),
     "expires": lambda value: seconds(value, "expires", zero=False),

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+from engine.core.commands import MakesWay
 from engine.core.limits import Limits
 from engine.core.outcome import Cause
 
@@ -135,7 +136,6 @@ class Exited:
 
 Event = Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Grown | Exceeded | Exited
 InterruptReason = Literal[b"S", b"C"]  # soft timeout, cancel
-MakesWay = Literal["", "+", "!"]
 
 
 class Poller(Protocol):
@@ -170,6 +170,15 @@ class Host(Protocol):
 
     def interrupt(self, slot: int, token: int, reason: InterruptReason) -> None:
         """Raise SoftTimeout or TaskInterrupted in the run `token`, if its code is running."""
+
+    def freeze(self, slot: int) -> None:
+        """Stop the worker and everything below it, without harm, until `thaw`. It can be killed meanwhile."""
+
+    def thaw(self, slot: int, token: int | None, frozen_s: float) -> None:
+        """Let them go on; the run `token`, None for none, hears for how long it stood still."""
+
+    def memory_bytes(self, slot: int) -> int:
+        """What the worker and everything below it hold that nobody else does; what they share is counted for each."""
 
     def quit(self, slot: int) -> None:
         """Let the worker end when it has done what it was sent."""

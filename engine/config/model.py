@@ -38,6 +38,11 @@ def cores() -> int:
         return allowed
 
 
+def quarter_of_memory() -> int:
+    """In bytes, of the machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+
+
 def setting(default: Any, text: str, *, low: float | None = None, high: float | None = None, unit: str = "",
             limit: str = "", shown: str = "", factory: Any = None) -> Any:
     """A field with what its documentation and its error messages need.
@@ -203,6 +208,15 @@ class Settings(BaseModel):
     worker_growth_max: Size = setting(
         0, 'A worker is replaced when it holds so much more memory than at its start, such as "200M". 0 = never.',
         low=0, high=MEMORY_BYTES_MAX, unit="bytes")
+    frozen_max: Count = setting(
+        2, "Runs of a pool that may stand still at a time so that URGENT tasks start at once. 0 = none.",
+        low=0, high=64, unit="runs")
+    frozen_memory_max: Size = setting(
+        None, 'Memory that runs which stand still may hold together, such as "4G". 0 = any. Default: a quarter of the '
+        "machine's.", factory=quarter_of_memory, low=0, high=MEMORY_BYTES_MAX, unit="bytes", shown='"4G"')
+    frozen_s_max: Number = setting(
+        60.0, "A run that has stood still for so long goes first, and stands still no more. 0 = no limit.",
+        low=0, high=DAY_S, unit="seconds")
     window_max: Count = setting(
         128, "Short tasks that may wait in one worker's pipe. 1 = one at a time.", low=1, high=1024, unit="tasks")
     outcomes_pending_max: Count = setting(

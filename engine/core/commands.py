@@ -1,12 +1,14 @@
 """What the dispatcher asks for; the pool carries it out, in order."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from engine.core.limits import Limits
 from engine.core.outcome import Outcome
 from engine.core.retry import Verdict
 from engine.core.slot import Run
+
+MakesWay = Literal["", "+", "!"]  # for urgent tasks, by running ones: never, once there is no other room, now
 
 
 class Send(NamedTuple):
@@ -53,6 +55,23 @@ class TakeBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Freeze:
+    """Stop the worker and everything below it, without harm. `run` is what stands still then."""
+
+    slot: int
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw:
+    """Let them go on, and tell the run, if it has not ended, for how long they stood still."""
+
+    slot: int
+    run: Run | None
+    frozen_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Interrupt:
     """Raise an exception inside the handler: SoftTimeout, or TaskInterrupted for a cancel."""
 
@@ -91,4 +110,5 @@ class Halt:
     reason: str
 
 
-Command = Send | Settle | Watch | Unwatch | Spawn | TakeBack | Interrupt | Kill | Quit | Stopped | Halt
+Command = (Send | Settle | Watch | Unwatch | Spawn | TakeBack | Freeze | Thaw | Interrupt | Kill | Quit | Stopped |
+           Halt)

@@ -39,10 +39,11 @@ class Crew:
 
     def booted(self, slot: Slot, pid: int, now_s: float) -> None:
         slot.phase, slot.deadline_s, slot.pid = Phase.STANDBY if slot.spare else Phase.UP, NEVER, pid
-        worker = self.succession.worker_of(slot) if slot.spare else None
-        if worker is None:
+        if not slot.spare:
             self.plan_end(slot, now_s)
-        elif worker.leaving:
+            return
+        worker = self.succession.worker_of(slot)
+        if worker is not None and worker.leaving:
             self.leave(worker, now_s)
 
     def exited(self, slot: Slot, now_s: float, *, is_own_fault: bool, stranded: bool) -> None:
@@ -63,10 +64,12 @@ class Crew:
 
     def replace(self, slot: Slot, now_s: float, *, at_once: bool) -> None:
         """Put a fresh worker into a slot: when this one has answered for its run, or at once."""
-        if slot.phase is not Phase.UP:
+        if slot.phase not in (Phase.UP, Phase.FROZEN):
             return  # there is a fresh one under way
         if at_once:
             self.deadlines.kill(slot, None)
+        elif slot.spare:  # it stands still: after its run
+            slot.retiring = True
         elif not slot.leaving and not self.draining:
             slot.leaving = True
             self.succession.prepare(slot, now_s)
@@ -78,6 +81,18 @@ class Crew:
         slot.phase, slot.started_s = Phase.BOOTING, now_s
         self.deadlines.set(slot, now_s + self.deadlines.timing.boot_s)
         self.commands.append(Spawn(slot.index))
+
+    def open_place(self, now_s: float) -> None:
+        """A place more, with a worker of its own."""
+        seat = self.succession.free_seat()
+        seat.spare = False
+        self.spawn(seat, now_s)
+
+    def give_place(self, slot: Slot, now_s: float) -> None:
+        """A place for a worker that stands by."""
+        slot.spare, slot.phase, slot.deadline_s = False, Phase.UP, NEVER
+        if not slot.served:
+            self.plan_end(slot, now_s)
 
     def _spawn_later(self, slot: Slot, now_s: float) -> None:
         if self.budget.spend(now_s):
@@ -109,7 +124,7 @@ class Crew:
         """A worker has nearly served its time, or was interrupted, as the `word` of its last run says."""
         if word in INTERRUPTED or slot.served >= self.tasks_max:
             self._replace_soon(slot)
-        elif not self.draining and self.succession.prepare(slot, now_s):
+        elif not self.draining and not slot.spare and self.succession.prepare(slot, now_s):
             slot.notice = self.tasks_max
 
     def begin_limited(self, slot: Slot, token: int, limits: Limits, now_s: float) -> None:
@@ -126,6 +141,18 @@ class Crew:
         self._replace_soon(slot)
         self.retire(slot, now_s)
 
+    def dismiss(self, slot: Slot, now_s: float) -> None:
+        """A worker without a place is not wanted any more, or not after its run."""
+        heir = self.succession.disown(slot)
+        if heir is not None:
+            self.dismiss(heir, now_s)
+        if slot.phase is Phase.DOWN:
+            slot.deadline_s = NEVER
+        elif slot.phase is Phase.BOOTING:
+            self.deadlines.kill(slot, None)
+        elif slot.phase in IDLE:
+            self.leave(slot, now_s)
+
     def _replace_soon(self, slot: Slot) -> None:
         """A worker that has served its time, or was interrupted in the middle of who knows what."""
         if not slot.retiring:
@@ -140,7 +167,7 @@ class Crew:
         elif self.draining and slot.phase is Phase.BOOTING:
             self.deadlines.kill(slot, None)
         elif slot.phase in IDLE and not slot.runs and (self.draining or slot.retiring):
-            if not self.draining:
+            if not self.draining and not slot.spare:
                 self.succession.prepare(slot, now_s)
                 heir = self.succession.take_place(slot)
                 if heir is not None and heir.phase is Phase.UP:

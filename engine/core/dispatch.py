@@ -13,20 +13,23 @@ Duties
 4. Judge each end once: the first decision wins, a later reply is dropped.
 5. Charge each death: busy, to the task; booting or idle, to the restart budget; killed by us, to nobody.
 6. Stop a handler that keeps costing workers for a while, and hold its runs back.
-7. Drain: finish what runs, give back what does not.
+7. Have a run make way for an urgent one, and change the number of places, without hurting any run.
+8. Drain: finish what runs, give back what does not.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from engine.core import dealing
+from engine.core import dealing, resizing
 from engine.core.breaker import Breaker
-from engine.core.commands import Command, Halt, Send, Settle, Stopped, TakeBack
+from engine.core.commands import Command, Halt, MakesWay, Send, Settle, Stopped, TakeBack
 from engine.core.crew import INTERRUPTED, Crew
 from engine.core.deadlines import Deadlines, Timing
 from engine.core.ending import Ending
 from engine.core.outcome import Cause, Outcome
+from engine.core.preemption import Bounds, Preemption
+from engine.core.priority import TaskPriority
 from engine.core.restart import RestartBudget
 from engine.core.slot import NEVER, Phase, Run, Slot
 from engine.core.window import PATIENCE_S, Windows
@@ -38,11 +41,13 @@ class Room(NamedTuple):
     runs: int  # that could be handed out
     is_urgent: bool  # a worker has nothing, or all of them will soon
     idle_workers: int  # that could begin a run at once
+    makes_way: MakesWay = ""  # "!": these are for urgent runs only; "+": they are not, but those after them would be
 
 
 class Dispatch:
     def __init__(self, slots: int, budget: RestartBudget, windows: Windows, timing: Timing,
-                 chance: Callable[[], float], tasks_max: int = 0, breaker: Breaker | None = None) -> None:
+                 chance: Callable[[], float], tasks_max: int = 0, breaker: Breaker | None = None,
+                 bounds: Bounds | None = None, weigh: Callable[[int], int] = lambda index: 0) -> None:
         self.slots = [Slot(index) for index in range(slots)]
         self.windows = windows
         self.commands: list[Command] = []
@@ -50,6 +55,7 @@ class Dispatch:
         self.ending = Ending(self.commands, chance)
         self.deadlines = Deadlines(self.commands, timing)
         self.crew = Crew(self.slots, self.commands, self.deadlines, budget, windows, tasks_max)
+        self.preemption = Preemption(self.slots, self.commands, self.crew, bounds or Bounds(), weigh, self._send)
         self.runs = self.ending.runs  # every run that is ours to settle
         self.backlog: deque[Run] = deque()  # claimed, not yet sent
         self.ahead = 0  # how many to have in the backlog, besides what the workers have
@@ -64,9 +70,23 @@ class Dispatch:
         if self.draining or self.is_stranded:
             return Room(0, False, 0)
         room, idle = dealing.room(self.slots, self.windows.overall, now_s)
+        if self.preemption.is_active:  # what is free soon is for those that stand still
+            return self._urgent_room(room, now_s)
         ahead = self.ahead if self.windows.mean_s < PATIENCE_S else 0
         room, idle = max(0, room + ahead - len(self.backlog)), max(0, idle - len(self.backlog))
-        return Room(room, (idle > 0 and room > 0) or room >= len(self.runs), idle)
+        if not self.preemption.is_on:
+            return Room(room, (idle > 0 and room > 0) or room >= len(self.runs), idle)
+        if not room:
+            return self._urgent_room(0, now_s)
+        return Room(room, idle > 0 or room >= len(self.runs), idle, "+")
+
+    def _urgent_room(self, room: int, now_s: float) -> Room:
+        """`room`: how many urgent runs there are places for."""
+        if self.preemption.is_overdue(now_s):
+            return Room(0, not self.runs, 0)
+        waiting = sum(run.priority == TaskPriority.URGENT for run in self.backlog)
+        room = max(0, room + self.preemption.room(now_s) - waiting)
+        return Room(room, room > 0 or not self.runs, 0, "!" if room or self.preemption.is_possible() else "")
 
     def next_deadline_s(self) -> float:
         deadline_s = min(self.deadlines.alarm_s, self._grace_end_s)
@@ -90,6 +110,8 @@ class Dispatch:
         slot = self.slots[index]
         if slot.phase is Phase.BOOTING:  # else it spoke as we were killing it
             self.crew.booted(slot, pid, now_s)
+            if slot in self.preemption.reserve():
+                self.preemption.stand_by(slot, now_s)
             self.fill(now_s)
 
     def exited(self, index: int, death: Callable[[Run], Outcome], unread: Iterable[int], now_s: float, *,
@@ -152,12 +174,20 @@ class Dispatch:
         elif slot.phase is Phase.UP:
             slot.deadline_s = NEVER
             self.crew.retire(slot, now_s)
+        elif slot.phase is Phase.FROZEN:
+            self.preemption.was_over(slot, now_s)
 
     def fill(self, now_s: float) -> None:
         """Hand out what is waiting."""
-        if self.backlog and not self.is_stranded:
+        if self.is_stranded:
+            return
+        if self.preemption.is_active:
+            self.preemption.fill(self.backlog, self.windows, now_s)
+        if self.backlog:
             for slot, run in dealing.deal(self.backlog, self.slots, self.windows, now_s, self.crew.tasks_max):
                 self._send(slot, run, now_s)
+            if self.backlog and self.preemption.is_on and self.preemption.room(now_s):
+                self.preemption.fill(self.backlog, self.windows, now_s)
 
     def taken_back(self, index: int, tokens: Iterable[int], now_s: float) -> None:
         """These runs were read out of the worker's pipe before it read them."""
@@ -180,6 +210,8 @@ class Dispatch:
         if run is not slot.runs[0]:
             self.commands.append(TakeBack(slot.index))
         else:
+            if slot.phase is Phase.FROZEN:
+                self.preemption.let_end(slot, now_s)
             self.deadlines.interrupt_cancelled(slot, now_s)
 
     def exceeded(self, index: int, token: int, cause: Cause, message: str) -> None:
@@ -193,6 +225,19 @@ class Dispatch:
         """Put a fresh worker into a slot: when this one has answered for its run, or at once, its run given back."""
         self.crew.replace(self.slots[index], now_s, at_once=at_once)
 
+    def resize(self, size: int, now_s: float) -> None:
+        """Have that many places from now on. No run is hurt: who is one too many finishes first."""
+        for slot in resizing.shrink(self.slots, size):
+            self.crew.dismiss(slot, now_s)
+        resizing.take_in(self.slots, size)
+        for _ in range(size - resizing.places(self.slots)):
+            reserve = self.preemption.reserve()
+            if reserve:
+                self.crew.give_place(reserve[0], now_s)
+            else:
+                self.crew.open_place(now_s)
+        self.fill(now_s)
+
     # -- the end of the pool --------------------------------------------------------------------------------------
 
     def drain(self, now_s: float, grace_s: float) -> None:
@@ -201,6 +246,8 @@ class Dispatch:
         self._grace_end_s = now_s + grace_s
         self._release_backlog()
         for slot in self.slots:
+            if slot.phase is Phase.FROZEN:
+                self.preemption.let_end(slot, now_s)
             if len(slot.runs) > 1:
                 self.commands.append(TakeBack(slot.index))
             self.crew.retire(slot, now_s)
@@ -242,6 +289,8 @@ class Dispatch:
             self.crew.spawn(slot, now_s)
         elif slot.runs:
             self.deadlines.overdue(slot, now_s)
+        elif slot.phase is Phase.STANDBY:
+            self.crew.dismiss(slot, now_s)
         else:
             self.deadlines.kill(slot, None)  # it does not boot, or does not go
 

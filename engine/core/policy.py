@@ -22,6 +22,7 @@ class RunPolicy:
     failed_ttl_s: float = 604_800.0
     limits: Limits | None = None  # None: nothing of what it uses is limited
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    preemptible: bool = True  # may stand still while an urgent run has its place
 
     def with_handler(self, announced: Mapping[str, Any]) -> "RunPolicy":
         """Apply a handler's announcement, which holds only what its author gave."""
@@ -42,13 +43,15 @@ class RunPolicy:
         return replace(self, limits=limits)
 
     def _with(self, given: Mapping[str, Any], retry_names: Mapping[str, str]) -> "RunPolicy":
-        limits = {f"{name}_s": given[name] for name in ("timeout", "soft_timeout", "result_ttl")
-                  if given.get(name) is not None}
+        plain: dict[str, Any] = {f"{name}_s": given[name] for name in ("timeout", "soft_timeout", "result_ttl")
+                                 if given.get(name) is not None}
+        if given.get("preemptible") is not None:
+            plain["preemptible"] = bool(given["preemptible"])
         retry = {field: given[name] for name, field in retry_names.items() if given.get(name) is not None}
         used = {field: given[name] for name, field in _LIMITS.items() if given.get(name) is not None}
-        if not limits and not retry and not used:
+        if not plain and not retry and not used:
             return self
-        return replace(self, **limits, retry=replace(self.retry, **retry) if retry else self.retry,
+        return replace(self, **plain, retry=replace(self.retry, **retry) if retry else self.retry,
                        limits=self._limits(used) if used else self.limits)
 
     def _limits(self, used: dict[str, Any]) -> Limits | None:

@@ -31,13 +31,15 @@ class Run:
     priority: int = 1  # of TaskPriority
     since_s: float = 0.0  # when it came to the pool
     cancelled: str | None = None  # why, once somebody asked for it
+    frozen_s: float = 0.0  # how long it has stood still for others, and does so no more
 
 
 class Phase(Enum):
     DOWN = "down"  # no process; `deadline_s` is when to spawn one
     BOOTING = "booting"  # a process that has not said ready; `deadline_s` is when to give up on it
-    STANDBY = "standby"  # it could be given runs, and waits to take another worker's place
+    STANDBY = "standby"  # it could be given runs, and waits to take another worker's place; `deadline_s`: until when
     UP = "up"  # `runs[0]` is being executed; `deadline_s` is when to look at it again
+    FROZEN = "frozen"  # `runs[0]` stands still so that an urgent run can have its place
     QUITTING = "quitting"  # told to go when done; `deadline_s` is when to kill it
     DYING = "dying"  # being killed; the host reports the exit
 
@@ -57,6 +59,17 @@ class Slot:
     started_s: float = NEVER  # when the process was asked for
     pid: int | None = None
     restarts: int = 0
-    spare: bool = False  # no place of the pool: nobody is in it, or an heir, or a worker that has left its place
+    spare: bool = False  # no place of the pool: nobody is in it, or who stands by or still, or on its way out
     leaving: bool = False  # to be retired as soon as its heir is ready
     notice: int = COUNT_MAX  # of runs served: when to think of its end
+    frozen_at_s: float | None = None  # since when runs[0] stands still
+    frozen_bytes: int = 0  # what the worker and everything below it hold meanwhile
+
+    def running_s(self, now_s: float) -> float:
+        """How long runs[0] has been executed, without the time for which it stood still."""
+        return (now_s if self.frozen_at_s is None else self.frozen_at_s) - self.since_s
+
+    def stood_s(self, now_s: float) -> float:
+        """How long runs[0] has stood still in all; 0 without one."""
+        stood_s = self.runs[0].frozen_s if self.runs else 0.0
+        return stood_s if self.frozen_at_s is None else stood_s + now_s - self.frozen_at_s

@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 from engine.core.slot import NEVER, Phase, Slot
 
+_GOING = (Phase.UP, Phase.QUITTING, Phase.DYING)  # without a place
+
 
 class Succession:
     """Works on the slots of a dispatcher; `spawn` starts a process in one."""
@@ -24,7 +26,7 @@ class Succession:
     def prepare(self, slot: Slot, now_s: float) -> bool:
         """Start an heir for a worker that is to go, if it has none; whether it has one now."""
         if slot.index not in self._heirs and self._has_room():
-            seat = self._free_seat()
+            seat = self.free_seat()
             self._heirs[slot.index] = seat.index
             self._spawn(seat, now_s)
         return slot.index in self._heirs
@@ -56,11 +58,18 @@ class Succession:
             del self._heirs[worker.index]
         return worker
 
+    def disown(self, worker: Slot) -> Slot | None:
+        """A worker does without its heir: who that was, if it has one."""
+        index = self._heirs.pop(worker.index, None)
+        return None if index is None else self._slots[index]
+
     def _has_room(self) -> bool:
-        spares = sum(slot.spare and slot.phase is not Phase.DOWN for slot in self._slots)
+        heirs = set(self._heirs.values())
+        spares = sum(slot.spare and (slot.phase in _GOING or slot.index in heirs) for slot in self._slots)
         return spares < sum(not slot.spare for slot in self._slots)
 
-    def _free_seat(self) -> Slot:
+    def free_seat(self) -> Slot:
+        """A seat that nobody has or wants; a new one if there is none."""
         for slot in self._slots:
             if slot.spare and slot.phase is Phase.DOWN and slot.deadline_s == NEVER:
                 return slot

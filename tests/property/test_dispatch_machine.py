@@ -8,16 +8,32 @@ from collections import Counter, deque
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine.core.breaker import Breaker, BreakerTerms
-from engine.core.commands import Halt, Interrupt, Kill, Quit, Send, Settle, Spawn, Stopped, TakeBack, Unwatch, Watch
+from engine.core.commands import (
+    Freeze,
+    Halt,
+    Interrupt,
+    Kill,
+    Quit,
+    Send,
+    Settle,
+    Spawn,
+    Stopped,
+    TakeBack,
+    Thaw,
+    Unwatch,
+    Watch,
+)
 from engine.core.deadlines import Timing
 from engine.core.dispatch import BACKLOG_S_MAX, Dispatch
 from engine.core.lifecycle import Move
 from engine.core.limits import Limits
 from engine.core.outcome import Cause, Outcome
 from engine.core.policy import RunPolicy
+from engine.core.preemption import Bounds
+from engine.core.priority import TaskPriority
 from engine.core.restart import RestartBudget
 from engine.core.retry import RetryPolicy
 from engine.core.slot import Phase, Run
@@ -27,7 +43,10 @@ SLOTS, INTENSITY, PERIOD_S, TASKS_MAX = 3, 3, 60.0, 7
 BOOT_S, CANCEL_GRACE_S, QUIT_S, GRACE_S = 5.0, 2.0, 4.0, 8.0
 WINDOW_MAX = 4
 DEATHS_MAX, DEATHS_PERIOD_S, PAUSE_S = 2, 30.0, 3.0
-a_slot = st.integers(0, 2 * SLOTS - 1)  # each worker may have an heir
+FROZEN_MAX, FROZEN_BYTES_MAX, FROZEN_S_MAX = 2, 100, 50.0
+SLOTS_MAX = 4  # after a resize
+a_slot = st.integers(0, 2 * SLOTS + FROZEN_MAX)  # each worker may have an heir
+LOW, URGENT = int(TaskPriority.LOW), int(TaskPriority.URGENT)
 
 
 class Worker:
@@ -43,19 +62,31 @@ class Worker:
         self.watched: int | None = None  # token of the run whose limits are held
         self.has_stepped_back = False
         self.given = 0  # runs, less those that were taken back
+        self.frozen_at_s: float | None = None
+        self.stood_s = 0.0  # the run that it executes, while it was frozen
 
     def read_next(self, now_s: float) -> None:
         if self.running is None and self.unread:
-            self.running, self.begun_s = self.unread.popleft(), now_s
+            self.running, self.begun_s, self.stood_s = self.unread.popleft(), now_s, 0.0
+
+    def age_s(self, now_s: float) -> float:
+        """How long its run has been executed, without the time for which it stood still."""
+        return (now_s if self.frozen_at_s is None else self.frozen_at_s) - self.begun_s - self.stood_s
 
 
 class World(RuleBasedStateMachine):
-    @initialize(tasks_max=st.sampled_from([0, 1, TASKS_MAX]))
-    def boot(self, tasks_max: int) -> None:
-        self.now, self.is_busy = 100.0, False
+    is_calm = False  # what ends everything is left out
+
+    @initialize(tasks_max=st.sampled_from([0, 1, TASKS_MAX]), frozen_max=st.sampled_from([0, 1, FROZEN_MAX]),
+                frozen_bytes_max=st.sampled_from([0, FROZEN_BYTES_MAX]))
+    def boot(self, tasks_max: int, frozen_max: int, frozen_bytes_max: int) -> None:
+        self.now, self.is_busy, self.size = 100.0, False, SLOTS
+        frozen_max = max(frozen_max, self.is_calm)
+        self.weights: dict[int, int] = {}  # of runs by token; 40 without
         self.core = Dispatch(SLOTS, RestartBudget(INTENSITY, PERIOD_S, pause_s=0.1), Windows(WINDOW_MAX),
                              Timing(BOOT_S, CANCEL_GRACE_S, QUIT_S), lambda: 0.5, tasks_max,
-                             Breaker(BreakerTerms(DEATHS_MAX, DEATHS_PERIOD_S, PAUSE_S)))
+                             Breaker(BreakerTerms(DEATHS_MAX, DEATHS_PERIOD_S, PAUSE_S)),
+                             Bounds(frozen_max, frozen_bytes_max, FROZEN_S_MAX), self.weigh)
         self.stopped_until_s: dict[str, float] = {}
         self.workers: dict[int, Worker] = {}
         self.claimed: list[Run] = []
@@ -66,6 +97,10 @@ class World(RuleBasedStateMachine):
         self.halted = False
         self.core.start(self.now)
         self.obey()
+
+    def weigh(self, slot: int) -> int:
+        running = self.workers[slot].running if slot in self.workers else None
+        return self.weights.get(running.token, 40) if running is not None else 0
 
     def obey(self) -> None:
         while self.core.commands and not self.is_busy:
@@ -83,6 +118,7 @@ class World(RuleBasedStateMachine):
                 worker = self.workers[slot]
                 assert not worker.killed, "sent to a worker that is being killed"
                 assert not worker.quitting, "sent to a worker that is on its way out"
+                assert worker.frozen_at_s is None, "sent to a worker that stands still"
                 assert len(worker.unread) + (worker.running is not None) < WINDOW_MAX, "beyond the window"
                 assert not (run.is_alone and (worker.unread or worker.running)), "a large message sent ahead"
                 assert self.now >= self.stopped_until_s.get(run.task_type, 0), "its handler is stopped"
@@ -112,7 +148,12 @@ class World(RuleBasedStateMachine):
                 worker.given -= len(back)
                 worker.unread.clear()
                 self.core.taken_back(slot, back, self.now)
+            case Freeze(slot, run):
+                self.stands_still(slot, run)
+            case Thaw(slot, run, frozen_s):
+                self.goes_on(slot, run, frozen_s)
             case Interrupt(slot, token, _):
+                assert self.is_busy or self.workers[slot].frozen_at_s is None, "who stands still cannot be interrupted"
                 self.workers[slot].interrupted.add(token)
             case Kill(slot):
                 self.workers[slot].killed = True
@@ -120,8 +161,9 @@ class World(RuleBasedStateMachine):
                 worker = self.workers[slot]
                 assert worker.running is None, "told to go with work in hand"
                 assert not worker.unread, "told to go with work in its pipe"
+                assert worker.frozen_at_s is None, "told to go while it stands still"
                 spares = sum(one.spare and one.phase is not Phase.DOWN for one in self.core.slots)
-                assert self.core.draining or self.core.slots[slot].spare or spares == SLOTS, \
+                assert self.core.draining or self.core.slots[slot].spare or spares >= self.size, \
                     "retired before anybody took its place"
                 worker.quitting = True
             case Stopped(task_type, pause_s, _):
@@ -131,28 +173,68 @@ class World(RuleBasedStateMachine):
                 self.halted = True
                 self.core.stop()
 
+    def stands_still(self, slot: int, run: Run) -> None:
+        worker = self.workers[slot]
+        assert worker.frozen_at_s is None
+        assert worker.running in (run, None)  # None: it has answered in this very moment
+        assert not worker.killed
+        assert run.priority < URGENT
+        assert run.policy.preemptible
+        assert run.cancelled is None
+        assert run.frozen_s < FROZEN_S_MAX
+        assert all(other.runs[0].priority >= run.priority for other in self.core.slots if not other.spare
+                   and other.phase is Phase.UP and len(other.runs) == 1 and other.runs[0].policy.preemptible
+                   and not other.interrupted and not other.leaving and other.runs[0].frozen_s < FROZEN_S_MAX
+                   and not self.core.preemption.bounds.frozen_bytes_max), "there was somebody of a lower priority"
+        worker.frozen_at_s = self.now
+        frozen = [one for one in self.core.slots if one.phase is Phase.FROZEN]
+        bounds = self.core.preemption.bounds
+        assert len(frozen) <= bounds.frozen_max
+        assert not bounds.frozen_bytes_max or sum(one.frozen_bytes for one in frozen) <= bounds.frozen_bytes_max
+
+    def goes_on(self, slot: int, run: Run | None, frozen_s: float) -> None:
+        worker = self.workers[slot]
+        assert worker.frozen_at_s is not None
+        stood_s, worker.frozen_at_s = self.now - worker.frozen_at_s, None
+        if run is not None:
+            assert abs(frozen_s - stood_s) < 1e-6
+            worker.stood_s += stood_s
+            assert abs(run.frozen_s - worker.stood_s) < 1e-6 or worker.running is not run
+
     def recent_faults(self) -> list[float]:
         return [moment for moment in self.own_faults if moment >= self.now - PERIOD_S]
 
     # -- what can happen ------------------------------------------------------------------------------------------
 
+    @precondition(lambda self: not self.is_calm)
     @rule(slot=a_slot)
     def says_ready(self, slot: int) -> None:
         if slot in self.workers:
             self.core.booted(slot, 1000 + slot, self.now)
             self.obey()
 
+    @rule()
+    def all_say_ready(self) -> None:
+        for slot in list(self.workers):
+            self.says_ready(slot)
+
     @rule(count=st.integers(1, 5), timeout=st.sampled_from([0.0, 0.005, 3.0, 20.0]), soft=st.sampled_from([0.0, 1.0]),
           large=st.booleans(), kind=st.sampled_from("ab"), once=st.booleans(),
-          limits=st.sampled_from([None, None, Limits(memory_bytes=100), Limits(nice=5)]))
+          limits=st.sampled_from([None, None, Limits(memory_bytes=100), Limits(nice=5)]),
+          priority=st.integers(LOW, URGENT), weight=st.sampled_from([10, 40, 90, 200]), preemptible=st.booleans())
     def claims(self, count: int, timeout: float, soft: float, large: bool, kind: str, once: bool,
-               limits: Limits | None) -> None:
-        policy = RunPolicy(timeout, soft, limits=limits, retry=RetryPolicy(max_deliveries=1 if once else 0))
+               limits: Limits | None, priority: int, weight: int, preemptible: bool) -> None:
+        policy = RunPolicy(timeout, soft, limits=limits, retry=RetryPolicy(max_deliveries=1 if once else 0),
+                           preemptible=preemptible)
         large = large or limits is not None
-        runs = []
-        for _ in range(min(count, self.core.room(self.now).runs)):
+        runs, room = [], self.core.room(self.now)
+        assert room.makes_way in ("", "!") or self.core.preemption.is_on
+        if room.makes_way == "!":
+            priority = URGENT
+        for _ in range(min(count, room.runs)):
             token = len(self.claimed) + 1
-            runs.append(Run(b"t%d" % token, 1, 0, 0, kind, "default", policy, b"", token, large))
+            self.weights[token] = weight
+            runs.append(Run(b"t%d" % token, 1, 0, 0, kind, "default", policy, b"", token, large, priority))
             self.claimed.append(runs[-1])
         self.core.claimed(runs, self.now)
         self.obey()
@@ -161,7 +243,7 @@ class World(RuleBasedStateMachine):
           wall_s=st.sampled_from([0.0001, 0.0001, 0.002, 0.5]))
     def replies(self, slot: int, word: bytes, wall_s: float) -> None:
         worker = self.workers.get(slot)
-        if worker is None or worker.running is None:
+        if worker is None or worker.running is None or worker.frozen_at_s is not None:
             return
         run, worker.running = worker.running, None
         decided = self.core.slots[slot].phase is Phase.DYING
@@ -184,12 +266,32 @@ class World(RuleBasedStateMachine):
         self.obey()
         assert worker.killed
 
+    @precondition(lambda self: not self.is_calm)
     @rule(slot=a_slot, at_once=st.booleans())
     def is_to_be_replaced(self, slot: int, at_once: bool) -> None:
         if slot < len(self.core.slots):
             self.core.replace(slot, self.now, at_once=at_once)
             self.obey()
 
+    @rule(size=st.integers(1, SLOTS_MAX))
+    def is_to_be_resized(self, size: int) -> None:
+        if not self.core.draining and not self.core.is_stranded:
+            self.size = size
+            self.core.resize(size, self.now)
+            self.obey()
+
+    @rule(slot=a_slot)
+    def replies_as_it_is_frozen(self, slot: int) -> None:
+        """It had written its reply before the signal came, and we read it after."""
+        worker = self.workers.get(slot)
+        if worker is not None and worker.frozen_at_s is not None and worker.running is not None and not worker.killed:
+            run, worker.running = worker.running, None
+            self.completed.add(run.task_id)
+            self.core.replied(slot, run.token, b"C", 0.5, b"{}", self.now)
+            self.core.fill(self.now)
+            self.obey()
+
+    @precondition(lambda self: not self.is_calm)
     @rule(slot=a_slot, token=st.integers(1, 50))
     def stray_reply(self, slot: int, token: int) -> None:
         worker = self.workers.get(slot)
@@ -199,6 +301,7 @@ class World(RuleBasedStateMachine):
             assert len(self.core.runs) == before
             assert not self.core.commands
 
+    @precondition(lambda self: not self.is_calm)
     @rule(slot=a_slot)
     def dies(self, slot: int) -> None:
         worker = self.workers.pop(slot, None)
@@ -211,6 +314,7 @@ class World(RuleBasedStateMachine):
         self.core.exited(slot, lambda run: Outcome.killed(run.number, "SIGKILL"), unread, self.now)
         self.obey()
 
+    @precondition(lambda self: not self.is_calm)
     @rule(events=st.lists(st.tuples(st.sampled_from(["says_ready", "replies", "cancel", "dies"]), a_slot), min_size=2,
                           max_size=6))
     def much_happens_at_once(self, events: list[tuple[str, int]]) -> None:
@@ -224,6 +328,7 @@ class World(RuleBasedStateMachine):
         self.is_busy = False
         self.obey()
 
+    @precondition(lambda self: not self.is_calm)
     @rule()
     def fork_server_dies(self) -> None:
         for slot in list(self.workers):
@@ -248,11 +353,13 @@ class World(RuleBasedStateMachine):
             self.core.cancel(self.claimed[index].task_id, "no longer wanted", self.now)
             self.obey()
 
+    @precondition(lambda self: not self.is_calm)
     @rule()
     def fence(self) -> None:
         self.core.fence()
         self.obey()
 
+    @precondition(lambda self: not self.is_calm)
     @rule(chance=st.integers(0, 9))
     def drain(self, chance: int) -> None:
         if chance == 0 and not self.core.draining:
@@ -279,9 +386,37 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def there_are_as_many_places_as_there_should_be(self) -> None:
-        assert sum(not slot.spare for slot in self.core.slots) == SLOTS
-        assert sum(bool(slot.runs) for slot in self.core.slots) <= SLOTS
-        assert len(self.core.slots) <= 2 * SLOTS
+        assert sum(not slot.spare for slot in self.core.slots) == self.size
+        assert sum(bool(slot.runs) and not slot.spare for slot in self.core.slots) <= self.size
+        frozen = [slot for slot in self.core.slots if slot.phase is Phase.FROZEN]
+        assert all(slot.spare for slot in frozen)
+        assert len(frozen) <= self.core.preemption.bounds.frozen_max
+        assert self.core.preemption.is_active or not frozen
+        assert len(self.core.preemption.reserve()) <= 1
+
+    @invariant()
+    def who_has_no_place_ends_what_it_runs_or_stands_still(self) -> None:
+        for slot in self.core.slots:
+            if slot.spare and slot.phase is Phase.UP:
+                assert slot.runs
+                assert slot.retiring
+
+    @invariant()
+    def nobody_stands_still_while_a_place_has_nothing_to_do(self) -> None:
+        self.core.fill(self.now)
+        self.obey()
+        if any(slot.phase is Phase.FROZEN for slot in self.core.slots) and not self.core.is_stranded:
+            waiting = sum(run.priority == URGENT for run in self.core.backlog)
+            idle = sum(not slot.spare and not slot.runs and not slot.retiring for slot in self.core.slots
+                       if slot.phase in (Phase.UP, Phase.BOOTING, Phase.DOWN))
+            assert idle <= waiting
+
+    @invariant()
+    def the_core_knows_who_stands_still(self) -> None:
+        for slot in self.core.slots:
+            worker = self.workers.get(slot.index)
+            if worker is not None and not worker.killed:
+                assert (slot.phase is Phase.FROZEN) == (worker.frozen_at_s is not None)
 
     @invariant()
     def no_deadline_is_overdue_after_a_tick(self) -> None:
@@ -293,7 +428,7 @@ class World(RuleBasedStateMachine):
     def nobody_runs_past_the_timeout(self) -> None:
         for worker in self.workers.values():
             run = worker.running
-            if run is not None and run.policy.timeout_s and self.now > worker.begun_s + run.policy.timeout_s:
+            if run is not None and run.policy.timeout_s and worker.age_s(self.now) > run.policy.timeout_s + 1e-6:
                 assert worker.killed
 
     @invariant()
@@ -302,7 +437,7 @@ class World(RuleBasedStateMachine):
         self.obey()
         idle = any(slot.phase is Phase.UP and not slot.runs for slot in self.core.slots)
         for worker in self.workers.values():
-            if idle and not worker.killed and worker.running and self.now - worker.begun_s >= PATIENCE_S:
+            if idle and not worker.killed and worker.running and worker.age_s(self.now) >= PATIENCE_S:
                 assert not worker.unread
 
     @invariant()

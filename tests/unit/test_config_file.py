@@ -11,6 +11,8 @@ from engine.config.template import template
 
 SHIPPED = Path(__file__).parents[2] / "config" / "ganger.toml"
 
+EXAMPLES = ("redis_url", "handlers", "max_workers", "frozen_memory_max", "pools")  # their defaults are no values
+
 
 def uncommented(text: str) -> str:
     return re.sub(r"^#(?=[a-z_]+ = |\[)", "", text, flags=re.MULTILINE)
@@ -28,7 +30,7 @@ def test_it_shows_every_setting_with_its_default():
     shown = tomllib.loads(uncommented(template()))
     assert list(shown) == list(Settings.model_fields)
     for name, field in Settings.model_fields.items():
-        if name not in ("redis_url", "handlers", "max_workers", "pools"):  # examples: their defaults are no values
+        if name not in EXAMPLES:
             assert str(shown[name]) == str(field.default) or shown[name] == field.default, name
 
 

@@ -207,7 +207,7 @@ def test_every_option_of_a_spec_can_be_given_and_found_again_elsewhere() -> None
                "retry_backoff_s": 3.0, "retry_factor": 1.5, "retry_backoff_s_max": 9.0, "retry_jitter": 0.0,
                "retry_on": (ValueError,), "no_retry_on": (KeyError, subprocess.TimeoutExpired),
                "retry_on_timeout": False, "max_deliveries": 1, "max_crashes": 0, "result_ttl": 5.0, "expires": 7.0,
-               "max_memory": 1 << 30, "max_cpu_seconds": 2.5, "max_processes": 4, "nice": 5,
+               "max_memory": 1 << 30, "max_cpu_seconds": 2.5, "max_processes": 4, "nice": 5, "preemptible": False,
                "retry_with_memory": [2 << 30, 4 << 30]}
     assert set(options) == set(OPTIONS)
     spec = make_spec("x", plain, options)

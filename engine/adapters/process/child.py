@@ -108,6 +108,8 @@ class Worker:
         wall_s = ended_s - started_s
         if self.is_copy:
             return
+        if self.interrupts.stood == token:
+            wall_s -= self.interrupts.frozen_s
         cpu_s = meter.end(route, wall_s)
         dropped = capture.finish() if capture.used else 0
         body = outcomes.completed(run, result, int(started_s * 1000 + offset_ms), int(ended_s * 1000 + offset_ms),
@@ -124,6 +126,8 @@ class Worker:
             return
         _, token, run, _, offset_ms, _ = TASK_HEAD.unpack_from(message)
         wall_s = ended_s - started_s
+        if self.interrupts.stood == token:
+            wall_s -= self.interrupts.frozen_s
         facts = Facts(run, int(started_s * 1000 + offset_ms), int(ended_s * 1000 + offset_ms), wall_s,
                       self.meter.end(route, wall_s), self.meter.peak_bytes, self.capture.finish())
         verdict, body = self._outcomes.failed(route, error, facts)
@@ -153,16 +157,18 @@ class Worker:
             raise refused(error) from error
 
     def _context(self, route: Route, message: bytes, started_s: float) -> Context:
-        _, _, run, attempts, _, task_id = TASK_HEAD.unpack_from(message)
+        _, token, run, attempts, _, task_id = TASK_HEAD.unpack_from(message)
         head = _head_of(message)
         options = head[3] if len(head) > 3 else {}
         timeout = options.get("timeout", route.spec.timeout)
         if timeout is None:
             timeout = self._settings.task_timeout
-        return Context(task_id.decode(), head[0], options.get("name", head[0]), run, attempts + 1,
-                       started_s + timeout if timeout else None, options.get("traceparent"),
-                       Progress(self._outbox.post, message),
-                       partial(Shield, self.interrupts))
+        context = Context(task_id.decode(), head[0], options.get("name", head[0]), run, attempts + 1,
+                          started_s + timeout if timeout else None, options.get("traceparent"),
+                          Progress(self._outbox.post, message),
+                          partial(Shield, self.interrupts))
+        self.interrupts.context = token, context
+        return context
 
 
 def _head_of(message: bytes) -> list[Any]:

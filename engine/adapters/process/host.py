@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from engine.adapters.process import cgroup, limits
+from engine.adapters.process import cgroup, freezing, limits
 from engine.adapters.process.aftermath import MARK, Aftermath
 from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.cgroup import Groups
@@ -108,6 +108,17 @@ class ProcessHost:
     def interrupt(self, slot: int, token: int, reason: InterruptReason) -> None:
         if slot in self._links:
             self._links[slot].interrupt(token, reason)
+
+    def freeze(self, slot: int) -> None:
+        if slot in self._links:
+            self._links[slot].freeze()
+
+    def thaw(self, slot: int, token: int | None, frozen_s: float) -> None:
+        if slot in self._links:
+            self._links[slot].thaw(token, frozen_s)
+
+    def memory_bytes(self, slot: int) -> int:
+        return freezing.own_bytes(self._links[slot].pid) if slot in self._links else 0
 
     def quit(self, slot: int) -> None:
         if slot in self._links:

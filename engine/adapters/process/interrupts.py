@@ -8,7 +8,8 @@ An interrupt must hit the run it was meant for, and only the user's code:
    nor between its end and disarming, so nothing is raised beside it and nothing is lost before it.
 3. While this package's own code runs inside the user's (a progress report, captured output), the interrupt comes a
    millisecond later; inside `shield()` it waits for the end of the block.
-4. An interrupt swallowed by a finaliser or a callback from C ("Exception ignored in …") is raised again.
+4. The pool also tells here for how long a run stood still (`core/preemption.py`), so that its own clock leaves it out.
+5. An interrupt swallowed by a finaliser or a callback from C ("Exception ignored in …") is raised again.
 """
 
 import _thread
@@ -21,7 +22,8 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
-from engine.core.frames import ORDER
+from engine.context import Context
+from engine.core.frames import ORDER, STOOD
 from engine.errors import SoftTimeout, TaskInterrupted
 
 IDLE = -1
@@ -33,7 +35,7 @@ _OURS = os.path.dirname(__file__)
 class Interrupts:
     """Which token runs now, and which was last asked to end."""
 
-    __slots__ = ("_control", "asked", "depth", "main", "reason", "token")
+    __slots__ = ("_control", "asked", "context", "depth", "frozen_s", "main", "reason", "stood", "token")
 
     def __init__(self, control: int) -> None:
         self._control = control
@@ -42,6 +44,8 @@ class Interrupts:
         self.asked = _NOBODY
         self.reason = b""
         self.depth = 0  # of shields
+        self.stood, self.frozen_s = _NOBODY, 0.0  # the run that stood still last, and for how long in all
+        self.context: tuple[int, Context] | None = None  # of the last run that wanted one, with its token
 
     def install(self) -> None:
         signal.signal(signal.SIGUSR1, self._on_signal)
@@ -58,12 +62,23 @@ class Interrupts:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         with suppress(BlockingIOError):
             while order := os.read(self._control, ORDER.size):
-                self.asked, self.reason = ORDER.unpack(order)
+                token, reason, frozen_s = ORDER.unpack(order)
+                if reason == STOOD:
+                    self._stood_still(token, frozen_s)
+                else:
+                    self.asked, self.reason = token, reason
         if self.asked != self.token or self.depth:
             return
         if _in_user_code(frame):
             self.deliver()
         self._again_soon()
+
+    def _stood_still(self, token: int, frozen_s: float) -> None:
+        if token != self.stood:
+            self.stood, self.frozen_s = token, 0.0
+        self.frozen_s += frozen_s
+        if self.context is not None and self.context[0] == token and self.context[1].deadline_s is not None:
+            self.context[1].deadline_s += frozen_s
 
     def _again_soon(self) -> None:
         with suppress(RuntimeError):  # no more threads: then the hard timeout has to do

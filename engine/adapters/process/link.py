@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from engine.adapters.poller import HANG_UP
-from engine.adapters.process import descendants
+from engine.adapters.process import descendants, freezing
 from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.channel import Channel
 from engine.adapters.process.custody import Custody
@@ -64,6 +64,7 @@ class Link:
         self._poller, self._alarms, self._events = poller, alarms, events
         self.is_up = self.is_quitting = self._has_booted = self._is_listening = False
         self.ending = Ending()
+        self._frozen: set[int] = set()  # who stands still because we said so
         self._stacks, self._remainder, self._tail = StackText(), Remainder(), Tail()
         self._tasks = Channel(poller)
         self.send = self._tasks.send
@@ -93,8 +94,20 @@ class Link:
 
     def interrupt(self, token: int, reason: bytes) -> None:
         with suppress(BlockingIOError, BrokenPipeError):
-            os.write(self._control, frames.ORDER.pack(token, reason))
+            os.write(self._control, frames.ORDER.pack(token, reason, 0.0))
             self._signal(signal.SIGUSR1)
+
+    def freeze(self) -> None:
+        self._frozen = freezing.freeze(self.pid)
+
+    def thaw(self, token: int | None, frozen_s: float) -> None:
+        """The run hears of it in the moment in which it goes on."""
+        if token is not None:
+            with suppress(BlockingIOError, BrokenPipeError):
+                os.write(self._control, frames.ORDER.pack(token, frames.STOOD, frozen_s))
+                self._signal(signal.SIGUSR1)
+        freezing.thaw(self.pid, self._frozen)
+        self._frozen = set()
 
     def spawned(self, pid: int, pidfd: int) -> None:
         """The fork server's word that there is a process; may come after the process's own."""
@@ -113,7 +126,9 @@ class Link:
                 self._strike(time.monotonic())
 
     def dump(self) -> None:
-        if self.is_up and not self.ending.is_struck:
+        if self._frozen:
+            self._events.append(Dumped(self.slot, "it stands still, so that an urgent run can have its place\n"))
+        elif self.is_up and not self.ending.is_struck:
             self.ending.is_watched = True
             self._ask_for_stacks()
         else:

@@ -16,6 +16,7 @@ from engine.adapters.clock import RedisClock
 from engine.adapters.redis import scripts
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.link import Answered, Connected, Link, Lost, Pushed
+from engine.core.commands import MakesWay
 from engine.core.identity import LENGTH
 from engine.core.lifecycle import TaskStatus
 from engine.core.names import is_queue_name
@@ -24,7 +25,6 @@ from engine.ports import (
     BrokerEvent,
     Handed,
     Joined,
-    MakesWay,
     NotHeard,
     Parted,
     Poller,

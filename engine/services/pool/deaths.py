@@ -7,10 +7,12 @@ from engine.core.slot import Run
 from engine.ports import Exited
 
 
-def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int) -> Outcome:
-    """What the end of its worker means for the run that it was executing. Durations in seconds."""
+def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int,
+            stood_s: float = 0.0) -> Outcome:
+    """What the end of its worker means for the run that it was executing: for `wall_s`, beside which it stood still for
+    `stood_s`."""
     facts = {
-        "worker": worker, "pid": event.pid, "ended_ms": now_ms, "started_ms": now_ms - int(wall_s * 1000),
+        "worker": worker, "pid": event.pid, "ended_ms": now_ms, "started_ms": now_ms - int((wall_s + stood_s) * 1000),
         "wall_s": round(wall_s, 6), "cpu_s": event.usage.get("cpu_s"),
         "peak_rss_bytes": event.usage.get("peak_rss_bytes"), "post_mortem": _with_output(event, run.token),
     }

@@ -15,6 +15,7 @@ from engine.config import Settings, cores
 from engine.core.breaker import Breaker, BreakerTerms
 from engine.core.deadlines import Timing
 from engine.core.dispatch import Dispatch
+from engine.core.preemption import Bounds
 from engine.core.restart import RestartBudget
 from engine.core.window import Windows
 from engine.services import composition
@@ -78,5 +79,6 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
         settings.pools[pool_name].max_workers or settings.max_workers,
         RestartBudget(settings.restart_intensity, settings.restart_period_s), Windows(_window(settings)),
         Timing(boot_s=settings.boot_timeout_s), random.random, settings.worker_tasks_max,
-        Breaker(BreakerTerms(settings.handler_intensity, settings.handler_period_s, settings.handler_pause_s)))
+        Breaker(BreakerTerms(settings.handler_intensity, settings.handler_period_s, settings.handler_pause_s)),
+        Bounds(settings.frozen_max, settings.frozen_memory_max, settings.frozen_s_max), host.memory_bytes)
     return PoolLoop(Pool(terms, core, host, broker, poller, clock, tell_root), broker, host)

@@ -7,7 +7,9 @@ from typing import Any
 import orjson
 
 from engine.adapters import probe
+from engine.core import resizing
 from engine.core.dispatch import Dispatch
+from engine.core.priority import TaskPriority
 from engine.core.slot import Phase, Slot
 from engine.services.pool.terms import PoolTerms
 
@@ -20,6 +22,7 @@ def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, no
         "root_pid": os.getppid(), "queues": list(terms.queues) or ["*"], "version": terms.version,
         "enforcement": terms.enforcement,
         "started_ms": started_ms, "at_ms": now_ms, "draining": core.draining, "outcomes_pending": pending,
+        "workers": resizing.places(core.slots), "frozen_ever": core.preemption.frozen_count,
         "import_failures": failures, "stopped": [
             {"task_type": name, "for_s": round(stop.until_s - now_s, 3), "deaths": stop.deaths}
             for name, stop in core.breaker.stopped(now_s).items()],
@@ -32,8 +35,9 @@ def _slot(slot: Slot, now_s: float) -> dict[str, Any]:
     state = "busy" if slot.phase is Phase.UP and run else "idle" if slot.phase is Phase.UP else slot.phase.value
     return {
         "slot": slot.index, "pid": slot.pid, "state": state, "served": slot.served, "restarts": slot.restarts,
-        "waiting": max(0, len(slot.runs) - 1),
+        "waiting": max(0, len(slot.runs) - 1), "has_place": not slot.spare, "frozen": slot.phase is Phase.FROZEN,
         "task": None if run is None else {
             "id": run.task_id.decode(), "task_type": run.task_type, "run": run.number,
-            "running_s": round(now_s - slot.since_s, 3), "timeout_s": run.policy.timeout_s},
+            "priority": TaskPriority(run.priority).name, "running_s": round(slot.running_s(now_s), 3),
+            "stood_s": round(slot.stood_s(now_s), 3), "timeout_s": run.policy.timeout_s},
     }

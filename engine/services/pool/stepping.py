@@ -33,6 +33,7 @@ class _Flight:
     want: int
     ends: int
     ended_before: int  # runs, when the step before it was sent
+    is_urgent: bool  # it wanted nothing else
 
 
 class Stepping:
@@ -44,6 +45,7 @@ class Stepping:
         self.carried = 0  # ends in the step that was answered last
         self.ended_meanwhile = 0  # runs that ended from the sending of the one before to that answer
         self.rung = True  # there may be work, whatever the last step found
+        self.called = True  # somebody rang since we asked last, even if that was for urgent work only
         self.fenced = False
         self._sent_s = float("-inf")
         self._reported_s = float("-inf")
@@ -78,20 +80,22 @@ class Stepping:
         want = 0 if self.fenced or self.unsettled >= self.terms.outcomes_pending_max else min(
             max(0, room.runs - asked), self.terms.claim_max)
         since_s = now_s - self._sent_s
-        wanted = self.outbox or (want and self.rung)
+        is_urgent = room.makes_way == "!"
+        wanted = self.outbox or (want and (self.called if is_urgent else self.rung))
         if not (since_s >= self._beat_s or (wanted and (room.is_urgent or since_s >= PACE_S))):
             return
         self._flush_rows()
-        self.rung, self._sent_s = False, now_s
+        self.rung, self.called, self._sent_s = False, self.called and not want, now_s
         body = b""
         if now_s >= self._reported_s + self.terms.report_s:
             self._reported_s, body = now_s, report()
         held = runs + self.unsettled + asked
         batch = self._next_batch()
         self._told += len(batch)
-        self._flights.append(_Flight(want, len(batch), self._ended_before))
+        self._flights.append(_Flight(want, len(batch), self._ended_before, is_urgent))
         self._ended_before = self._told + len(self.outbox)
-        self.broker.step(batch, want, room.idle_workers if want else 0, held, body, heard=heard)
+        makes_way = room.makes_way if want or is_urgent else ""
+        self.broker.step(batch, want, room.idle_workers if want else 0, held, body, makes_way, heard)
 
     def _may_go(self) -> bool:
         """One after the other, unless there is much to tell: half of what a step can carry."""
@@ -109,6 +113,7 @@ class Stepping:
         self._lease_end_s = event.sent_s + self.terms.lease_s
         self.rung = self.rung or event.granted_all
         self._beat_s = BEAT_S if event.held else QUIET_BEAT_S
+        self.called = self.called or (flight.is_urgent and event.granted_all)
         for settlement, word in event.refused:
             task_id = settlement.task_id.decode(errors="replace")
             log.warning("Redis refused the end of a run",
@@ -119,7 +124,7 @@ class Stepping:
         self._flights.popleft()
         self._sent_s = now_s
         self._take_back(event.unsettled)
-        self.rung = True
+        self.rung = self.called = True
         log.error("Redis refused a step", extra={"reason": event.reason, "outcomes_pending": len(self.outbox)})
 
     def parted(self, event: Parted) -> None:
@@ -135,7 +140,7 @@ class Stepping:
 
     def ring(self, *, mail: bool) -> None:
         """There may be work; with `mail` a step is due even where there is no room."""
-        self.rung = True
+        self.rung = self.called = True
         if mail:
             self._sent_s = float("-inf")
 

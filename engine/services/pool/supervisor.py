@@ -18,6 +18,7 @@ from engine.adapters.clock import RedisClock
 from engine.core import frames
 from engine.core.commands import (
     Command,
+    Freeze,
     Halt,
     Interrupt,
     Kill,
@@ -27,6 +28,7 @@ from engine.core.commands import (
     Spawn,
     Stopped,
     TakeBack,
+    Thaw,
     Unwatch,
     Watch,
 )
@@ -97,6 +99,7 @@ class Pool:
             Stopped: self._stopped,
             Watch: lambda command: self.host.watch(command.slot, command.token, command.limits),
             Unwatch: lambda command: self.host.unwatch(command.slot),
+            Freeze: self._freeze, Thaw: self._thaw,
             Interrupt: lambda command: self.host.interrupt(command.slot, command.token,
                                                            b"C" if command.cancel else b"S"),
         }
@@ -154,6 +157,8 @@ class Pool:
             return 0.0
         wake_s = min(self.core.next_deadline_s(), self.broker.next_deadline_s(), self.stepping.next_deadline_s(),
                      self.host.next_deadline_s() or float("inf"))
+        if self.stepping.called:  # perhaps for something urgent, for which somebody can make way in a moment
+            wake_s = min(wake_s, self.core.preemption.ripe_s)
         return max(0.0, wake_s - self.monotonic_s())
 
     def _carry_out(self) -> None:
@@ -197,6 +202,21 @@ class Pool:
         doom = self.core.slots[command.slot].doom
         self.host.kill(command.slot, doom or "stopped")
 
+    def _freeze(self, command: Freeze) -> None:
+        self.host.freeze(command.slot)
+        log.info("a run stands still for an urgent one", extra=self._told_of(command.slot, command.run))
+
+    def _thaw(self, command: Thaw) -> None:
+        run = command.run
+        self.host.thaw(command.slot, None if run is None else run.token, command.frozen_s)
+        if run is not None:
+            log.info("a run goes on that stood still", extra={
+                **self._told_of(command.slot, run), "stood_s": round(command.frozen_s, 6)})
+
+    def _told_of(self, slot: int, run: Run) -> dict[str, Any]:
+        return {"worker": f"{self.terms.supervisor}/{slot}", "task_id": run.task_id.decode(),
+                "task_type": run.task_type, "run": run.number}
+
     def _halt(self, command: Halt) -> None:
         log.error("the pool gives up", extra={"reason": command.reason})
         self.halted = command.reason
@@ -222,15 +242,15 @@ class Pool:
     def _exited(self, event: Exited, now_s: float) -> None:
         unread = [frames.token_of(message) for message in event.unread]
         slot = self.core.slots[event.slot]
-        since_s = slot.since_s
+        wall_s, stood_s = slot.running_s(now_s), slot.stood_s(now_s)
         log.info("a worker has ended", extra={"worker": f"{self.terms.supervisor}/{event.slot}", "pid": event.pid,
                                               "exit_code": event.exitcode, "signal": event.signal})
-        self.core.exited(event.slot, lambda run: self._death(run, event, since_s, now_s), unread, now_s,
+        self.core.exited(event.slot, lambda run: self._death(run, event, wall_s, stood_s), unread, now_s,
                          stranded=event.stranded)
 
-    def _death(self, run: Run, event: Exited, since_s: float, now_s: float) -> Outcome:
-        return deaths.outcome(run, event, worker=f"{self.terms.supervisor}/{event.slot}", wall_s=now_s - since_s,
-                              now_ms=self.clock.now_ms())
+    def _death(self, run: Run, event: Exited, wall_s: float, stood_s: float) -> Outcome:
+        return deaths.outcome(run, event, worker=f"{self.terms.supervisor}/{event.slot}", wall_s=wall_s,
+                              stood_s=stood_s, now_ms=self.clock.now_ms())
 
     def _exceeded(self, event: Exceeded, now_s: float) -> None:
         self.core.exceeded(event.slot, event.token, event.cause, event.message)

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 from engine.adapters.process.cgroup import Group
 from engine.adapters.process.descendants import descendants, stat_fields
@@ -25,18 +26,25 @@ _SHARES = (b"Pss_Anon", b"Pss_Shmem", b"SwapPss")
 
 
 class TreeUsage:
-    """Samples one worker's tree; CPU time counts from the first look."""
+    """Samples one worker's tree. CPU time counts from now, or from the first look where it has no limit."""
 
     def __init__(self, pid: int, limits: Limits, group: Group | None) -> None:
         self._pid, self._limits, self._group = pid, limits, group
         self._shared_bytes = 0  # by how much the sum was too high when last known
         self._exact: _Exact | None = None
         self._exact_s = 0.0  # not before: it costs much
-        self._cpu_s_before = 0.0
-        self._cpu_s_before = self.look().cpu_s
+        self._cpu_s_before: float | None = None
+        if limits.cpu_s:
+            self.look()
 
     def look(self) -> Usage:
         """What is used now. Processes that end meanwhile are left out."""
+        usage = self._look()
+        if self._cpu_s_before is None:
+            self._cpu_s_before = usage.cpu_s
+        return replace(usage, cpu_s=usage.cpu_s - self._cpu_s_before)
+
+    def _look(self) -> Usage:
         if self._group is not None and (found := self._told_by(self._group)) is not None:
             return found
         return self._told_by_processes()
@@ -46,7 +54,7 @@ class TreeUsage:
         memory = group.memory_bytes() if self._limits.memory_bytes else 0
         if memory is None:
             return None
-        return Usage(memory, memory, group.cpu_s() - self._cpu_s_before, len(group.members()))
+        return Usage(memory, memory, group.cpu_s(), len(group.members()))
 
     def _told_by_processes(self) -> Usage:
         pids = [self._pid, *descendants(self._pid)]
@@ -59,7 +67,7 @@ class TreeUsage:
             if fields[0] not in "ZX":
                 alive += 1
                 resident += int(fields[21])
-        cpu_s = ticks / _TICKS_PER_S - self._cpu_s_before
+        cpu_s = ticks / _TICKS_PER_S
         most = resident * _PAGE_BYTES  # with mapped files, so at least what we count
         if not self._limits.memory_bytes or most <= self._limits.memory_bytes:
             return Usage(most, 0, cpu_s, alive)

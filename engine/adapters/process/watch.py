@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from engine.adapters.process.alarms import Alarms
-from engine.core.limits import Breach, Limits, Usage, breach, next_look_s
+from engine.core.limits import LOOK_S_MIN, Breach, Limits, Usage, breach, next_look_s
 
 _COST_SHARE = 20  # a look that cost much CPU time is not repeated before so many times as much
 
@@ -28,8 +28,8 @@ class Watch:
         self._most = Usage(0, 0, 0.0, 0)
         if limits.nice:
             _step_back(pid, limits.nice)
-        if limits.are_watched:
-            self._look(time.monotonic())
+        if limits.are_watched:  # what is over before anybody can look costs nothing
+            alarms.set(self._look, time.monotonic() + LOOK_S_MIN)
 
     def stop(self) -> None:
         self._alarms.set(self._look, None)

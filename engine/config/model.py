@@ -164,7 +164,7 @@ class Settings(BaseModel):
         unit="as of the command nice")
 
     payload_bytes_max: Count = setting(
-        MIB, "A larger payload is refused at submit.", low=1024, high=64 * MIB, unit="bytes")
+        MIB, "A larger payload is refused at submit.", low=1024, high=16 * MIB, unit="bytes")
     result_bytes_max: Count = setting(MIB, "A larger result fails its run.", low=1024, high=64 * MIB, unit="bytes")
     log_bytes_max: Count = setting(
         MIB // 4, "Output and log lines that are kept of one run; more is counted and dropped.", low=0, high=64 * MIB,

@@ -11,6 +11,7 @@ from tests.scripts.shop import HOUR_MS, Shop, messages
 
 LOW, NORMAL, HIGH, URGENT = TaskPriority
 ENDS = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+SLICE = 16
 
 
 class Supervisor:
@@ -33,7 +34,7 @@ class Supervisor:
             names += [keys.flows(queue, priority) for priority in DESCENDING]
         args = [self.name, self.clock_ms, self.clock_ms + 15_000, want, self.ageing_ms, keys.base, serves,
                 len(self.queues), len(settlements), self.clock_ms + HOUR_MS, report, idle, held,
-                makes_way, self.heard, *self.queues]
+                makes_way, self.heard, SLICE, *self.queues]
         refused, claimed, *rest = self.shop.run("step", names, [*args, *(part for one in settlements for part in one)])
         self.heard = rest[0][-1] if rest[0] else b""
         words = [one.decode() if isinstance(one, bytes) else one for one in refused]

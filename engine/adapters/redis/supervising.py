@@ -48,6 +48,7 @@ class Terms:
     ageing_s: float
     failed_ttl_s: float
     log_ttl_s: float
+    slice: int = 16  # records that Redis reads at once; it may answer with 8 MiB and a slice
     log_rows_max: int = 10_000
 
 
@@ -82,7 +83,7 @@ class RedisSupervisorBroker:
         args: list[Any] = [terms.supervisor, now_ms, now_ms + int(terms.lease_s * 1000), want,
                            int(terms.ageing_s * 1000), self.keys.base, self._serves, len(self._queues),
                            len(settlements), now_ms + int(terms.failed_ttl_s * 1000), report, idle_workers, held,
-                           makes_way, heard, *self._queues]
+                           makes_way, heard, terms.slice, *self._queues]
         for settlement in settlements:
             args.extend(settlement)
         self._link.run(_Step(settlements, want, time.monotonic()), "step", self._queue_keys, args)

@@ -23,6 +23,7 @@ from engine.services.bootstrap import Bootstrap
 from engine.services.pool.supervisor import Pool
 
 _FAREWELL_S = 1.0
+_SLICE_BYTES = 16 << 20  # what Redis may read of payloads before it looks how much it has
 
 
 class PoolLoop:
@@ -73,7 +74,8 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
     assert settings.redis_url is not None
     broker = RedisSupervisorBroker(settings.redis_url, Keys(settings.queue_prefix), Terms(
         supervisor, terms.queues, settings.lease_s, settings.ageing_s, settings.failed_ttl_s,
-        max(settings.result_ttl_s, settings.failed_ttl_s)), clock, poller)
+        max(settings.result_ttl_s, settings.failed_ttl_s), max(1, _SLICE_BYTES // settings.payload_bytes_max)), clock,
+        poller)
     host = make_host(composition.host_settings(bootstrap, pool_name, supervisor, cores()), poller)
     core = Dispatch(
         settings.pools[pool_name].max_workers or settings.max_workers,

@@ -11,6 +11,7 @@
 --       11 report: JSON, or '' for none   12 idle: workers that have nothing to do   13 holds: runs it knows it has
 --       14 makes_way: '' never, '+' once it has as much as it wants, '!' now: it wants URGENT tasks only
 --       15 heard: the last letter that the last answer brought, or '' for none: it and those before it are thrown away
+--       16 slice: records to read at once
 --       then the queues' names, then for each settlement: id, run, verdict, at, outcome
 --         verdict  'move payer', payer being attempt, crash or nobody
 --         at       due_ms of a retry, the queue of a release, else the moment of removal in ms
@@ -28,10 +29,10 @@ want = math.max(0, want - unheard)
 local sub, call = string.sub, redis.call
 local LEVELS = { 3, 2, 1, 0 }
 local NEWS_BYTES_MAX = 16384
-local CLAIM_BYTES_MAX, SLICE = 8388608, 16
+local CLAIM_BYTES_MAX, SLICE = 8388608, tonumber(ARGV[16])
 local LETTERS_MAX = 100  -- in one answer
 local queue_at = {}
-for q = 1, queue_count do queue_at[ARGV[15 + q]] = q end
+for q = 1, queue_count do queue_at[ARGV[16 + q]] = q end
 local function line_key(q, position) return KEYS[20 + (q - 1) * 8 + position] end
 local function flows_key(q, position) return KEYS[24 + (q - 1) * 8 + position] end
 
@@ -67,7 +68,7 @@ local function weigh(line, run, verdict, at)
 end
 
 if settle_count > 0 then
-  local ids, seen, first, suffix = {}, {}, 16 + queue_count, ' ' .. now_ms .. ' -'
+  local ids, seen, first, suffix = {}, {}, 17 + queue_count, ' ' .. now_ms .. ' -'
   for i = 1, settle_count do ids[i] = ARGV[first + (i - 1) * 5] end
   local known = call('HMGET', life, unpack(ids))
   for i = 1, settle_count do
@@ -139,9 +140,9 @@ end
 -- The lines of the first `depth` levels that have tasks and may be served: by level, each with its turn. Also the one that
 -- was passed over longest.
 local function survey(depth)
-  local fields, states = { 'n' }, call('HMGET', KEYS[7], unpack(ARGV, 16, 15 + queue_count))
+  local fields, states = { 'n' }, call('HMGET', KEYS[7], unpack(ARGV, 17, 16 + queue_count))
   for q = 1, queue_count do
-    for position = 1, depth do fields[#fields + 1] = ARGV[15 + q] .. ':' .. PRIORITIES[LEVELS[position]] end
+    for position = 1, depth do fields[#fields + 1] = ARGV[16 + q] .. ':' .. PRIORITIES[LEVELS[position]] end
   end
   local turns = call('HMGET', KEYS[8], unpack(fields))
   local levels, oldest, changed, gone = { {}, {}, {}, {} }, nil, {}, {}
@@ -236,7 +237,7 @@ local function expire(id, run, attempts, crashes, priority, place)
 end
 
 -- The records of the first of these tasks, until they are as many bytes as one answer may have. Redis drops a subscriber
--- to whom it owes 32 MB; so a slice must stay well below that when each payload has the full megabyte.
+-- to whom it owes 32 MB; so a slice stays well below that even when each of its payloads is as large as it may be.
 local function read_records(ids)
   local records, bytes, first = {}, 0, 1
   while first <= #ids and bytes < CLAIM_BYTES_MAX do

@@ -1,8 +1,4 @@
-"""What options cost: plain tasks against tasks with fair keys, limits, tags and an expiry. The history is always on.
-
-A run with limits of its own (`limited`) is sent to its worker alone and watched while it runs, so it is a sort of its
-own. The engine has no rate or concurrency limits for tasks yet; when it has, they belong into OPTIONS.
-"""
+"""What options cost: plain tasks against tasks with fair keys, limits, tags and an expiry. The history is always on."""
 
 import statistics
 from collections.abc import Mapping
@@ -12,14 +8,16 @@ from bench import rig
 
 KEYS = 16  # tenants that take turns
 ROUNDS = 3
-OPTIONS = {"timeout": 30, "max_retries": 2, "max_deliveries": 5, "tags": ["bench", "nightly"], "result_ttl": 3600}
+LIMIT = {"max_memory": "1GB"}
+OPTIONS = {**LIMIT, "timeout": 30, "max_retries": 2, "max_deliveries": 5, "tags": ["bench", "nightly"],
+           "result_ttl": 3600}
 
 
 def measure(tasks: int = 20_000, transport: str = "tcp") -> dict[str, Any]:
     """Medians of three rounds in turn, in one engine."""
     full: list[Mapping[str, Any]] = [{**rig.NOOP, **OPTIONS, "fair_key": f"tenant-{n % KEYS}"} for n in range(tasks)]
     fair: list[Mapping[str, Any]] = [{**rig.NOOP, "fair_key": f"tenant-{n % KEYS}"} for n in range(tasks)]
-    limited: list[Mapping[str, Any]] = [{**rig.NOOP, "max_memory": "1GB"}] * (tasks // 8)
+    limited: list[Mapping[str, Any]] = [{**rig.NOOP, **LIMIT}] * tasks
     sorts = {"plain": [rig.NOOP] * tasks, "fair": fair, "full": full, "limited": limited}
     rates: dict[str, list[float]] = {sort: [] for sort in sorts}
     with rig.bench(transport) as bench:

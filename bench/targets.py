@@ -84,7 +84,7 @@ FIGURES = (
     _more("features", "fair_to_plain", "ratio", 0.85),
     _more("features", "full_to_plain", "ratio", 0.85),
     _more("features", "limited_tasks_per_s", "tasks/s, watched"),
-    _more("features", "limited_to_plain", "ratio"),
+    _more("features", "limited_to_plain", "ratio", 0.85),
     Figure("isolation", "hang_python_death_ms_p50", "ms after the deadline"),
     Figure("isolation", "hang_python_death_ms_p99", "ms after the deadline", 25),
     Figure("isolation", "hang_python_replaced_ms_p50", "ms after the death", 30),

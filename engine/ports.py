@@ -110,10 +110,10 @@ class Grown:
 
 @dataclass(slots=True)
 class Exceeded:
-    """A watched run has passed one of its limits. It goes on until it is killed."""
+    """A worker has passed one of the limits that it is held to. It goes on until it is killed."""
 
     slot: int
-    token: int
+    limits: Limits
     cause: Cause
     message: str  # with the figures
 
@@ -160,7 +160,7 @@ class Host(Protocol):
     def send(self, slot: int, message: bytes) -> None:
         """Pass a message of `core.frames` on. What the worker can't take yet is kept and sent later."""
 
-    def watch(self, slot: int, token: int, limits: Limits) -> None:
+    def watch(self, slot: int, limits: Limits) -> None:
         """Hold what runs next in the slot to these limits, until `unwatch` or its end; `Exceeded` may follow."""
 
     def unwatch(self, slot: int) -> None: ...

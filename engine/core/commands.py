@@ -28,16 +28,15 @@ class Settle(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Hold the run that is sent next to its limits, and report with `exceeded` when it passes one."""
+    """Hold the runs that are sent from now on to these limits, and report with `exceeded` when one is passed."""
 
     slot: int
-    token: int
     limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
 class Unwatch:
-    """The run that was watched has ended; its worker goes on without limits."""
+    """The runs that were watched have ended; their worker goes on without limits."""
 
     slot: int
 

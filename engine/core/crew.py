@@ -127,12 +127,16 @@ class Crew:
         elif not self.draining and not slot.spare and self.succession.prepare(slot, now_s):
             slot.notice = self.tasks_max
 
-    def begin_limited(self, slot: Slot, token: int, limits: Limits, now_s: float) -> None:
-        self.commands.append(Watch(slot.index, token, limits))
+    def hold(self, slot: Slot, limits: Limits, now_s: float) -> None:
+        """Hold a worker to limits, with the first of the runs that have them."""
+        slot.limits = limits
+        self.commands.append(Watch(slot.index, limits))
         if limits.nice:
             self.succession.prepare(slot, now_s)
 
-    def ended_limited(self, slot: Slot, limits: Limits) -> None:
+    def let_go(self, slot: Slot, limits: Limits) -> None:
+        """The last of the runs that had these limits has ended."""
+        slot.limits = None
         self.commands.append(Unwatch(slot.index))
         if limits.nice:  # who is not privileged can't take it back
             self._replace_soon(slot)

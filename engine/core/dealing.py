@@ -46,9 +46,11 @@ def deal(backlog: deque[Run], slots: list[Slot], windows: Windows, now_s: float,
 
 
 def _may_wait(run: Run, slot: Slot, windows: Windows) -> bool:
-    """Whether a run may be sent behind others: all of them short, of one packet, and without limits of their own."""
-    window = min(windows.of(run.task_type), windows.of(slot.runs[-1].task_type))
-    return len(slot.runs) < window and not run.is_alone and not slot.runs[0].is_alone
+    """Whether a run may be sent behind others: all of them short, of one packet, and held to the same limits."""
+    last, limits = slot.runs[-1], run.policy.limits
+    window = min(windows.of(run.task_type), windows.of(last.task_type))
+    return len(slot.runs) < window and not run.is_alone and not last.is_alone and (
+        limits is slot.limits or limits == slot.limits)
 
 
 def _is_left(tasks_max: int, run: Run, slot: Slot, windows: Windows) -> bool:

@@ -27,6 +27,7 @@ from engine.core.commands import Command, Halt, MakesWay, Send, Settle, Stopped,
 from engine.core.crew import INTERRUPTED, Crew
 from engine.core.deadlines import Deadlines, Timing
 from engine.core.ending import Ending
+from engine.core.limits import Limits
 from engine.core.outcome import Cause, Outcome
 from engine.core.preemption import Bounds, Preemption
 from engine.core.priority import TaskPriority
@@ -165,8 +166,8 @@ class Dispatch:
         slot.interrupted = False
         self.windows.observe(run.task_type, wall_s)
         self.ending.answered(run, word, outcome, after_s)
-        if run.is_alone and run.policy.limits is not None:
-            self.crew.ended_limited(slot, run.policy.limits)
+        if slot.limits is not None and not runs:
+            self.crew.let_go(slot, slot.limits)
         if slot.served >= slot.notice or word in INTERRUPTED:
             self.crew.near_end(slot, word, now_s)
         if runs:
@@ -193,6 +194,8 @@ class Dispatch:
         """These runs were read out of the worker's pipe before it read them."""
         slot = self.slots[index]
         slot.runs = deque(self._empty(slot, tokens))
+        if slot.limits is not None and not slot.runs:
+            self.crew.let_go(slot, slot.limits)
         self.crew.retire(slot, now_s)
         self.fill(now_s)
 
@@ -214,10 +217,10 @@ class Dispatch:
                 self.preemption.let_end(slot, now_s)
             self.deadlines.interrupt_cancelled(slot, now_s)
 
-    def exceeded(self, index: int, token: int, cause: Cause, message: str) -> None:
-        """The run `token` has passed one of its limits; `message` has the figures."""
+    def exceeded(self, index: int, limits: Limits, cause: Cause, message: str) -> None:
+        """A run has passed one of the limits that its worker is held to; `message` has the figures."""
         slot = self.slots[index]
-        if slot.runs and slot.runs[0].token == token and slot.phase is not Phase.DYING:
+        if slot.limits is limits and slot.runs and slot.phase is not Phase.DYING:
             slot.breach = message
             self.deadlines.kill(slot, cause)
 
@@ -298,8 +301,8 @@ class Dispatch:
 
     def _send(self, slot: Slot, run: Run, now_s: float) -> None:
         slot.runs.append(run)
-        if run.is_alone and run.policy.limits is not None:
-            self.crew.begin_limited(slot, run.token, run.policy.limits, now_s)
+        if slot.limits is None and run.policy.limits is not None:
+            self.crew.hold(slot, run.policy.limits, now_s)
         self.commands.append(Send(slot.index, run))
         if len(slot.runs) == 1:
             self.deadlines.begin(slot, now_s)

@@ -38,6 +38,11 @@ class Limits:
         """Whether there is anything to look at while the run goes on."""
         return bool(self.memory_bytes or self.cpu_s or self.processes)
 
+    @property
+    def are_of_one_run(self) -> bool:
+        """Whether they count from where a run begins, or cannot be taken back: not for several runs in one pipe."""
+        return bool(self.cpu_s or self.nice)
+
     def told(self) -> dict[str, Any]:
         """Those that are set, by the names of the options, for people."""
         named = {"max_memory": self.memory_bytes, "max_cpu_seconds": self.cpu_s, "max_processes": self.processes,

@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
+from engine.core.limits import Limits
 from engine.core.outcome import Cause
 from engine.core.policy import RunPolicy
 
@@ -27,7 +28,7 @@ class Run:
     policy: RunPolicy
     record: bytes
     token: int
-    is_alone: bool = False  # never in a pipe with others: of more than one packet, or with limits of its own
+    is_alone: bool = False  # never in a pipe with others: of more than one packet, or with limits for itself alone
     priority: int = 1  # of TaskPriority
     since_s: float = 0.0  # when it came to the pool
     cancelled: str | None = None  # why, once somebody asked for it
@@ -53,6 +54,7 @@ class Slot:
     since_s: float = 0.0  # when runs[0] started, as far as the pool can know
     interrupted: bool = False  # runs[0] was told to end by itself
     doom: Cause | None = None  # why runs[0] is being killed
+    limits: Limits | None = None  # what its runs are held to
     breach: str = ""  # the limit that runs[0] has passed, in words
     retiring: bool = False  # gets nothing more, and is replaced when it has nothing left
     served: int = 0  # runs that this worker has ended

@@ -46,7 +46,7 @@ def over(stage: Stage, limits: Limits, task_type: str, **payload: Any) -> dict[s
     """What is said of a run that passes a limit."""
     if stage.host.pid(0) is None:
         stage.up()
-    stage.host.watch(0, stage.token + 1, limits)
+    stage.host.watch(0, limits)
     stage.send(task_type, payload)
     found = stage.wait_for(Exceeded)
     ended = stage.end()
@@ -56,7 +56,7 @@ def over(stage: Stage, limits: Limits, task_type: str, **payload: Any) -> dict[s
 def fast(stage: Stage) -> dict[str, Any]:
     """Past the wall before anybody looks, as nobody does: the kernel ends it."""
     pidfd = os.pidfd_open(stage.up())
-    stage.host.watch(0, stage.token + 1, Limits(memory_bytes=100 * MIB))
+    stage.host.watch(0, Limits(memory_bytes=100 * MIB))
     stage.send("leap", {"mib": 600})
     select.select([pidfd], [], [], PATIENCE_S)
     os.close(pidfd)
@@ -67,7 +67,7 @@ def fast(stage: Stage) -> dict[str, Any]:
 def shared(stage: Stage) -> str:
     """A limit does not outlive its run, and what processes share counts once."""
     stage.up()
-    stage.host.watch(0, stage.token + 1, Limits(memory_bytes=150 * MIB))
+    stage.host.watch(0, Limits(memory_bytes=150 * MIB))
     word, _ = stage.run("share", {"mib": 80, "children": 4, "write": False, "hold_s": 0.3})
     stage.host.unwatch(0)
     after, _ = stage.run("leap", {"mib": 300})

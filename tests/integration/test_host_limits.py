@@ -27,7 +27,7 @@ def begin(stage: Stage, limits: Limits, task_type: str, **payload: Any) -> int:
     if stage.host.pid(0) is None:
         stage.up()
     stage.events.clear()
-    stage.host.watch(0, stage.token + 1, limits)
+    stage.host.watch(0, limits)
     return stage.send(task_type, payload)
 
 
@@ -38,9 +38,10 @@ def end(stage: Stage) -> dict[str, Any]:
 
 
 def test_a_run_that_grows_beyond_its_memory_is_noticed_in_time(stage: Stage) -> None:
-    token = begin(stage, Limits(memory_bytes=200 * MIB), "grow", mib=2000, mib_per_s=500)
+    limits = Limits(memory_bytes=200 * MIB)
+    begin(stage, limits, "grow", mib=2000, mib_per_s=500)
     found = stage.wait_for(Exceeded)
-    assert (found.slot, found.token, found.cause) == (0, token, Cause.OUT_OF_MEMORY)
+    assert (found.slot, found.limits, found.cause) == (0, limits, Cause.OUT_OF_MEMORY)
     assert "over its max_memory of 200.0 MiB" in found.message
     mortem = end(stage)
     assert "in grow" in mortem["stacks"]

@@ -59,7 +59,7 @@ class Worker:
         self.killed = False
         self.quitting = False
         self.interrupted: set[int] = set()
-        self.watched: int | None = None  # token of the run whose limits are held
+        self.watched: Limits | None = None  # what its runs are held to
         self.has_stepped_back = False
         self.given = 0  # runs, less those that were taken back
         self.frozen_at_s: float | None = None
@@ -123,7 +123,7 @@ class World(RuleBasedStateMachine):
                 assert not (run.is_alone and (worker.unread or worker.running)), "a large message sent ahead"
                 assert self.now >= self.stopped_until_s.get(run.task_type, 0), "its handler is stopped"
                 limits = run.policy.limits
-                assert worker.watched == (None if limits is None else run.token), "sent without its limits, or others'"
+                assert worker.watched == limits, "sent without its limits, or with others'"
                 assert not worker.has_stepped_back, "sent to a worker that another run has made nice"
                 worker.has_stepped_back = bool(limits and limits.nice)
                 worker.given += 1
@@ -136,12 +136,14 @@ class World(RuleBasedStateMachine):
                 self.settled[run.task_id] += 1
                 self.moves[run.task_id] = verdict.move
                 assert (verdict.move is Move.COMPLETE) == (run.task_id in self.completed)
-            case Watch(slot, token, _):
+            case Watch(slot, limits):
                 assert self.workers[slot].watched is None
-                self.workers[slot].watched = token
+                self.workers[slot].watched = limits
             case Unwatch(slot):
-                assert self.workers[slot].watched is not None
-                self.workers[slot].watched = None
+                worker = self.workers[slot]
+                assert worker.watched is not None
+                assert worker.running is None or self.is_busy, "let go in the middle of a run"
+                worker.watched = None
             case TakeBack(slot):
                 worker = self.workers[slot]
                 back = [run.token for run in worker.unread]
@@ -226,7 +228,7 @@ class World(RuleBasedStateMachine):
                limits: Limits | None, priority: int, weight: int, preemptible: bool) -> None:
         policy = RunPolicy(timeout, soft, limits=limits, retry=RetryPolicy(max_deliveries=1 if once else 0),
                            preemptible=preemptible)
-        large = large or limits is not None
+        large = large or bool(limits and limits.are_of_one_run)
         runs, room = [], self.core.room(self.now)
         assert room.makes_way in ("", "!") or self.core.preemption.is_on
         if room.makes_way == "!":
@@ -259,12 +261,12 @@ class World(RuleBasedStateMachine):
         worker = self.workers.get(slot)
         if worker is None or worker.running is None:
             return
-        token = worker.running.token
-        self.core.exceeded(slot, token + 1, cause, "another run's")
+        self.core.exceeded(slot, Limits(memory_bytes=1), cause, "another run's")
         assert not self.core.commands
-        self.core.exceeded(slot, token, cause, "too much")
-        self.obey()
-        assert worker.killed
+        if worker.watched is not None:
+            self.core.exceeded(slot, worker.watched, cause, "too much")
+            self.obey()
+            assert worker.killed
 
     @precondition(lambda self: not self.is_calm)
     @rule(slot=a_slot, at_once=st.booleans())

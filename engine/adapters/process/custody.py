@@ -24,10 +24,10 @@ class Custody:
     def begin(self, pid: int) -> None:
         self._pid, self._group = pid, self._groups.make(pid)
 
-    def watch(self, token: int, limits: Limits) -> None:
-        """Hold the run `token`, which is sent next, to its limits."""
+    def watch(self, limits: Limits) -> None:
+        """Hold the runs that are sent next to these limits."""
         def exceeded(breach: Breach) -> None:
-            self._events.append(Exceeded(self._slot, token, breach.cause, breach.message))
+            self._events.append(Exceeded(self._slot, limits, breach.cause, breach.message))
 
         if self._group is not None:
             self._group.hold(limits)

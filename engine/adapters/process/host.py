@@ -95,8 +95,8 @@ class ProcessHost:
     def send(self, slot: int, message: bytes) -> None:
         self._send_to[slot](message)
 
-    def watch(self, slot: int, token: int, limits: Limits) -> None:
-        self._links[slot].custody.watch(token, limits)
+    def watch(self, slot: int, limits: Limits) -> None:
+        self._links[slot].custody.watch(limits)
 
     def unwatch(self, slot: int) -> None:
         if slot in self._links:  # it may have died since it answered

@@ -1,4 +1,4 @@
-"""Holds one run to its limits: looks as often as it takes, and says when it has passed one."""
+"""Holds what a worker runs to its limits: looks as often as it takes, and says when one is passed."""
 
 import os
 import time
@@ -19,13 +19,13 @@ class Source(Protocol):
 
 
 class Watch:
-    """From the moment at which a run is sent to its worker until `stop`. `exceeded` is called once at most."""
+    """From the moment at which the first run with these limits is sent to `stop`. `exceeded` is called once at most."""
 
     def __init__(self, pid: int, limits: Limits, source: Source, alarms: Alarms,
                  exceeded: Callable[[Breach], None]) -> None:
         self.limits, self._source, self._alarms, self._exceeded = limits, source, alarms, exceeded
         self._cores = len(os.sched_getaffinity(0))
-        self._most = Usage(0, 0, 0.0, 0)
+        self._seen = Usage(0, 0, 0.0, 0)
         if limits.nice:
             _step_back(pid, limits.nice)
         if limits.are_watched:  # what is over before anybody can look costs nothing
@@ -35,24 +35,19 @@ class Watch:
         self._alarms.set(self._look, None)
 
     def facts(self) -> dict[str, Any]:
-        """For a post-mortem: the limits, and the most that was seen of each."""
-        return {"limits": self.limits.told(), "memory_bytes": self._most.memory_bytes, "cpu_s": self._most.cpu_s,
-                "processes": self._most.processes}
+        """For a post-mortem: the limits, and what was used when somebody looked last."""
+        return {"limits": self.limits.told(), "memory_bytes": self._seen.memory_bytes, "cpu_s": self._seen.cpu_s,
+                "processes": self._seen.processes}
 
     def _look(self, now_s: float) -> None:
         begun_s = time.thread_time()
-        usage = self._source.look()
-        self._most = Usage(*map(max, _figures(self._most), _figures(usage)))  # type: ignore[arg-type]
+        self._seen = usage = self._source.look()
         found = breach(self.limits, usage)
         if found is not None:
             self._exceeded(found)
             return
         rest_s = _COST_SHARE * (time.thread_time() - begun_s)
         self._alarms.set(self._look, now_s + max(next_look_s(self.limits, usage, self._cores), rest_s))
-
-
-def _figures(usage: Usage) -> tuple[float, ...]:
-    return usage.memory_bytes, usage.memory_bytes_min, usage.cpu_s, usage.processes
 
 
 def _step_back(pid: int, nice: int) -> None:

@@ -97,7 +97,7 @@ class Pool:
             Send: self._send, Settle: self._settle, TakeBack: self._take_back, Kill: self._kill, Halt: self._halt,
             Spawn: lambda command: self.host.spawn(command.slot), Quit: lambda command: self.host.quit(command.slot),
             Stopped: self._stopped,
-            Watch: lambda command: self.host.watch(command.slot, command.token, command.limits),
+            Watch: lambda command: self.host.watch(command.slot, command.limits),
             Unwatch: lambda command: self.host.unwatch(command.slot),
             Freeze: self._freeze, Thaw: self._thaw,
             Interrupt: lambda command: self.host.interrupt(command.slot, command.token,
@@ -253,7 +253,7 @@ class Pool:
                               stood_s=stood_s, now_ms=self.clock.now_ms())
 
     def _exceeded(self, event: Exceeded, now_s: float) -> None:
-        self.core.exceeded(event.slot, event.token, event.cause, event.message)
+        self.core.exceeded(event.slot, event.limits, event.cause, event.message)
 
     def _grown(self, event: Grown, now_s: float) -> None:
         log.info("a worker has grown, and is replaced", extra={

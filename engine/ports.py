@@ -271,7 +271,14 @@ class NotHeard:
     of_runs: bool  # else of handlers
 
 
-BrokerEvent = Joined | Parted | Stepped | Refused | Rung | Handed | Recovered | NotHeard
+@dataclass(slots=True)
+class Waited:
+    """The answer to `ask_waits`: for how long the task has waited that waits the longest at the head of a line."""
+
+    wait_s: float
+
+
+BrokerEvent = Joined | Parted | Stepped | Refused | Rung | Handed | Recovered | NotHeard | Waited
 
 
 class SupervisorBroker(Protocol):
@@ -293,6 +300,9 @@ class SupervisorBroker(Protocol):
 
     def recover(self, known: list[tuple[bytes, int]]) -> None:
         """Bring Redis's belief about our runs in line with ours; `Recovered`, `NotHeard` or `Parted` follows."""
+
+    def ask_waits(self) -> None:
+        """How long do the first tasks wait that this supervisor could run? `Waited` follows, or `Parted`."""
 
     def announce(self, handlers: list[dict[str, Any]]) -> None: ...
     def log(self, task_id: bytes, rows: list[bytes]) -> None: ...

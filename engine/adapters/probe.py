@@ -37,6 +37,16 @@ def born_at(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
+class CpuShare:
+    """The part of the host's processor time that was used since the last call, from 0 to 1."""
+
+    def __init__(self) -> None:
+        self()
+
+    def __call__(self) -> float:
+        return psutil.cpu_percent() / 100
+
+
 class Probe:
     """Samples `root_pid` and everything below it. Keeps the processes between looks, as CPU shares need that."""
 

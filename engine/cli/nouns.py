@@ -22,6 +22,7 @@ SUMMARIES = {
     "tasks": "List the tasks that match",
     "queues": "Show what waits in the queues; pause, resume or purge one",
     "workers": "Show the pools and their workers, and what each runs",
+    "scale": "Give a pool more or fewer workers while it runs",
     "top": "Watch the queues, the workers and what they run, live",
     "tree": "Show the processes of the engine as a tree",
     "api": "Serve the REST API alone, beside engines that run elsewhere",
@@ -83,6 +84,10 @@ def _module(name: str) -> ModuleType:
             from engine.cli import workers
 
             return workers
+        case "scale":
+            from engine.cli import scale
+
+            return scale
         case "top":
             from engine.cli import top
 

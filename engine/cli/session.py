@@ -9,7 +9,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -24,6 +24,7 @@ from engine.errors import GangerError, InvalidSetting
 if TYPE_CHECKING:
     from engine.adapters.redis.broker import Broker
     from engine.client import Client
+    from engine.client.operator import Operator
     from engine.config import Loaded, Settings
 
 ConfigOption = Annotated[Path | None, typer.Option(
@@ -96,6 +97,13 @@ class Session:
 
         with self.reach() as settings, Client(settings=settings) as client:
             yield client
+
+    @contextmanager
+    def operator(self) -> "Iterator[Operator]":
+        from engine.client.operator import Operator
+
+        with self.reach() as settings, closing(Operator(settings)) as operator:
+            yield operator
 
     @contextmanager
     def broker(self) -> "Iterator[Broker]":

@@ -103,6 +103,10 @@ class PoolSettings(BaseModel):
         None, "Worker processes of this pool; without it, the engine's max_workers.", low=1, high=WORKERS_MAX,
         unit="processes")
 
+    scale: Literal["fixed", "auto"] | None = setting(
+        None, "Whether the number of workers follows the load; without it, as the engine's scale.",
+        limit="fixed or auto")
+
     @field_validator("queues")
     @classmethod
     def _at_least_one(cls, queues: tuple[str, ...]) -> tuple[str, ...]:
@@ -133,6 +137,16 @@ class Settings(BaseModel):
     max_workers: Count = setting(
         None, "Worker processes of a pool. Default: one for each core.", factory=cores, low=1, high=WORKERS_MAX,
         unit="processes")
+    scale: Literal["fixed", "auto"] = setting(
+        "fixed", "auto = a pool takes workers on while tasks wait and the processors have time to spare, and lets one "
+        "go that is idle for long; fixed = it has as many as it is told. `ganger scale` changes it while it runs.",
+        limit="fixed or auto")
+    scale_min: Count = setting(
+        1, "Workers that a pool has at least, whatever it is told or chooses.", low=1, high=WORKERS_MAX,
+        unit="processes")
+    scale_max: Count = setting(
+        0, "Workers that it has at most. 0 = eight for each core, or max_workers if that is more.", low=0,
+        high=WORKERS_MAX, unit="processes")
 
     task_timeout: Number = setting(
         600.0, "A run is killed after this long, unless its task or handler says otherwise. 0 = never.",
@@ -295,6 +309,8 @@ class Settings(BaseModel):
         """Settings that are each fine but make no sense together."""
         if self.task_timeout and self.soft_timeout >= self.task_timeout:
             raise disagreement("soft_timeout", self.soft_timeout, f"less than task_timeout ({self.task_timeout:g})")
+        if 0 < self.scale_max < self.scale_min:
+            raise disagreement("scale_max", self.scale_max, f"0 or at least scale_min ({self.scale_min})")
         if 0 < self.max_memory < MEMORY_BYTES_MIN:
             raise disagreement("max_memory", self.max_memory, f"0 or at least {MEMORY_BYTES_MIN}")
         if self.retry_backoff_s > self.retry_backoff_s_max:

@@ -36,6 +36,7 @@ _POOLS = """\
 #
 # queues: queues that the pool serves; "*" is every queue. Default: ["*"].
 # max_workers: {limit}. Default: the engine's max_workers.
+# scale: fixed or auto. Default: the engine's scale.
 #
 #[pools.default]
 #queues = ["*"]

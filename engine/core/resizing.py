@@ -20,13 +20,16 @@ REST_S = 3.0  # after a change, for its effect to show
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Within which numbers of workers the automatic mode may choose."""
+    """Between which numbers of workers a pool may be told to be, or choose by itself."""
 
     least: int
     most: int
 
     def __post_init__(self) -> None:
         assert 1 <= self.least <= self.most, "a pool has at least one place"
+
+    def bounded(self, size: int) -> int:
+        return min(max(size, self.least), self.most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class AutoSize:
             self._idle_since_s = None
         elif self._idle_since_s is None:
             self._idle_since_s = now_s
-        wanted = min(max(self._wanted(load, now_s), self.scale.least), self.scale.most)
+        wanted = self.scale.bounded(self._wanted(load, now_s))
         if wanted != load.places:
             self._rests_until_s, self._idle_since_s = now_s + REST_S, None
         return wanted

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from setproctitle import setproctitle
 
@@ -46,6 +46,13 @@ class Loop(Protocol):
         """Clean up; return the exit code."""
 
 
+@runtime_checkable
+class Scalable(Protocol):
+    """A loop that can be given more or fewer workers."""
+
+    def scale(self, workers: int | str) -> None: ...
+
+
 class Child:
     def __init__(self, kind: str, name: str, bootstrap: Bootstrap, control: socket.socket,
                  journal: Journal) -> None:
@@ -77,6 +84,8 @@ class Child:
                 self.loop.stop()
             case {"do": "drain"}:
                 self.loop.drain()
+            case {"do": "scale", "workers": workers} if isinstance(self.loop, Scalable):
+                self.loop.scale(workers)
             case {"do": "journal", "row": str(row)}:
                 self.journal.put(row)
             case {"do": "level", "level": str(level)}:

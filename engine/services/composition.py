@@ -5,7 +5,7 @@ import socket
 from importlib.metadata import PackageNotFoundError, version
 
 from engine.adapters.process import cgroup
-from engine.config import Settings
+from engine.config import Settings, sizes
 from engine.core.limits import Limits
 from engine.core.policy import RunPolicy
 from engine.core.retry import RetryPolicy
@@ -46,12 +46,13 @@ def pool_terms(settings: Settings, pool: str, supervisor: str) -> PoolTerms:
         lease_s=settings.lease_s, fence_margin_s=min(2.0, settings.lease_s / 5),
         fences=not settings.redis_url.startswith("unix:"), outcomes_pending_max=settings.outcomes_pending_max,
         grace_s=settings.shutdown_grace_s, version=engine_version(),
-        enforcement=cgroup.enforcement())
+        scale=sizes.scale(settings, pool),
+        scale_auto=sizes.is_auto(settings, pool), enforcement=cgroup.enforcement())
 
 
 def host_settings(bootstrap: Bootstrap, pool: str, supervisor: str, cores: int) -> HostSettings:
     settings = bootstrap.settings
-    slots = settings.pools[pool].max_workers or settings.max_workers
+    slots = sizes.workers(settings, pool)
     assert settings.redis_url is not None
     # A handler's own Client() submits to the engine that runs it.
     environment = {"GANGER_REDIS_URL": settings.redis_url, "GANGER_QUEUE_PREFIX": settings.queue_prefix}

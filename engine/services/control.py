@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from engine.config import Settings
+from engine.config import Settings, sizes
 
 if TYPE_CHECKING:
     from engine.services.root import Root
@@ -26,17 +26,24 @@ def obey(root: "Root", order: dict[str, Any]) -> None:
             root.start_pools()
         case {"do": "restart"}:
             root.reload_pools()
-        case {"do": "scale", "workers": int(workers), "pool": str(pool)} if 1 <= workers <= WORKERS_MAX:
-            root.workers[pool] = workers
-            root.reload_pools()
+        case {"do": "scale", "workers": int(workers) | ("auto" as workers), "pool": str(pool)} if is_scale(workers):
+            root.scale(pool, workers)
         case _:
             log.warning("nobody knows how to do this", extra={"order": order})
 
 
-def scaled(settings: Settings, workers: dict[str, int]) -> Settings:
-    """The settings with as many workers in each pool as was asked for last."""
-    pools = {name: pool.model_copy(update={"max_workers": workers[name]}) if name in workers else pool
-             for name, pool in settings.pools.items()}
+def is_scale(workers: int | str) -> bool:
+    return workers == "auto" or 1 <= int(workers) <= WORKERS_MAX
+
+
+def scaled(settings: Settings, workers: dict[str, int | str]) -> Settings:
+    """The settings with as many workers in each pool as was asked for last, within their bounds."""
+    pools = dict(settings.pools)
+    for name in workers.keys() & pools.keys():
+        asked = workers[name]
+        update = {"scale": "auto"} if isinstance(asked, str) else {
+            "scale": "fixed", "max_workers": sizes.scale(settings, name).bounded(asked)}
+        pools[name] = pools[name].model_copy(update=update)
     return settings.model_copy(update={"pools": pools})
 
 

@@ -60,7 +60,7 @@ class Root:
         self.generation = 1
         self.bootstraps: dict[str, Bootstrap] = dict.fromkeys(self.core.children, bootstrap)
         self.retiring: dict[str, str] = {}  # successor -> the child that goes when it is ready
-        self.workers: dict[str, int] = {}  # pool -> how many were asked for since the start
+        self.workers: dict[str, int | str] = {}  # pool -> how many were asked for since the start, or "auto"
         self.exit_code: int | None = None
         self._signals: list[int] = []
         self._looked_s = time.monotonic()
@@ -225,6 +225,16 @@ class Root:
             if spec.name.startswith("pool ") and _kin(spec.name) not in kin and not self.core.stopping:
                 self.bootstraps[spec.name] = self.bootstrap
                 self._carry_out(self.core.add(spec, time.monotonic()))
+
+    def scale(self, pool: str, workers: int | str) -> None:
+        """Tell a pool how many workers to have, and those that will come after it."""
+        self.workers[pool] = workers
+        settings = control.scaled(self.bootstrap.settings, self.workers)
+        self.bootstrap = self.bootstrap.model_copy(update={"settings": settings})
+        for name in self.pools():
+            if _kin(name) == f"pool {pool}":
+                self.bootstraps[name] = self.bootstrap
+                self.family.tell(name, {"do": "scale", "workers": workers})
 
     def reload_pools(self) -> None:
         """As at a SIGHUP, but keep whoever else there is."""

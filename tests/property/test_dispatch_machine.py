@@ -35,7 +35,7 @@ from engine.core.policy import RunPolicy
 from engine.core.preemption import Bounds
 from engine.core.priority import TaskPriority
 from engine.core.restart import RestartBudget
-from engine.core.retry import RetryPolicy
+from engine.core.retry import Payer, RetryPolicy
 from engine.core.slot import Phase, Run
 from engine.core.window import PATIENCE_S, Windows
 
@@ -135,6 +135,8 @@ class World(RuleBasedStateMachine):
                 assert all(run not in worker.unread for worker in self.workers.values()), "settled while in a pipe"
                 self.settled[run.task_id] += 1
                 self.moves[run.task_id] = verdict.move
+                if verdict.move is Move.RETRY and verdict.payer is Payer.NOBODY:  # held back before it began
+                    del self.moves[run.task_id]
                 assert (verdict.move is Move.COMPLETE) == (run.task_id in self.completed)
             case Watch(slot, limits):
                 assert self.workers[slot].watched is None

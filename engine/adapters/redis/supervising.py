@@ -17,7 +17,7 @@ from engine.adapters.redis import scripts
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.link import Answered, Connected, Link, Lost, Pushed
 from engine.core.commands import MakesWay
-from engine.core.identity import LENGTH
+from engine.core.identity import LENGTH, created_ms, is_task_id
 from engine.core.lifecycle import TaskStatus
 from engine.core.names import is_queue_name
 from engine.core.priority import DESCENDING
@@ -33,6 +33,7 @@ from engine.ports import (
     Rung,
     Settlement,
     Stepped,
+    Waited,
 )
 
 _ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
@@ -98,6 +99,12 @@ class RedisSupervisorBroker:
         # Whole, so that it is never sent a second time: what a step that overtook it has claimed is not in `known`.
         self._link.send("recover", "EVAL", scripts.source("recover"), len(keys), *keys, *args)
 
+    def ask_waits(self) -> None:
+        keys = self.keys
+        lines = [(queue, keys.line(queue, priority)) for queue in self._queues for priority in DESCENDING]
+        self._link.run("waits", "waits", [keys.life, keys.queues, *(line for _, line in lines)],
+                       [queue for queue, _ in lines])
+
     def announce(self, handlers: list[dict[str, Any]]) -> None:
         pairs = [part for one in handlers for part in (one["name"], orjson.dumps(one))]
         if pairs:
@@ -160,6 +167,16 @@ class RedisSupervisorBroker:
             self._events.append(NotHeard(str(reply), of_runs=tag == "recover"))
         elif tag == "recover":
             self._events.append(Recovered(reply))
+        elif tag == "waits":
+            self._events.append(Waited(0.0 if isinstance(reply, hiredis.ReplyError) else self._longest_s(reply)))
+
+    def _longest_s(self, told: list[bytes]) -> float:
+        longest_ms, now_ms = 0, self.clock.now_ms()
+        for head, at_ms in zip(told[::2], told[1::2], strict=True):
+            task_id = head.decode("ascii", "replace")
+            if is_task_id(task_id):
+                longest_ms = max(longest_ms, now_ms - (int(at_ms) if at_ms else created_ms(task_id)))
+        return longest_ms / 1000
 
     def _stepped(self, step: _Step, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError):

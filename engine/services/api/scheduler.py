@@ -40,7 +40,7 @@ async def control(request: Request) -> SchedulerControlled:
     guest_of(request).must_see_all()
     asked = await given(request, SchedulerControl)
     if asked.action == "scale" and asked.workers is None:
-        raise InvalidOption("a scale needs `workers`", field="workers", limit="a whole number from 1 to 1024")
+        raise InvalidOption("a scale needs `workers`", field="workers", limit="a whole number from 1 to 1024, or auto")
     request.scope["audit"] = asked.model_dump(exclude_none=True)
     return await desk_of(request).hands.do(_control, desk_of(request), asked)
 

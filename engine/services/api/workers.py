@@ -77,6 +77,7 @@ async def _find(desk: Desk, supervisor: str, slot: int) -> dict[str, Any]:
 
 
 def _facts(report: dict[str, Any], slot: dict[str, Any]) -> dict[str, Any]:
-    names = ("slot", "pid", "state", "served", "restarts", "task", "cpu_percent", "rss_bytes", "threads")
+    names = ("slot", "pid", "state", "served", "restarts", "frozen", "has_place", "task", "cpu_percent", "rss_bytes",
+             "threads")
     return {"id": f"{report['supervisor']}/{slot['slot']}", "supervisor": report["supervisor"],
             "pool": report.get("pool"), "host": report.get("host"), **{name: slot.get(name) for name in names}}

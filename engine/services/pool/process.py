@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from engine.adapters import probe
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
 from engine.adapters.process.host import ProcessHost
 from engine.adapters.process.limits import adopt_orphans
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.supervising import RedisSupervisorBroker, Terms
-from engine.config import Settings, cores
+from engine.config import Settings, cores, sizes
 from engine.core.breaker import Breaker, BreakerTerms
 from engine.core.deadlines import Timing
 from engine.core.dispatch import Dispatch
@@ -41,6 +42,9 @@ class PoolLoop:
 
     def stop(self) -> None:
         self.pool.stop()
+
+    def scale(self, workers: Any) -> None:
+        self.pool.scale(workers)
 
     @property
     def is_done(self) -> bool:
@@ -78,9 +82,9 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
         poller)
     host = make_host(composition.host_settings(bootstrap, pool_name, supervisor, cores()), poller)
     core = Dispatch(
-        settings.pools[pool_name].max_workers or settings.max_workers,
+        sizes.workers(settings, pool_name),
         RestartBudget(settings.restart_intensity, settings.restart_period_s), Windows(_window(settings)),
         Timing(boot_s=settings.boot_timeout_s), random.random, settings.worker_tasks_max,
         Breaker(BreakerTerms(settings.handler_intensity, settings.handler_period_s, settings.handler_pause_s)),
         Bounds(settings.frozen_max, settings.frozen_memory_max, settings.frozen_s_max), host.memory_bytes)
-    return PoolLoop(Pool(terms, core, host, broker, poller, clock, tell_root), broker, host)
+    return PoolLoop(Pool(terms, core, host, broker, poller, clock, tell_root, cpu_share=probe.CpuShare()), broker, host)

@@ -11,18 +11,20 @@ from engine.core import resizing
 from engine.core.dispatch import Dispatch
 from engine.core.priority import TaskPriority
 from engine.core.slot import Phase, Slot
+from engine.services.pool.sizing import Sizing
 from engine.services.pool.terms import PoolTerms
 
 
 def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, now_s: float,
-           failures: dict[str, str], pending: int) -> bytes:
+           failures: dict[str, str], pending: int, sizing: Sizing) -> bytes:
     return orjson.dumps({
         "supervisor": terms.supervisor, "pool": terms.pool, "host": socket.gethostname(), "pid": os.getpid(),
         "identity": {"host_id": probe.host_id(), "pid": os.getpid(), "born_at": probe.born_at(os.getpid())},
         "root_pid": os.getppid(), "queues": list(terms.queues) or ["*"], "version": terms.version,
         "enforcement": terms.enforcement,
         "started_ms": started_ms, "at_ms": now_ms, "draining": core.draining, "outcomes_pending": pending,
-        "workers": resizing.places(core.slots), "frozen_ever": core.preemption.frozen_count,
+        "workers": resizing.places(core.slots), "scale": "fixed" if sizing.auto is None else "auto",
+        "scaled": sizing.orders, "frozen_ever": core.preemption.frozen_count,
         "import_failures": failures, "stopped": [
             {"task_type": name, "for_s": round(stop.until_s - now_s, 3), "deaths": stop.deaths}
             for name, stop in core.breaker.stopped(now_s).items()],

@@ -61,11 +61,13 @@ from engine.ports import (
     Spilled,
     Stepped,
     SupervisorBroker,
+    Waited,
 )
 from engine.services.pool import deaths, orders, report
 from engine.services.pool.accord import Accord
 from engine.services.pool.claims import Claims
 from engine.services.pool.hearing import Hearing
+from engine.services.pool.sizing import Sizing
 from engine.services.pool.stepping import Stepping
 from engine.services.pool.telling import Telling
 from engine.services.pool.terms import PoolTerms
@@ -80,12 +82,14 @@ class Pool:
 
     def __init__(self, terms: PoolTerms, core: Dispatch, host: Host, broker: SupervisorBroker, poller: Poller,
                  clock: RedisClock, tell_root: Callable[[dict[str, Any]], None], *,
-                 monotonic_s: Callable[[], float] = time.monotonic) -> None:
+                 monotonic_s: Callable[[], float] = time.monotonic,
+                 cpu_share: Callable[[], float] = lambda: 0.0) -> None:
         self.terms, self.core, self.host, self.broker, self.poller = terms, core, host, broker, poller
         self.clock, self.tell_root, self.monotonic_s = clock, tell_root, monotonic_s
         self.stepping = Stepping(terms, broker)
         self.telling = Telling(monotonic_s)
         self.mailbox = orders.Mailbox()
+        self.sizing = Sizing(core, broker, terms.scale, cpu_share, auto=terms.scale_auto)
         self.accord = accord = Accord(core, Claims(terms.policy), broker, self.stepping, clock, self._settle)
         hearing = Hearing(terms.supervisor, core, broker, self.stepping, clock)
         self.failures: dict[str, str] = {}
@@ -108,7 +112,8 @@ class Pool:
             Grown: self._grown, ServerReady: self._server_ready, ServerLost: self._server_lost,
             Progressed: hearing.progressed, Logged: hearing.logged, Spilled: hearing.spilled, Dumped: hearing.dumped,
             Stepped: self._stepped, Refused: self._refused, Rung: self._rung, Joined: self._joined,
-            Parted: accord.parted, Recovered: accord.recovered, NotHeard: accord.not_heard, Handed: accord.handed,
+            Parted: self._parted, Waited: self.sizing.waited,
+            Recovered: accord.recovered, NotHeard: accord.not_heard, Handed: accord.handed,
         }
 
     # -- the loop -------------------------------------------------------------------------------------------------
@@ -130,6 +135,7 @@ class Pool:
             self._fence()
         while self._wishes:
             self._wishes.pop(0)(now_s)
+        self.sizing.tick(now_s)
         self.core.fill(now_s)
         self.core.tick(now_s)
         self.telling.tick(now_s)
@@ -151,12 +157,17 @@ class Pool:
         """As `drain`."""
         self._wishes.append(lambda now_s: self.core.stop())
 
+    def scale(self, workers: Any) -> None:
+        """As `drain`: to so many workers, or "auto"."""
+        self._wishes.append(lambda now_s: self.sizing.order(workers, now_s))
+        self.stepping.report_soon()
+
     def _idle_s(self) -> float:
         """How long nothing needs to be done, if nothing happens."""
         if self.core.commands or self._wishes:
             return 0.0
         wake_s = min(self.core.next_deadline_s(), self.broker.next_deadline_s(), self.stepping.next_deadline_s(),
-                     self.host.next_deadline_s() or float("inf"))
+                     self.sizing.next_deadline_s(), self.host.next_deadline_s() or float("inf"))
         if self.stepping.called:  # perhaps for something urgent, for which somebody can make way in a moment
             wake_s = min(wake_s, self.core.preemption.ripe_s)
         return max(0.0, wake_s - self.monotonic_s())
@@ -298,6 +309,10 @@ class Pool:
             orders.obey(letter, self.core, self.host, now_s)
             self.stepping.ring(mail=True)  # what is said to be heard makes way for what stands behind it
 
+    def _parted(self, event: Parted, now_s: float) -> None:
+        self.accord.parted(event, now_s)
+        self.sizing.parted()
+
     def _refused(self, event: Refused, now_s: float) -> None:
         self.stepping.refused(event, now_s)
 
@@ -316,7 +331,8 @@ class Pool:
 
     def _report(self, now_s: float) -> bytes:
         return report.encode(self.terms, self.core, started_ms=self.started_ms, now_ms=self.clock.now_ms(),
-                             now_s=now_s, failures=self.failures, pending=len(self.stepping.outbox))
+                             now_s=now_s, failures=self.failures, pending=len(self.stepping.outbox),
+                             sizing=self.sizing)
 
     def _say_ready(self) -> None:
         """Once: workers are up, and Redis knows the handlers."""

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 from engine.core.policy import RunPolicy
+from engine.core.resizing import Scale
+
+ANY = Scale(1, 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,4 +24,6 @@ class PoolTerms:
     grace_s: float = 30.0  # for what runs, when the pool is told to drain
     report_s: float = 1.0
     version: str = ""
+    scale: Scale = ANY
+    scale_auto: bool = False
     enforcement: str = "sampling"  # what holds the limits of runs, for people

@@ -14,13 +14,15 @@ class SchedulerControl(Given):
     """What the engine is to do.
 
     start, stop, drain: its pools; drain lets runs finish, stop gives them back. restart: pools with the settings and
-    code of now, without losing a task. pause, resume: all queues. scale: a pool to so many workers.
+    code of now, without losing a task. pause, resume: all queues. scale: a pool to so many workers,
+    which hurts no run.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"action": "scale", "workers": 4}]})
 
     action: Action
-    workers: Annotated[int, Field(ge=1, le=1024), WHOLE] | None = Field(default=None, description="Of a scale.")
+    workers: Annotated[int, Field(ge=1, le=1024), WHOLE] | Literal["auto"] | None = Field(
+        default=None, description="Of a scale; auto: as many as the load asks for.")
     pool: Queue = Field(default="default", description="Of a scale.")
 
 
@@ -107,6 +109,8 @@ class Worker(Told):
     state: str | None = Field(default=None, examples=["busy"])
     served: int | None = None
     restarts: int | None = None
+    frozen: bool | None = Field(default=None, description="Its run stands still so that an urgent one has its place.")
+    has_place: bool | None = Field(default=None, description="Not: it stands by, or still, or is on its way out.")
     task: dict[str, Any] | None = None
     cpu_percent: float | None = None
     rss_bytes: int | None = None

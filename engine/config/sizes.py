@@ -1,0 +1,26 @@
+"""How many workers a pool has by its settings, and between which numbers it may be told to be."""
+
+from engine.config.model import Settings, cores
+from engine.core.resizing import Scale
+
+PER_CORE_MAX = 8  # where scale_max says nothing
+
+
+def scale(settings: Settings, pool: str) -> Scale:
+    most = settings.scale_max or max(PER_CORE_MAX * cores(), _asked(settings, pool))
+    return Scale(settings.scale_min, max(most, settings.scale_min))
+
+
+def is_auto(settings: Settings, pool: str) -> bool:
+    """Whether it looks after its number of workers itself."""
+    return (settings.pools[pool].scale or settings.scale) == "auto"
+
+
+def workers(settings: Settings, pool: str) -> int:
+    """How many it starts with."""
+    asked = _asked(settings, pool)
+    return scale(settings, pool).bounded(asked) if is_auto(settings, pool) else asked
+
+
+def _asked(settings: Settings, pool: str) -> int:
+    return settings.pools[pool].max_workers or settings.max_workers

@@ -1,0 +1,73 @@
+"""How many places a pool has: as it was told, or as its load asks for (`core/resizing.py`), looked at once a second."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from engine.core import resizing
+from engine.core.dispatch import Dispatch
+from engine.core.resizing import AutoSize, Load, Scale
+from engine.core.slot import NEVER, Phase
+from engine.ports import SupervisorBroker, Waited
+
+LOOK_S = 1.0
+
+log = logging.getLogger("ganger.execution")
+
+
+class Sizing:
+    """`cpu_share` tells how much of the host's processor time was used since it was asked last."""
+
+    def __init__(self, core: Dispatch, broker: SupervisorBroker, scale: Scale, cpu_share: Callable[[], float],
+                 *, auto: bool) -> None:
+        self.core, self.broker, self.scale, self.cpu_share = core, broker, scale, cpu_share
+        self.auto = AutoSize(scale) if auto else None
+        self.orders = 0  # heard
+        self._look_s = 0.0
+        self._is_asked = False  # Redis, how long tasks wait
+
+    def order(self, workers: Any, now_s: float) -> None:
+        """A number of workers, or "auto". What is out of bounds is brought within."""
+        self.orders += 1
+        if workers == "auto":
+            if self.auto is None:
+                self.auto = AutoSize(self.scale)
+            log.info("the number of workers follows the load", extra={
+                "least": self.scale.least, "most": self.scale.most, "workers": resizing.places(self.core.slots)})
+        elif type(workers) is int:
+            self.auto = None
+            self._resize(self.scale.bounded(workers), "told to", now_s)
+        else:
+            log.warning("a number of workers that is none", extra={"workers": str(workers)[:80]})
+
+    def next_deadline_s(self) -> float:
+        return NEVER if self.auto is None or self._is_asked or not self.broker.up else self._look_s
+
+    def tick(self, now_s: float) -> None:
+        if now_s >= self.next_deadline_s():
+            self._look_s, self._is_asked = now_s + LOOK_S, True
+            self.broker.ask_waits()
+
+    def waited(self, event: Waited, now_s: float) -> None:
+        """Redis has said for how long the first tasks of the lines wait."""
+        self._is_asked = False
+        if self.auto is None or self.core.draining:
+            return
+        members = [slot for slot in self.core.slots if not slot.spare]
+        idle = sum(slot.phase is Phase.UP and not slot.runs for slot in members)
+        load = Load(len(members), idle, event.wait_s, self.cpu_share())
+        size = self.auto.size(load, now_s)
+        if size != load.places:
+            seen = f"{load.idle} idle, tasks wait {load.wait_s:.1f} s, processors {load.cpu_share:.0%} busy"
+            self._resize(size, seen, now_s)
+
+    def parted(self) -> None:
+        """Redis is away: what it was asked is not answered."""
+        self._is_asked = False
+
+    def _resize(self, size: int, reason: str, now_s: float) -> None:
+        if self.core.draining:
+            return
+        log.info("the number of workers changes", extra={
+            "workers": size, "before": resizing.places(self.core.slots), "reason": reason})
+        self.core.resize(size, now_s)

@@ -51,8 +51,8 @@ def _asked(text: str) -> int | str:
         return text
     if text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= WORKERS_MAX:
         return int(text)
-    raise InvalidOption(f"{text!r} is no number of workers", field="workers", value=text,
-                        limit=f"a whole number from 1 to {WORKERS_MAX}, or auto")
+    limit = f"a whole number from 1 to {WORKERS_MAX}, or auto"
+    raise InvalidOption(f"{text!r} is no number of workers: {limit}", field="workers", value=text, limit=limit)
 
 
 def _pools(reports: list[dict[str, Any]], pool: str) -> list[dict[str, Any]]:

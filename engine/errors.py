@@ -168,3 +168,13 @@ class SoftTimeout(BaseException):
 
 class TaskInterrupted(BaseException):
     """Raised inside a handler whose task is being cancelled: time to clean up until it is killed."""
+
+
+def passes(error: BrokerError, *, was_let_in: bool) -> bool:
+    """Whether who waits for something should go on waiting: Redis may be well again before the wait is over.
+
+    One that refuses us is only worth waiting for if it has let us in before (`was_let_in`): somebody is changing its
+    passwords. Else it is told ours wrongly.
+    """
+    return isinstance(error, BrokerUnavailable | BrokerFull | BrokerReadOnly) or (
+        was_let_in and isinstance(error, BrokerDenied))

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,9 +35,9 @@ def version(binary: str) -> tuple[int, int]:
 
 
 class RedisServer:
-    """Starts at once; `options` go to the server's command line, without the dashes."""
+    """Starts at once; `options` go to the server's command line, without the dashes; `under` stands before it."""
 
-    def __init__(self, binary: str, **options: str) -> None:
+    def __init__(self, binary: str, under: Sequence[str] = (), **options: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ganger-redis-"))
         self.socket = self.folder / "redis.sock"
         self.url = f"unix://{self.socket}"
@@ -44,7 +45,7 @@ class RedisServer:
                     "appendonly": "no", "logfile": str(self.folder / "log"), **options}
         if version(binary) >= (7, 0):
             settings.setdefault("enable-debug-command", "local")
-        self.command = [binary, *(part for name, value in settings.items() for part in (f"--{name}", value))]
+        self.command = [*under, binary, *(part for name, value in settings.items() for part in (f"--{name}", value))]
         self.start()
 
     def start(self) -> None:

@@ -9,7 +9,7 @@ from engine import options as check
 from engine.client.port import Way
 from engine.core.identity import is_task_id
 from engine.core.lifecycle import TaskStatus
-from engine.errors import BrokerUnavailable, TaskNotFound
+from engine.errors import BrokerError, BrokerUnavailable, TaskNotFound, passes
 from engine.models import Stored
 
 FOR_EVER = math.inf
@@ -20,7 +20,8 @@ _READ_MAX = 500  # tasks in one round trip
 def await_ended(way: Way, ids: Sequence[str], wait_s: float) -> list[Stored]:
     """Wait up to `wait_s` until all have ended; return them in order, as they are then.
 
-    Raises `TaskNotFound` for an id that there is not, and `BrokerUnavailable` if Redis is away at the end of the wait.
+    Raises `TaskNotFound` for an id that there is not, and a `BrokerError` if Redis is away at the end of the wait, or
+    does not let this client in at all.
     """
     until_s = way.now_s() + wait_s
     found: dict[str, Stored] = {}
@@ -34,8 +35,8 @@ def await_ended(way: Way, ids: Sequence[str], wait_s: float) -> list[Stored]:
                 return [found[task_id] for task_id in ids]
             ended = way.broker().wait(pending, until_s)
             unread = list(ended) if way.now_s() < until_s else pending
-        except BrokerUnavailable:
-            if way.now_s() + _PAUSE_S >= until_s:
+        except BrokerError as error:
+            if not passes(error, was_let_in=bool(found)) or way.now_s() + _PAUSE_S >= until_s:
                 raise
             way.sleep(_PAUSE_S)
 

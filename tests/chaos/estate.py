@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,13 @@ def until(holds: Callable[[], Any], what: str, pause_s: float = 0.005) -> Any:
 
 
 class Estate:
-    """One engine after the other on one Redis; `log` gets what they say."""
+    """One engine after the other on one Redis; `log` gets what they say. `variables` are added to their environment."""
 
-    def __init__(self, log: Path) -> None:
-        self.redis = RedisServer(binaries()[0])
-        self.client = Client(redis_url=self.redis.url)
+    def __init__(self, log: Path, redis: RedisServer | None = None, url: str = "",
+                 variables: Mapping[str, str] | None = None) -> None:
+        self.redis = redis or RedisServer(binaries()[0])
+        self.url, self.variables = url or self.redis.url, variables or {}
+        self.client = Client(redis_url=self.url)
         self.folder = Path(tempfile.mkdtemp(prefix="ganger-kills-"))
         self._log = log.open("ab")
         self._pipes = 0
@@ -52,8 +54,8 @@ class Estate:
 
     def launch(self) -> None:
         """Start a root, and wait for nothing."""
-        environ = {**os.environ, "GANGER_REDIS_URL": self.redis.url, "PYTHONPATH": str(ROOT),
-                   **{f"GANGER_{name}": str(value) for name, value in SETTINGS.items()}}
+        environ = {**os.environ, "GANGER_REDIS_URL": self.url, "PYTHONPATH": str(ROOT),
+                   **{f"GANGER_{name}": str(value) for name, value in SETTINGS.items()}, **self.variables}
         self.root = subprocess.Popen([sys.executable, "-m", "engine", "run"], cwd=self.folder, env=environ,
                                      stderr=self._log)
 

@@ -114,6 +114,39 @@ def test_waiting_survives_a_restart_of_redis(own_server: RedisServer) -> None:
             waiting.result(timeout=30)
 
 
+def _own_user(server: RedisServer, *passwords: str) -> str:
+    """A user with these passwords and no others; whoever was in as this user is out. Its URL has the first ever."""
+    with server.client() as redis:
+        redis.execute_command("ACL", "SETUSER", "one", "on", "~*", "&*", "+@all", "resetpass",
+                              *(f">{password}" for password in passwords))
+        redis.execute_command("CLIENT", "KILL", "USER", "one")
+    return f"unix://one:first@{server.socket}"
+
+
+@pytest.mark.parametrize("wait", [Client.result, lambda client, task_id, wait: client.wait([task_id], wait)[0].result])
+def test_waiting_survives_a_password_that_is_wrong_for_a_while(own_server: RedisServer, wait: Any) -> None:
+    url = _own_user(own_server, "first")
+    with Client(url, submit_timeout_s=0.5) as client, ThreadPoolExecutor() as pool:
+        task_id = client.submit("x")
+        waiting = pool.submit(wait, client, task_id, 30)
+        _until(lambda: own_server.client().hexists(Keys().waiters, task_id))
+        _own_user(own_server, "other")
+        _until(lambda: own_server.client().info("errorstats").get("errorstat_WRONGPASS", {}).get("count", 0) > 1)
+        assert not waiting.done()
+        _own_user(own_server, "first")
+        client.cancel(task_id)
+        error = waiting.exception(timeout=30)
+        assert error is None or isinstance(error, TaskCancelled)
+
+
+def test_waiting_for_a_redis_that_has_never_let_us_in_is_refused_at_once(own_server: RedisServer) -> None:
+    url = _own_user(own_server, "other")
+    with Client(url, submit_timeout_s=0.5) as client:
+        for wait in (client.result, lambda task_id, wait: client.wait([task_id], wait)):
+            with pytest.raises(BrokerDenied):
+                wait(NOWHERE, 30)
+
+
 # -- trouble ----------------------------------------------------------------------------------------------------------
 
 

@@ -127,6 +127,10 @@ MUTANTS = [
     Mutant(KEEPER + "neighbours.py", '== identity["born_at"]:', "is not None:", "tests/unit/test_neighbours.py"),
     Mutant(KEEPER + "neighbours.py", "if now_s - since_s >= _SURE_S", "if True", "tests/unit/test_neighbours.py"),
     Mutant(POOL + "claims.py", "believed(head[3])", "head[3]", f"{STAGE} -k no_client_wrote"),
+    Mutant("engine/errors.py", "was_let_in and isinstance", "isinstance",
+           "tests/integration/test_client.py -k never_let_us_in"),
+    Mutant("engine/errors.py", ") or (\n        was_let_in and isinstance(error, BrokerDenied))", ")",
+           "tests/integration/test_client.py -k wrong_for_a_while"),
     # -- the client -----------------------------------------------------------------------------------------------
     Mutant(REDIS + "durability.py", 'if b"aof_enabled:1" not in told:', 'if b"aof_enabled" not in told:',
            "tests/contract/test_durability.py"),

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from engine.adapters.redis.connection import Connection, Connections
 from engine.adapters.redis.keys import Keys
 from engine.core.lifecycle import TaskStatus
-from engine.errors import BrokerUnavailable
+from engine.errors import BrokerError, BrokerUnavailable, passes
 
 RECHECK_S = 1.0
 PAUSE_S = 0.05  # before the next try while Redis is away
@@ -39,7 +39,7 @@ class Waiting:
     def wait(self, task_ids: Collection[str], until_s: float) -> set[str]:
         """Block until all have ended or `time.monotonic()` is `until_s`; return those that ended or do not exist.
 
-        Raises `BrokerUnavailable` if Redis is away at the end of the wait; what happens before that is survived.
+        Raises a `BrokerError` if Redis is away at the end of the wait; what happens before that is survived.
         """
         return set(self._await(task_ids, until_s))
 
@@ -57,9 +57,10 @@ class Waiting:
             ear = self._take()
             try:
                 ear.listen(pending, ended, until_s)
-            except BrokerUnavailable:
+            except BrokerError as error:
                 ear.close()
-                if time.monotonic() + PAUSE_S >= until_s:
+                was_let_in = self._redis.version is not None
+                if not passes(error, was_let_in=was_let_in) or time.monotonic() + PAUSE_S >= until_s:
                     raise
                 time.sleep(PAUSE_S)
                 continue

@@ -1,0 +1,108 @@
+"""What is done to the engines: kill -9 and SIGSTOP of each kind of process, set clocks; and faults of Redis."""
+
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from random import Random
+
+from tests.chaos.estate import Estate
+from tests.chaos.storm.redis import StormyRedis
+
+KINDS = ("root", "pool", "fork server", "worker", "worker", "keeper")
+TICK_S = 0.05
+
+
+class Nemesis:
+    """`counts` has the blows by name. A root that has ended is started anew, as a service manager would."""
+
+    def __init__(self, chance: Random, redis: StormyRedis, trees: list[Estate], often_s: float) -> None:
+        self.chance, self.redis, self.trees, self.often_s = chance, redis, trees, often_s
+        self.counts: Counter[str] = Counter()
+        self.trace: list[str] = []
+        self._due: list[tuple[float, int, Callable[[], object]]] = []
+        self._numbers = count()
+        self._began_s = time.monotonic()
+
+    def rage(self, for_s: float) -> None:
+        end_s = time.monotonic() + for_s
+        strike_s = 0.0
+        while (now_s := time.monotonic()) < end_s:
+            self._undo(now_s)
+            self._restart()
+            if now_s >= strike_s:
+                strike_s = now_s + self.chance.expovariate(1 / self.often_s)
+                self._strike()
+            time.sleep(TICK_S)
+        self.heal()
+
+    def heal(self) -> None:
+        self._undo(float("inf"))
+        self.redis.heal()
+        self._restart()
+
+    def _strike(self) -> None:
+        if self.chance.random() < 0.4 and self.redis.is_well:
+            name, for_s = self.redis.strike()
+            self._note(f"redis: {name}", for_s)
+            if not self.redis.is_well:
+                self._later(for_s, self.redis.heal)
+            return
+        number = self.chance.randrange(len(self.trees))
+        choice = self.chance.random()
+        if choice < 0.05 and not self.redis.clocks.lack:
+            self.redis.clocks.set(f"host {number}", self.chance.choice([-600, -2, 2, 600]))
+            self._note("clock of a host", 0.0)
+        elif choice < 0.6:
+            self._signal(self.trees[number], signal.SIGKILL)
+        else:
+            self._signal(self.trees[number], signal.SIGSTOP)
+
+    def _signal(self, tree: Estate, which: signal.Signals) -> None:
+        kind = self.chance.choice(KINDS)
+        pids = [tree.root.pid] if kind == "root" else tree.pids(kind)
+        if not pids:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(self.chance.choice(pids))
+            try:
+                signal.pidfd_send_signal(pidfd, which)
+            except ProcessLookupError:
+                os.close(pidfd)
+                return
+            if which is signal.SIGKILL:
+                os.close(pidfd)
+                self._note(f"kill {kind}", 0.0)
+            else:
+                for_s = self.chance.choice([self.chance.uniform(0, 1), self.chance.uniform(0, 5),
+                                            self.chance.uniform(0, 25)])
+                self._note(f"stop {kind}", for_s)
+                self._later(for_s, lambda: _thaw(pidfd))
+
+    def _restart(self) -> None:
+        for tree in self.trees:
+            if tree.root.poll() is not None:
+                if tree.root.returncode != -signal.SIGKILL:
+                    self._note(f"root ended by itself with {tree.root.returncode}", 0.0)
+                tree.launch()
+
+    def _later(self, after_s: float, do: Callable[[], object]) -> None:
+        heappush(self._due, (time.monotonic() + after_s, next(self._numbers), do))
+
+    def _undo(self, until_s: float) -> None:
+        while self._due and self._due[0][0] <= until_s:
+            heappop(self._due)[2]()
+
+    def _note(self, what: str, for_s: float) -> None:
+        self.counts[what] += 1
+        self.trace.append(f"{time.monotonic() - self._began_s:8.2f}  {what}" + (f" for {for_s:.2f} s" if for_s else ""))
+
+
+def _thaw(pidfd: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+    os.close(pidfd)

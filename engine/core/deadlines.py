@@ -54,10 +54,7 @@ class Deadlines:
             self.kill(slot, Cause.TIMEOUT)
             return
         if run.cancelled is not None:
-            if slot.interrupted and now_s >= slot.deadline_s:
-                self.kill(slot, Cause.CANCELLED)
-            else:
-                self.interrupt_cancelled(slot, now_s)
+            self.kill(slot, Cause.CANCELLED)
             return
         if policy.soft_timeout_s and age_s >= policy.soft_timeout_s and not slot.interrupted:
             slot.interrupted = True

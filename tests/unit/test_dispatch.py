@@ -4,17 +4,17 @@ from typing import Any
 
 import pytest
 
-from engine.core.commands import Interrupt, Kill, Send, Settle
+from engine.core.commands import Interrupt, Kill, Send, Settle, TakeBack, Unwatch, Watch
 from engine.core.deadlines import Timing
 from engine.core.dispatch import Dispatch
 from engine.core.lifecycle import Move
+from engine.core.limits import Limits
 from engine.core.outcome import Cause, Outcome
 from engine.core.policy import RunPolicy
 from engine.core.restart import RestartBudget
 from engine.core.retry import RetryPolicy
 from engine.core.slot import Run
-from engine.core.supervision import ChildSpec, GiveUp, Start, Supervision
-from engine.core.window import Windows
+from engine.core.window import PATIENCE_S, Windows
 
 WINDOW, TIMEOUT_S = 4, 5.0
 
@@ -94,15 +94,6 @@ def test_what_may_be_started_twice_is_given_back_once(pool: Pool) -> None:
     assert end.verdict.move is Move.RELEASE
 
 
-def test_a_supervisor_gives_up_when_a_child_dies_faster_than_its_budget_allows() -> None:
-    core = Supervision([ChildSpec("one")], RestartBudget(1, 30.0))
-    assert core.start(0.0) == [Start("one")]
-    assert core.exited("one", False, 1.0) == [Start("one")]
-    (gives_up,) = core.exited("one", False, 2.0)
-    assert isinstance(gives_up, GiveUp)
-    assert "dies faster than the restart budget allows" in str(gives_up.reason)
-
-
 def test_the_first_reason_to_cancel_stands(pool: Pool) -> None:
     (run,) = pool.claim(1)
     pool.core.cancel(run.task_id, "first", pool.now_s)
@@ -122,3 +113,86 @@ def test_what_ends_before_more_can_come_is_claimed_ahead_while_runs_are_short(po
     for _ in range(100):
         pool.core.windows.observe("t", 1.0)
     assert pool.core.room(pool.now_s).runs == 0
+
+
+def test_a_cancel_of_what_is_being_killed_says_nothing_more_to_it_and_is_its_end(pool: Pool) -> None:
+    (run,) = pool.claim(1)
+    pool.core.fence()
+    pool.core.cancel(run.task_id, "nobody wants it", pool.now_s)
+    assert not pool.did(Interrupt)
+    pool.let_die()
+    (end,) = pool.did(Settle)
+    assert end.verdict.move is Move.CANCEL
+
+
+def test_one_that_dies_of_itself_after_it_was_cancelled_is_cancelled(pool: Pool) -> None:
+    (run,) = pool.claim(1)
+    pool.core.cancel(run.task_id, "nobody wants it", pool.now_s)
+    pool.let_die()
+    (end,) = pool.did(Settle)
+    assert (end.verdict.move, end.outcome.cause) == (Move.CANCEL, Cause.CANCELLED)
+
+
+def test_what_waits_behind_a_run_is_looked_at_when_that_has_been_long(pool: Pool) -> None:
+    first, second, third = pool.claim(3)
+    pool.core.replied(0, first.token, b"C", 1e-6, b"{}", pool.now_s)
+    pool.now_s += PATIENCE_S
+    pool.core.tick(pool.now_s)
+    assert pool.did(TakeBack)
+    pool.core.taken_back(0, [third.token], pool.now_s)
+    assert list(pool.core.slots[0].runs) == [second]
+
+
+def test_a_claim_that_comes_after_the_drain_began_is_given_back(pool: Pool) -> None:
+    pool.core.drain(pool.now_s, 30.0)
+    pool.claim(2)
+    assert [end.verdict.move for end in pool.did(Settle)] == [Move.RELEASE] * 2
+
+
+def test_what_waits_for_a_worker_when_the_lease_lapses_is_given_back(pool: Pool) -> None:
+    runs = pool.claim(WINDOW + 2)
+    pool.core.fence()
+    assert [end.run for end in pool.did(Settle)] == runs[WINDOW:]
+
+
+class TestLimits:
+    LIMITS = Limits(memory_bytes=100)
+
+    def claim(self, pool: Pool, *kinds: Limits | None) -> list[Run]:
+        runs = [Run(b"%019d" % n, 1, 0, 0, "t", "q", RunPolicy(limits=limits), b"", n + 1)
+                for n, limits in enumerate(kinds)]
+        pool.core.claimed(runs, pool.now_s)
+        return runs
+
+    def test_runs_with_the_same_are_held_to_them_together(self, pool: Pool) -> None:
+        first, second = self.claim(pool, self.LIMITS, Limits(memory_bytes=100))
+        assert [type(command) for command in pool.core.commands] == [Watch, Send, Send]
+        pool.core.commands.clear()
+        pool.core.replied(0, first.token, b"C", 1e-6, b"{}", pool.now_s)
+        assert not pool.did(Unwatch)
+        pool.core.replied(0, second.token, b"C", 1e-6, b"{}", pool.now_s)
+        assert pool.did(Unwatch)
+
+    @pytest.mark.parametrize("other", [None, Limits(memory_bytes=200)])
+    def test_one_with_others_waits_until_they_have_ended(self, pool: Pool, other: Limits | None) -> None:
+        for kinds in ((self.LIMITS, other), (other, self.LIMITS)):
+            first, second = self.claim(pool, *kinds)
+            assert [send.run for send in pool.did(Send)] == [first]
+            pool.core.replied(0, first.token, b"C", 1e-6, b"{}", pool.now_s)
+            pool.core.fill(pool.now_s)
+            assert [send.run for send in pool.did(Send)] == [second]
+            pool.core.replied(0, second.token, b"C", 1e-6, b"{}", pool.now_s)
+
+    def test_when_all_are_taken_back_nobody_is_held_to_them(self, pool: Pool) -> None:
+        (run,) = self.claim(pool, self.LIMITS)
+        pool.core.draining = True
+        pool.did(Send)
+        pool.core.taken_back(0, [run.token], pool.now_s)
+        assert pool.did(Unwatch)
+
+    def test_what_is_said_of_those_before_ends_nobody(self, pool: Pool) -> None:
+        (run,) = self.claim(pool, self.LIMITS)
+        pool.core.replied(0, run.token, b"C", 1e-6, b"{}", pool.now_s)
+        self.claim(pool, Limits(memory_bytes=100))
+        pool.core.exceeded(0, self.LIMITS, Cause.OUT_OF_MEMORY, "too much")
+        assert not pool.did(Kill)

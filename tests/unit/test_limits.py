@@ -150,3 +150,9 @@ def test_the_last_words_are_those_of_the_run_that_ended() -> None:
     assert tail.of(2) == "one\ntwo\nb'not JSON'"
     assert tail.of(3) == "two"
     assert Tail().of(2) == ""
+
+
+def test_the_kernel_s_oom_killer_is_named() -> None:
+    outcome = Outcome.out_of_memory(3, "its cgroup's counter rose")
+    assert (outcome.cause, outcome.run, outcome.kind) == (Cause.OUT_OF_MEMORY, 3, "OutOfMemory")
+    assert "OOM killer (its cgroup's counter rose)" in outcome.message

@@ -155,14 +155,12 @@ class Supervision:
 
     def _affected(self, dead: Child) -> list[Child]:
         """Those that are restarted with it, in the order of their start. A temporary child that ended stays ended."""
+        if self.strategy is Strategy.ONE_FOR_ONE:
+            return [dead]
         children = list(self.children.values())
-        match self.strategy:
-            case Strategy.ONE_FOR_ONE:
-                return [dead]
-            case Strategy.ONE_FOR_ALL:
-                return children
-            case Strategy.REST_FOR_ONE:
-                return children[[child is dead for child in children].index(True):]
+        if self.strategy is Strategy.ONE_FOR_ALL:
+            return children
+        return children[[child is dead for child in children].index(True):]
 
     def _advance(self, now_s: float) -> list[Command]:
         """Whatever can be done now: stops of a shutdown, or starts when nothing is in their way."""

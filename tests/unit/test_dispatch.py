@@ -128,6 +128,7 @@ def test_a_cancel_of_what_is_being_killed_says_nothing_more_to_it_and_is_its_end
 def test_one_that_dies_of_itself_after_it_was_cancelled_is_cancelled(pool: Pool) -> None:
     (run,) = pool.claim(1)
     pool.core.cancel(run.task_id, "nobody wants it", pool.now_s)
+    assert pool.did(Interrupt)
     pool.let_die()
     (end,) = pool.did(Settle)
     assert (end.verdict.move, end.outcome.cause) == (Move.CANCEL, Cause.CANCELLED)

@@ -22,6 +22,7 @@ RETRY, FORMATS, STAGE = "tests/unit/test_retry.py", "tests/unit/test_formats.py"
 DISPATCH, SUPERVISION = "tests/property/test_dispatch_machine.py", "tests/property/test_supervision_machine.py"
 DECISIONS = "tests/unit/test_dispatch.py"
 STEP, REFUSALS, KEEPING = (f"tests/scripts/test_{name}.py" for name in ("step", "refusals", "keeping"))
+INSIST = "tests/scripts/test_insist.py"
 SUBMIT, MENDING, ROUNDS = "tests/scripts/test_submit.py", "tests/scripts/test_mend.py", "tests/unit/test_rounds.py"
 
 MUTANTS = [
@@ -124,6 +125,12 @@ MUTANTS = [
            "min(max(0.0, (end_ms - now_ms) / 1000),", f"{ROUNDS} -k 'came_first or jump'"),
     Mutant(KEEPER + "rounds.py", "if now_s - self._contact_s > 3 * TICK_S:", "if now_s < self._contact_s:",
            f"{ROUNDS} -k frozen"),
+    Mutant(KEEPER + "rounds.py", "if polled.cancels:", "if not polled.cancels:", f"{ROUNDS} -k insists"),
+    Mutant(REDIS + "operating.py", "is TaskStatus.RUNNING and str(stored.life.run) == run", "is TaskStatus.RUNNING",
+           f"{INSIST} -k whoever_runs"),
+    Mutant(LUA + "order.lua", "if id ~= '' then redis.call('HSET', cancels, id, wish) end\n", "", INSIST),
+    Mutant(LUA + "revive.lua", "redis.call('HDEL', cancels, unpack(came))\n", "", f"{INSIST} -k tried_again"),
+    Mutant(LUA + "forgo.lua", "== ARGV[i + 1] then", "then", f"{INSIST} -k anew"),
     Mutant(KEEPER + "neighbours.py", '== identity["born_at"]:', "is not None:", "tests/unit/test_neighbours.py"),
     Mutant(KEEPER + "neighbours.py", "if now_s - since_s >= _SURE_S", "if True", "tests/unit/test_neighbours.py"),
     Mutant(POOL + "claims.py", "believed(head[3])", "head[3]", f"{STAGE} -k no_client_wrote"),

@@ -67,7 +67,10 @@ def test_cancel_a_running_task_tells_its_supervisor(shop: Shop) -> None:
 
     assert shop.broker.cancel(task_id, "not wanted") is TaskStatus.RUNNING
 
-    letters = changes(shop, before).pop(P + "orders:sup")
+    changed = changes(shop, before)
+    assert changed.pop(P + "cancels") == {task_id.encode(): b"1 not wanted"}
+    letters = changed.pop(P + "orders:sup")
+    assert not changed
     [letter] = map(orjson.loads, letters)
     assert len(letter.pop("letter")) == 12
     assert letter == {"do": "cancel", "id": task_id, "run": 1, "reason": "not wanted"}

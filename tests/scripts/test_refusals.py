@@ -257,7 +257,7 @@ CASES: dict[str, list[Callable[[Shop], None]]] = {
     "mend": [mend_what_is_sound],
     "trim_flows": [trim_what_is_ahead],
 }
-ELSEWHERE = {"step", "tally", "publish", "waits"}  # test_step.py; the others refuse nothing
+ELSEWHERE = {"step", "forgo", "tally", "publish", "waits"}  # test_step.py, test_insist.py; the others refuse nothing
 
 
 @pytest.mark.parametrize("case", [case for cases in CASES.values() for case in cases], ids=lambda case: case.__name__)

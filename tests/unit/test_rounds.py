@@ -23,7 +23,7 @@ class Leases:
         self.rescued: list[str] = []
         self.is_away = False
         self.is_led_by_us = True
-        self.reconciled = self.polls = 0
+        self.reconciled = self.polls = self.cancels = self.insisted = 0
 
     def monotonic_s(self) -> float:
         return self.now_s
@@ -38,7 +38,11 @@ class Leases:
         if self.is_away:
             raise BrokerUnavailable("away")
         self.polls += 1
-        return Polled(self.is_led_by_us, dict(self.ends), NEVER, NEVER, NEVER)
+        return Polled(self.is_led_by_us, dict(self.ends), NEVER, NEVER, NEVER, self.cancels)
+
+    def insist(self) -> int:
+        self.insisted += 1
+        return 0
 
     def lapse(self, name: str, seen_ms: int | None = None) -> bool:
         if seen_ms is None or self.ends.get(name) != seen_ms:
@@ -209,3 +213,14 @@ def test_it_goes_by_redis_again_when_it_is_rung_and_not_before(watch: Watch) -> 
 def test_an_idle_engine_is_asked_after_every_other_second(watch: Watch) -> None:
     watch.pass_time(60, "a")
     assert 60 / TICK_S > watch.redis.polls > 60 / POLL_S / 2
+
+
+def test_who_leads_insists_while_something_was_to_be_cancelled(watch: Watch) -> None:
+    watch.pass_time(5)
+    assert watch.redis.insisted == 0
+    watch.redis.cancels = 1
+    watch.pass_time(5)
+    assert watch.redis.insisted > 1
+    watch.redis.is_led_by_us, watch.redis.insisted = False, 0
+    watch.pass_time(5)
+    assert not watch.redis.insisted

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from engine.core.fate import RESCUES_MAX
 from engine.core.lifecycle import FINAL, Move, TaskStatus
 from tests.world.store import Store, Watch
 
@@ -188,7 +189,7 @@ class Ledger(Watch):
                 allowed.add(S.TIMEOUT)
             if book.is_cancelled:
                 allowed.add(S.CANCELLED)
-            if life.crashes >= 3 or rescues > 5 or once:
+            if life.crashes >= 3 or rescues >= RESCUES_MAX or once:
                 allowed.add(S.FAILED)
             if life.status not in allowed:
                 raise Broken(f"{task_id!r} ({book.kind}) ended as {life}")

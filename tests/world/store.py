@@ -31,6 +31,7 @@ class Polled:
     due_ms: float
     expires_ms: float
     removal_ms: float
+    cancels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Store:
         self.reports: dict[str, bytes] = {}
         self.idle: dict[str, tuple[int, int]] = {}  # supervisor -> idle workers, when it said so
         self.orders: dict[str, list[bytes]] = {}
+        self.cancels: dict[bytes, tuple[int, str]] = {}
         self.rescues: dict[bytes, int] = {}
         self.recovers: dict[str, int] = {}
         self.keeper: tuple[str, int] | None = None
@@ -134,11 +136,22 @@ class Store:
         if life.status is S.RUNNING:
             letter = {"do": "cancel", "id": task_id.decode(), "run": life.run, "reason": reason}
             self.post(life.owner, orjson.dumps(letter))
+            self.cancels[task_id] = life.run, reason
             return S.RUNNING
         if life.status.is_final:
             return None
         self._withdraw(task_id, Move.CANCEL, now_ms)
         return S.CANCELLED
+
+    def insist(self, now_ms: int) -> int:
+        """How many wishes need nobody any more."""
+        before = len(self.cancels)
+        for task_id, (run, reason) in list(self.cancels.items()):
+            life = self.life_of(task_id)
+            if not (life.status is S.RUNNING and life.run == run) and \
+                    self.cancel(task_id, reason, now_ms) is not S.RUNNING:
+                del self.cancels[task_id]
+        return before - len(self.cancels)
 
     def post(self, supervisor: str, letter: bytes) -> None:
         self.orders.setdefault(supervisor, []).append(letter)
@@ -269,7 +282,8 @@ class Store:
         inf = float("inf")
         removals = [ms for ended in self.ended.values() for ms in ended.values()]
         return Polled(self._lead(keeper, until_ms, now_ms), dict(self.supervisors), min(self.due.values(), default=inf),
-                      min(self.expiring.values(), default=inf), min(removals, default=inf))
+                      min(self.expiring.values(), default=inf), min(removals, default=inf),
+                      len(self.cancels))
 
     def _lead(self, keeper: str, until_ms: int, now_ms: int) -> bool:
         if self.keeper and self.keeper[0] != keeper and now_ms <= self.keeper[1] <= 2 * until_ms - now_ms:

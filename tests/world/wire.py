@@ -272,6 +272,10 @@ class WorldKeeperBroker:
     def poll(self, keeper: str, until_ms: int) -> Polled:
         return self._call(lambda: self.net.store.poll(keeper, until_ms, self.clock.now_ms()))
 
+    def insist(self) -> int:
+        now_ms = self.now_ms()
+        return self._call(lambda: self.net.store.insist(now_ms))
+
     def promote(self, limit: int) -> tuple[int, int | None]:
         now_ms = self.now_ms()
         return self._call(lambda: self.net.store.promote(now_ms)), None

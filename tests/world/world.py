@@ -21,6 +21,7 @@ STRIKES_S = 30.0
 ENDS_S_MAX = 200.0  # from the last blow to the end of the last task: rescues and retries included
 OPTIONS: dict[str, Options] = {
     "hangs": {"timeout": 3.0}, "soft": {"timeout": 8.0, "soft_timeout": 2.0}, "fails": {"max_retries": 1},
+    "cancels": {"timeout": 1000.0},  # nothing but its cancel ends it
 }
 
 
@@ -113,13 +114,13 @@ class World:
             self.chance.choice(self.pools).post(letter)
 
     def _cancel(self, task_id: bytes) -> None:
-        """A letter may be lost with the supervisor it was for; whoever wants an end asks again."""
+        """Until Redis has heard of it; from then on it holds, whatever becomes of the run and of its supervisor."""
         net, book = self.net, self.ledger.books[task_id]
         can = net.takes_writes and net.silent_until_s <= self.timeline.now_s
         if can and task_id in self.store.records:
             book.is_cancelled = True
-            if self.store.cancel(task_id, "nobody wants it", int(net.redis_ms())) is None:
-                return
+            self.store.cancel(task_id, "nobody wants it", int(net.redis_ms()))
+            return
         self.timeline.after(2.0, self._cancel, task_id)
 
     # -- handlers -------------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ class Polled:
     due_ms: float
     expires_ms: float
     removal_ms: float
+    cancels: int  # tasks that were to be cancelled while they ran
 
 
 class KeeperBroker:
@@ -61,9 +62,10 @@ class KeeperBroker:
     def poll(self, keeper: str, until_ms: int) -> Polled:
         """Ask to be the keeper that acts until then, if no other is; with a moment that is over, stand down."""
         keys = self._keys
-        names = [keys.keeper, keys.supervisors, keys.due, keys.expiring, *map(keys.ended, ENDS)]
-        word, leases, *moments = self._redis.run("poll", names, [keeper, until_ms, self._redis.now_ms()])
-        return Polled(word == b"LEADS", self._named(leases), *(float(moment or "inf") for moment in moments))
+        names = [keys.keeper, keys.supervisors, keys.due, keys.expiring, *map(keys.ended, ENDS), keys.cancels]
+        word, leases, *told, cancels = self._redis.run("poll", names, [keeper, until_ms, self._redis.now_ms()])
+        due_ms, expires_ms, removal_ms = (float(moment or "inf") for moment in told)
+        return Polled(word == b"LEADS", self._named(leases), due_ms, expires_ms, removal_ms, cancels)
 
     def supervisors(self) -> list[dict[str, Any]]:
         """As `Broker.supervisors`."""
@@ -77,6 +79,10 @@ class KeeperBroker:
         word: bytes = self._redis.run("lapse", [self._keys.supervisors], [
             supervisor, "" if seen_ms is None else seen_ms])
         return word == b"OK"
+
+    def insist(self) -> int:
+        """As `Operating.insist`."""
+        return self._operating.insist()
 
     def promote(self, limit: int) -> tuple[int, int | None]:
         """Queue up to `limit` tasks that are due; return how many, and when the next is due."""

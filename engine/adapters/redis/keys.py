@@ -25,6 +25,7 @@ class Keys:
         self.turns = base + "turns"  # hash "queue:PRIORITY" -> "turn served_ms"; "n" -> the counter of turns
         self.due = base + "due"  # zset id -> due_ms of PENDING and RETRYING tasks
         self.expiring = base + "expiring"  # zset id -> expires_ms of tasks not started yet
+        self.cancels = base + "cancels"  # hash id -> "run reason": was to be cancelled while that run went on
         # who works
         self.supervisors = base + "supervisors"  # zset supervisor -> lease end, ms
         self.reports = base + "reports"  # hash supervisor -> JSON

@@ -14,6 +14,7 @@ import orjson
 from engine.adapters.redis.connection import Argument, Connections
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, known, look, readable, sorted_out
+from engine.core.identity import is_task_id
 from engine.core.lifecycle import Move, TaskStatus, step
 from engine.core.outcome import Cause, Outcome
 from engine.core.priority import DESCENDING, TaskPriority
@@ -34,6 +35,8 @@ class Operating:
     def cancel(self, task_id: str, reason: str) -> TaskStatus:
         """End a task that waits, or have the supervisor end one that runs; return CANCELLED or RUNNING.
 
+        Where that run ends otherwise and the task is to run once more, the keeper cancels it then.
+
         Raises `MoveRefused` if it has ended, `TaskNotFound`.
         """
         def attempt(stored: Stored) -> TaskStatus | None:
@@ -44,6 +47,32 @@ class Operating:
             return TaskStatus.CANCELLED if _went(word, stored, "cancel") else None
 
         return self._until_it_holds_still(task_id, attempt)
+
+    def insist(self) -> int:
+        """Cancel what was to be cancelled while it ran, and has got away: its run ended in a retry, was given back or
+        rescued. Return how many such wishes need nobody any more."""
+        cursor, done = b"0", 0
+        while True:
+            cursor, told = self._redis.call("HSCAN", self._keys.cancels, cursor, "COUNT", BATCH_TASKS)
+            wishes = dict(zip(told[::2], told[1::2], strict=True))
+            over = [part for task_id in wishes if self._is_over(task_id.decode(errors="replace"), wishes[task_id])
+                    for part in (task_id, wishes[task_id])]
+            done += self._redis.run("forgo", [self._keys.cancels], over) if over else 0
+            if cursor == b"0":
+                return done
+
+    def _is_over(self, task_id: str, wish: bytes) -> bool:
+        """Whether nothing is left to be done, now, about a task that was to be cancelled."""
+        run, _, reason = wish.decode(errors="replace").partition(" ")
+        stored = look(self._redis, self._keys, [task_id])[0] if is_task_id(task_id) else None
+        if stored is None or stored.life.status.is_final:
+            return True
+        if stored.life.status is TaskStatus.RUNNING and str(stored.life.run) == run:
+            return False
+        try:
+            return self.cancel(task_id, reason) is TaskStatus.CANCELLED
+        except (MoveRefused, TaskNotFound):
+            return True
 
     def revive(self, task_ids: Sequence[str]) -> int:
         """Queue tasks again after their end; return how many could be. Others are passed over."""
@@ -138,7 +167,7 @@ class Operating:
         for stored in found:
             told += (*stored.seen, lines.number(stored.record.queue, stored.life.priority), stored.fair_key)
         names = [keys.tasks, keys.life, keys.rescues, keys.idle, keys.events, keys.counters,
-                 *(keys.ended(status) for status in ENDS[1:]), keys.queues, *lines.names()]
+                 *(keys.ended(status) for status in ENDS[1:]), keys.queues, keys.cancels, *lines.names()]
         words: list[bytes] = self._redis.run("revive", names, [
             keys.base, self._redis.now_ms(), *lines.queues(), *told]) if told else []
         return words
@@ -147,8 +176,8 @@ class Operating:
         keys = self._keys
         task_id, line, _ = about.seen if about else ("", b"", 0)
         text = orjson.dumps({**letter, "letter": secrets.token_hex(6)})  # one that is read twice is known by it
-        word: bytes = self._redis.run("order", [keys.supervisors, keys.orders(supervisor), keys.life], [
-            keys.base, supervisor, text, task_id, line])
+        word: bytes = self._redis.run("order", [keys.supervisors, keys.orders(supervisor), keys.life, keys.cancels], [
+            keys.base, supervisor, text, task_id, line, f"{letter.get('run')} {letter.get('reason')}"])
         return word
 
     def _until_it_holds_still(self, task_id: str, attempt: Callable[[Stored], Answer | None]) -> Answer:

@@ -2,9 +2,10 @@
 
 Duties
 1. Lead: hold the lead, or try for it.
-2. Promote tasks that are due, end those that have expired, remove those kept long enough.
-3. Rescue the runs of supervisors whose lease has lapsed, or whose process is gone from this very host.
-4. Reconcile what the keys say of each other, a little at a time.
+2. See to it that tasks end that were to be cancelled while they ran, and got away.
+3. Promote tasks that are due, end those that have expired, remove those kept long enough.
+4. Rescue the runs of supervisors whose lease has lapsed, or whose process is gone from this very host.
+5. Reconcile what the keys say of each other, a little at a time.
 
 A lease is over when nobody has renewed it before our own eyes for a whole lease, and for as long as it was to last
 when we saw it first. So a jump of Redis's clock, or a process that has not heard of it yet, neither ends nor prolongs a
@@ -39,6 +40,7 @@ class Broker(Protocol):
 
     def now_ms(self) -> int: ...
     def poll(self, keeper: str, until_ms: int) -> Any: ...
+    def insist(self) -> int: ...
     def promote(self, limit: int) -> tuple[int, int | None]: ...
     def expire(self, limit: int) -> tuple[int, int | None]: ...
     def sweep(self, limit: int) -> tuple[int, int | None]: ...
@@ -118,6 +120,8 @@ class Rounds:
     def _keep_time(self, polled: Any) -> float:
         """Do what is due by the clock; return the moment of the next, ms."""
         now_ms = self.broker.now_ms()
+        if polled.cancels:
+            self.broker.insist()
         if polled.due_ms <= now_ms:
             self._all(self.broker.promote)
         if polled.expires_ms <= now_ms:

@@ -1,9 +1,10 @@
 -- poll: all that a keeper goes by, in one call; with it the keeper asks to be the one that acts, until a moment.
 --
--- keys  keeper, supervisors, due, expiring, ended COMPLETED, ended FAILED, ended CANCELLED, ended TIMEOUT
+-- keys  keeper, supervisors, due, expiring, ended COMPLETED, ended FAILED, ended CANCELLED, ended TIMEOUT,
+--       cancels
 -- args  keeper, until_ms (not later than now_ms: stand down), now_ms
 -- gives LEADS | FOLLOWS, {supervisor, lease end in ms, …}, and in ms the moment at which the first task is due, expires,
---       may be removed; '' where there is none
+--       may be removed; '' where there is none; and how many tasks were to be cancelled while they ran
 local keeper, until_ms, now_ms = unpack(ARGV)
 local is_over = tonumber(until_ms) <= tonumber(now_ms)
 -- An end that is further off than anybody could have asked for was dated by a clock that has been set back since.
@@ -21,7 +22,8 @@ for i = 5, 8 do
   if moment and (not removal or moment < removal) then removal = moment end
 end
 local leases = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
-local answer = { 'FOLLOWS', leases, first(KEYS[3]), first(KEYS[4]), removal and tostring(removal) or '' }
+local answer = { 'FOLLOWS', leases, first(KEYS[3]), first(KEYS[4]), removal and tostring(removal) or '',
+  redis.call('HLEN', KEYS[9]) }
 if (is_led or is_over) and leader ~= keeper then return answer end
 ------------------------------------------------------------------- write
 redis.call('DEL', KEYS[1])  -- then the SET goes through even when Redis is full, and the keeper can make room

@@ -1,7 +1,7 @@
 -- revive: queue tasks again after their end, with all their attempts.
 --
 -- keys  tasks, life, rescues, idle, events, counters, ended FAILED, ended CANCELLED, ended TIMEOUT, queues,
---       then for each line: line, flows
+--       cancels, then for each line: line, flows
 -- args  base of the channels, now_ms, number of lines,
 --       for each line: queue
 --       for each task: id, life line as seen, is it stored (1 | 0), number of its line, fair_key
@@ -9,7 +9,8 @@
 --       OK        it is queued, last of its flow; its run number counts on
 --       MOVED_ON  it is not any more as it was seen
 --       ILLEGAL   its status does not allow it
-local tasks, life, rescues, idle, events, counters, failed, cancelled, timed_out, queues = unpack(KEYS, 1, 10)
+local tasks, life, rescues, idle, events, counters, failed, cancelled, timed_out, queues, cancels =
+  unpack(KEYS, 1, 11)
 local base, now_ms, line_count = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
 local ids, words, back = {}, {}, {}
@@ -34,7 +35,7 @@ if #back == 0 then return words end
 ------------------------------------------------------------------- write
 local came, lives, rows = {}, {}, {}
 for line = 1, line_count do
-  queue_up(KEYS[9 + 2 * line], KEYS[10 + 2 * line], entries[line])
+  queue_up(KEYS[10 + 2 * line], KEYS[11 + 2 * line], entries[line])
   redis.call('HSETNX', queues, ARGV[3 + line], 'open')
 end
 for n, task in ipairs(back) do
@@ -45,8 +46,9 @@ for n, task in ipairs(back) do
 end
 redis.call('HSET', life, unpack(lives))
 redis.call('HDEL', rescues, unpack(came))
+redis.call('HDEL', cancels, unpack(came))
 for _, ended in ipairs({ failed, cancelled, timed_out }) do redis.call('ZREM', ended, unpack(came)) end
 count_up(counters, 'revived', #back)
 add_events(events, rows)
-for line = 1, line_count do ring_bells(idle, base, ARGV[3 + line], #entries[line], is_urgent_line(KEYS[9 + 2 * line])) end
+for line = 1, line_count do ring_bells(idle, base, ARGV[3 + line], #entries[line], is_urgent_line(KEYS[10 + 2 * line])) end
 return words

@@ -175,7 +175,7 @@ class Dispatch:
         elif slot.phase is Phase.UP:
             slot.deadline_s = NEVER
             self.crew.retire(slot, now_s)
-        else:  # it stands still
+        else:  # it was about to stand still
             self.preemption.was_over(slot, now_s)
 
     def fill(self, now_s: float) -> None:

@@ -227,3 +227,12 @@ def test_a_pool_that_drains_keeps_its_size(stage: Stage) -> None:
     stage.broker.happened = [Waited(9.0)]
     stage.turn()
     assert workers(stage) == 2
+
+
+def test_one_whose_heir_is_ready_leaves_as_soon_as_it_is_to_be_replaced() -> None:
+    core = pool(1)
+    (run,) = claim(core, 1, limits=Limits(nice=5))
+    core.booted(1, 101, NOW_S)
+    core.replace(0, NOW_S)
+    reply(core, run)
+    assert phases(core) == [(Phase.QUITTING, True), (Phase.UP, False)]

@@ -142,7 +142,7 @@ class ForkServer:
         while self._reap():
             pass
         if self.deaths:
-            strays = self._strays()
+            strays = self._strays() or self._strays()  # the kernel may leave one out while others go (man 5 proc)
             self.looks += 1
             if strays and self.looks < _LOOKS_MAX:
                 descendants.end(strays)  # their own deaths wake us again

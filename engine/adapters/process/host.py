@@ -26,6 +26,7 @@ from engine.ports import Dumped, Event, HostSettings, InterruptReason, Poller, S
 
 _ROUND_S = 0.002
 _ROUNDS_MAX = 1500
+_CLEAN_ROUNDS = 3  # in a row: the kernel's list of children may leave one out while others go (man 5 proc)
 _STOP_S = 1.0
 
 
@@ -46,7 +47,7 @@ class ProcessHost:
         self._aftermath: Aftermath | None = None
         self._alarms = Alarms()
         self._oom_killer, self._groups = OomKiller(), Groups(cgroup.base())
-        self._rounds = 0
+        self._rounds = self._clean_rounds = 0
 
     def start(self) -> None:
         assert self._server is None, "the fork server runs already"
@@ -177,7 +178,7 @@ class ProcessHost:
         """The fork server has gone; its workers are going. See them off."""
         pids = {link.pid for link in self._links.values() if link.pid}
         self._aftermath = Aftermath(self._mark, pids, self._reaped)
-        self._rounds = 0
+        self._rounds = self._clean_rounds = 0
         self._alarms.set(self._clean_up, 0.0)
 
     def _reaped(self, pid: int, status: int, cpu_s: float, peak_rss_bytes: int) -> None:
@@ -193,8 +194,8 @@ class ProcessHost:
         self._alarms.set(self._clean_up, now_s + _ROUND_S)
         self._rounds += 1
         code = self._server.process.poll()
-        clean = self._aftermath.round() and code is not None
-        if not clean and self._rounds < _ROUNDS_MAX:
+        self._clean_rounds = self._clean_rounds + 1 if self._aftermath.round() and code is not None else 0
+        if self._clean_rounds < _CLEAN_ROUNDS and self._rounds < _ROUNDS_MAX:
             return
         for spawn in list(self._by_spawn):
             self._bury(spawn, None, {}, "it died with the fork server", stranded=True)

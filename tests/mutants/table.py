@@ -20,7 +20,7 @@ CORE, LUA, REDIS = "engine/core/", "engine/adapters/redis/lua/", "engine/adapter
 POOL, KEEPER = "engine/services/pool/", "engine/services/keeper/"
 RETRY, FORMATS, STAGE = "tests/unit/test_retry.py", "tests/unit/test_formats.py", "tests/unit/test_pool.py"
 DISPATCH, SUPERVISION = "tests/property/test_dispatch_machine.py", "tests/property/test_supervision_machine.py"
-DECISIONS = "tests/unit/test_dispatch.py"
+DECISIONS, STEPPING = "tests/unit/test_dispatch.py", "tests/unit/test_stepping.py"
 STEP, REFUSALS, KEEPING = (f"tests/scripts/test_{name}.py" for name in ("step", "refusals", "keeping"))
 INSIST = "tests/scripts/test_insist.py"
 SUBMIT, MENDING, ROUNDS = "tests/scripts/test_submit.py", "tests/scripts/test_mend.py", "tests/unit/test_rounds.py"
@@ -45,6 +45,10 @@ MUTANTS = [
            ":\n            return  # too late", DECISIONS),
     Mutant(CORE + "dispatch.py", "slot.doom if position == 0 else None", "slot.doom", DECISIONS),
     Mutant(CORE + "dispatch.py", "if run is None or run.cancelled is not None:", "if run is None:", DECISIONS),
+    Mutant(CORE + "dispatch.py", "if slot.limits is limits and slot.runs", "if slot.runs", f"{DECISIONS} -k before"),
+    Mutant(CORE + "dispatch.py", "if slot.limits is not None and not runs:", "if slot.limits is not None:",
+           f"{DECISIONS} -k together"),
+    Mutant(CORE + "dealing.py", "limits is slot.limits or limits == slot.limits", "True", f"{DECISIONS} -k others"),
     Mutant(CORE + "dealing.py", "len(slot.runs) < window", "len(slot.runs) <= window", DECISIONS),
     Mutant(CORE + "fate.py", "run >= max_deliveries", "run > max_deliveries", f"{KEEPING} -k twice"),
     Mutant(CORE + "fate.py", "rescues >= RESCUES_MAX", "rescues > RESCUES_MAX", f"{KEEPING} -k too_often"),
@@ -120,6 +124,10 @@ MUTANTS = [
            f"{STAGE} -k fence"),
     Mutant(POOL + "accord.py", "self.stepping.known([*self.core.runs.values(), *self._decided()])",
            "self.stepping.known([*self.core.runs.values()])", f"{STAGE} -k decided"),
+    Mutant(POOL + "accord.py", "if self.stepping.is_under_way:", "if False:", f"{STAGE} -k no_step_is_under_way"),
+    Mutant(POOL + "stepping.py", "max(0, room.runs - asked)", "max(0, room.runs)", f"{STEPPING} -k asked_for_again"),
+    Mutant(POOL + "stepping.py", "self._flights.clear()\n", "self._flights.popleft()\n", f"{STEPPING} -k comes_back"),
+    Mutant(POOL + "stepping.py", "BEAT_S if event.held else QUIET_BEAT_S", "BEAT_S", f"{STEPPING} -k beat"),
     Mutant(POOL + "accord.py", "if task_id in ours", "if task_id == ours", f"{STAGE} -k comes_round"),
     Mutant(KEEPER + "rounds.py", "min(max(self.lease_s, (end_ms - now_ms) / 1000),",
            "min(max(0.0, (end_ms - now_ms) / 1000),", f"{ROUNDS} -k 'came_first or jump'"),

@@ -10,7 +10,6 @@ Knows nothing of tasks.
 import contextlib
 import socket
 import ssl
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -23,13 +22,9 @@ import redis
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import READ, WRITE
 from engine.adapters.redis import scripts
-from engine.adapters.redis.connection import Connections
+from engine.adapters.redis.handshake import NOTHING, READ_BYTES, Handshake, new_reader
 from engine.config.urls import FOLLOWING
-from engine.errors import GangerError
 from engine.ports import Poller
-
-_READ_BYTES = 1 << 18
-_NOTHING = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +83,13 @@ class Link:
         self._pending: deque[_Pending] = deque()
         self._socket: socket.socket | None = None
         self._connection: Any = None
-        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._reader = new_reader()
         self._unsent = b""
         self._wants_write = False
         self._setting_clock = False
         self._pause_s = pause_s
         self._retry_s: float | None = time.monotonic()
-        self._handshake: _Handshake | None = None
+        self._handshake: Handshake | None = None
         self._closed = False
 
     # -- what the supervisor calls --------------------------------------------------------------------------------
@@ -128,7 +123,7 @@ class Link:
                 self.send(_Calibration(now_s), "TIME")
         elif self._retry_s is not None and now_s >= self._retry_s and not self._closed:
             self._retry_s = None
-            self._handshake = _Handshake(self)
+            self._handshake = Handshake(self.url, self.channel, self.clock, self.poller, self.timeout_s, self._shaken)
 
     def close(self) -> None:
         self._closed, self._retry_s = True, None
@@ -138,10 +133,9 @@ class Link:
 
     # -- connecting -----------------------------------------------------------------------------------------------
 
-    def shaken(self) -> None:
-        """The handshake thread is done, well or badly. Called from the loop."""
-        handshake, self._handshake = self._handshake, None
-        assert handshake is not None
+    def _shaken(self, handshake: Handshake) -> None:
+        """It is done, well or badly."""
+        self._handshake = None
         if handshake.error is not None:
             self._events.append(Lost(handshake.error, []))
             self._wait_before_retry()
@@ -149,7 +143,7 @@ class Link:
         self._connection, self._socket = handshake.connection, handshake.socket
         assert self._socket is not None
         self._socket.setblocking(False)
-        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._reader = new_reader()
         self._unsent, self._wants_write, self._setting_clock = b"", False, False
         self._pause_s, self.up = self.pause_s, True
         self.poller.register(self._socket.fileno(), self._ready)
@@ -215,12 +209,12 @@ class Link:
         assert self._socket is not None
         try:
             while True:
-                data = self._socket.recv(_READ_BYTES)
+                data = self._socket.recv(READ_BYTES)
                 if not data:
                     self._lose("Redis closed the connection")
                     return
                 self._reader.feed(data)
-                if len(data) < _READ_BYTES and not self._has_buffered():
+                if len(data) < READ_BYTES and not self._has_buffered():
                     break
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
@@ -240,7 +234,7 @@ class Link:
             except hiredis.ProtocolError as error:
                 self._lose(f"not the Redis protocol: {error}")
                 return
-            if reply is _NOTHING:
+            if reply is NOTHING:
                 return
             if isinstance(reply, hiredis.PushNotification):
                 if len(reply) == 3 and reply[0] == b"message":
@@ -260,64 +254,7 @@ class Link:
             else:
                 self._events.append(Answered(pending.tag, reply))
 
-
     def _is_elsewhere(self, reply: Any) -> bool:
         """Whether our keys are on another server now, where the next connection will be."""
         return isinstance(reply, hiredis.ReplyError) and self._follows and (
             str(reply).startswith("MOVED ") or "READONLY " in str(reply))
-
-
-class _Handshake:
-    """Connects in a thread; the loop hears of the end through a socket pair."""
-
-    def __init__(self, link: Link) -> None:
-        self.error: str | None = "the handshake broke off"
-        self.connection: Any = None
-        self.socket: socket.socket | None = None
-        self._link = link
-        self._ours, self._theirs = socket.socketpair()
-        link.poller.register(self._ours.fileno(), self._done)
-        threading.Thread(target=self._connect, name="redis-handshake", daemon=True).start()
-
-    def _connect(self) -> None:
-        link = self._link
-        try:
-            connection: Any = Connections(link.url, timeout_s=link.timeout_s).open()
-            self.connection = connection
-            self._introduce(connection._sock)
-            self.socket, self.error = connection._sock, None
-        except (OSError, GangerError, hiredis.HiredisError) as error:
-            self.error = f"{type(error).__name__}: {error}"
-        finally:
-            with contextlib.suppress(OSError):
-                self._theirs.send(b".")
-
-    def _introduce(self, end: socket.socket) -> None:
-        """Switch to RESP3, subscribe, and set the clock: three commands, one round trip."""
-        sent_s = time.monotonic()
-        hello: list[tuple[Any, ...]] = [("HELLO", 3), ("SUBSCRIBE", self._link.channel), ("TIME",)]
-        end.sendall(b"".join(map(hiredis.pack_command, hello)))
-        reader, replies = hiredis.Reader(notEnoughData=_NOTHING), list[Any]()
-        while len(replies) < 3:
-            data = end.recv(_READ_BYTES)
-            if not data:
-                raise ConnectionResetError("Redis closed the connection")
-            reader.feed(data)
-            while (reply := reader.gets()) is not _NOTHING:
-                if isinstance(reply, hiredis.ReplyError):
-                    raise reply
-                replies.append(reply)
-        seconds, microseconds = replies[2]
-        self._link.clock.calibrate(int(seconds) * 1000 + int(microseconds) / 1000, sent_s, time.monotonic())
-
-    def _done(self, mask: int) -> None:
-        self._close_pair()
-        self._link.shaken()
-
-    def abandon(self) -> None:
-        self._close_pair()
-
-    def _close_pair(self) -> None:
-        self._link.poller.unregister(self._ours.fileno())
-        self._ours.close()
-        self._theirs.close()

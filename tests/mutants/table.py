@@ -21,6 +21,7 @@ POOL, KEEPER = "engine/services/pool/", "engine/services/keeper/"
 RETRY, FORMATS, STAGE = "tests/unit/test_retry.py", "tests/unit/test_formats.py", "tests/unit/test_pool.py"
 DISPATCH, SUPERVISION = "tests/property/test_dispatch_machine.py", "tests/property/test_supervision_machine.py"
 DECISIONS, STEPPING = "tests/unit/test_dispatch.py", "tests/unit/test_stepping.py"
+MAKING_WAY = "tests/unit/test_preemption.py"
 STEP, REFUSALS, KEEPING = (f"tests/scripts/test_{name}.py" for name in ("step", "refusals", "keeping"))
 INSIST = "tests/scripts/test_insist.py"
 SUBMIT, MENDING, ROUNDS = "tests/scripts/test_submit.py", "tests/scripts/test_mend.py", "tests/unit/test_rounds.py"
@@ -49,6 +50,16 @@ MUTANTS = [
     Mutant(CORE + "dispatch.py", "if slot.limits is not None and not runs:", "if slot.limits is not None:",
            f"{DECISIONS} -k together"),
     Mutant(CORE + "dealing.py", "limits is slot.limits or limits == slot.limits", "True", f"{DECISIONS} -k others"),
+    Mutant(CORE + "preemption.py", "run.priority < _URGENT and", "run.priority <= _URGENT and",
+           f"{MAKING_WAY} -k lowest"),
+    Mutant(CORE + "preemption.py", "victim.frozen_bytes <= left", "victim.frozen_bytes < left",
+           f"{MAKING_WAY} -k so_much"),
+    Mutant(CORE + "preemption.py", "        slot.since_s += frozen_s\n", "", f"{MAKING_WAY} -k deadlines"),
+    Mutant(CORE + "preemption.py", "not slot.runs or slot.phase in _PASSING", "not slot.runs",
+           f"{MAKING_WAY} -k about_to_be_free"),
+    Mutant(CORE + "resizing.py", "load.wait_s >= WAIT_S and not load.idle", "load.wait_s >= WAIT_S",
+           "tests/unit/test_resizing.py -k grows"),
+    Mutant(CORE + "resizing.py", "and slot.runs[0].cancelled is None", "", "tests/unit/test_resizing.py -k cancelled"),
     Mutant(CORE + "dealing.py", "len(slot.runs) < window", "len(slot.runs) <= window", DECISIONS),
     Mutant(CORE + "fate.py", "run >= max_deliveries", "run > max_deliveries", f"{KEEPING} -k twice"),
     Mutant(CORE + "fate.py", "rescues >= RESCUES_MAX", "rescues > RESCUES_MAX", f"{KEEPING} -k too_often"),
@@ -83,6 +94,10 @@ MUTANTS = [
            "call('LPOP', KEYS[14], LETTERS_MAX) or {}", f"{STEP} -k letters"),
     Mutant(POOL + "orders.py", "if letter not in known", "if letter", f"{STAGE} -k again_is_obeyed_once"),
     Mutant(POOL + "orders.py", "self._unconfirmed[-1] if", "self._unconfirmed[0] if", f"{STAGE} -k heard_last"),
+    Mutant(LUA + "step.lua", "survey(ARGV[14] == '!' and 1 or 4)", "survey(4)",
+           "tests/scripts/test_urgent.py -k urgent_tasks_only"),
+    Mutant(LUA + "prelude.lua", "if not is_urgent or count <= 0 then return end", "",
+           "tests/scripts/test_urgent.py -k not_urgent"),
     Mutant(LUA + "rescue.lua", "if lease_end_ms >= tonumber(now_ms) then return { 'ALIVE' } end", "",
            f"{REFUSALS} -k rescue_from_the_living"),
     Mutant(LUA + "rescue.lua", "task.place, task.id)\n    count_up(rescues", "0, task.id)\n    count_up(rescues",

@@ -10,7 +10,8 @@ from engine.adapters.poller import EpollPoller
 from engine.adapters.redis import scripts
 from engine.adapters.redis.supervising import RedisSupervisorBroker, Terms
 from engine.core.lifecycle import TaskStatus
-from engine.ports import BrokerEvent, Joined, NotHeard, Recovered, Stepped
+from engine.core.priority import TaskPriority
+from engine.ports import BrokerEvent, Joined, NotHeard, Recovered, Rung, Stepped, Waited
 from tests.redis_server import RedisServer
 from tests.scripts.shop import Shop
 
@@ -76,3 +77,38 @@ def test_it_tells_when_redis_refuses_to_hear(side: Side, shop: Shop) -> None:
     finally:
         shop.client.config_set("maxmemory", 0)
     assert side.kinds() == [NotHeard, Recovered]
+
+
+def test_one_that_makes_way_is_rung_for_what_is_urgent_and_claims_nothing_else(side: Side, shop: Shop) -> None:
+    shop.submit(priority=TaskPriority.HIGH)
+    side.broker.step([], 1, 0, 0, b"", "!")
+    side.until(lambda heard: len(heard) == 1)
+    urgent = shop.submit(priority=TaskPriority.URGENT)
+    side.until(lambda heard: len(heard) == 2)
+    side.broker.step([], 2, 0, 0, b"", "!")
+    side.until(lambda heard: len(heard) == 3)
+    before, rung, after = side.heard
+    assert isinstance(before, Stepped)
+    assert isinstance(rung, Rung)
+    assert isinstance(after, Stepped)
+    assert (before.claimed, after.claimed[0], after.granted_all) == ([], urgent.encode(), False)
+
+
+def test_it_hears_for_how_long_the_heads_of_its_lines_wait(side: Side, shop: Shop) -> None:
+    side.broker.ask_waits()
+    side.until(lambda heard: len(heard) == 1)
+    assert side.heard == [Waited(0.0)]
+    shop.submit("another")
+    first = shop.submit()
+    shop.submit()
+    shop.client.zadd(shop.keys.line("q", TaskPriority.LOW), {"none of ours": 0})
+    side.broker.clock.calibrate(shop.now_ms + 60_000, time.monotonic(), time.monotonic())
+    side.broker.ask_waits()
+    side.until(lambda heard: len(heard) == 2)
+    assert isinstance(side.heard[1], Waited)
+    assert side.heard[1].wait_s == pytest.approx(60, abs=10)
+    shop.set_life(first, TaskStatus.QUEUED, at_ms=shop.now_ms + 60_000)  # it came back into the line just now
+    side.broker.ask_waits()
+    side.until(lambda heard: len(heard) == 3)
+    assert isinstance(side.heard[2], Waited)
+    assert side.heard[2].wait_s < 30

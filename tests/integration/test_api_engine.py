@@ -224,8 +224,14 @@ def test_the_engine_is_told_what_to_do(engine: Engine, http: httpx.Client) -> No
     assert tell(action="pause")["queues"] >= 1
     assert http.get("/scheduler/status").json()["is_paused"]
     tell(action="resume")
+    pool = http.get("/scheduler/status").json()["pools"][0]["pid"]
+    tell(action="scale", workers="auto")
+    until(http, "/scheduler/status", lambda told: told["pools"][0]["scale"] == "auto")
     assert tell(action="scale", workers=1) == {"action": "scale", "engines": 1, "queues": 0}
     until(http, "/scheduler/status", lambda told: told["workers"] == 1 and len(told["pools"]) == 1)
+    assert http.get("/scheduler/status").json()["pools"][0]["pid"] == pool, "it is still the same"
+    assert [(one["frozen"], one["has_place"]) for one in http.get("/workers").json()] == [(False, True)]
+    assert http.post("/scheduler/control", json={"action": "scale", "workers": "many"}).status_code == 422
     tell(action="drain")
     until(http, "/scheduler/health", lambda told: told["reasons"] == ["no pool is running"])
     assert http.get("/scheduler/health").status_code == 503

@@ -146,6 +146,23 @@ def test_one_that_stands_still_can_die(engine: Scheduler, tmp_path: Path) -> Non
     assert frozen.ended().run == 2
 
 
+def test_one_that_stands_still_can_be_ended_by_us(engine: Scheduler, tmp_path: Path) -> None:
+    """A fresh worker is asked for in its place at once: its run is given back at no cost, and run again."""
+    runs = saturated(engine, tmp_path)
+    urgent = Held(engine, tmp_path, "hold", "URGENT").await_begun()
+    frozen = the_frozen_one(runs)
+    slot = until(lambda: frozen.slot().get("frozen") and frozen.slot())["slot"]
+    with closing(Operator(engine.client.settings)) as client:
+        supervisor = client.workers()[0]["supervisor"]
+        assert client.broker.order(supervisor, {"do": "stack", "slot": slot})
+        assert client.broker.order(supervisor, {"do": "restart", "slot": slot, "at_once": True})
+    until(lambda: not any(psutil.pid_exists(pid) for pid in frozen.pids))
+    for run in (urgent, *runs):
+        run.let_go()
+    task = frozen.ended()
+    assert (task.status, task.run, task.crashes, task.attempts) == (TaskStatus.COMPLETED, 2, 0, 0)
+
+
 def test_nobody_stands_still_who_must_not(engine: Scheduler, tmp_path: Path) -> None:
     pinned, spin = (Held(engine, tmp_path, task_type, "LOW").await_begun() for task_type in ("pinned", "spin"))
     first = Held(engine, tmp_path, "hold", "URGENT").await_begun()

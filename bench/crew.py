@@ -96,10 +96,10 @@ class Crew:
     def answer(self) -> None:
         now_s = time.monotonic()
         while self.ends and self.ends[0][0] <= now_s:
-            _, _, worker = heapq.heappop(self.ends)
+            end_s, _, worker = heapq.heappop(self.ends)
             wall_us = int((now_s - worker.begun_s) * 1e6)
             os.write(worker.replies, frames.frame(frames.REPLIED, worker.token, OUTCOME, frames.COMPLETED, wall_us))
-            self.take(worker, now_s)
+            self.take(worker, end_s)  # a process would have gone on then, and not when this loop comes to it
 
 
 def say(control: socket.socket, message: dict[str, Any], *fds: int) -> None:

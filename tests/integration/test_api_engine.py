@@ -204,9 +204,8 @@ def test_workers_tell_their_stacks_and_are_replaced(engine: Engine, http: httpx.
     assert "held" in stack.json()["stacks"]
     assert http.post(f"{url}/restart", json={"at_once": True}).status_code == 202
     until(http, url, lambda told: told["pid"] not in (None, busy["pid"]))
+    until(http, f"/tasks/{task_id}", lambda told: told["run"] == 2)  # it was given back and runs again
     os.close(end)
-    again = os.open(path, os.O_WRONLY)  # the task was given back and runs again
-    os.close(again)
     ended = http.get(f"/tasks/{task_id}/result", params={"wait": PATIENCE_S}).json()
     assert ended["result"] == "let go"
     assert http.get(f"/tasks/{task_id}").json()["attempts"] == 0

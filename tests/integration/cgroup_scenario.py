@@ -9,6 +9,7 @@ import json
 import os
 import select
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def main(folder: str) -> dict[str, Any]:
     seen["cpu"] = over(stage, Limits(cpu_s=0.3), "burn")
     seen["processes"] = over(stage, Limits(processes=2), "multiply", children=4, hold_s=60)
     seen["left_alive"] = left_behind(stage)
+    seen["stands_still"], seen["killed"] = stands_still(stage, Path(folder))
     if "memory" in (seen["controllers"] or ()):
         seen["slow"] = over(stage, Limits(memory_bytes=60 * MIB), "grow", mib=2000, mib_per_s=50)
         seen["fast"] = fast(stage)
@@ -79,6 +81,24 @@ def left_behind(stage: Stage) -> bool:
     _, child = stage.begin("leave")
     stage.end()
     return is_alive(int(child))
+
+
+def stands_still(stage: Stage, folder: Path) -> tuple[list[bool], dict[str, Any]]:
+    """What the kernel says of a worker that is frozen, goes on, and is killed while it is frozen again."""
+    events = folder / f"worker-{stage.up()}" / "cgroup.events"
+    token, _ = stage.begin("leave")
+    said = []
+    for wanted in (True, False, True):
+        if wanted:
+            stage.host.freeze(0)
+        else:
+            stage.host.thaw(0, token, 0.1)
+        end_s = time.monotonic() + PATIENCE_S
+        while not (is_so := f"frozen {int(wanted)}" in events.read_text()) and time.monotonic() < end_s:
+            pass
+        said.append(is_so)
+    ended = stage.end()
+    return said, {"signal": ended.signal, "stacks": (ended.post_mortem or {})["stacks"]}
 
 
 def _members(folder: str, pid: int) -> list[int]:

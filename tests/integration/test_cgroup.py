@@ -62,6 +62,12 @@ def test_who_has_left_session_and_parent_dies_with_the_group(seen: Any) -> None:
     assert not seen["left_alive"]
 
 
+def test_a_worker_stands_still_with_its_group_and_can_be_killed_then(seen: Any) -> None:
+    assert seen["stands_still"] == [True, True, True]
+    assert seen["killed"]["signal"] == "SIGKILL"
+    assert "in leave" in seen["killed"]["stacks"]
+
+
 @pytest.fixture
 def with_memory(seen: Any) -> Any:
     if "memory" not in seen["controllers"]:

@@ -76,6 +76,13 @@ class Group:
         """All at once; from Linux 5.14 on, before it there is nothing that could be done here."""
         self._write("cgroup.kill", "1")
 
+    def freeze(self) -> bool:
+        """Have all stand still, and whoever they start in this moment too. False where the kernel cannot."""
+        return self._write("cgroup.freeze", "1")
+
+    def thaw(self) -> None:
+        self._write("cgroup.freeze", "0")
+
     def remove(self) -> bool:
         """Once it is empty. False if it is not yet."""
         try:
@@ -86,9 +93,11 @@ class Group:
             return False
         return True
 
-    def _write(self, name: str, value: str) -> None:
+    def _write(self, name: str, value: str) -> bool:
         with suppress(OSError):  # a kernel without this file, or a group that is gone
             (self._path / name).write_text(value)
+            return True
+        return False
 
     def _pairs(self, name: str) -> dict[str, int]:
         with suppress(OSError):

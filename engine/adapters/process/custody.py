@@ -40,6 +40,14 @@ class Custody:
             if self._group is not None:
                 self._group.let_go()
 
+    def freeze(self) -> bool:
+        """Have everything in the group stand still. False where there is none that can."""
+        return self._group is not None and self._group.freeze()
+
+    def thaw(self) -> None:
+        if self._group is not None:
+            self._group.thaw()
+
     def kill(self) -> None:
         """Everything in the group, whoever its parent is by now."""
         if self._group is not None:

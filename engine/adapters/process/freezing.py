@@ -1,5 +1,6 @@
 """Makes a worker and everything below it stand still, and go on, by SIGSTOP and SIGCONT: nobody can refuse either.
 
+Only where there is no control group for it, which needs no looking for who is there and is noticed by nobody.
 What a handler has stopped by itself stays as it is. What stands still can be killed like anything else.
 """
 

@@ -64,7 +64,8 @@ class Link:
         self._poller, self._alarms, self._events = poller, alarms, events
         self.is_up = self.is_quitting = self._has_booted = self._is_listening = False
         self.ending = Ending()
-        self._frozen: set[int] = set()  # who stands still because we said so
+        self._stands_still = False
+        self._frozen: set[int] = set()  # whom we have stopped for that, where it took signals
         self._stacks, self._remainder, self._tail = StackText(), Remainder(), Tail()
         self._tasks = Channel(poller)
         self.send = self._tasks.send
@@ -98,7 +99,10 @@ class Link:
             self._signal(signal.SIGUSR1)
 
     def freeze(self) -> None:
-        self._frozen = freezing.freeze(self.pid)
+        """By its group where it has one, which neither the processes nor their parents can notice."""
+        self._stands_still = True
+        if not self.custody.freeze():
+            self._frozen = freezing.freeze(self.pid)
 
     def thaw(self, token: int | None, frozen_s: float) -> None:
         """The run hears of it in the moment in which it goes on."""
@@ -106,6 +110,8 @@ class Link:
             with suppress(BlockingIOError, BrokenPipeError):
                 os.write(self._control, frames.ORDER.pack(token, frames.STOOD, frozen_s))
                 self._signal(signal.SIGUSR1)
+        self._stands_still = False
+        self.custody.thaw()
         freezing.thaw(self.pid, self._frozen)
         self._frozen = set()
 
@@ -120,13 +126,15 @@ class Link:
     def kill(self, why: str) -> None:
         if self.ending.why is None:
             self.ending.why = why
+            if self._stands_still:  # it could not tell its stacks
+                self.custody.thaw()
             if self.is_up:
                 self._ask_for_stacks()
             elif self.pid:  # it has no signal handlers yet, nor anything to tell; without a pid, `spawned` will do it
                 self._strike(time.monotonic())
 
     def dump(self) -> None:
-        if self._frozen:
+        if self._stands_still:
             self._events.append(Dumped(self.slot, "it stands still, so that an urgent run can have its place\n"))
         elif self.is_up and not self.ending.is_struck:
             self.ending.is_watched = True

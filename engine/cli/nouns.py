@@ -23,7 +23,8 @@ SUMMARIES = {
     "queues": "Show what waits in the queues; pause, resume or purge one",
     "workers": "Show the pools and their workers, and what each runs",
     "scale": "Give a pool more or fewer workers while it runs",
-    "top": "Watch the queues, the workers and what they run, live",
+    "top": "Watch the processes, what they run and the queues, live",
+    "stack": "Show where every thread of a worker is, while it goes on",
     "tree": "Show the processes of the engine as a tree",
     "api": "Serve the REST API alone, beside engines that run elsewhere",
     "keys": "Create, list and revoke the keys of the API",
@@ -92,6 +93,10 @@ def _module(name: str) -> ModuleType:
             from engine.cli import top
 
             return top
+        case "stack":
+            from engine.cli import stack
+
+            return stack
         case "tree":
             from engine.cli import tree
 

@@ -1,28 +1,30 @@
-"""`ganger top`: queues, workers and counters, live."""
+"""`ganger top`: a screen to leave open: processes, what they run, queues; and keys to act on them.
 
-import os
-import select
+The board says what is shown and what a key asks for; here it is done, beside the keys and the drawing, so that a Redis
+that does not answer holds up neither.
+"""
+
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.output import console, duration, styled
+from engine.cli.live.board import Action, Board
+from engine.cli.live.errands import Done, Errands
+from engine.cli.output import console
 from engine.cli.session import Session, command
-from engine.cli.snapshot import Snapshot, take
-from engine.cli.workers import HEADINGS, RIGHT, rows
+from engine.cli.snapshot import take
+from engine.core.identity import short
 from engine.core.lifecycle import TaskStatus
-from engine.core.priority import DESCENDING
-from engine.errors import BrokerError
+from engine.errors import GangerError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
+    from engine.client.operator import Operator
 
-_QUIT = b"qQ\x03\x04"
+_STACK_S = 5.0  # for the stacks to come
+_REDRAW_S = 1.0  # the clocks on the screen go on between two looks
+_SIZE_OF_PIPES = (160, 200)  # columns and lines
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,101 +36,87 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Print it once and end.")] = False,
     interval: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, max=60, help="Between two looks.")] = 1.0,
 ) -> None:
-    """Watch the queues, the workers and what they run, live; q ends it."""
-    with session.broker() as broker:
-        snapshot = take(broker)
+    """Watch the processes, what they run and the queues, live.
+
+    Keys select a worker or a queue, cancel a task, show stacks, pause and resume; ? tells which, q ends it.
+    """
+    from engine.cli.live import screen
+
+    with session.operator() as operator:
+        snapshot = take(operator.broker)
         if session.out.as_json:
             session.out.json(snapshot)
         elif once or not (sys.stdout.isatty() and sys.stdin.isatty()):
-            console().print(picture(snapshot, None, ""))
+            printer = console()
+            columns, lines = printer.size if sys.stdout.isatty() else _SIZE_OF_PIPES
+            for line in screen.overview(Board(snapshot), columns, lines):
+                printer.print(line)
         else:
-            _watch(lambda: take(broker), snapshot, interval)
+            _Watch(operator, Board(snapshot), interval).go_on()
 
 
-def _watch(look: Any, snapshot: Snapshot, interval: float) -> None:
-    """Until q: draw, wait, look again. While Redis is away the last picture stays, and says so."""
-    from rich.live import Live
+class _Watch:
+    """Until q: draw, wait for a key, an answer or the next look, do what that asks for."""
 
-    before: Snapshot | None = None
-    trouble = ""
-    with _keys(), Live(picture(snapshot, None, ""), screen=True, auto_refresh=False, console=console()) as live:
-        while not _quit_within(interval):
-            try:
-                before, snapshot, trouble = snapshot, look(), ""
-            except BrokerError as error:
-                before, trouble = None, str(error)
-            live.update(picture(snapshot, before, trouble), refresh=True)
+    def __init__(self, operator: "Operator", board: Board, interval_s: float) -> None:
+        self.operator, self.board, self.interval_s = operator, board, interval_s
+        self.errands = Errands()
 
+    def go_on(self) -> None:
+        from rich.live import Live
 
-@contextmanager
-def _keys() -> Iterator[None]:
-    """The terminal gives each key at once, without showing it."""
-    import termios
-    import tty
+        from engine.cli.live import screen
+        from engine.cli.live.keyboard import Keyboard
 
-    descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
-    tty.setcbreak(descriptor)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        printer, look_s = console(), 0.0
+        with Keyboard() as keyboard, Live(screen=True, auto_refresh=False, console=printer) as live:
+            while True:
+                now_s = time.monotonic()
+                if now_s >= look_s and self.errands.start("look", lambda: take(self.operator.broker)):
+                    look_s = now_s + self.interval_s
+                columns, lines = printer.size
+                live.update(screen.draw(self.board, columns, lines, now_s,
+                                        ascii_only=printer.options.ascii_only), refresh=True)
+                for key in keyboard.wait(min(_REDRAW_S, max(0.05, look_s - now_s)), self.errands.fd):
+                    action = self.board.press(key)
+                    if action is not None and action.do == "quit":
+                        return
+                    self._begin(action)
+                for done in self.errands.done():
+                    self._learn(done)
 
+    def _begin(self, action: Action | None) -> None:
+        if action is not None and not self.errands.start(action.do, lambda: self._do(action)):
+            self.board.note = "one after the other: the last one is still under way"
 
-def _quit_within(seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        if select.select([sys.stdin], [], [], left)[0]:
-            keys = os.read(sys.stdin.fileno(), 64)
-            if not keys or any(key in _QUIT for key in keys):
-                return True
-    return False
+    def _do(self, action: Action) -> Any:
+        """In a thread of its own. Returns what there is to say, or the page to show."""
+        broker = self.operator.broker
+        match action.do:
+            case "cancel":
+                is_running = broker.cancel(action.target, "cancelled in ganger top") is TaskStatus.RUNNING
+                return f"{short(action.target)} is {'being stopped' if is_running else 'cancelled'}"
+            case "stack":
+                supervisor, _, slot = action.target.rpartition("/")
+                return f"Where {action.target} is", self.operator.stacks(supervisor, int(slot), _STACK_S)
+            case "pause":
+                broker.pause(action.target)
+                return f"{action.target} is paused: those that run go on"
+            case _:
+                broker.resume(action.target)
+                return f"{action.target} is open"
 
-
-def picture(snapshot: Snapshot, before: Snapshot | None, trouble: str) -> "RenderableType":
-    """One screen of it. `before` is the snapshot to count the rates from."""
-    from rich.console import Group
-    from rich.text import Text
-
-    parts: list[Any] = [_counters(snapshot, before)]
-    if trouble:
-        parts.append(Text(f"Redis: {trouble}", style="bold red"))
-    parts += [Text(), _queues(snapshot), Text(), _workers(snapshot)]
-    return Group(*parts)
-
-
-def _counters(snapshot: Snapshot, before: Snapshot | None) -> Any:
-    from rich.text import Text
-
-    line = Text("ganger", style="bold")
-    for name in ("submitted", *(str(status) for status in TaskStatus if status.is_final), "crashed", "rescued"):
-        count = snapshot.counters.get(name, 0)
-        line.append(f"   {name.lower()} ", style="dim")
-        line.append(f"{count}", style="default")
-        if before is not None and (elapsed_s := (snapshot.now_ms - before.now_ms) / 1000) > 0:
-            rate = (count - before.counters.get(name, 0)) / elapsed_s
-            if rate > 0:
-                line.append(f" {rate:.0f}/s", style="green")
-    return line
-
-
-def _queues(snapshot: Snapshot) -> "Table":
-    names = [priority.name for priority in DESCENDING]
-    return _table(("queue", "state", *names, "total", "oldest"), [
-        (queue.queue, "paused" if queue.paused else "open", *(queue.queued.get(name) or "" for name in names),
-         queue.total, duration(queue.oldest_s)) for queue in snapshot.queues], (*names, "total", "oldest"))
-
-
-def _workers(snapshot: Snapshot) -> "Table":
-    return _table(HEADINGS, list(rows(snapshot.supervisors)), RIGHT)
-
-
-def _table(headings: tuple[str, ...], lines: list[tuple[Any, ...]], right: tuple[str, ...]) -> "Table":
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
-    for line in lines:
-        table.add_row(*(styled(cell) for cell in line))
-    return table
+    def _learn(self, done: Done) -> None:
+        match done.value:
+            case GangerError() as error if done.name == "look":
+                self.board.missed(str(error), time.monotonic())
+            case GangerError() as error:
+                self.board.note = str(error)
+            case (title, text):
+                self.board.note = ""
+                self.board.show(title, text)
+            case str(note):
+                self.board.note = note
+                self.errands.start("look", lambda: take(self.operator.broker))
+            case snapshot:
+                self.board.saw(snapshot)

@@ -71,7 +71,7 @@ def stack(
 ) -> None:
     """Have the Python stacks of a running task written to its pool's log; the task goes on."""
     with session.broker() as broker:
-        supervisor, slot = _await_place(broker, task_id)
+        supervisor, slot = await_place(broker, task_id)
         broker.order(supervisor, {"do": "stack", "slot": slot})
     if session.out.as_json:
         session.out.json({"id": task_id, "supervisor": supervisor, "slot": slot})
@@ -79,7 +79,7 @@ def stack(
         session.out.line(f"asked {supervisor}; see its log")
 
 
-def _await_place(broker: "Broker", task_id: str) -> tuple[str, int]:
+def await_place(broker: "Broker", task_id: str) -> tuple[str, int]:
     """Who runs the task, and in which slot. A run that has just begun is in the next report only."""
     until = time.monotonic() + _REPORTED_S
     while True:

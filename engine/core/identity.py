@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 LENGTH = 19
+SHORT = 6
 RANDOM_BITS = 45
 SHARDS_MAX = len(ALPHABET)
 _DIGITS = 9
@@ -57,3 +58,8 @@ def shard(task_id: str) -> int:
 
 def is_task_id(text: str) -> bool:
     return len(text) == LENGTH and all(letter in _VALUES for letter in text)
+
+
+def short(task_id: str) -> str:
+    """The end of an id, which tells it from the others on a screen: two agree by a chance of one in a billion."""
+    return task_id[-SHORT:].lower()

@@ -41,8 +41,9 @@ class Hearing:
         self.stepping.ring(mail=True)
 
     def dumped(self, event: Dumped, now_s: float) -> None:
-        log.info("stacks of a live worker", extra={
-            "worker": f"{self.supervisor}/{event.slot}", "slot": event.slot, "stacks": event.text})
+        """Somebody has asked for them: they are told at any level of the log."""
+        log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, "stacks of a live worker", (), None, extra={
+            "worker": f"{self.supervisor}/{event.slot}", "slot": event.slot, "stacks": event.text}))
 
     def _running(self, slot: int) -> Run | None:
         runs = self.core.slots[slot].runs

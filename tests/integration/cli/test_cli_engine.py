@@ -2,8 +2,6 @@
 
 import json
 import os
-import pty
-import select
 import shutil
 import signal
 import subprocess
@@ -229,35 +227,17 @@ def test_the_doctor_sees_the_pool(engine):
     assert found["pools"]["detail"] == "1 running, with 2 workers; limits held by sampling"
 
 
-def test_top_shows_itself_until_q(engine):
-    """On a terminal of its own, as a person would see it."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(HERE)
-        os.execve(sys.executable, [sys.executable, "-m", "engine", "top", "--interval", "0.2"],
-                  {**engine.environment, "TERM": "xterm", "COLUMNS": "150", "LINES": "40"})
-    seen = _read_until(terminal, b"worker 0", b"idle")
-    assert b"submitted" in seen
-    os.write(terminal, b"q")
-    _read_until(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == Exit.OK
-    os.close(terminal)
-
-
-def _read_until(terminal: int, *words: bytes) -> bytes:
-    """What the terminal shows, up to when one of the words is there, or the program has ended."""
-    seen = b""
-    while not any(word in seen for word in words):
-        ready, _, _ = select.select([terminal], [], [], PATIENCE_S)
-        assert ready, seen
-        try:
-            part = os.read(terminal, 65_536)
-        except OSError:  # what Linux says when the other side has closed
-            return seen
-        if not part:
-            return seen
-        seen += part
-    return seen
+def test_the_stacks_of_a_worker_are_printed_and_it_goes_on(engine, held):
+    task_id, release = held
+    told = document(engine.ganger("stack", task_id, "--json"))
+    assert "cli_handlers.py" in told["stacks"]
+    assert told["worker"] == f"{told['supervisor']}/{told['slot']}"
+    for name in (told["worker"], f"default/{told['slot']}", str(told["slot"])):
+        assert "cli_handlers.py" in engine.ganger("stack", name).stdout
+    assert engine.ganger("stack", "default/99").code == Exit.ENGINE
+    assert engine.ganger("stack", "the first").code == Exit.USAGE
+    release()
+    assert engine.ganger("result", task_id, "--wait", "10").stdout == '"talked"\n'
 
 
 def test_a_reader_that_goes_away_is_no_error(engine):

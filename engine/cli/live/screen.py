@@ -1,0 +1,195 @@
+"""Draws a board into so many columns and lines, with nothing beyond. It works at 80x24, and uses more."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from engine.cli.live import gauges
+from engine.cli.live.board import Board
+from engine.cli.live.processes import Row
+from engine.cli.output import STYLES, clean, duration, size
+from engine.core.identity import short
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import DESCENDING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+KEYS = "↑↓ worker  c cancel  s stack  tab queue  p pause/resume  ? help  q quit"
+WIDE = 100  # columns from which there is room for pids and states
+_QUEUES_SHARE = 4  # of the lines, one in so many may be queues
+_ASCII = str.maketrans("├└│▶█▏▎▍▌▋▊▉↑↓…·", "|`|>#       ^v..")
+_STATES = {"frozen": "blue", "silent": "red", "draining": "yellow", "booting": "yellow", "dying": "red",
+           "idle": "dim", "standby": "dim", "down": "red"}
+
+
+def draw(board: Board, columns: int, lines: int, now_s: float, *, ascii_only: bool = False) -> "RenderableType":
+    """One screen. `now_s` is monotonic."""
+    from rich.console import Group
+
+    body = _page(board, columns, lines) if board.page is not None else overview(board, columns, lines, now_s)
+    body = body[: lines - 1]
+    body += [_text() for _ in range(lines - 1 - len(body))]
+    body.append(_foot(board))
+    for text in body:
+        text.truncate(columns, overflow="ellipsis")
+        if ascii_only:
+            text.plain = text.plain.translate(_ASCII)
+    return Group(*body)
+
+
+def overview(board: Board, columns: int, lines: int, now_s: float = 0.0) -> "list[Text]":
+    head = [_statuses(board), _counters(board)]
+    if board.trouble:
+        away_s = now_s - (board.away_s or now_s)
+        head.append(_text(clean(f"Redis has been away for {duration(away_s)}: {board.trouble}").replace("\n", " "),
+                          "bold red"))
+    head += [_text(), *_queues(board, columns, max(2, lines // _QUEUES_SHARE)), _text()]
+    detail = _detail(board)
+    room = max(2, lines - 1 - len(head) - len(detail))
+    return [*head, *_processes(board, columns, room), *detail]
+
+
+def _statuses(board: Board) -> "Text":
+    line = _text("ganger", "bold")
+    line.append(time.strftime("  %H:%M:%S", time.localtime(board.snapshot.now_ms / 1000)), "dim")
+    for status in (TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.RETRYING, TaskStatus.PENDING):
+        line.append(f"   {status.lower()} ", "dim").append(str(board.snapshot.statuses.get(status, 0)))
+    frozen = sum(row.state == "frozen" for row in board.rows)
+    if frozen:
+        line.append(f"   {frozen} frozen", "blue")
+    return line
+
+
+def _counters(board: Board) -> "Text":
+    """What has happened since the beginning, and how often a second since the look before."""
+    snapshot, before, line = board.snapshot, board.before, _text()
+    for name in ("submitted", *(str(status) for status in TaskStatus if status.is_final), "crashed", "rescued"):
+        count = snapshot.counters.get(name, 0)
+        elapsed_s = 0.0 if before is None else (snapshot.now_ms - before.now_ms) / 1000
+        rate = (count - before.counters.get(name, 0)) / elapsed_s if before is not None and elapsed_s > 0 else 0
+        if count or name in ("submitted", "COMPLETED", "FAILED"):
+            line.append(f"{name.lower()} ", "dim").append(str(count))
+            line.append(f" {rate:.0f}/s" if rate >= 1 else "", "green").append("  ")
+    return line
+
+
+def _queues(board: Board, columns: int, room: int) -> "list[Text]":
+    """How many wait by priority, and for how long the first of them has."""
+    name_width, cell = (22, 14) if columns >= WIDE else (14, 13)
+    names = [priority.name for priority in DESCENDING]
+    found = [_text(f"  {'queue':<{name_width}}{'state':<8}" + "".join(f"{name:>{cell}}" for name in names), "dim")]
+    queues = board.snapshot.queues
+    at = next((at for at, queue in enumerate(queues) if queue.queue == board.queue), 0)
+    for queue in _around(queues, at, room - 1):
+        is_selected = queue.queue == board.queue
+        line = _text("▶ " if is_selected else "  ").append(_fit(queue.queue, name_width), "bold" if is_selected else "")
+        line.append(f"{'paused' if queue.paused else 'open':<8}", "yellow" if queue.paused else "dim")
+        ages = (queue.model_extra or {}).get("oldest_s_by_priority") or {}
+        for name in names:
+            count = queue.queued.get(name, 0)
+            age = f" {gauges.brief(ages[name])}" if count and name in ages else ""
+            line.append(f"{f'{count}{age}' if count else '·':>{cell}}", STYLES.get(name, "") if count else "dim")
+        found.append(line)
+    return found
+
+
+def _processes(board: Board, columns: int, room: int) -> "list[Text]":
+    if not board.rows:
+        return [_text("no pool is running; start one: ganger run --handlers MODULE", "yellow")]
+    heading = f"  {'process':<{_name_width(columns)}}"
+    heading += f"{'pid':>8} {'state':<9}" if columns >= WIDE else ""
+    width = _bar_width(columns)
+    found = [_text(f"{heading}{'CPU':<{width + 7}}{'memory':<{width + 9}}task, running for / of", "dim")]
+    largest = max((row.rss_bytes or 0 for row in board.rows), default=0)
+    at = next((at for at, row in enumerate(board.rows) if row.worker is not None and row.worker == board.worker), 0)
+    return found + [_process(row, board, columns, largest) for row in _around(board.rows, at, room - 1)]
+
+
+def _process(row: Row, board: Board, columns: int, largest: int) -> "Text":
+    is_selected = row.worker is not None and row.worker == board.worker
+    name = clean(row.name) + (f" +{row.started}" if row.started else "")
+    line = _text("▶ " if is_selected else "  ").append(_fit(name, _name_width(columns)), "bold" if is_selected else "")
+    if columns >= WIDE:
+        line.append(f"{row.pid or '':>8} ", "dim").append(f"{row.state:<9}", _STATES.get(row.state, ""))
+    width = _bar_width(columns)
+    line.append(gauges.bar((row.cpu_percent or 0) / 100, width), "red" if (row.cpu_percent or 0) > 100 else "cyan")
+    line.append(f"{'' if row.cpu_percent is None else f'{row.cpu_percent:.0f} %':>6} ")
+    line.append(gauges.bar((row.rss_bytes or 0) / largest if largest else 0.0, width), "magenta")
+    line.append(f"{gauges.brief_size(row.rss_bytes):>7}  ")
+    return line.append_text(_task(row)) if row.worker is not None else line.append(
+        "" if row.state in ("", "up") else row.state, _STATES.get(row.state, ""))
+
+
+def _task(row: Row) -> "Text":
+    """What a worker runs, since when and until when at most."""
+    task = row.task
+    if not task:
+        return _text(row.state, _STATES.get(row.state, ""))
+    line = _text("FROZEN " if row.state == "frozen" else "", "bold blue")
+    name = clean(f"{task.get('task_type')} {short(str(task.get('id')))}")
+    line.append(name, STYLES.get(str(task.get("priority")), ""))
+    running_s, timeout_s = task.get("running_s") or 0.0, task.get("timeout_s")
+    line.append(f"  {gauges.brief(running_s)}", "red" if timeout_s and running_s > timeout_s else "cyan")
+    line.append(f" / {gauges.brief(timeout_s)}" if timeout_s else "", "dim")
+    if row.slot.get("waiting"):
+        line.append(f"  +{row.slot['waiting']} behind", "dim")
+    return line
+
+
+def _detail(board: Board) -> "list[Text]":
+    """Two lines about the worker that is selected."""
+    row = board.selected
+    if row is None:
+        return []
+    slot, task = row.slot, row.task
+    first = _text(clean(f"{row.worker}  pid {row.pid or '-'}  {row.state}  {size(row.rss_bytes)}  threads "
+                        f"{slot.get('threads') or '-'}  served {slot.get('served', 0)}  restarts "
+                        f"{slot.get('restarts', 0)}"), "dim")
+    if not task:
+        return [_text(), first, _text("it runs nothing", "dim")]
+    second = _text(clean(f"{task.get('id')}  {task.get('task_type')}"), "cyan")
+    second.append(f"  {task.get('priority')}  run {task.get('run')}  {duration(task.get('running_s'))}")
+    second.append(f" of {duration(task['timeout_s'])}" if task.get("timeout_s") else " without a deadline")
+    second.append(f"  stood still {duration(task['stood_s'])}" if task.get("stood_s") else "", "blue")
+    return [_text(), first, second]
+
+
+def _page(board: Board, columns: int, lines: int) -> "list[Text]":
+    page = board.page
+    assert page is not None
+    shown = page.lines[page.first : page.first + lines - 4]
+    return [_text(clean(page.title), "bold"), _text(), *(_text(clean(line)) for line in shown)]
+
+
+def _foot(board: Board) -> "Text":
+    if board.question is not None:
+        return _text(clean(board.question[0]), "bold yellow")
+    if board.page is not None:
+        return _text("↑↓ scroll  any other key: back  q quit", "dim")
+    return _text(clean(board.note), "yellow") if board.note else _text(KEYS, "dim")
+
+
+def _around(rows: Any, at: int, room: int) -> Any:
+    """As many as there is room for, with the one at that place among them."""
+    first = min(max(0, at - room + 1), max(0, len(rows) - room)) if at >= room else 0
+    return rows[first : first + max(0, room)]
+
+
+def _fit(text: str, width: int) -> str:
+    text = clean(text).replace("\n", " ")
+    return f"{text if len(text) < width else text[: width - 2] + '…':<{width}}"
+
+
+def _name_width(columns: int) -> int:
+    return 26 if columns >= WIDE else 18
+
+
+def _bar_width(columns: int) -> int:
+    return 10 if columns >= WIDE else 5
+
+
+def _text(text: str = "", style: str = "") -> "Text":
+    from rich.text import Text
+
+    return Text(text, style=style, no_wrap=True, end="\n")

@@ -154,6 +154,8 @@ MUTANTS = [
     Mutant(LUA + "order.lua", "if id ~= '' then redis.call('HSET', cancels, id, wish) end\n", "", INSIST),
     Mutant(LUA + "revive.lua", "redis.call('HDEL', cancels, unpack(came))\n", "", f"{INSIST} -k tried_again"),
     Mutant(LUA + "forgo.lua", "== ARGV[i + 1] then", "then", f"{INSIST} -k anew"),
+    Mutant(POOL + "stepping.py", "may_hurry = not self._is_refused and (", "may_hurry = (",
+           "tests/unit/test_stepping.py -k refuses"),
     Mutant(KEEPER + "neighbours.py", '== identity["born_at"]:', "is not None:", "tests/unit/test_neighbours.py"),
     Mutant(KEEPER + "neighbours.py", "if now_s - since_s >= _SURE_S", "if True", "tests/unit/test_neighbours.py"),
     Mutant(POOL + "claims.py", "believed(head[3])", "head[3]", f"{STAGE} -k no_client_wrote"),

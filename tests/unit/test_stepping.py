@@ -97,6 +97,21 @@ def test_a_step_that_is_refused_leaves_the_other_under_way(bench: Bench) -> None
     assert not bench.stepping.is_under_way
 
 
+def test_a_redis_that_refuses_is_asked_once_a_beat_whatever_rings_and_ends(bench: Bench) -> None:
+    bench.stepping.refused(Refused("MISCONF", []), bench.now_s)
+    bench.broker.steps.clear()
+    refused_s = bench.now_s
+    bench.end(3)
+    while bench.now_s < refused_s + BEAT_S - 2 * PACE_S:
+        bench.stepping.ring(mail=True)
+        assert bench.stepping.next_deadline_s() >= refused_s + BEAT_S
+        assert bench.send() == 0
+    assert [bench.send(), bench.send()][-1] == 1
+    bench.answer()
+    bench.end(1)
+    assert bench.send() == 1, "it takes them again"
+
+
 def test_it_counts_what_ends_from_one_step_to_the_answer_of_the_next(bench: Bench) -> None:
     bench.end(5)
     bench.send()

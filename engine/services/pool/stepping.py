@@ -47,6 +47,7 @@ class Stepping:
         self.rung = True  # there may be work, whatever the last step found
         self.called = True  # somebody rang since we asked last, even if that was for urgent work only
         self.fenced = False
+        self._is_refused = False  # the last step was: whatever there is to tell waits for the next beat
         self._sent_s = float("-inf")
         self._reported_s = float("-inf")
         self._lease_end_s = float("inf")  # before the first lease there is nothing to lose
@@ -67,7 +68,8 @@ class Stepping:
     def next_deadline_s(self) -> float:
         if not self.broker.up or self.is_under_way:  # Redis may be frozen with our step in its hands
             return self._fence_s()
-        return min(self._fence_s(), self._sent_s + (PACE_S if self.outbox else self._beat_s))
+        is_soon = self.outbox and not self._is_refused
+        return min(self._fence_s(), self._sent_s + (PACE_S if is_soon else self._beat_s))
 
     def step(self, room: Room, runs: int, report: Callable[[], bytes], now_s: float, heard: bytes = b"") -> None:
         """Send the next step, if there is a reason to. While every worker has enough to do, ends wait for company.
@@ -82,7 +84,8 @@ class Stepping:
         since_s = now_s - self._sent_s
         is_urgent = room.makes_way == "!"
         wanted = self.outbox or (want and (self.called if is_urgent else self.rung))
-        if not (since_s >= self._beat_s or (wanted and (room.is_urgent or since_s >= PACE_S))):
+        may_hurry = not self._is_refused and (room.is_urgent or since_s >= PACE_S)
+        if not (since_s >= self._beat_s or (wanted and may_hurry)):
             return
         self._flush_rows()
         self.rung, self.called, self._sent_s = False, self.called and not want, now_s
@@ -109,7 +112,7 @@ class Stepping:
         flight = self._flights.popleft()
         self.carried = flight.ends
         self.ended_meanwhile = self._told + len(self.outbox) - flight.ended_before
-        self.fenced = False
+        self.fenced = self._is_refused = False
         self._lease_end_s = event.sent_s + self.terms.lease_s
         self.rung = self.rung or event.granted_all
         self._beat_s = BEAT_S if event.held else QUIET_BEAT_S
@@ -122,7 +125,7 @@ class Stepping:
     def refused(self, event: Refused, now_s: float) -> None:
         """Redis is full, read-only or loading: keep what there is, and ask again with the next beat."""
         self._flights.popleft()
-        self._sent_s = now_s
+        self._sent_s, self._beat_s, self._is_refused = now_s, BEAT_S, True
         self._take_back(event.unsettled)
         self.rung = self.called = True
         log.error("Redis refused a step", extra={"reason": event.reason, "outcomes_pending": len(self.outbox)})
@@ -130,6 +133,7 @@ class Stepping:
     def parted(self, event: Parted) -> None:
         """What was under way may have happened or not; telling it again does no harm."""
         self._flights.clear()
+        self._is_refused = False
         self._take_back(event.unsettled)
 
     def redate(self, by_ms: int) -> None:
@@ -141,7 +145,7 @@ class Stepping:
     def ring(self, *, mail: bool) -> None:
         """There may be work; with `mail` a step is due even where there is no room."""
         self.rung = self.called = True
-        if mail:
+        if mail and not self._is_refused:
             self._sent_s = float("-inf")
 
     def report_soon(self) -> None:

@@ -1,0 +1,1 @@
+"""Each call to Redis fails in turn."""

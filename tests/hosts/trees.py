@@ -113,6 +113,10 @@ class Ledger:
     def running_on(self, host: str) -> bool:
         return f" {host} " in self.trace.read_text()
 
+    def begun(self) -> int:
+        """How many tasks have begun."""
+        return len({line.split(" ")[0] for line in self.trace.read_text().splitlines()})
+
     def check(self, patience_s: float = 90.0) -> None:
         """Each task has completed, once, and no two runs of one were ever alive at the same time."""
         until(lambda: _quietly(lambda: all(

@@ -3,7 +3,8 @@
 Each function reads one kind of stored JSON. What cannot be read becomes something that says so, never an exception.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -12,6 +13,7 @@ from engine.core.outcome import Outcome
 from engine.core.record import COUNT_MAX, MOMENT_MS_MAX
 
 _TEXT_SHOWN_MAX = 1_000
+_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{4,200}={0,2}", re.ASCII)
 
 
 def _text(value: Any) -> bool:
@@ -34,6 +36,15 @@ def _object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_text, value))
+
+
+def _secret(value: Any) -> bool:
+    """In the form of Standard Webhooks."""
+    return isinstance(value, str) and _SECRET.fullmatch(value) is not None and len(value) % 4 == 2
+
+
 def _error(value: Any) -> bool:
     return isinstance(value, dict) and _text(value.get("kind")) and _text(value.get("message")) and \
         isinstance(value.get("traceback"), str | None) and value.keys() <= {"kind", "message", "traceback"}
@@ -51,6 +62,14 @@ _OUTCOME: Shape = {
     "cpu_s": _number, "peak_rss_bytes": _moment, "worker": _text, "pid": _count, "post_mortem": _object}
 _PROGRESS: Shape = {"fraction": _number, "message": _text, "at_ms": _moment}
 _ROW: Shape = {"at_ms": _moment, "run": _count, "stream": _text, "level": _text, "text": _text}
+_HOOK: Shape = {
+    "secret": _secret, "url": _text, "on": _texts, "task_type": _text, "queue": _text, "tag": _text,
+    "created_at": _text}
+_MESSAGE: Shape = {
+    "task_id": _text, "status": _text, "tries": _count, "body": _object, "webhook": _text, "url": _text,
+    "last_error": _text}
+_KEY: Shape = {
+    "name": _text, "role": _text, "queues": _texts, "rate_per_s": _number, "hash": _text, "created_at": _text}
 _REPORT: Shape = {"host": _text, "pool": _text, "slots": _slots, "identity": _object, "import_failures": _object}
 
 
@@ -103,6 +122,27 @@ def announcement(text: bytes) -> dict[str, Any]:
 def sample(text: bytes) -> dict[str, Any]:
     """What was measured of a process."""
     return _read(text, {}) or {}
+
+
+def webhook(text: bytes, *required: str) -> dict[str, Any] | None:
+    """Who is to be told of ends, with at least the `required` fields."""
+    return _whole(text, _HOOK, required)
+
+
+def message(text: bytes) -> dict[str, Any] | None:
+    """What is to be told to a webhook."""
+    told = _whole(text, _MESSAGE, ("task_id", "status", "tries", "body", "url"))
+    return None if told is None else {"webhook": None, **told}
+
+
+def api_key(text: bytes) -> dict[str, Any]:
+    """Who may call the API; empty where that makes no sense, which lets nobody in."""
+    return _read(text, _KEY) or {}
+
+
+def _whole(text: bytes, shape: Shape, required: Iterable[str]) -> dict[str, Any] | None:
+    told = _read(text, shape)
+    return told if told is not None and all(told.get(name) is not None for name in required) else None
 
 
 class Cancel(NamedTuple):

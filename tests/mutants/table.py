@@ -163,6 +163,8 @@ MUTANTS = [
            "tests/integration/test_client.py -k never_let_us_in"),
     Mutant("engine/errors.py", ") or (\n        was_let_in and isinstance(error, BrokerDenied))", ")",
            "tests/integration/test_client.py -k wrong_for_a_while"),
+    Mutant("engine/core/stored.py", "return told if told is not None and all(", "return told if told is None or any(",
+           "tests/contract/test_hooks.py"),
     # -- the client -----------------------------------------------------------------------------------------------
     Mutant(REDIS + "durability.py", 'if b"aof_enabled:1" not in told:', 'if b"aof_enabled" not in told:',
            "tests/contract/test_durability.py"),

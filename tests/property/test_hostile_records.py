@@ -1,5 +1,6 @@
 """Whatever stands in Redis, reading it ends in a value of the promised shape: never in an exception, never in code."""
 
+import base64
 from typing import Any
 
 import orjson
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from engine.adapters.redis.hooks import new_secret
 from engine.adapters.redis.looking import _stored
 from engine.core import frames, stored
 from engine.core.event import events
@@ -14,6 +16,7 @@ from engine.core.life import Life
 from engine.core.policy import RunPolicy
 from engine.core.record import Record
 from engine.models import LogLine, Task
+from engine.services.api.access import Access
 from engine.services.pool.claims import Claims
 from engine.services.pool.supervisor import _pause_asked
 from engine.submission import Defaults
@@ -115,6 +118,31 @@ def test_an_entry_of_the_events_is_read_or_refused(entry: bytes) -> None:
         assert all(event.status for event in events(entry))
     except ValueError:
         assert entry
+
+
+@MANY
+@given(some.binary(max_size=40) | JSON.map(orjson.dumps) | objects(
+    "secret", "url", "on", "task_id", "status", "tries", "body", "name", "role", "queues", "hash").map(orjson.dumps))
+def test_webhooks_messages_and_keys_of_the_api_are_whole_or_none(text: bytes) -> None:
+    hook, message = stored.webhook(text, "secret", "on"), stored.message(text)
+    assert hook is None or base64.b64decode(hook["secret"].removeprefix("whsec_"), validate=True)
+    assert message is None or message["tries"] >= 0
+    access = Access(is_open=False, is_local=True)
+    access.learn({"k": stored.api_key(text)})
+    assert access.wants_keys
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_abc", "whsec_!!!!", "x" * 40, 7])
+def test_a_secret_that_nothing_can_be_signed_with_is_none(secret: object) -> None:
+    assert stored.webhook(orjson.dumps({"secret": secret}), "secret") is None
+    assert stored.webhook(orjson.dumps({"secret": new_secret()}), "secret")
+    assert stored.webhook(orjson.dumps({"secret": new_secret()}), "secret", "on") is None
+
+
+def test_a_message_to_a_tasks_own_webhook_has_no_other() -> None:
+    told = {"task_id": "x", "status": "FAILED", "tries": 0, "body": {}, "url": "http://x"}
+    assert stored.message(orjson.dumps(told)) == {**told, "webhook": None}
+    assert stored.message(orjson.dumps({**told, "tries": "many"})) is None
 
 
 @MANY

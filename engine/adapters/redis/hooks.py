@@ -14,6 +14,7 @@ import orjson
 
 from engine.adapters.redis.connection import Command, Connections
 from engine.adapters.redis.keys import Keys
+from engine.core import stored
 
 OWN = "own"  # beside the webhooks: what messages to a task's own webhook are signed with; there once one was submitted
 
@@ -23,15 +24,22 @@ class Hooks:
         self._redis, self._keys = redis, keys
 
     def all(self) -> dict[str, dict[str, Any]]:
-        """Every webhook by its id, and `OWN` where a task with a webhook of its own was ever submitted."""
-        return self._hash(self._keys.webhooks)
+        """Every webhook by its id, and `OWN` where a task with a webhook of its own was ever submitted.
+
+        What cannot be read is none.
+        """
+        flat: Sequence[bytes] = self._redis.call("HGETALL", self._keys.webhooks)
+        read = {name.decode(errors="replace"): _webhook(name, told)
+                for name, told in zip(flat[::2], flat[1::2], strict=True)}
+        return {name: told for name, told in read.items() if told is not None}
 
     def own_secret(self, *, renewed: bool = False) -> str:
         """What messages to tasks' own webhooks are signed with; makes it, or another one."""
         made = orjson.dumps({"secret": new_secret()})
         verb = "HSET" if renewed else "HSETNX"
-        told = self._redis.call_all([(verb, self._keys.webhooks, OWN, made), ("HGET", self._keys.webhooks, OWN)])[1]
-        return str(orjson.loads(told)["secret"])
+        found = self._redis.call_all([(verb, self._keys.webhooks, OWN, made), ("HGET", self._keys.webhooks, OWN)])[1]
+        told = _webhook(OWN.encode(), found)
+        return self.own_secret(renewed=True) if told is None else str(told["secret"])
 
     def add(self, hook_id: str, told: Mapping[str, Any]) -> None:
         self._redis.call("HSET", self._keys.webhooks, hook_id, orjson.dumps(told))
@@ -68,16 +76,17 @@ class Hooks:
         self._redis.call_all([*commands, ("EXEC",)])
 
     def due(self, now_ms: int, limit: int) -> dict[str, dict[str, Any]]:
-        """Messages whose time has come."""
+        """Messages whose time has come. What cannot be read is thrown away."""
         ids: list[bytes] = self._redis.call("ZRANGEBYSCORE", self._keys.deliveries_due, "-inf", now_ms, "LIMIT", 0,
                                             limit)
         if not ids:
             return {}
         told = self._redis.call("HMGET", self._keys.deliveries, *ids)
-        gone = [message_id for message_id, one in zip(ids, told, strict=True) if one is None]
+        read = {name: None if one is None else stored.message(one) for name, one in zip(ids, told, strict=True)}
+        gone = [name for name, one in read.items() if one is None or not name.isascii()]
         if gone:
-            self._redis.call("ZREM", self._keys.deliveries_due, *gone)
-        return {name.decode(): orjson.loads(one) for name, one in zip(ids, told, strict=True) if one}
+            self._redis.call_all([("ZREM", self._keys.deliveries_due, *gone), ("HDEL", self._keys.deliveries, *gone)])
+        return {name.decode(): one for name, one in read.items() if one is not None and name.isascii()}
 
     def under_way(self, limit: int) -> dict[str, dict[str, Any]]:
         """Messages that have not arrived yet, the next ones first, with `due_ms`."""
@@ -85,8 +94,9 @@ class Hooks:
         if not flat:
             return {}
         told = self._redis.call("HMGET", self._keys.deliveries, *flat[::2])
-        return {name.decode(): {**orjson.loads(one), "due_ms": float(at)}
-                for name, at, one in zip(flat[::2], flat[1::2], told, strict=True) if one}
+        return {name.decode(): {**message, "due_ms": float(at)}
+                for name, at, one in zip(flat[::2], flat[1::2], told, strict=True)
+                if one is not None and name.isascii() and (message := stored.message(one)) is not None}
 
     def count_under_way(self) -> int:
         return int(self._redis.call("HLEN", self._keys.deliveries))
@@ -101,9 +111,9 @@ class Hooks:
         self._redis.call_all([("HSET", self._keys.deliveries, message_id, orjson.dumps(told)),
                               ("ZADD", self._keys.deliveries_due, due_ms, message_id)])
 
-    def _hash(self, key: str) -> dict[str, dict[str, Any]]:
-        flat: Sequence[bytes] = self._redis.call("HGETALL", key)
-        return {name.decode(): orjson.loads(told) for name, told in zip(flat[::2], flat[1::2], strict=True)}
+
+def _webhook(name: bytes, told: bytes) -> dict[str, Any] | None:
+    return stored.webhook(told, "secret") if name == OWN.encode() else stored.webhook(told, "secret", "on", "url")
 
 
 def new_secret() -> str:

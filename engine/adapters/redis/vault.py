@@ -8,6 +8,7 @@ import orjson
 
 from engine.adapters.redis.connection import Connections
 from engine.adapters.redis.keys import Keys
+from engine.core import stored
 
 
 class Vault:
@@ -15,9 +16,10 @@ class Vault:
         self._redis, self._keys = redis, keys
 
     def all(self) -> dict[str, dict[str, Any]]:
-        """Every key by its id."""
+        """Every key by its id; one that cannot be read has nothing in it."""
         flat = self._redis.call("HGETALL", self._keys.api_keys)
-        return {name.decode(): orjson.loads(told) for name, told in zip(flat[::2], flat[1::2], strict=True)}
+        return {name.decode(errors="replace"): stored.api_key(told)
+                for name, told in zip(flat[::2], flat[1::2], strict=True)}
 
     def add(self, key_id: str, told: Mapping[str, Any]) -> None:
         self._redis.call("HSET", self._keys.api_keys, key_id, orjson.dumps(told))

@@ -1,0 +1,43 @@
+"""Webhooks, messages and keys of the API in Redis, when somebody else has written there too."""
+
+import orjson
+
+from engine.adapters.redis.hooks import OWN, Hooks, new_secret
+from engine.adapters.redis.vault import Vault
+from tests.scripts.shop import Shop
+
+HOOK = {"secret": new_secret(), "url": "http://x", "on": ["FAILED"]}
+MESSAGE = {"task_id": "t", "status": "FAILED", "tries": 0, "body": {}, "url": "http://x", "webhook": None}
+BROKEN = [b"", b"7", b"[]", b"{}", b"\xff", b'{"secret":7}', b'{"tries":-1}']
+
+
+def test_a_webhook_that_cannot_be_read_is_none(shop: Shop) -> None:
+    hooks = Hooks(shop.broker.redis, shop.keys)
+    shop.client.hset(shop.keys.webhooks, mapping={b"broken %d" % n: text for n, text in enumerate(BROKEN)})
+    shop.client.hset(shop.keys.webhooks, OWN, b"nonsense")
+    hooks.add("whole", HOOK)
+    assert hooks.all() == {"whole": HOOK}
+    secret = hooks.own_secret()
+    assert hooks.own_secret() == secret
+    assert set(hooks.all()) == {"whole", OWN}
+
+
+def test_a_message_that_cannot_be_read_is_thrown_away(shop: Shop) -> None:
+    hooks, keys = Hooks(shop.broker.redis, shop.keys), shop.keys
+    hooks.advance("1-1", {"whole": MESSAGE}, 5)
+    for n, text in enumerate(BROKEN):
+        shop.client.hset(keys.deliveries, f"broken {n}", text)
+        shop.client.zadd(keys.deliveries_due, {f"broken {n}": 1, "nowhere": 1, b"\xff": 1})
+    shop.client.hset(keys.deliveries, b"\xff", orjson.dumps(MESSAGE))
+    assert set(hooks.under_way(100)) == {"whole"}
+    assert hooks.due(10, 100) == {"whole": MESSAGE}
+    assert shop.client.zrange(keys.deliveries_due, 0, -1) == [b"whole"]
+    assert shop.client.hkeys(keys.deliveries) == [b"whole"]
+
+
+def test_a_key_of_the_api_that_cannot_be_read_is_seen_and_can_be_revoked(shop: Shop) -> None:
+    vault = Vault(shop.broker.redis, shop.keys)
+    vault.add("whole", {"name": "n", "role": "read", "hash": "h"})
+    shop.client.hset(shop.keys.api_keys, mapping={"broken": b"nonsense", b"\xff": b'{"queues":7}'})
+    assert vault.all() == {"whole": {"name": "n", "role": "read", "hash": "h"}, "broken": {}, "\ufffd": {}}
+    assert vault.remove("broken")

@@ -8,7 +8,8 @@ from tests.scripts.shop import Shop
 
 HOOK = {"secret": new_secret(), "url": "http://x", "on": ["FAILED"]}
 MESSAGE = {"task_id": "t", "status": "FAILED", "tries": 0, "body": {}, "url": "http://x", "webhook": None}
-BROKEN = [b"", b"7", b"[]", b"{}", b"\xff", b'{"secret":7}', b'{"tries":-1}']
+BROKEN = [b"", b"7", b"[]", b"{}", b"\xff", b'{"secret":7}', b'{"tries":-1}',
+          b'{"tries":0,"task_id":"t"}', orjson.dumps({"secret": new_secret(), "url": "http://x"})]
 
 
 def test_a_webhook_that_cannot_be_read_is_none(shop: Shop) -> None:

@@ -70,7 +70,7 @@ MUTANTS = [
     Mutant(CORE + "record.py", "and not _SHAPES[name](value)", "and _SHAPES[name](value) is None", FORMATS),
     Mutant(CORE + "life.py", r'rb"([A-Z]+) (\d{1,9})', r'rb"([A-Z]+) (\d{1,15})', FORMATS),
     Mutant(CORE + "supervision.py", "if not self.budget.spend(now_s):", "if self.budget.spend(now_s) is None:",
-           "tests/unit/test_dispatch.py -k gives_up"),
+           "tests/unit/test_supervision.py -k gives_up"),
     Mutant(CORE + "stored.py", "return told if fits else None", "return told",
            "tests/scripts/test_unreadable.py -k outcome"),
     # -- the scripts ----------------------------------------------------------------------------------------------

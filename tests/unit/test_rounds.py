@@ -119,6 +119,8 @@ def test_after_an_outage_there_is_time_to_renew(watch: Watch) -> None:
 
 def test_a_keeper_that_was_frozen_watches_anew(watch: Watch) -> None:
     watch.pass_time(10, "a")
+    watch.rounds.ring()
+    watch.rounds.go()  # it has seen the lease as it is
     watch.redis.now_s += 60
     watch.rounds.go()
     watch.pass_time(LEASE_S - 2)

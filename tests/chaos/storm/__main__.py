@@ -20,7 +20,7 @@ from engine.core.lifecycle import FINAL
 from engine.errors import BrokerError
 from tests.chaos.estate import Estate
 from tests.chaos.outages import LOSSES, Outages
-from tests.chaos.storm.ledger import Kept, Ledger, judge, kept, report
+from tests.chaos.storm.ledger import Kept, Ledger, judge, kept, report, waits_for_long
 from tests.chaos.storm.load import Load
 from tests.chaos.storm.nemesis import Nemesis
 from tests.chaos.storm.redis import StormyRedis
@@ -54,10 +54,10 @@ class Storm:
         self._await(lambda: self.load.submitted.is_set(), SETTLE_S)
         with Client(redis_url=self.redis.url) as client:
             broker = client._reach.broker()
-            tasks = self._await_ends(lambda: kept(broker))
+            tasks = self._await_ends(lambda: kept(broker), broker.redis.now_ms)
             self.say(f"the last task had ended {time.monotonic() - healed_s:.0f} s after the last blow")
             self.load.close()
-            ledger = judge(self.load, tasks, self.lines)
+            ledger = judge(self.load, tasks, self.lines, broker.redis.now_ms())
             for _ in range(2):  # what was on its way may be seen once
                 ledger.wrong["left to mend"] = _reconcile(KeeperBroker(broker))
         return ledger
@@ -71,7 +71,7 @@ class Storm:
             shutil.rmtree(tree.folder, ignore_errors=True)
         self.redis.close()
 
-    def _await_ends(self, look: Callable[[], dict[str, Kept]]) -> dict[str, Kept]:
+    def _await_ends(self, look: Callable[[], dict[str, Kept]], redis_now_ms: Callable[[], int]) -> dict[str, Kept]:
         """Those of which no client knows the id, since its submit was refused, may want to be cancelled for ever."""
         tasks: dict[str, Kept] = {}
 
@@ -80,7 +80,9 @@ class Storm:
             unknown = {entry.number for entry in self.load.entries if entry.kind == "unwanted" and entry.doubts}
             with contextlib.suppress(BrokerError):
                 tasks = look()
-                return all(task.life.status in FINAL or task.number in unknown for task in tasks.values())
+                now_ms = redis_now_ms()
+                return all(task.life.status in FINAL or task.number in unknown or waits_for_long(task.life, now_ms)
+                           for task in tasks.values())
             return False
 
         self._await(have_ended, SETTLE_S)

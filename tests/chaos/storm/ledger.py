@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 
 from engine.adapters.redis.broker import Broker
+from engine.adapters.redis.reconciling import AHEAD_MS
 from engine.core.life import Life
 from engine.core.lifecycle import FINAL, TaskStatus
 from engine.core.record import Record
@@ -63,13 +64,18 @@ def kept(broker: Broker) -> dict[str, Kept]:
     return found
 
 
-def judge(load: Load, tasks: dict[str, Kept], lines: Path) -> Ledger:
+def waits_for_long(life: Life, now_ms: int) -> bool:
+    """Whether it was delayed while Redis's clock was ahead, which has been set back since: it waits for that moment."""
+    return life.status is S.PENDING and life.at_ms > now_ms + AHEAD_MS
+
+
+def judge(load: Load, tasks: dict[str, Kept], lines: Path, now_ms: int) -> Ledger:
     ledger = Ledger()
     by_number: defaultdict[int, list[str]] = defaultdict(list)
     for task_id, task in tasks.items():
         by_number[task.number].append(task_id)
     for entry in load.entries:
-        _judge_entry(ledger, entry, by_number.pop(entry.number, []), tasks, load)
+        _judge_entry(ledger, entry, by_number.pop(entry.number, []), tasks, load, now_ms)
     for number, ids in by_number.items():
         ledger.wrong["unexpected"].append(f"{number}: {ids}")
     ledger.wrong["clients not told"] += load.deaf
@@ -78,8 +84,10 @@ def judge(load: Load, tasks: dict[str, Kept], lines: Path) -> Ledger:
     return ledger
 
 
-def _judge_entry(ledger: Ledger, entry: Entry, found: list[str], tasks: dict[str, Kept], load: Load) -> None:
+def _judge_entry(ledger: Ledger, entry: Entry, found: list[str], tasks: dict[str, Kept], load: Load,
+                 now_ms: int) -> None:
     wrong, what = ledger.wrong, f"{entry.number} {entry.kind}"
+    stalled = {task_id for task_id in found if waits_for_long(tasks[task_id].life, now_ms)}
     ledger.wrong["lost"] += [f"{what} {task_id}" for task_id in entry.ids if task_id not in tasks]
     if entry.kind == "idempotent" and len({*found, *entry.ids}) > 1:
         wrong["unexpected"].append(f"{what}: one key, {found}")
@@ -92,6 +100,9 @@ def _judge_entry(ledger: Ledger, entry: Entry, found: list[str], tasks: dict[str
             ledger.duplicates["tasks: a submit without a key was refused, had been heard, and was said again"] += 1
             if entry.kind == "unwanted":
                 continue  # nobody knows it to cancel it
+        if task_id in stalled:
+            ledger.duplicates["tasks: still wait for a moment that Redis's clock, ahead then, has named"] += 1
+            continue
         if life.status not in FINAL:
             wrong["lost"].append(f"{what} {task_id} never ended: {life}")
             continue

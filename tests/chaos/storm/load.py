@@ -16,6 +16,7 @@ KINDS = {"quick": 60, "long": 8, "retrying": 8, "crashing": 1, "hanging": 2, "de
 PRIORITIES = ("LOW", "NORMAL", "HIGH", "URGENT")
 PATIENCE_S = 0.2  # until a client that was refused asks again
 WAITERS = 3
+DEAF_S = 10.0  # after its task's end a client that waits for it has to know
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class Load:
         self.client = Client(redis_url=url, submit_timeout_s=2)
         self.entries: list[Entry] = []
         self.ends: dict[str, list[TaskStatus]] = {}
+        self.ended_s: dict[str, float] = {}  # when the event was read
         self.back: set[tuple[str, int]] = set()
         self.refused = 0
         self.deaf: list[str] = []
@@ -148,7 +150,8 @@ class Load:
             try:
                 self.client.result(task_id, wait=90)
             except ResultNotReady:
-                self.deaf.append(task_id)
+                if time.monotonic() > self.ended_s.get(task_id, float("inf")) + DEAF_S:
+                    self.deaf.append(task_id)
             except TaskFailed:
                 continue
             except BrokerError as error:
@@ -171,6 +174,7 @@ class Load:
                 for event in events(fields[1]):
                     if event.status in FINAL:
                         self.ends.setdefault(event.id, []).append(event.status)
+                        self.ended_s.setdefault(event.id, time.monotonic())
                     elif event.status is TaskStatus.QUEUED and event.run:
                         self.back.add((event.id, event.run))
             if not told:

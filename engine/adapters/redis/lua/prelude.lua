@@ -31,10 +31,15 @@ end
 -- or from what was claimed last where that is further. So a flow that was away starts level with the others, and one
 -- that submits a lot queues up behind itself.
 
--- The next `count` places of one flow; returns the one before them. fair_key is '' for tasks without.
-local function reserve_places(flows, fair_key, count)
+-- The place after which the next of a flow goes. fair_key is '' for tasks without.
+local function last_place(flows, fair_key)
   local known = redis.call('HMGET', flows, 'v', 'k:' .. fair_key)
-  local before = math.max(number(known[1]), number(known[2]))
+  return math.max(number(known[1]), number(known[2]))
+end
+
+-- The next `count` places of one flow; returns the one before them.
+local function reserve_places(flows, fair_key, count)
+  local before = last_place(flows, fair_key)
   redis.call('HSET', flows, 'k:' .. fair_key, before + count)
   return before
 end
@@ -78,25 +83,28 @@ end
 local CALLED_MIN = 3
 
 -- Wake up to `count` supervisors that sleep and serve the queue; for urgent tasks, if there are none, busy ones that would
--- make way. One that does not hear is passed over: it is gone.
-local function ring_bells(idle, base, queue, count, is_urgent)
-  local sleepers, busy = redis.call('HGETALL', idle), {}
-  local function wake(name)
-    redis.call('HDEL', idle, name)
-    if redis.call('PUBLISH', base .. 'bell:' .. name, queue) > 0 then count = count - 1 end
+-- make way. One that does not hear is passed over: it is gone. `sleepers`: what the caller has read of idle, if it has;
+-- who was woken stands in it no more.
+local function ring_bells(idle, base, queue, count, is_urgent, sleepers)
+  sleepers = sleepers or redis.call('HGETALL', idle)
+  local busy = {}
+  local function wake(i)
+    sleepers[i + 1] = ''
+    redis.call('HDEL', idle, sleepers[i])
+    if redis.call('PUBLISH', base .. 'bell:' .. sleepers[i], queue) > 0 then count = count - 1 end
   end
   for i = 1, #sleepers, 2 do
     if count <= 0 then return end
     if string.byte(sleepers[i + 1]) == 33 then
       busy[#busy + 1] = i
     elseif is_served(queue, parse_sleeper(sleepers[i + 1])) then
-      wake(sleepers[i])
+      wake(i)
     end
   end
   if not is_urgent or count <= 0 then return end
   count = math.max(count, CALLED_MIN)
   for _, i in ipairs(busy) do
-    if count > 0 and is_served(queue, string.sub(sleepers[i + 1], 2)) then wake(sleepers[i]) end
+    if count > 0 and is_served(queue, string.sub(sleepers[i + 1], 2)) then wake(i) end
   end
 end
 

@@ -31,9 +31,13 @@ end
 if same == #ids then return 'ALREADY' end
 if same > 0 then return 'EXISTS' end
 
+local names = {}
+for line = 1, line_count do names[line] = ARGV[2 + 3 * line] end
+local states, sleepers = redis.call('HMGET', queues, unpack(names)), redis.call('HGETALL', idle)
+
 -- The sleeping supervisor with the most idle workers, and what is noted of it when one of them has this task.
 local function find_taker(queue)
-  local sleepers, name, most, noted = redis.call('HGETALL', idle), nil, 0, nil
+  local name, most, noted = nil, 0, nil
   for i = 1, #sleepers, 2 do
     local serves, idle_workers, said_ms = parse_sleeper(sleepers[i + 1])
     if is_served(queue, serves) and idle_workers > most and now_ms - said_ms < SILENT_MS_MAX then
@@ -44,13 +48,13 @@ local function find_taker(queue)
 end
 
 local function hand_over(id, record)
-  local queue = ARGV[5]
-  if #record > HANDED_BYTES_MAX or redis.call('HGET', queues, queue) == 'paused' then return false end
+  local queue = names[1]
+  if #record > HANDED_BYTES_MAX or states[1] == 'paused' then return false end
   local supervisor, noted = find_taker(queue)
   if not supervisor then return false end
   if redis.call('PUBLISH', base .. 'bell:' .. supervisor, '=' .. id .. queue .. ' ' .. record) == 0 then return false end
-  local place = reserve_places(KEYS[8], '', 1) + 1
-  redis.call('HSET', KEYS[8], 'v', place)
+  local place = last_place(KEYS[8], '') + 1
+  redis.call('HSET', KEYS[8], 'k:', place, 'v', place)
   redis.call('HSET', life, id, format_life('RUNNING', 1, 0, 0, ARGV[6], place, now_ms, supervisor))
   redis.call('SADD', base .. 'held:' .. supervisor, id)
   redis.call('HSET', idle, supervisor, noted)
@@ -61,7 +65,9 @@ end
 ------------------------------------------------------------------- write
 redis.call('HSET', tasks, unpack(ARGV, first))
 count_up(counters, 'submitted', #ids)
-for line = 1, line_count do redis.call('HSETNX', queues, ARGV[2 + 3 * line], 'open') end
+for line = 1, line_count do
+  if not states[line] then redis.call('HSET', queues, names[line], 'open') end
+end
 if #ids == 1 and hand_over(ids[1], ARGV[first + 1]) then return 'OK' end
 local done = 0
 for line = 1, line_count do
@@ -77,6 +83,6 @@ for line = 1, line_count do
 end
 add_events(events, { row })
 for line = 1, line_count do
-  ring_bells(idle, base, ARGV[2 + 3 * line], tonumber(ARGV[4 + 3 * line]), ARGV[3 + 3 * line] == '3')
+  ring_bells(idle, base, names[line], tonumber(ARGV[4 + 3 * line]), ARGV[3 + 3 * line] == '3', sleepers)
 end
 return 'OK'

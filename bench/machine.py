@@ -22,6 +22,11 @@ def take_precedence(policy: int = os.SCHED_FIFO) -> None:
     os.sched_setscheduler(0, policy, os.sched_param(REAL_TIME_PRIORITY))
 
 
+def give_way() -> None:
+    """Undo it."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def describe() -> dict[str, Any]:
     """All of it, fit for JSON."""
     return {"at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "commit": _commit(),

@@ -51,6 +51,8 @@ FIGURES = (
     Figure("throughput", "queued_bytes_per_task", "bytes", 350),
     _more("submit", "submit_many_per_s", "tasks/s", 100_000),
     _more("submit", "submit_per_s", "tasks/s", 10_000),
+    _more("submit", "round_trips_per_s", "PINGs/s, redis-py"),
+    _more("submit", "submit_to_round_trips", "ratio"),
     Figure("latency", "start_ms_p50", "ms", 0.4),
     Figure("latency", "start_ms_p99", "ms", 1.0),
     Figure("latency", "result_ms_p50", "ms", 0.8),

@@ -307,6 +307,8 @@ def test_what_redis_refused_to_hear_is_told_again(stage: Stage) -> None:
     stage.broker.happened = [Joined(), NotHeard("LOADING Redis is loading the dataset in memory", True)]
     stage.turn()
     stage.answer()
+    assert stage.broker.recovers == [[(A, 1)]], "not as fast as it can refuse"
+    stage.answer()
     assert stage.broker.recovers == [[(A, 1)], [(A, 1)]]
     stage.answer()
     assert len(stage.broker.recovers) == 2, "and not for ever"

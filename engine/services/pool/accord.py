@@ -19,7 +19,7 @@ from engine.core.retry import Payer, Verdict
 from engine.core.slot import Run
 from engine.ports import Handed, Joined, NotHeard, Parted, Recovered, Stepped, SupervisorBroker
 from engine.services.pool.claims import Claims
-from engine.services.pool.stepping import Stepping
+from engine.services.pool.stepping import BEAT_S, Stepping
 
 UNREADABLE = Verdict(Move.FAIL, Payer.NOBODY)
 NOT_YET = Verdict(Move.RETRY, Payer.NOBODY, pause_s=5.0)  # longer than a run that is being ended takes to end
@@ -39,6 +39,7 @@ class Accord:
         self._recovers = 0  # under way
         self._offset_ms = clock.offset_ms  # of the clock that what waits for Redis was dated by
         self._is_unheard = False  # Redis refused to hear what we run
+        self._tell_s = float("-inf")  # not before this: a Redis that is full refuses as fast as it is asked
 
     def serve(self, handlers: list[dict[str, Any]]) -> None:
         """What can be run here, as the fork server has found it."""
@@ -52,7 +53,8 @@ class Accord:
     def stepped(self, event: Stepped, now_s: float) -> None:
         if event.claimed and self.stepping.covers(event, now_s):
             self.core.claimed(self._runs(event.claimed), now_s)
-        if self._is_unheard or event.held != len(self.core.runs) + self.stepping.unsettled + len(self._decided()):
+        is_agreed = event.held == len(self.core.runs) + self.stepping.unsettled + len(self._decided())
+        if now_s >= self._tell_s and (self._is_unheard or not is_agreed):
             self._clear_up()
 
     def joined(self, event: Joined, now_s: float) -> None:
@@ -80,9 +82,9 @@ class Accord:
         self.stepping.ring(mail=False)
 
     def not_heard(self, event: NotHeard, now_s: float) -> None:
-        log.warning("Redis refused to hear of our runs or handlers; told again after the next step",
+        log.warning("Redis refused to hear of our runs or handlers; they are told again in a second",
                     extra={"reason": event.reason})
-        self._is_unheard = True
+        self._is_unheard, self._tell_s = True, now_s + BEAT_S
         self._recovers -= event.of_runs
 
     # -- what it does about it ------------------------------------------------------------------------------------

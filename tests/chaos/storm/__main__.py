@@ -25,7 +25,7 @@ from tests.chaos.storm.load import Load
 from tests.chaos.storm.nemesis import Nemesis
 from tests.chaos.storm.redis import StormyRedis
 
-SETTLE_S = 150.0  # from the last blow to the end of the last task
+SETTLE_S = 150.0  # from the last blow, or the last end of a task after it, to the next
 BACK_S_MAX = 5.0  # from Redis's return to the end of a task
 
 
@@ -51,7 +51,7 @@ class Storm:
         self.nemesis.rage(self.for_s)
         self.say(f"{self.nemesis.counts.total()} blows, {len(self.load.entries)} tasks; all is healed")
         healed_s = time.monotonic()
-        self._await(lambda: self.load.submitted.is_set(), SETTLE_S)
+        self._await(lambda: int(not self.load.submitted.is_set()), SETTLE_S)
         with Client(redis_url=self.redis.url) as client:
             broker = client._reach.broker()
             tasks = self._await_ends(lambda: kept(broker), broker.redis.now_ms)
@@ -75,22 +75,25 @@ class Storm:
         """Those of which no client knows the id, since its submit was refused, may want to be cancelled for ever."""
         tasks: dict[str, Kept] = {}
 
-        def have_ended() -> bool:
+        def left() -> int | None:
             nonlocal tasks
             unknown = {entry.number for entry in self.load.entries if entry.kind == "unwanted" and entry.doubts}
             with contextlib.suppress(BrokerError):
                 tasks = look()
                 now_ms = redis_now_ms()
-                return all(task.life.status in FINAL or task.number in unknown or waits_for_long(task.life, now_ms)
-                           for task in tasks.values())
-            return False
+                return sum(not (task.life.status in FINAL or task.number in unknown or waits_for_long(
+                    task.life, now_ms)) for task in tasks.values())
+            return None
 
-        self._await(have_ended, SETTLE_S)
+        self._await(left, SETTLE_S)
         return tasks
 
-    def _await(self, holds: Callable[[], bool], most_s: float) -> None:
-        end_s = time.monotonic() + most_s
-        while not holds() and time.monotonic() < end_s:
+    def _await(self, left: Callable[[], int | None], most_s: float) -> None:
+        """Wait until nothing is left of something; at most so long without any of it going. None: nobody knows."""
+        least, end_s = None, time.monotonic() + most_s
+        while (now := left()) != 0 and time.monotonic() < end_s:
+            if now is not None and (least is None or now < least):
+                least, end_s = now, time.monotonic() + most_s
             self.nemesis._restart()
             time.sleep(0.25)
 

@@ -16,6 +16,7 @@ KINDS = {"quick": 60, "long": 8, "retrying": 8, "crashing": 1, "hanging": 2, "de
 PRIORITIES = ("LOW", "NORMAL", "HIGH", "URGENT")
 PATIENCE_S = 0.2  # until a client that was refused asks again
 WAITERS = 3
+WAIT_S = 90.0  # of a client for its task; that it is over may well be while Redis is away
 DEAF_S = 10.0  # after its task's end a client that waits for it has to know
 
 
@@ -146,16 +147,16 @@ class Load:
             wanted = [entry for entry in self.entries[-200:] if entry.ids and entry.kind != "unwanted"]
             if not wanted:
                 continue
-            task_id = chance.choice(wanted).ids[0]
+            task_id, began_s = chance.choice(wanted).ids[0], time.monotonic()
             try:
-                self.client.result(task_id, wait=90)
-            except ResultNotReady:
-                if time.monotonic() > self.ended_s.get(task_id, float("inf")) + DEAF_S:
-                    self.deaf.append(task_id)
+                self.client.result(task_id, wait=WAIT_S)
             except TaskFailed:
                 continue
-            except BrokerError as error:
-                self.deaf.append(f"{task_id}: {type(error).__name__} {error}")
+            except (ResultNotReady, BrokerError) as error:
+                now_s = time.monotonic()
+                has_given_up = isinstance(error, BrokerError) and now_s < began_s + WAIT_S - PATIENCE_S
+                if has_given_up or now_s > self.ended_s.get(task_id, float("inf")) + DEAF_S:
+                    self.deaf.append(f"{task_id}: {type(error).__name__} {error}")
 
     def _watch(self) -> None:
         """The stream is what history and dashboards live on: every end has to be in it, once."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import pytest
 
 from engine.ports import Logged, Progressed, Spilled
@@ -115,9 +116,17 @@ def test_what_was_printed_at_import_is_not_printed_by_each_worker(worker: Stage)
 
 def test_what_a_worker_is(worker: Stage) -> None:
     result = worker.run("environment")[1]["result"]
-    assert result == {"omp": "3", "session": True, "argv0": "ganger: worker 0"}
+    assert result == {"omp": "3", "session": True, "argv0": "ganger: worker 0 environment 0123456789ABCDEFGHJ"}
     loaded = set(worker.run("modules")[1]["result"])
     assert not loaded & {"redis", "psutil", "typer", "rich", "hiredis", "asyncio"}
+
+
+def test_the_title_of_a_worker_is_of_the_task_that_it_runs_and_of_none_when_it_has_ended(worker: Stage) -> None:
+    titles = []
+    for task_type, payload in (("environment", None), ("misbehave", "ValueError")):
+        worker.run(task_type, payload)
+        titles.append(psutil.Process(worker.host.pid(0)).cmdline()[0].rstrip())
+    assert titles == ["ganger: worker 0"] * 2
 
 
 def test_a_worker_holds_only_its_own_descriptors(worker: Stage) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 import psutil
 
 BASE = Path(os.environ.get("GANGER_SERVICE_BASE", "/var/cache/ganger-service-base"))
-MIRROR = "http://deb.debian.org/debian"
 SUITE = "bookworm"
 PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv"
 PYTHON = (3, 11)  # the suite's
@@ -41,7 +40,7 @@ def make_base() -> None:
     if (BASE / "usr/lib/systemd/systemd").exists():
         return
     unfinished = BASE.with_name(f"{BASE.name}.{os.getpid()}")
-    subprocess.run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(unfinished), MIRROR],
+    subprocess.run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(unfinished)],
                    check=True, stdout=subprocess.DEVNULL, timeout=_BASE_S)
     (unfinished / "etc/machine-id").write_text("")
     unfinished.rename(BASE)

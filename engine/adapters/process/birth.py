@@ -19,11 +19,10 @@ import traceback
 from dataclasses import dataclass
 from typing import NoReturn
 
-import setproctitle
-
 from engine.adapters.process import limits
 from engine.adapters.process.child import Worker, WorkerSettings
 from engine.adapters.process.routes import Route
+from engine.adapters.process.title import Title
 
 _DEFAULTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGQUIT)
 
@@ -50,8 +49,7 @@ def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Rout
         os.close(ends.output)
         for number in _DEFAULTS:
             signal.signal(number, signal.SIG_DFL)
-        setproctitle.setproctitle(title)
-        worker = Worker(settings, routes, ends.tasks, ends.replies, ends.control)
+        worker = Worker(settings, routes, ends.tasks, ends.replies, ends.control, Title(title))
         worker.interrupts.install()
         _dump_to(ends.dump, ends.control)
         os.register_at_fork(after_in_child=lambda: _become_copy(worker, ends))

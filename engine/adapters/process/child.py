@@ -22,6 +22,7 @@ from engine.adapters.process.outbox import Outbox
 from engine.adapters.process.outcomes import Facts, Outcomes, PayloadRefused, refused
 from engine.adapters.process.reporting import Progress
 from engine.adapters.process.routes import Route
+from engine.adapters.process.title import Title
 from engine.context import Context
 from engine.core import frames
 from engine.core.frames import COMPLETED, FRAME_HEAD, PACKET_BYTES_MAX, REPLIED, TASK_HEAD, WALL_US_MAX, Joiner
@@ -47,10 +48,11 @@ class Worker:
     """The loop, and what one run needs. Not to be used from any thread but the main one."""
 
     def __init__(self, settings: WorkerSettings, routes: dict[bytes, Route], tasks: int, replies: int,
-                 control: int) -> None:
+                 control: int, title: Title) -> None:
         self._settings, self._routes, self._tasks = settings, routes, tasks
         self._outbox = Outbox(replies)
         self._joiner = Joiner()
+        self._title = title
         self.interrupts = Interrupts(control)
         self.capture = Capture(self._outbox.post, settings.log_bytes_max)
         self.meter = Meter()
@@ -84,7 +86,7 @@ class Worker:
 
     def _run(self, message: bytes) -> None:
         """One task, from its message to its reply."""
-        _, token, run, _, offset_ms, _ = TASK_HEAD.unpack_from(message)
+        _, token, run, _, offset_ms, task_id = TASK_HEAD.unpack_from(message)
         capture, meter, outcomes = self.capture, self.meter, self._outcomes
         capture.message = message
         if capture.used:
@@ -96,6 +98,7 @@ class Worker:
             if route is None:
                 route = self._find(message)
             if route.measured:
+                self._title.begin(route.spec.name, task_id)
                 meter.begin()
             arguments = self._arguments(route, message[message.index(b"\n", _NAME_AT) + 1 :])
             if route.wants_context:
@@ -111,6 +114,7 @@ class Worker:
         if self.interrupts.stood == token:
             wall_s -= self.interrupts.frozen_s
         cpu_s = meter.end(route, wall_s)
+        self._title.end()
         dropped = capture.finish() if capture.used else 0
         body = outcomes.completed(run, result, int(started_s * 1000 + offset_ms), int(ended_s * 1000 + offset_ms),
                                   wall_s, cpu_s, meter.peak_bytes, dropped)
@@ -128,6 +132,7 @@ class Worker:
         wall_s = ended_s - started_s
         if self.interrupts.stood == token:
             wall_s -= self.interrupts.frozen_s
+        self._title.end()
         facts = Facts(run, int(started_s * 1000 + offset_ms), int(ended_s * 1000 + offset_ms), wall_s,
                       self.meter.end(route, wall_s), self.meter.peak_bytes, self.capture.finish())
         verdict, body = self._outcomes.failed(route, error, facts)

@@ -24,6 +24,7 @@ BENCHMARKS = (
     "submit",
     "latency",
     "idle",
+    "sampling",
     "memory",
     "depth",
     "distance",

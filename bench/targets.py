@@ -60,6 +60,7 @@ FIGURES = (
     Figure("idle", "tree_cpu_percent", "% of a core", 0.3),
     Figure("idle", "redis_cpu_percent", "% of a core"),
     Figure("idle", "redis_commands_per_s", "commands/s", 1),
+    Figure("sampling", "sampling_cpu_percent", "% of a core, 16 workers", 1),
     Figure("memory", "worker_pss_mib", "MiB PSS", 6 * 1e6 / 2**20),
     Figure("memory", "tree_pss_mib", "MiB PSS"),
     _more("depth", "many_tasks_per_s", "tasks/s"),

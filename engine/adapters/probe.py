@@ -1,17 +1,19 @@
 """What the kernel knows of the processes of a tree, through psutil; and who this host is.
 
 A process that ends while it is looked at is left out. CPU is a share of one
-core since the last look, as in `top`.
+core since the last look, as in `top`; what is counted per second is so, too.
 """
 
 import os
 import socket
-from collections.abc import Iterator
-from typing import Any
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import psutil
 
-_ATTRS = ("ppid", "cpu_percent", "memory_info", "num_threads", "cmdline", "create_time")
+_ATTRS = ("ppid", "cpu_percent", "memory_info", "num_threads", "cmdline", "create_time", "num_ctx_switches",
+          "io_counters", "num_fds")
 
 
 def host_id() -> str:
@@ -47,48 +49,101 @@ class CpuShare:
         return psutil.cpu_percent() / 100
 
 
+class _Counts(NamedTuple):
+    """What the kernel counts of a process from its beginning on; None where we may not look."""
+
+    at_s: float
+    read_bytes: int | None
+    write_bytes: int | None
+    context_switches: int | None
+
+
+_NO_RATES: dict[str, float | None] = dict.fromkeys(
+    ("read_bytes_per_s", "write_bytes_per_s", "context_switches_per_s"))
+
+
+class _Watched:
+    """A process, and what is kept of it between two looks. `born_at` tells it from a later one of the same pid."""
+
+    def __init__(self, pid: int, born_at: int) -> None:
+        self.process, self.born_at = psutil.Process(pid), born_at
+        self.pss_bytes: int | None = None
+        self._counts: _Counts | None = None
+
+    def look(self) -> dict[str, Any]:
+        """Raises `psutil.Error` if it is gone."""
+        with self.process.oneshot():
+            facts = self.process.as_dict(_ATTRS, ad_value=None)
+        memory, reads, switches = facts["memory_info"], facts["io_counters"], facts["num_ctx_switches"]
+        counts = _Counts(time.monotonic(), reads and reads.read_bytes, reads and reads.write_bytes,
+                         switches and switches.voluntary + switches.involuntary)
+        return {
+            "pid": self.process.pid, "ppid": facts["ppid"], "title": " ".join(facts["cmdline"] or [])[:200],
+            "cpu_percent": facts["cpu_percent"], "rss_bytes": memory and memory.rss, "pss_bytes": self.pss_bytes,
+            "threads": facts["num_threads"], "open_files": facts["num_fds"],
+            "age_s": round(max(0.0, time.time() - facts["create_time"]), 1), **self._rates(counts)}
+
+    def weigh(self) -> None:
+        """Read the memory that is its own, with its part of what it shares: a walk through its page tables."""
+        try:
+            self.pss_bytes = self.process.memory_full_info().pss
+        except psutil.AccessDenied:  # another user's
+            self.pss_bytes = None
+
+    def _rates(self, now: _Counts) -> dict[str, float | None]:
+        before, self._counts = self._counts, now
+        if before is None or now.at_s <= before.at_s:
+            return _NO_RATES
+        pairs = zip(_NO_RATES, before[1:], now[1:], strict=True)
+        return {name: None if old is None or new is None else round((new - old) / (now.at_s - before.at_s), 1)
+                for name, old, new in pairs}
+
+
 class Probe:
-    """Samples `root_pid` and everything below it. Keeps the processes between looks, as CPU shares need that."""
+    """Samples `root_pid` and everything below it, which `descendants` names. Keeps the processes between two looks.
 
-    def __init__(self, root_pid: int) -> None:
-        self._root_pid = root_pid
-        self._known: dict[int, psutil.Process] = {}
+    psutil's own list of descendants reads all processes of the host, and costs more than the looks.
+    """
 
-    def sample(self) -> dict[int, dict[str, Any]]:
-        """By pid: ppid, title, cpu_percent, rss_bytes, threads, open_files, age_s."""
-        found = {process.pid: process for process in self._processes()}
-        self._known = {pid: self._known[pid] if self._known.get(pid) == process else process
-                       for pid, process in found.items()}
+    def __init__(self, root_pid: int, descendants: Callable[[int], Iterable[int]]) -> None:
+        self._root_pid, self._descendants = root_pid, descendants
+        self._known: dict[int, _Watched] = {}
+        self._turn = 0
+
+    def sample(self, *, weigh: bool = True) -> dict[int, dict[str, Any]]:
+        """By pid: ppid, title, cpu_percent, rss_bytes, pss_bytes, threads, open_files, age_s, and per second
+        read_bytes, write_bytes (of disks) and context_switches. With `weigh`, one process in turn is weighed for its
+        pss_bytes; the others have those of their last time."""
+        self._meet([self._root_pid, *self._descendants(self._root_pid)])
+        if weigh:
+            self._weigh_one()
         samples = {}
-        for pid, process in self._known.items():
+        for pid, watched in self._known.items():
             try:
-                samples[pid] = self._look(process)
+                samples[pid] = watched.look()
             except psutil.Error:
                 continue
         return samples
 
-    def _processes(self) -> Iterator[psutil.Process]:
+    def _meet(self, pids: Iterable[int]) -> None:
+        known = {}
+        for pid in pids:
+            watched, born = self._known.get(pid), born_at(pid)
+            if born is None:
+                continue
+            try:
+                known[pid] = watched if watched is not None and watched.born_at == born else _Watched(pid, born)
+            except psutil.Error:
+                continue
+        self._known = known
+
+    def _weigh_one(self) -> None:
+        """The next in turn."""
+        watched = list(self._known.values())
+        if not watched:
+            return
+        self._turn = (self._turn + 1) % len(watched)
         try:
-            root = psutil.Process(self._root_pid)
-            yield root
-            yield from root.children(recursive=True)
+            watched[self._turn].weigh()
         except psutil.Error:
             return
-
-    def _look(self, process: psutil.Process) -> dict[str, Any]:
-        with process.oneshot():
-            facts = process.as_dict(_ATTRS, ad_value=None)
-            memory = facts["memory_info"]
-            return {
-                "pid": process.pid, "ppid": facts["ppid"], "title": " ".join(facts["cmdline"] or [])[:200],
-                "cpu_percent": facts["cpu_percent"], "rss_bytes": memory.rss if memory else None,
-                "threads": facts["num_threads"], "open_files": _descriptors(process),
-                "started_at_s": facts["create_time"],
-            }
-
-
-def _descriptors(process: psutil.Process) -> int | None:
-    try:
-        return int(process.num_fds())
-    except psutil.AccessDenied:  # another user's, such as a child that changed its own
-        return None

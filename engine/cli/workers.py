@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine.cli.live import gauges
 from engine.cli.output import clean, duration, size
 from engine.cli.session import Session, command, with_common
+from engine.core.history import ENTRY_S, past
 from engine.core.lifecycle import TaskStatus
 from engine.core.measured import with_measurements
 from engine.errors import InvalidOption, MoveRefused, TaskNotFound
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from engine.adapters.redis.broker import Broker
 
 HEADINGS = ("pool", "host", "slot", "pid", "state", "CPU", "memory", "served", "restarts", "running", "type", "task")
+PAST_HEADINGS = ("worker", "host", "CPU, last hour", "mean", "most", "memory", "written")
+MINUTES = 60
 RIGHT = ("slot", "pid", "CPU", "memory", "served", "restarts", "running")
 _REPORTED_S, _POLL_S = 5.0, 0.1
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -25,6 +29,8 @@ def add_to(app: typer.Typer) -> None:
     nouns = typer.Typer(help="Show the pools and their workers, and what each runs.", rich_markup_mode=None)
     nouns.callback(invoke_without_command=True)(with_common(list_workers))
     command(nouns, "list", examples="ganger workers\nganger workers --json | jq '.[].slots[].task'")(list_workers)
+    command(nouns, "history", examples="ganger workers history\nganger workers history --json | jq '.[0].history[-1]'")(
+        history)
     command(nouns, "level", examples="ganger workers level DEBUG\nganger workers level INFO --pool images")(set_level)
     command(nouns, "stack", examples="ganger workers stack ID")(stack)
     app.add_typer(nouns, name="workers")
@@ -47,6 +53,50 @@ def list_workers(session: Session) -> None:
                 session.out.note(clean(f"pool {report.get('pool')}: cannot import {module}: {last}"))
     else:
         session.out.note("no pool is running; start one: ganger run --handlers MODULE")
+
+
+def history(session: Session) -> None:
+    """Show what each worker has used in the last hour: CPU as a curve, the peak of its memory, and its disk I/O.
+
+    With --json: a row for every ten seconds.
+    """
+    with session.broker() as broker:
+        told = list(_histories(broker))
+    if session.out.as_json:
+        session.out.json(told)
+    elif told:
+        session.out.table(PAST_HEADINGS, map(_past_row, told), right=PAST_HEADINGS[3:])
+    else:
+        session.out.note("no pool is running; start one: ganger run --handlers MODULE")
+
+
+def _histories(broker: "Broker") -> Iterator[dict[str, Any]]:
+    """{supervisor, pool, host, slot, history}, worker by worker."""
+    for report in broker.supervisors():
+        entries = broker.history(str(report.get("host")), report.get("root_pid") or 0)
+        pool = report.get("pool")
+        for slot in report.get("slots", []):
+            yield {"supervisor": report["supervisor"], "pool": pool, "host": report.get("host"),
+                   "slot": slot.get("slot"), "history": past(entries, f"worker {pool}/{slot.get('slot')}")}
+
+
+def _past_row(told: dict[str, Any]) -> tuple[Any, ...]:
+    rows = told["history"]
+    cpu = [row["cpu_percent"] for row in rows if row["cpu_percent"] is not None]
+    written = sum(row["write_bytes_per_s"] or 0 for row in rows) * ENTRY_S
+    return (f"{told['pool']}/{told['slot']}", told["host"], gauges.sparkline(_by_minute(rows), max([100.0, *cpu])),
+            percent(sum(cpu) / len(cpu) if cpu else None), percent(max(cpu, default=None)),
+            size(max((row["rss_bytes"] or 0 for row in rows), default=None)), size(written))
+
+
+def _by_minute(rows: list[dict[str, Any]]) -> list[float | None]:
+    """The mean CPU of each of the last 60 minutes, the oldest first; None where there was nothing."""
+    minutes: list[list[float]] = [[] for _ in range(MINUTES)]
+    for row in rows:
+        minute = (rows[-1]["at_ms"] - row["at_ms"]) // 60_000
+        if 0 <= minute < MINUTES and row["cpu_percent"] is not None:
+            minutes[MINUTES - 1 - minute].append(row["cpu_percent"])
+    return [sum(seen) / len(seen) if seen else None for seen in minutes]
 
 
 def set_level(

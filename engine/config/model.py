@@ -237,7 +237,7 @@ class Settings(BaseModel):
         10_000, "Outcomes that a pool keeps in memory while Redis is away, before it takes no more tasks.",
         low=1, high=1_000_000, unit="outcomes")
     sample_interval_s: Number = setting(
-        1.0, "CPU and memory of each process are measured this often, or every 5 s while nothing goes on.",
+        1.0, "CPU, memory and I/O of each process are measured this often; told every 5 s while nothing goes on.",
         low=0.1, high=60, unit="seconds")
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = setting(

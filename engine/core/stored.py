@@ -70,6 +70,7 @@ _MESSAGE: Shape = {
     "last_error": _text}
 _KEY: Shape = {
     "name": _text, "role": _text, "queues": _texts, "rate_per_s": _number, "hash": _text, "created_at": _text}
+_ENTRY: Shape = {"at_ms": _moment, "rows": _object}
 _REPORT: Shape = {"host": _text, "pool": _text, "slots": _slots, "identity": _object, "import_failures": _object}
 
 
@@ -122,6 +123,11 @@ def announcement(text: bytes) -> dict[str, Any]:
 def sample(text: bytes) -> dict[str, Any]:
     """What was measured of a process."""
     return _read(text, {}) or {}
+
+
+def history_entry(text: bytes) -> dict[str, Any] | None:
+    """What the processes of an engine used in some seconds."""
+    return _whole(text, _ENTRY, ("at_ms", "rows"))
 
 
 def webhook(text: bytes, *required: str) -> dict[str, Any] | None:

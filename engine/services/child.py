@@ -53,6 +53,13 @@ class Scalable(Protocol):
     def scale(self, workers: int | str) -> None: ...
 
 
+@runtime_checkable
+class Informed(Protocol):
+    """A loop that hears what became of the root's children."""
+
+    def learn(self, children: dict[str, Any]) -> None: ...
+
+
 class Child:
     def __init__(self, kind: str, name: str, bootstrap: Bootstrap, control: socket.socket,
                  journal: Journal) -> None:
@@ -86,6 +93,8 @@ class Child:
                 self.loop.drain()
             case {"do": "scale", "workers": workers} if isinstance(self.loop, Scalable):
                 self.loop.scale(workers)
+            case {"do": "tell of children", "children": dict(children)} if isinstance(self.loop, Informed):
+                self.loop.learn(children)
             case {"do": "journal", "row": str(row)}:
                 self.journal.put(row)
             case {"do": "level", "level": str(level)}:

@@ -33,6 +33,7 @@ from engine.core.supervision import ChildSpec, Command, GiveUp, Kill, Restart, S
 from engine.errors import GangerError
 from engine.services import control, journal
 from engine.services.bootstrap import Bootstrap
+from engine.services.deaths import Deaths
 from engine.services.family import Family, Member
 from engine.services.notices import Notices
 from engine.services.readiness import Readiness
@@ -57,6 +58,7 @@ class Root:
         settings = bootstrap.settings
         self.core = Supervision(self._specs(1), RestartBudget(settings.restart_intensity, settings.restart_period_s))
         self.notices = Notices(manager, self.core)
+        self.deaths = Deaths()
         self.generation = 1
         self.bootstraps: dict[str, Bootstrap] = dict.fromkeys(self.core.children, bootstrap)
         self.retiring: dict[str, str] = {}  # successor -> the child that goes when it is ready
@@ -123,6 +125,7 @@ class Root:
         if message.get("is") != "ready":
             return
         log.info("ready", extra={"child": name})
+        self._tell_of_children()
         self.readiness.ready(_kin(name), message.get("failures") or {})
         old = self.retiring.pop(name, None)
         if old is not None:
@@ -141,8 +144,10 @@ class Root:
 
     def _ended(self, name: str, code: int) -> None:
         log.log(logging.INFO if code == 0 else logging.ERROR, "ended", extra={"child": name, "exit_code": code})
+        self.deaths.ended(name, code)
         now_s = time.monotonic()
         self._carry_out(self.core.exited(name, code == 0, now_s))
+        self._tell_of_children()
         if self.retiring.pop(name, None) is not None:
             log.error("not reloaded: the successor ended before it was ready", extra={"child": name})
             self.retire(name, now_s)
@@ -250,6 +255,7 @@ class Root:
             if now_s - member.well_s > self._silence_s(member):
                 log.error("a child hangs", extra={"child": member.name, "silent_s": round(now_s - member.well_s)})
                 member.well_s = now_s
+                self.deaths.hangs(member.name)
                 self.family.kill(member.name)
 
     def _silence_s(self, member: Member) -> float:
@@ -267,6 +273,9 @@ class Root:
                 if info.si_pid in ours:
                     return  # the poller tells us of these
                 os.waitpid(info.si_pid, 0)
+
+    def _tell_of_children(self) -> None:
+        self._tell_keeper(self.deaths.message(self.core.children))
 
     def _tell_keeper(self, message: dict[str, Any]) -> None:
         keeper = next((name for name in self.family.members if _kin(name) == "keeper"), None)

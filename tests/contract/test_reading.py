@@ -2,6 +2,7 @@
 
 import orjson
 
+from engine.core.history import ENTRIES_MAX
 from engine.core.lifecycle import TaskStatus
 from engine.core.priority import TaskPriority
 from tests.scripts.shop import HOUR_MS, PAYLOAD, Shop
@@ -65,19 +66,41 @@ def test_status_counts_and_counters(shop: Shop) -> None:
 def test_supervisors_and_processes(shop: Shop) -> None:
     shop.claimed(supervisor="alive")
     shop.claimed(supervisor="silent", lease_ms=-1)
-    shop.client.hset(P + "reports", mapping={"alive": b'{"host":"h","pid":7}', "old": b"{}"})
+    shop.client.hset(P + "reports", mapping={"alive": b'{"host":"h","pid":7,"root_pid":6}', "old": b"{}"})
     one, two = sorted(shop.broker.supervisors(), key=lambda told: told["supervisor"])
     assert (one["supervisor"], one["alive"], one["host"], one["pid"]) == ("alive", True, "h", 7)
     assert (two["supervisor"], two["alive"]) == ("silent", False)
 
     assert shop.broker.processes() == []
-    shop.keeper.publish_processes("h", {7: {"rss": 1}, 8: {"rss": 2}})
-    assert shop.broker.processes() == [{"host": "h", "pid": 7, "rss": 1}, {"host": "h", "pid": 8, "rss": 2}]
-    assert 0 < shop.client.pttl(P + "processes:h") <= 10_000
-    shop.keeper.publish_processes("h", {8: {"rss": 3}})
+    shop.keeper.publish_processes("h", 6, {7: {"rss": 1}, 8: {"rss": 2}})
+    assert shop.broker.processes() == [{"host": "h", "root_pid": 6, "pid": 7, "rss": 1},
+                                       {"host": "h", "root_pid": 6, "pid": 8, "rss": 2}]
+    assert 0 < shop.client.pttl(P + "processes:h:6") <= 10_000
+    shop.keeper.publish_processes("h", 6, {8: {"rss": 3}}, for_s=120)
     assert [told["pid"] for told in shop.broker.processes()] == [8]
-    shop.keeper.publish_processes("h", {})
+    assert 10_000 < shop.client.pttl(P + "processes:h:6") <= 120_000
+    shop.keeper.publish_processes("h", 6, {})
     assert shop.broker.processes() == []
+
+
+def test_engines_on_hosts_of_one_name_do_not_write_over_each_other(shop: Shop) -> None:
+    for name, root_pid in (("one", 6), ("other", 60)):
+        shop.claimed(supervisor=name)
+        shop.client.hset(P + "reports", name, orjson.dumps({"host": "h", "root_pid": root_pid}))
+        shop.keeper.publish_processes("h", root_pid, {root_pid: {}})
+    assert [told["pid"] for told in shop.broker.processes()] == [6, 60]
+
+
+def test_the_history_is_of_the_last_hour_and_the_newest_comes_first(shop: Shop) -> None:
+    entries = [orjson.dumps({"at_ms": at_ms, "rows": {}}) for at_ms in range(ENTRIES_MAX + 2)]
+    for entry in entries:
+        shop.keeper.publish_processes("h", 6, {}, entry)
+    told = shop.broker.history("h", 6)
+    assert [one["at_ms"] for one in told] == list(range(ENTRIES_MAX + 1, 1, -1))
+    assert 0 < shop.client.pttl(P + "history:h:6") <= 3_600_000
+    shop.client.lpush(P + "history:h:6", b"nonsense", b'{"at_ms":"x","rows":{}}', b'{"at_ms":1}')
+    assert [one["at_ms"] for one in shop.broker.history("h", 6, limit=4)] == [ENTRIES_MAX + 1]
+    assert shop.broker.history("h", 7) == []
 
 
 def test_log_from_a_row_on(shop: Shop) -> None:

@@ -5,13 +5,17 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from engine.cli.snapshot import take
+from engine.cli.tree import forest
+from engine.client import Client
+from engine.core.history import past
 from engine.core.lifecycle import TaskStatus
 from engine.scheduler import Scheduler
 from tests.redis_server import RedisServer, binaries
@@ -63,6 +67,21 @@ class Tree:
         tasks = self.client.wait(ids, timeout=WAIT_S)
         assert len(tasks) == len(ids)
         return tasks
+
+
+def told_of(tree: Tree, holds: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """What `ganger tree --json` tells of each process, by its title, once that holds."""
+    limit_s = time.monotonic() + WAIT_S
+    with Client(settings=tree.client.settings) as client:
+        while time.monotonic() < limit_s:
+            found, left = {}, forest(take(client._reach.broker()))
+            while left:
+                node = left.pop()
+                left += node["children"]
+                found[node["title"].removeprefix("ganger: ")] = node
+            if "keeper" in found and holds(found):
+                return found
+    raise AssertionError(f"not within {WAIT_S} s: {found}")
 
 
 class Held:
@@ -128,6 +147,47 @@ def test_the_runs_of_a_killed_pool_are_ended_and_rescued(tree: Tree) -> None:
 def test_a_killed_keeper_is_replaced(tree: Tree) -> None:
     tree.kill(tree.pid_of("keeper"))
     assert tree.client.result(tree.client.submit("echo", {"n": 1}, delay=0.05), wait=WAIT_S) == {"n": 1}
+
+
+def test_the_tree_tells_what_those_before_have_died_of(tree: Tree) -> None:
+    task = tree.held()
+    worker, _ = task.started()
+    tree.kill(worker)
+    task.started()
+    tree.kill(tree.pid_of("keeper"))
+    told = told_of(tree, lambda told: told["keeper"]["last_death"] and any(
+        node["last_death"] for name, node in told.items() if name.startswith("worker ")))
+    [died] = [node for name, node in told.items() if name.startswith("worker ") and node["last_death"]]
+    assert (died["restarts"], died["last_death"]["cause"], died["last_death"]["task"]) == (
+        1, "killed by SIGKILL", task.id)
+    assert (told["keeper"]["restarts"], told["keeper"]["last_death"]["cause"]) == (1, "killed by SIGKILL")
+    assert all(0 <= node["age_s"] < 2 * WAIT_S for node in told.values())
+
+    tree.kill(tree.pid_of("fork server"))
+    task.started()
+    server = told_of(tree, lambda told: told["fork server default"]["last_death"])["fork server default"]
+    assert (server["restarts"], server["last_death"]["cause"]) == (1, "the fork server was killed by signal 9")
+    tree.kill(tree.pid_of("pool"))
+    task.started()
+    pool = told_of(tree, lambda told: "pool default" in told and told["pool default"]["restarts"])["pool default"]
+    assert pool["last_death"]["cause"] == "killed by SIGKILL"
+    task.let_go()
+    tree.ended(task.id)
+
+
+def test_the_history_of_each_process_is_kept_in_redis(tree: Tree) -> None:
+    with Client(settings=tree.client.settings) as client:
+        broker, limit_s = client._reach.broker(), time.monotonic() + WAIT_S
+        [report] = broker.supervisors()
+        entries: list[dict[str, Any]] = []
+        while not entries or "worker default/1" not in entries[0]["rows"]:
+            assert time.monotonic() < limit_s
+            entries = broker.history(report["host"], report["root_pid"])
+    for name in ("root", "keeper", "pool default", "fork server default", "worker default/0", "worker default/1"):
+        told = past(entries, name)[-1]
+        assert told["rss_bytes"] > 1_000_000
+        assert told["threads"] >= 1
+        assert told["context_switches_per_s"] >= 0
 
 
 def test_a_killed_root_takes_everything_with_it(tree: Tree) -> None:

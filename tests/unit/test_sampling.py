@@ -1,23 +1,30 @@
-"""When the processes of a tree are looked at again."""
+"""When the samples of the processes of a tree are published."""
 
-from engine.services.keeper.sampling import QUIET_INTERVAL_S, Sampling
+from engine.services.keeper.sampling import QUIET_S, Sampling
 
 IDLE, BUSY, UNKNOWN = {"cpu_percent": 0.1}, {"cpu_percent": 60.0}, {"cpu_percent": None}
 
 
-def test_a_quiet_tree_is_looked_at_less_often_from_the_second_time_on() -> None:
-    sampling = Sampling(1.0)
-    assert [sampling.rest_s({1: IDLE, 2: UNKNOWN}) for _ in range(3)] == [1.0, QUIET_INTERVAL_S, QUIET_INTERVAL_S]
+def test_a_quiet_tree_is_told_of_now_and_then() -> None:
+    sampling = Sampling()
+    assert [sampling.is_due({1: IDLE, 2: UNKNOWN}, now_s) for now_s in (0.0, 1.0, 4.9, QUIET_S, 6.0)] == [
+        True, False, False, True, False]
 
 
-def test_work_and_new_or_lost_processes_are_followed_at_the_interval() -> None:
-    sampling = Sampling(1.0)
-    sampling.rest_s({1: IDLE, 2: IDLE})
-    assert sampling.rest_s({1: IDLE, 2: BUSY}) == 1.0
-    assert sampling.rest_s({1: IDLE, 2: IDLE, 3: IDLE}) == 1.0
-    assert sampling.rest_s({1: IDLE}) == 1.0
+def test_samples_are_awaited_while_something_goes_on_and_when_it_is_time() -> None:
+    sampling = Sampling()
+    assert sampling.is_awaited(0.0)
+    sampling.is_due({1: BUSY}, 0.0)
+    assert sampling.is_awaited(1.0)
+    sampling.is_due({1: IDLE}, 1.0)
+    assert not sampling.is_awaited(2.0)
+    assert sampling.is_awaited(QUIET_S)
 
 
-def test_a_longer_interval_that_somebody_has_set_stays() -> None:
-    sampling = Sampling(60.0)
-    assert [sampling.rest_s({1: IDLE}) for _ in range(2)] == [60.0, 60.0]
+def test_work_and_new_or_lost_processes_are_told_of_at_once() -> None:
+    sampling = Sampling()
+    sampling.is_due({1: IDLE, 2: IDLE}, 0.0)
+    assert sampling.is_due({1: IDLE, 2: BUSY}, 1.0)
+    assert sampling.is_due({1: IDLE, 2: IDLE, 3: IDLE}, 2.0)
+    assert sampling.is_due({1: IDLE}, 3.0)
+    assert not sampling.is_due({1: IDLE}, 4.0)

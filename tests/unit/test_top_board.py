@@ -20,9 +20,10 @@ def snapshot(workers: int = 2, queues: int = 2, **options: Any) -> Snapshot:
               "cpu_percent": 50.0, "rss_bytes": 1000} for slot in range(workers)]
     if slots:
         slots[0] |= {"state": "frozen", "frozen": True, "task": TASK}
-    processes = [{"host": "h", "pid": 1, "ppid": 0, "title": "ganger: root", "cpu_percent": None, "rss_bytes": None},
-                 {"host": "h", "pid": 2, "ppid": 1, "title": "ganger: keeper", "cpu_percent": 1.0, "rss_bytes": 10},
-                 {"host": "h", "pid": 900, "ppid": 101, "title": "sleep 9", "cpu_percent": 70.0, "rss_bytes": 500}]
+    here = {"host": "h", "root_pid": 1}
+    processes = [{**here, "pid": 1, "ppid": 0, "title": "ganger: root", "cpu_percent": None, "rss_bytes": None},
+                 {**here, "pid": 2, "ppid": 1, "title": "ganger: keeper", "cpu_percent": 1.0, "rss_bytes": 10},
+                 {**here, "pid": 900, "ppid": 101, "title": "sleep 9", "cpu_percent": 70.0, "rss_bytes": 500}]
     report = {"supervisor": "h.default.a", "pool": "default", "host": "h", "pid": 3, "root_pid": 1, "alive": True,
               "at_ms": 9_000, "slots": slots}
     stats = [QueueStats(queue=f"q{n}", paused=n == 1, queued={"LOW": n, "URGENT": 9}, oldest_s_by_priority={"LOW": 5.0})

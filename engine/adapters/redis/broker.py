@@ -18,6 +18,7 @@ from engine.adapters.redis.operating import Operating
 from engine.adapters.redis.reading import Reading
 from engine.adapters.redis.submitting import NewTask, Submittable
 from engine.adapters.redis.waiting import Waiting
+from engine.core.history import ENTRIES_MAX
 from engine.core.lifecycle import TaskStatus
 from engine.core.priority import TaskPriority
 
@@ -188,8 +189,12 @@ class Broker:
         return self._reading.supervisors()
 
     def processes(self) -> list[dict[str, Any]]:
-        """The latest sample of every process of every host."""
+        """The latest sample of every process of every engine."""
         return self._reading.processes()
+
+    def history(self, host: str, root_pid: int, limit: int = ENTRIES_MAX) -> list[dict[str, Any]]:
+        """The last `limit` entries of what the processes of an engine used, the newest first (core/history.py)."""
+        return self._reading.history(host, root_pid, limit)
 
     def order(self, supervisor: str, letter: dict[str, Any]) -> bool:
         """Put a letter into a supervisor's mailbox; False if there is no such supervisor."""

@@ -6,7 +6,7 @@ mend what is in no place. Each call does a bounded amount and says what is left;
 an id that turned out to be a stray counts as done.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,12 @@ from engine.adapters.redis.connection import Argument
 from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, deliveries, known, look, moment, sorted_out
 from engine.adapters.redis.operating import ENDS, Operating
 from engine.adapters.redis.reconciling import Cursor, Reconciled, Reconciling
+from engine.core import history
 from engine.core import stored as reading
 from engine.core.fate import Fate, of_lost_run, of_unreadable
 from engine.core.lifecycle import Move, TaskStatus
 
-PROCESSES_TTL_MS = 10_000
+PROCESSES_S = 10.0  # what was told of processes vanishes after so long, unless it comes less often
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +156,16 @@ class KeeperBroker:
         """Look at some of everything for what is in no place or in a wrong one, and put it right."""
         return self._reconciling.some(cursor)
 
-    def publish_processes(self, host: str, samples: dict[int, dict[str, Any]]) -> None:
-        """Publish a sample of each process of a host; they vanish if nobody does so again within 10 s."""
+    def publish_processes(self, host: str, root_pid: int, samples: Mapping[int, Mapping[str, Any]],
+                          entry: bytes = b"", for_s: float = PROCESSES_S) -> None:
+        """Publish a sample of each process of an engine, and an entry of their history if there is one.
+
+        The samples vanish if nobody does so again within `for_s`, the history with its last hour.
+        """
         told = (part for pid, sample in samples.items() for part in (pid, orjson.dumps(sample)))
-        self._redis.run("publish", [self._keys.processes(host)], [PROCESSES_TTL_MS, *told])
+        keys = [self._keys.processes(host, root_pid), self._keys.history(host, root_pid)]
+        self._redis.run("publish", keys, [
+            int(for_s * 1000), entry, history.ENTRIES_MAX, int(history.HOUR_S * 1000), *told])
 
     # -- the scripts ----------------------------------------------------------------------------------------------
 

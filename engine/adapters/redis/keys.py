@@ -74,9 +74,13 @@ class Keys:
         """list of JSON rows: what the runs of a task printed and logged."""
         return f"{self.base}log:{task_id}"
 
-    def processes(self, host: str) -> str:
-        """hash pid -> JSON sample."""
-        return f"{self.base}processes:{host}"
+    def processes(self, host: str, root_pid: int) -> str:
+        """hash pid -> JSON sample, of one engine."""
+        return f"{self.base}processes:{host}:{root_pid}"
+
+    def history(self, host: str, root_pid: int) -> str:
+        """list of JSON, the newest first: what the processes of one engine used in the last hour."""
+        return f"{self.base}history:{host}:{root_pid}"
 
     def bell(self, supervisor: str) -> str:
         """Channel that wakes a supervisor: "!" look in your mailbox, else the queue that has work."""

@@ -91,11 +91,19 @@ class Reading:
         return found
 
     def processes(self) -> list[dict[str, Any]]:
-        """The latest sample of every process of every host, with `host` and `pid`."""
-        hosts = sorted({str(report["host"]) for report in self.supervisors() if "host" in report})
-        replies = self._redis.call_all([("HGETALL", self._keys.processes(host)) for host in hosts]) if hosts else []
-        return [{**reading.sample(sample), "host": host, "pid": int(pid)}
-                for host, told in zip(hosts, replies, strict=True) for pid, sample in _pairs(told) if pid.isdigit()]
+        """The latest sample of every process of every engine, with `host`, `root_pid` and `pid`."""
+        engines = sorted({(str(report["host"]), report["root_pid"]) for report in self.supervisors()
+                          if report.get("host") and type(report.get("root_pid")) is int})
+        replies = self._redis.call_all([("HGETALL", self._keys.processes(*engine)) for engine in engines]) \
+            if engines else []
+        return [{**reading.sample(sample), "host": host, "root_pid": root_pid, "pid": int(pid)}
+                for (host, root_pid), told in zip(engines, replies, strict=True)
+                for pid, sample in _pairs(told) if pid.isdigit()]
+
+    def history(self, host: str, root_pid: int, limit: int) -> list[dict[str, Any]]:
+        """The last `limit` entries of what the processes of an engine used, the newest first."""
+        told = self._redis.call("LRANGE", self._keys.history(host, root_pid), 0, limit - 1)
+        return [entry for text in told if (entry := reading.history_entry(text)) is not None]
 
     def info(self) -> dict[str, Any]:
         """What Redis says of itself, as far as this user may ask, and `skew_ms`, this host's clock against its."""

@@ -10,7 +10,7 @@ from typing import Any
 from engine.cli.snapshot import Snapshot
 
 Sample = dict[str, Any]
-Place = tuple[Any, Any]  # host, pid
+Place = tuple[Any, Any, Any]  # host, pid of the root, pid
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,34 +33,36 @@ class Row:
 
 class _Samples:
     def __init__(self, snapshot: Snapshot) -> None:
-        self.by_place: dict[Place, Sample] = {(one.get("host"), one.get("pid")): one for one in snapshot.processes}
+        self.by_place: dict[Place, Sample] = {
+            (one.get("host"), one.get("root_pid"), one.get("pid")): one for one in snapshot.processes}
         self._children: dict[Place, list[Sample]] = {}
-        for sample in snapshot.processes:
-            self._children.setdefault((sample.get("host"), sample.get("ppid")), []).append(sample)
+        for one in snapshot.processes:
+            self._children.setdefault((one.get("host"), one.get("root_pid"), one.get("ppid")), []).append(one)
 
-    def below(self, host: Any, pid: Any) -> list[Sample]:
-        return sorted(self._children.get((host, pid), []), key=lambda sample: int(sample.get("pid") or 0))
+    def below(self, place: Place) -> list[Sample]:
+        return sorted(self._children.get(place, []), key=lambda sample: int(sample.get("pid") or 0))
 
-    def all_below(self, host: Any, pid: Any) -> list[Sample]:
-        found, open_ones = [], self.below(host, pid)
+    def all_below(self, place: Place) -> list[Sample]:
+        found, open_ones = [], self.below(place)
         while open_ones:
             sample = open_ones.pop()
             found.append(sample)
-            open_ones += [one for one in self.below(host, sample.get("pid")) if one not in found]
+            open_ones += [one for one in self.below((*place[:2], sample.get("pid"))) if one not in found]
         return found
 
 
 def rows(snapshot: Snapshot) -> list[Row]:
     """Every line, host by host and engine by engine."""
     samples = _Samples(snapshot)
-    engines: dict[Place, list[dict[str, Any]]] = {}
+    engines: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
     for report in snapshot.supervisors:
         engines.setdefault((report.get("host"), report.get("root_pid")), []).append(report)
     found: list[Row] = []
     for (host, root_pid), reports in sorted(engines.items(), key=lambda item: (str(item[0][0]), item[0][1] or 0)):
-        found.append(_measured(f"root {host}", samples.by_place.get((host, root_pid), {"pid": root_pid})))
+        root = host, root_pid, root_pid
+        found.append(_measured(f"root {host}", samples.by_place.get(root, {"pid": root_pid})))
         pools = {report.get("pid") for report in reports}
-        found += [_measured(f"├ {_title(sample)}", sample) for sample in samples.below(host, root_pid)
+        found += [_measured(f"├ {_title(sample)}", sample) for sample in samples.below(root)
                   if sample.get("pid") not in pools]
         for report in sorted(reports, key=lambda report: str(report.get("pool"))):
             found += _pool(report, samples, snapshot.now_ms)
@@ -69,13 +71,14 @@ def rows(snapshot: Snapshot) -> list[Row]:
 
 def _pool(report: dict[str, Any], samples: _Samples, now_ms: int) -> Iterator[Row]:
     state = "silent" if not report.get("alive", True) else "draining" if report.get("draining") else "up"
-    host = report.get("host")
-    yield _measured(f"├ pool {report.get('pool')}", samples.by_place.get((host, report.get("pid")), report), state)
+    engine = report.get("host"), report.get("root_pid")
+    place = *engine, report.get("pid")
+    yield _measured(f"├ pool {report.get('pool')}", samples.by_place.get(place, report), state)
     slots = report.get("slots") or []
-    for sample in samples.below(host, report.get("pid")):
+    for sample in samples.below(place):
         yield _measured(f"│ ├ {_title(sample).removesuffix(' ' + str(report.get('pool')))}", sample)
     for slot in slots:
-        began = samples.all_below(host, slot.get("pid")) if slot.get("pid") else []
+        began = samples.all_below((*engine, slot.get("pid"))) if slot.get("pid") else []
         guide = "└" if slot is slots[-1] else "├"
         yield Row(f"│ {guide} worker {slot.get('slot')}", slot.get("pid"), _sum("cpu_percent", slot, began),
                   _sum("rss_bytes", slot, began), str(slot.get("state") or ""),

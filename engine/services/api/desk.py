@@ -63,7 +63,7 @@ class Desk:
         self.watching = Watching(self.operator, self.feed, self.hands, self._ended)
         self.deliveries = Deliveries(self.operator, self.feed, self.hands)
         self._tasks = [asyncio.create_task(work) for work in (
-            self._keep_keys(), self.watching.follow(), self.watching.sample(), self.deliveries.collect(),
+            self._keep_keys(), self.watching.follow(), self.deliveries.collect(),
             self.deliveries.send())]
 
     async def close(self) -> None:

@@ -1,9 +1,8 @@
-"""What this process watches so that it can tell of the past: ends of tasks, and CPU and memory of each slot."""
+"""What this process watches so that it can tell of the past: ends of tasks."""
 
 import asyncio
 import logging
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -17,12 +16,7 @@ from engine.services.api.figures import Ledger
 from engine.services.api.hands import Hands
 from engine.services.api.instruments import Instruments
 
-SAMPLE_S = 10.0
-HISTORY_S = 3600.0
-SLOTS_MAX = 4096  # whose history is kept; the one seen longest ago is forgotten first
-
 log = logging.getLogger("ganger.errors")
-Sampled = tuple[float, float | None, int | None]  # moment, CPU, memory
 
 
 class Watching:
@@ -32,7 +26,6 @@ class Watching:
         self._operator, self._feed, self._hands = operator, feed, hands
         self.ledger, self.instruments = Ledger(), Instruments()
         self._at_end, self._since_s = at_end, time.time()
-        self.history: OrderedDict[str, deque[Sampled]] = OrderedDict()
 
     async def follow(self) -> None:
         """For ever: count what the stream tells, from its beginning on."""
@@ -59,27 +52,6 @@ class Watching:
             if stored is not None and stored.life.status.is_final and stored.life.at_ms / 1000 > self._since_s:
                 self._at_end(stored)
 
-    async def sample(self) -> None:
-        """For ever: keep the CPU and memory of each slot."""
-        while True:
-            try:
-                self._keep(await self._hands.do(self.reports))
-            except GangerError as error:
-                log.debug("not sampled: Redis is away", extra={"reason": str(error)})
-            await asyncio.sleep(SAMPLE_S)
-
     def reports(self) -> list[dict[str, Any]]:
         """Supervisors' reports with what was measured of their processes. Raises `BrokerError`."""
         return with_measurements(self._operator.broker.supervisors(), self._operator.processes())
-
-    def _keep(self, reports: list[dict[str, Any]]) -> None:
-        now_s = time.time()
-        for report in reports:
-            for slot in report["slots"]:
-                name = f"{report['supervisor']}/{slot['slot']}"
-                kept = self.history.setdefault(name, deque(maxlen=int(HISTORY_S / SAMPLE_S)))
-                kept.append((now_s, slot["cpu_percent"], slot["rss_bytes"]))
-                self.history.move_to_end(name)
-        while len(self.history) > SLOTS_MAX or (
-                self.history and now_s - next(iter(self.history.values()))[-1][0] > HISTORY_S):
-            self.history.popitem(last=False)

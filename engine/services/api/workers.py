@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import Path
 from starlette.requests import Request
 
+from engine.core.history import past
 from engine.errors import EngineError
 from engine.services.api.access import Role
 from engine.services.api.desk import Desk, desk_of, guest_of
@@ -30,13 +31,14 @@ async def workers(request: Request) -> list[Worker]:
 
 @router.get("/workers/{supervisor}/{slot}", summary="A worker, with its last hour", **told(Role.READ, 404))
 async def worker(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerDetail:
-    """CPU and memory of its slot every ten seconds, as long as this server has been up."""
+    """What its slot has used, a row for every ten seconds."""
     desk = desk_of(request)
     guest_of(request).must_see_all()
-    facts = await _find(desk, supervisor, slot)
-    history = [Sample(at=datetime.fromtimestamp(at_s, UTC), cpu_percent=cpu, rss_bytes=rss)
-               for at_s, cpu, rss in list(desk.watching.history.get(facts["id"], ()))]
-    return WorkerDetail(**facts, history=history)
+    report, found = await _find(desk, supervisor, slot)
+    entries = await desk.hands.do(desk.operator.broker.history, str(report.get("host")), report.get("root_pid") or 0)
+    history = [Sample(at=datetime.fromtimestamp(told.pop("at_ms") / 1000, UTC), **told)
+               for told in past(entries, f"worker {report.get('pool')}/{slot}")]
+    return WorkerDetail(**_facts(report, found), history=history)
 
 
 @router.post("/workers/{supervisor}/{slot}/stack", summary="Where every thread of a worker is", **told(
@@ -45,7 +47,7 @@ async def stack(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerS
     """Its Python stacks; it goes on."""
     desk = desk_of(request)
     guest_of(request).must_see_all()
-    facts = await _find(desk, supervisor, slot)
+    facts = _facts(*await _find(desk, supervisor, slot))
     try:
         stacks = await desk.hands.do(desk.operator.stacks, supervisor, slot, STACK_S)
     except EngineError as error:  # it has gone, or is too busy to say
@@ -60,24 +62,25 @@ async def restart(request: Request, supervisor: Supervisor, slot: Slot) -> Worke
     desk = desk_of(request)
     guest_of(request).must_see_all()
     asked = await given(request, WorkerOrder, required=False)
-    facts = await _find(desk, supervisor, slot)
+    facts = _facts(*await _find(desk, supervisor, slot))
     letter = {"do": "restart", "slot": slot, "at_once": asked.at_once}
     if not await desk.hands.do(desk.operator.broker.order, supervisor, letter):
         raise Refused(404, "this supervisor has gone")
     return WorkerTold(id=facts["id"], order="restart")
 
 
-async def _find(desk: Desk, supervisor: str, slot: int) -> dict[str, Any]:
-    """Raises `Refused`."""
+async def _find(desk: Desk, supervisor: str, slot: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A supervisor's report, and what it tells of the slot. Raises `Refused`."""
     for report in await desk.hands.do(desk.watching.reports):
         for one in report["slots"]:
             if (report["supervisor"], one["slot"]) == (supervisor, slot):
-                return _facts(report, one)
+                return report, one
     raise Refused(404, f"there is no worker {supervisor}/{slot}")
 
 
 def _facts(report: dict[str, Any], slot: dict[str, Any]) -> dict[str, Any]:
-    names = ("slot", "pid", "state", "served", "restarts", "frozen", "has_place", "task", "cpu_percent", "rss_bytes",
-             "threads")
+    names = ("slot", "pid", "state", "served", "restarts", "last_death", "frozen", "has_place", "task", "cpu_percent",
+             "rss_bytes", "pss_bytes", "threads", "open_files", "read_bytes_per_s", "write_bytes_per_s",
+             "context_switches_per_s")
     return {"id": f"{report['supervisor']}/{slot['slot']}", "supervisor": report["supervisor"],
             "pool": report.get("pool"), "host": report.get("host"), **{name: slot.get(name) for name in names}}

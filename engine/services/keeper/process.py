@@ -11,9 +11,11 @@ import orjson
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
 from engine.adapters.probe import Probe, host_name
+from engine.adapters.process.descendants import descendants
 from engine.adapters.redis.broker import Broker
-from engine.adapters.redis.keeping import KeeperBroker
+from engine.adapters.redis.keeping import PROCESSES_S, KeeperBroker
 from engine.adapters.redis.link import Connected, Link, Pushed
+from engine.core.history import ENTRY_S, Recorder, names
 from engine.errors import BrokerError
 from engine.services import composition
 from engine.services.bootstrap import Bootstrap
@@ -23,6 +25,7 @@ from engine.services.keeper.sampling import Sampling
 
 CONTROL = b"control "  # begins what is rung for the root: an order as JSON
 ORDER_BYTES_MAX = 16_384
+TOGETHER_S = 0.1  # samples that are due so soon are taken in the same awakening
 _CALL_S = 5.0  # bound of one call to Redis
 
 errors = logging.getLogger("ganger.errors")
@@ -34,11 +37,14 @@ class KeeperLoop:
     def __init__(self, rounds: Rounds, broker: Broker, keeping: KeeperBroker, bell: Link, poller: EpollPoller,
                  sample_interval_s: float, tell_root: Callable[[dict[str, Any]], None]) -> None:
         self.rounds, self.broker, self.keeping, self.bell, self.poller = rounds, broker, keeping, bell, poller
-        self.sampling, self.tell_root = Sampling(sample_interval_s), tell_root
-        self.probe, self.host = Probe(os.getppid()), host_name()
+        self.sampling, self.recorder, self.tell_root = Sampling(), Recorder(), tell_root
+        self.sample_interval_s, self.host, self.root_pid = sample_interval_s, host_name(), os.getppid()
+        self._kept_s = max(PROCESSES_S, 2 * sample_interval_s)
+        self.children: dict[str, Any] = {}  # of the root: restarts, and the last death of each
+        self.probe = Probe(self.root_pid, descendants)
         self.is_done = False
         self._said_ready = False
-        self._round_s = self._sample_s = 0.0
+        self._round_s = self._sample_s = self._entry_s = 0.0
 
     def turn(self, patience_s: float) -> None:
         now_s = time.monotonic()
@@ -53,10 +59,9 @@ class KeeperLoop:
                 self._ring(event.message if isinstance(event, Pushed) else b"", now_s)
         if now_s >= self._round_s:
             self._round_s = now_s + self.rounds.go()
-        if now_s >= self._sample_s:
-            samples = self.probe.sample()
-            self._sample_s = now_s + self.sampling.rest_s(samples)
-            self._publish(samples)
+        if now_s >= self._sample_s - TOGETHER_S:
+            self._sample_s = now_s + self.sample_interval_s
+            self._sample(now_s)
         if not self._said_ready:
             self._said_ready = True
             self.tell_root({"is": "ready"})
@@ -67,11 +72,34 @@ class KeeperLoop:
         self.rounds.ring(in_s)
         self._round_s = min(self._round_s, now_s + in_s)
 
-    def _publish(self, samples: dict[int, dict[str, Any]]) -> None:
+    def _sample(self, now_s: float) -> None:
+        """Look at every process; publish that, if it is worth it, with an entry of their history when it is time."""
+        samples = self.probe.sample(weigh=self.sampling.is_awaited(now_s))
+        self.recorder.add(samples)
+        self._add_deaths(samples)
+        if not self.sampling.is_due(samples, now_s):
+            return
+        entry = b""
+        if now_s >= self._entry_s:
+            self._entry_s, entry = now_s + ENTRY_S, self.recorder.take(self.bell.clock.now_ms())
         try:
-            self.keeping.publish_processes(self.host, samples)
+            self.keeping.publish_processes(self.host, self.root_pid, samples, entry, self._kept_s)
         except BrokerError:
             errors.debug("the sample was not published: Redis is away")
+
+    def learn(self, children: dict[str, Any]) -> None:
+        """What the root tells of its children: {name: {"restarts", "last_death": {"cause", "at_s"} or None}}."""
+        now_s = time.monotonic()
+        for child in children.values():
+            death = child["last_death"]
+            if death is not None:
+                child["last_death"] = {"cause": death["cause"], "at_ms": self.bell.clock.now_ms() - int(
+                    (now_s - death["at_s"]) * 1000)}
+        self.children = children
+
+    def _add_deaths(self, samples: dict[int, dict[str, Any]]) -> None:
+        for pid, name in names(samples).items():
+            samples[pid].update(self.children.get(name, {}))
 
     def _hand_on(self, text: bytes) -> None:
         """What somebody asks of the root, which hears of Redis through us only."""

@@ -1,9 +1,10 @@
-"""Puts the death of a worker into the words of an outcome."""
+"""Puts the death of a worker into words: of an outcome, and of the pool's report."""
 
+from collections import deque
 from typing import Any
 
-from engine.core.outcome import Outcome
-from engine.core.slot import Run
+from engine.core.outcome import Cause, Outcome
+from engine.core.slot import Phase, Run, Slot
 from engine.ports import Exited
 
 
@@ -21,6 +22,42 @@ def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int,
     if event.signal is not None:
         return Outcome.killed(run.number, event.signal, **facts)
     return Outcome.exited(run.number, event.exitcode if event.exitcode is not None else -1, **facts)
+
+
+DEATHS_MAX = 10  # that are told of
+
+
+class Register:
+    """The last deaths of a pool's workers, and of its fork server. An end in good order is no death."""
+
+    def __init__(self) -> None:
+        self.workers: deque[dict[str, Any]] = deque(maxlen=DEATHS_MAX)  # the newest first
+        self.server: dict[str, Any] = {"restarts": 0, "last_death": None}
+
+    def worker_ended(self, slot: Slot, event: Exited, now_ms: int) -> None:
+        if slot.phase is Phase.QUITTING and event.signal is None and not event.exitcode:
+            return
+        task = slot.runs[0].task_id.decode() if slot.runs else None
+        self.workers.appendleft({"slot": slot.index, "cause": _cause(slot, event), "at_ms": now_ms, "task": task})
+
+    def server_lost(self, reason: str, now_ms: int) -> None:
+        self.server = {"restarts": self.server["restarts"] + 1, "last_death": {"cause": reason, "at_ms": now_ms}}
+
+    def last_of(self, index: int) -> dict[str, Any] | None:
+        """The last death in a slot: {"slot", "cause", "at_ms", "task"}."""
+        return next((death for death in self.workers if death["slot"] == index), None)
+
+
+def _cause(slot: Slot, event: Exited) -> str:
+    if event.oom is not None:
+        return Cause.OUT_OF_MEMORY
+    if slot.phase is Phase.DYING:
+        return slot.doom or "ended by its pool"
+    if event.stranded:
+        return "its fork server died"
+    if event.signal is not None:
+        return f"killed by {event.signal}"
+    return "nobody knows why" if event.exitcode is None else f"exited with {event.exitcode}"
 
 
 def _with_output(event: Exited, token: int) -> dict[str, Any] | None:

@@ -11,12 +11,13 @@ from engine.core import resizing
 from engine.core.dispatch import Dispatch
 from engine.core.priority import TaskPriority
 from engine.core.slot import Phase, Slot
+from engine.services.pool.deaths import Register
 from engine.services.pool.sizing import Sizing
 from engine.services.pool.terms import PoolTerms
 
 
 def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, now_s: float,
-           failures: dict[str, str], pending: int, sizing: Sizing) -> bytes:
+           failures: dict[str, str], pending: int, sizing: Sizing, register: Register) -> bytes:
     return orjson.dumps({
         "supervisor": terms.supervisor, "pool": terms.pool, "host": socket.gethostname(), "pid": os.getpid(),
         "identity": {"host_id": probe.host_id(), "pid": os.getpid(), "born_at": probe.born_at(os.getpid())},
@@ -28,15 +29,18 @@ def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, no
         "import_failures": failures, "stopped": [
             {"task_type": name, "for_s": round(stop.until_s - now_s, 3), "deaths": stop.deaths}
             for name, stop in core.breaker.stopped(now_s).items()],
-        "slots": [_slot(slot, now_s) for slot in core.slots if not (slot.spare and slot.phase is Phase.DOWN)],
+        "fork_server": register.server, "deaths": list(register.workers),
+        "slots": [_slot(slot, now_s, register.last_of(slot.index)) for slot in core.slots
+                  if not (slot.spare and slot.phase is Phase.DOWN)],
     })
 
 
-def _slot(slot: Slot, now_s: float) -> dict[str, Any]:
+def _slot(slot: Slot, now_s: float, last_death: dict[str, Any] | None) -> dict[str, Any]:
     run = slot.runs[0] if slot.runs else None
     state = "busy" if slot.phase is Phase.UP and run else "idle" if slot.phase is Phase.UP else slot.phase.value
     return {
         "slot": slot.index, "pid": slot.pid, "state": state, "served": slot.served, "restarts": slot.restarts,
+        "last_death": last_death,
         "waiting": max(0, len(slot.runs) - 1), "has_place": not slot.spare, "frozen": slot.phase is Phase.FROZEN,
         "task": None if run is None else {
             "id": run.task_id.decode(), "task_type": run.task_type, "run": run.number,

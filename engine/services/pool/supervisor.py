@@ -89,6 +89,7 @@ class Pool:
         self.stepping = Stepping(terms, broker)
         self.telling = Telling(monotonic_s)
         self.mailbox = orders.Mailbox()
+        self.register = deaths.Register()
         self.sizing = Sizing(core, broker, terms.scale, cpu_share, auto=terms.scale_auto)
         self.accord = accord = Accord(core, Claims(terms.policy), broker, self.stepping, clock, self._settle)
         hearing = Hearing(terms.supervisor, core, broker, self.stepping, clock)
@@ -256,6 +257,7 @@ class Pool:
         wall_s, stood_s = slot.running_s(now_s), slot.stood_s(now_s)
         log.info("a worker has ended", extra={"worker": f"{self.terms.supervisor}/{event.slot}", "pid": event.pid,
                                               "exit_code": event.exitcode, "signal": event.signal})
+        self.register.worker_ended(slot, event, self.clock.now_ms())
         self.core.exited(event.slot, lambda run: self._death(run, event, wall_s, stood_s), unread, now_s,
                          stranded=event.stranded)
 
@@ -289,6 +291,7 @@ class Pool:
 
     def _server_lost(self, event: ServerLost, now_s: float) -> None:
         log.error("the fork server is gone", extra={"reason": event.reason})
+        self.register.server_lost(event.reason, self.clock.now_ms())
         if not self.core.crew.budget.spend(now_s):
             self._halt(Halt("the fork server dies faster than the restart budget allows"))
         elif not self.core.draining:
@@ -332,7 +335,7 @@ class Pool:
     def _report(self, now_s: float) -> bytes:
         return report.encode(self.terms, self.core, started_ms=self.started_ms, now_ms=self.clock.now_ms(),
                              now_s=now_s, failures=self.failures, pending=len(self.stepping.outbox),
-                             sizing=self.sizing)
+                             sizing=self.sizing, register=self.register)
 
     def _say_ready(self) -> None:
         """Once: workers are up, and Redis knows the handlers."""

@@ -108,21 +108,35 @@ class Worker(Told):
     pid: int | None = None
     state: str | None = Field(default=None, examples=["busy"])
     served: int | None = None
-    restarts: int | None = None
+    restarts: int | None = Field(default=None, description="Of its slot: how many workers there were before it.")
+    last_death: dict[str, Any] | None = Field(
+        default=None, description="Why the worker before it ended, and when.",
+        examples=[{"cause": "timeout", "at_ms": 1764270000000, "task": "01M8F8Y5HY867HG395G"}])
     frozen: bool | None = Field(default=None, description="Its run stands still so that an urgent one has its place.")
     has_place: bool | None = Field(default=None, description="Not: it stands by, or still, or is on its way out.")
     task: dict[str, Any] | None = None
     cpu_percent: float | None = None
     rss_bytes: int | None = None
+    pss_bytes: int | None = Field(default=None, description="Its own memory, and its part of what it shares.")
     threads: int | None = None
+    open_files: int | None = None
+    read_bytes_per_s: float | None = Field(default=None, description="From disks.")
+    write_bytes_per_s: float | None = Field(default=None, description="To disks.")
+    context_switches_per_s: float | None = None
 
 
 class Sample(Told):
-    """CPU and memory at one moment."""
+    """What a slot has used in ten seconds: peaks of what is held, means of the rest."""
 
     at: datetime
     cpu_percent: float | None
     rss_bytes: int | None
+    pss_bytes: int | None
+    threads: int | None
+    open_files: int | None
+    read_bytes_per_s: float | None
+    write_bytes_per_s: float | None
+    context_switches_per_s: float | None
 
 
 class WorkerDetail(Worker):

@@ -8,19 +8,20 @@ counts, for all alike: whatever else the machine does can only take away.
 import argparse
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from bench import latency, machine, rig, submit, throughput
-from bench.peers import environment, table
+from bench.peers import environment, isolation, table
+from bench.peers.drive import drive
 from bench.peers.driver import PEERS
 from bench.peers.peer import PHASE_VARIABLE, URL_VARIABLE
 
 PHASES = ("submit", "throughput", "latency")
 PHASE_S_MAX = 60.0
+ISOLATION_RUNS = 10  # of each kind
 Engines = dict[str, dict[str, Any]]
 
 
@@ -36,17 +37,23 @@ def main(arguments: list[str]) -> int:
                         "SCHED_FIFO); needs root")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--output", type=Path, help="write the JSON document to a file, beside what is printed")
+    parser.add_argument("--isolation", action="store_true",
+                        help="instead: what hangs, crashes and forks, on Celery, RQ and pebble beside; two minutes")
     options = parser.parse_args(arguments)
-    if options.rt:
+    if options.rt and not options.isolation:
         machine.take_precedence(os.SCHED_RR)
     environment.set_up()
     told = machine.describe()
-    document = {**told, "rounds": options.rounds, "engines": measure(
-        options.peers or list(PEERS), options.rounds, options.scale)}
+    if options.isolation:
+        document = {**told, "engines": isolation.measure(max(2, int(ISOLATION_RUNS * options.scale)))}
+    else:
+        document = {**told, "rounds": options.rounds, "engines": measure(
+            options.peers or list(PEERS), options.rounds, options.scale)}
     text = json.dumps(document, indent=2, ensure_ascii=False)
     if options.output:
         options.output.write_text(text + "\n")
-    print(text if options.json else machine.headline(told) + "\n\n" + table.render(document["engines"]))
+    render = isolation.render if options.isolation else table.render
+    print(text if options.json else machine.headline(told) + "\n\n" + render(document["engines"]))
     return int(any("error" in engine for engine in document["engines"].values()))
 
 
@@ -102,28 +109,11 @@ def _peer(name: str, scale: float) -> dict[str, Any]:
             variables = {**os.environ, **environment.variables(), URL_VARIABLE: url, PHASE_VARIABLE: phase}
             command = [environment.python(), "-m", "bench.peers.driver", name, "--phase", phase, "--scale", str(scale)]
             try:
-                told = _drive(command, variables)
+                told = drive(command, variables, PHASE_S_MAX)
             except RuntimeError as error:
                 return {"label": name, "error": f"{phase}: {error}"}
         figures |= told["figures"]
     return {**told, "figures": figures}
-
-
-def _drive(command: list[str], variables: dict[str, str]) -> dict[str, Any]:
-    """What a driver prints. Raises RuntimeError with its last words if it fails."""
-    driver = subprocess.Popen(command, cwd=machine.ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              text=True)
-    try:
-        printed, words = driver.communicate(timeout=PHASE_S_MAX)
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"not over after {PHASE_S_MAX:g} s") from None
-    finally:
-        driver.terminate()  # not killed: it has workers to end
-        driver.wait()
-    if driver.returncode:
-        raise RuntimeError((words.strip().splitlines() or ["no word"])[-1])
-    told: dict[str, Any] = json.loads(printed.splitlines()[-1])
-    return told
 
 
 def _say(text: str) -> None:

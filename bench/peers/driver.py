@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import redis
 
@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--phase", choices=("submit", "throughput", "latency"), required=True)
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of tasks")
     options = parser.parse_args()
-    _end_with_parent()
+    end_with_parent()
     module, name = PEERS[options.peer]
     peer: Peer = getattr(importlib.import_module(f"bench.peers.{module}"), name)()
     connection = redis.Redis.from_url(REDIS_URL)
@@ -67,7 +67,7 @@ def _throughput(peer: Peer, connection: redis.Redis, scale: float) -> dict[str, 
     before_bytes = _info(connection, "memory")["used_memory"]
     fill_s = peer.fill(total)
     queued_bytes = (_info(connection, "memory")["used_memory"] - before_bytes) / total
-    with _workers(peer) as check:
+    with workers(peer) as check:
         first = total - _await(peer, connection, total, total * 9 // 10, check)
         begin_s, cpu_s = time.perf_counter(), _cpu_s(connection)
         done = total - _await(peer, connection, total, SLACK, check)
@@ -79,7 +79,7 @@ def _throughput(peer: Peer, connection: redis.Redis, scale: float) -> dict[str, 
 
 def _latency(peer: Peer, connection: redis.Redis, scale: float) -> dict[str, Any]:
     count = max(30, int(SAMPLES * scale))
-    with _workers(peer):
+    with workers(peer):
         peer.latencies(WARM_UP)
         found: list[Latency] = peer.latencies(count)
     figures: dict[str, Any] = {"samples": count}
@@ -89,16 +89,24 @@ def _latency(peer: Peer, connection: redis.Redis, scale: float) -> dict[str, Any
     return figures
 
 
-def _end_with_parent() -> None:
+class Startable(Protocol):
+    """A peer, as far as its workers are concerned."""
+
+    label: str
+
+    def commands(self) -> list[list[str]]: ...
+
+
+def end_with_parent() -> None:
     """When who started us ends, or asks us to: leave in order, so that no worker stays behind."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def _workers(peer: Peer) -> Iterator[Callable[[], None]]:
+def workers(peer: Startable) -> Iterator[Callable[[], None]]:
     """Start them in a session each, and end all of it: some leave children behind. Gives a check that they live."""
-    environment = {**os.environ, **peer.environment()}
+    environment = {**os.environ, **getattr(peer, "environment", dict)()}
     processes = [subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL,
                                   stderr=subprocess.DEVNULL) for command in peer.commands()]
 

@@ -1,0 +1,70 @@
+"""`python -m bench.peers.isolation_driver PEER`: measure one peer's isolation once, and print its figures as JSON.
+
+In the peers' environment, with one worker.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench.isolation_scenes import Figures, Scenes
+from bench.peers.driver import end_with_parent, workers
+
+PEERS = {
+    "celery": ("isolation_celery", "Celery"), "rq": ("isolation_rq", "Rq"), "pebble": ("isolation_pebble", "Pebble")}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.peers.isolation_driver", description=__doc__)
+    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--limit-s", type=float, default=1.0, help="of each task that hangs")
+    options = parser.parse_args()
+    end_with_parent()
+    module, name = PEERS[options.peer]
+    make: Callable[[], Any] = getattr(importlib.import_module(f"bench.peers.{module}"), name)
+    figures: Figures = {}
+    for scene in _scenes(make.has_priorities, options.runs):  # type: ignore[attr-defined]
+        with tempfile.TemporaryDirectory(prefix="ganger-bench-") as folder, _running(make) as peer:
+            figures |= scene(Scenes(peer, Path(folder), options.limit_s))
+    told = {"label": make.label, "versions": {one: version(one) for one in make.packages}}  # type: ignore[attr-defined]
+    print(json.dumps({**told, "figures": figures}))
+    return 0
+
+
+def _scenes(has_priorities: bool, runs: int) -> list[Callable[[Scenes], Figures]]:
+    """Each on a worker of its own: a peer may not survive one."""
+    scenes: list[Callable[[Scenes], Figures]] = [
+        lambda scenes: scenes.hang("loop", runs), lambda scenes: scenes.hang("deaf", runs),
+        lambda scenes: scenes.hang("in_c", runs), Scenes.orphans, lambda scenes: scenes.storm(2 * runs)]
+    return [*scenes, lambda scenes: scenes.urgent(max(3, runs // 2))] if has_priorities else scenes
+
+
+@contextmanager
+def _running(make: Callable[[], Any]) -> Iterator[Any]:
+    """A peer with its worker; whatever it leaves behind is ended."""
+    peer = make()
+    try:
+        with workers(peer):
+            yield peer
+    finally:
+        peer.close()
+        for pid in _children():
+            os.kill(pid, signal.SIGKILL)
+
+
+def _children() -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

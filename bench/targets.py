@@ -65,6 +65,7 @@ FIGURES = (
     Figure("memory", "tree_pss_mib", "MiB PSS"),
     _more("depth", "many_tasks_per_s", "tasks/s"),
     _more("depth", "many_to_few", "ratio", 0.9),
+    _more("depth", "growing_to_few", "ratio, while Redis grows"),
     _more("distance", "far_tasks_per_s", "tasks/s"),
     _more("distance", "far_to_near", "ratio", 0.7),
     _more("payloads", "pipe_mb_per_s", "MB/s", 300),

@@ -4,6 +4,7 @@ In the peers' environment, with one worker.
 """
 
 import argparse
+import ctypes
 import importlib
 import json
 import os
@@ -11,7 +12,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from bench.isolation_scenes import Figures, Scenes
 from bench.peers.driver import end_with_parent, workers
 
+PR_SET_CHILD_SUBREAPER = 36
 PEERS = {
     "celery": ("isolation_celery", "Celery"), "rq": ("isolation_rq", "Rq"), "pebble": ("isolation_pebble", "Pebble")}
 
@@ -30,6 +32,7 @@ def main() -> int:
     parser.add_argument("--limit-s", type=float, default=1.0, help="of each task that hangs")
     options = parser.parse_args()
     end_with_parent()
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a worker leaves behind comes to us
     module, name = PEERS[options.peer]
     make: Callable[[], Any] = getattr(importlib.import_module(f"bench.peers.{module}"), name)
     figures: Figures = {}
@@ -58,12 +61,17 @@ def _running(make: Callable[[], Any]) -> Iterator[Any]:
             yield peer
     finally:
         peer.close()
-        for pid in _children():
+        _end_children()
+
+
+def _end_children() -> None:
+    """And those that come to us when these have ended."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    while pids := children.read_text().split():
+        for pid in map(int, pids):
             os.kill(pid, signal.SIGKILL)
-
-
-def _children() -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+            with suppress(ChildProcessError):  # somebody has waited for it already
+                os.waitpid(pid, 0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Handlers for the tests of the Scheduler; the workers import this module by its name."""
 
-import os
-import time
 from typing import Any
 
 from pydantic import BaseModel
@@ -26,11 +24,9 @@ def fail(payload: Any, ctx: Context) -> None:
 
 @handler("scheduled-hold")
 def hold(payload: str) -> None:
-    """Runs until the file is gone, and says with its first byte that it has begun."""
-    with open(payload, "w") as file:
-        file.write(str(os.getpid()))
-    while os.path.exists(payload):
-        time.sleep(0.005)
+    """Runs until somebody opens the pipe of this name."""
+    with open(payload) as pipe:
+        pipe.read()
 
 
 def plain(payload: Any) -> Any:

@@ -88,16 +88,16 @@ def test_the_shortcut_of_a_handler_goes_to_the_engine_that_runs(scheduler: Sched
 
 
 def test_the_status_tells_of_pools_workers_and_tasks(scheduler: Scheduler, tmp_path: Path) -> None:
-    path = tmp_path / "held"
+    path = tmp_path / "let go"
+    os.mkfifo(path)
     task_id = scheduler.submit("scheduled-hold", str(path))
-    _until(path.exists)
     _until(lambda: scheduler.status().busy == 1)
     status = scheduler.status()
     assert (status.state, status.workers) == ("running", 2)
     assert status.pid is not None
     assert status.tasks["RUNNING"] == 1
     assert [slot["task"]["id"] for slot in status.pools[0]["slots"] if slot["task"]] == [task_id]
-    path.unlink()
+    path.write_text("")
     scheduler.result(task_id, wait=10)
 
 
@@ -297,12 +297,11 @@ def test_modules_of_the_settings_that_fail_are_reported(tmp_path: Path) -> None:
 
 
 HOLDING = """
-    import os, pathlib, sys, time
+    import os, pathlib, signal, sys
     from engine import get_scheduler
     def hold(payload):
         pathlib.Path("held").write_text(str(os.getpid()))
-        while not os.path.exists("let go"):
-            time.sleep(0.005)
+        open("let go").read()
         return "held"
     scheduler = get_scheduler(shutdown_grace_s=20)
     scheduler.register_handler("hold", hold)
@@ -313,23 +312,28 @@ HOLDING = """
 """
 
 
+def _holding(folder: Path, end: str) -> Script:
+    """A script with a task that runs until somebody opens the pipe `let go`, and how it ends."""
+    os.mkfifo(folder / "let go")
+    return Script(folder, HOLDING.replace("{end}", end))
+
+
 def test_a_script_that_ends_stops_its_engine_and_lets_tasks_finish(tmp_path: Path) -> None:
-    process = Script(tmp_path, HOLDING.replace("{end}", "")).start()
+    process = _holding(tmp_path, "").start()
     _until((tmp_path / "held").exists)
-    (tmp_path / "let go").touch()
+    (tmp_path / "let go").write_text("")
     assert process.wait(timeout=START_S_MAX) == 0
     _gone(tmp_path)
 
 
 def test_control_c_reaches_the_script_and_not_its_workers(tmp_path: Path) -> None:
     """As at a terminal: the signal goes to the process group of the script."""
-    script = Script(tmp_path, HOLDING.replace("{end}", "scheduler.result(task_id, wait=60)"))
-    process = script.start()
+    process = _holding(tmp_path, "scheduler.result(task_id, wait=60)").start()
     _until((tmp_path / "held").exists)
     worker = psutil.Process(int((tmp_path / "held").read_text()))
     process.send_signal(signal.SIGINT)
     assert worker.is_running()
-    (tmp_path / "let go").touch()
+    (tmp_path / "let go").write_text("")
     _, err = process.communicate(timeout=START_S_MAX)
     assert "KeyboardInterrupt" in err
     _gone(tmp_path)
@@ -337,7 +341,7 @@ def test_control_c_reaches_the_script_and_not_its_workers(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_script_that_is_killed_takes_its_engine_with_it(tmp_path: Path, number: int) -> None:
-    process = Script(tmp_path, HOLDING.replace("{end}", "time.sleep(60)")).start()
+    process = _holding(tmp_path, "signal.pause()").start()
     assert process.stdout is not None
     _, root = process.stdout.readline().split()
     tree = psutil.Process(int(root))
@@ -351,15 +355,15 @@ def test_a_script_that_is_killed_takes_its_engine_with_it(tmp_path: Path, number
 
 
 def test_a_fork_of_the_script_neither_stops_nor_keeps_the_engine(tmp_path: Path) -> None:
-    script = Script(tmp_path, HOLDING.replace("{end}", """
+    script = _holding(tmp_path, """
     if os.fork() == 0:
         scheduler.stop()
-        sys.exit(scheduler.result(scheduler.submit("hold"), wait=0) if False else 0)
+        sys.exit(0)
     os.wait()
     assert scheduler.is_running
     open("let go", "w").close()
     print(scheduler.result(task_id, wait=10))
-    """))
+    """)
     code, out, err = script.run()
     assert code == 0, err
     assert out.splitlines()[-1] == "held"

@@ -14,10 +14,10 @@ from time import monotonic
 from typing import Any, NamedTuple, TypedDict, cast
 
 from engine import options as check
-from engine.core.identity import RANDOM_BITS, task_ids
+from engine.core.identity import RANDOM_BITS, task_id, task_ids
 from engine.core.names import check_queue_name, did_you_mean
 from engine.core.priority import TaskPriority
-from engine.core.record import Options, Record
+from engine.core.record import NO_OPTIONS, Options, Record
 from engine.encoding import encode
 from engine.errors import InvalidInput, InvalidOption, UnknownHandler
 from engine.handler import REGISTRY, Handler, HandlerSpec
@@ -132,7 +132,7 @@ class Submissions:
 
     def one(self, task_type: Any, payload: Any, options: Mapping[str, Any], now_ms: int) -> Submission:
         """Check one task. Raises a subclass of `InvalidInput`."""
-        ids = task_ids(now_ms, _chance.getrandbits(RANDOM_BITS))
+        ids = iter((task_id(now_ms, _chance.getrandbits(RANDOM_BITS)),))
         return self._prepare(task_type, payload, options, now_ms, ids)
 
     def many(self, tasks: Iterable[Mapping[str, Any]], now_ms: int) -> list[Submission]:
@@ -205,8 +205,8 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _stored(given: dict[str, Any], handler: HandlerSpec | Defaults, now_ms: int) -> Options:
     """The options as the record keeps them: seconds from now become moments."""
-    if not given and handler.expires is None and handler.max_deliveries is None:
-        return Options()
+    if given.keys() <= _NOT_STORED and handler.expires is None and handler.max_deliveries is None:
+        return NO_OPTIONS
     stored = cast(Options, {name: given[name] for name in _KEPT if name in given})
     expires = given.get("expires", handler.expires)
     if expires is not None:
@@ -220,6 +220,7 @@ def _stored(given: dict[str, Any], handler: HandlerSpec | Defaults, now_ms: int)
 
 _NO_OPTIONS: dict[str, Any] = {}
 _NOT_OPTIONS = frozenset({"task_type", "payload"})
+_NOT_STORED = {"queue", "priority", "durability", "idempotency_key"}
 _KEPT = ("name", "timeout", "soft_timeout", "max_retries", "fair_key", "tags", "max_deliveries", "max_memory",
          "max_cpu_seconds", "max_processes", "nice", "result_ttl", "traceparent", "webhook")
 

@@ -10,8 +10,8 @@ submitted is not written, since the id says it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypedDict, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypedDict, cast
 
 import orjson
 
@@ -82,8 +82,10 @@ def believed(options: Any) -> Options:
     return cast(Options, options)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+NO_OPTIONS = cast(Options, MappingProxyType({}))
+
+
+class Record(NamedTuple):
     """One stored task. `payload` is JSON text that nobody but the worker reads."""
 
     task_type: str
@@ -91,7 +93,7 @@ class Record:
     priority: TaskPriority
     created_ms: int
     payload: bytes
-    options: Options = field(default_factory=Options)
+    options: Options = NO_OPTIONS
 
     def encode(self) -> bytes:
         head: list[Any] = [self.task_type, self.queue, int(self.priority)]

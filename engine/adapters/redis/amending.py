@@ -1,7 +1,6 @@
 """Changing what was said about a task that has not started: name, tags, limits, priority; all of it or nothing."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, cast
 
@@ -53,7 +52,7 @@ def _attempt(redis: Connections, keys: Keys, stored: Stored, raw: bytes, changes
              priority: TaskPriority) -> bytes:
     record = Record.decode(raw, stored.id)
     options = {name: value for name, value in {**record.options, **changes}.items() if value is not None}
-    changed = replace(record, options=cast(Options, options))
+    changed = record._replace(options=cast(Options, options))
     queue, old = record.queue, stored.life.priority
     names = [keys.tasks, keys.life, keys.line(queue, old), keys.flows(queue, old), keys.line(queue, priority),
              keys.flows(queue, priority), keys.idle]

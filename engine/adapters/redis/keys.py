@@ -7,6 +7,8 @@ touch several. ARCHITECTURE.md says what each of them holds.
 
 from engine.core.priority import TaskPriority
 
+LINES_KEPT = 1000
+
 
 class Keys:
     """The keys of one shard below one prefix; plain strings, made once and shared."""
@@ -45,6 +47,18 @@ class Keys:
         self.deliveries_due = base + "api:deliveries:due"  # zset delivery id -> ms of its next try
         self.delivered_to = base + "api:deliveries:position"  # string: id of the last event that became deliveries
         self.deliverer = base + "api:deliverer"  # string "deliverer until_ms"
+
+        self.of_submit = (self.tasks, self.queues, self.idle, self.events, self.counters, self.life)
+        self._of_lines: dict[tuple[str, int], tuple[str, str]] = {}
+
+    def of_line(self, queue: str, priority: TaskPriority) -> tuple[str, str]:
+        """Its `line` and `flows`. Those of the queues seen first are kept: a submit has no time to write names."""
+        names = self._of_lines.get((queue, priority))
+        if names is None:
+            names = self.line(queue, priority), self.flows(queue, priority)
+            if len(self._of_lines) < LINES_KEPT:
+                self._of_lines[queue, priority] = names
+        return names
 
     def line(self, queue: str, priority: TaskPriority) -> str:
         """zset id -> place: the queued tasks of one queue and priority."""

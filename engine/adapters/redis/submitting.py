@@ -8,7 +8,7 @@ makes no objects that it does not need.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from engine.adapters.redis.connection import Argument, Connections, Invocation
 from engine.adapters.redis.keys import Keys
@@ -52,26 +52,38 @@ def submit(redis: Connections, keys: Keys, tasks: Sequence[Submittable], idempot
     Each batch is taken in whole or not at all, and may be sent again: what was taken in is not taken in twice.
     Raises `BrokerError` if another task has one of the ids.
     """
-    ids = [task.id for task in tasks]
+    if len(tasks) == 1:
+        batch = [(tasks[0], tasks[0].record.encode())]
+        return _ids_of(batch, redis.run(*_invocation(keys, batch, redis.now_ms(), idempotency_ms)))
+    ids: list[str] = []
     sent: deque[Batch] = deque()
 
     def invocations() -> Iterator[Invocation]:
         for batch in _batches(tasks):
             sent.append(batch)
-            detailed = any(_is_detailed(task) for task, _ in batch)
-            now_ms = redis.now_ms()
-            yield _detailed(keys, batch, now_ms, idempotency_ms) if detailed else _plain(keys, batch, now_ms)
+            yield _invocation(keys, batch, redis.now_ms(), idempotency_ms)
 
-    at = 0
     for reply in redis.run_stream(invocations()):
-        batch = sent.popleft()
-        word, *earlier = reply if isinstance(reply, list) else [reply]
-        if word == b"EXISTS":
-            raise BrokerError(f"another task has one of the ids {batch[0][0].id} … {batch[-1][0].id}; "
-                              "these were not submitted")
-        for n, task_id in zip(earlier[::2], earlier[1::2], strict=True):
-            ids[at + n - 1] = task_id.decode()
-        at += len(batch)
+        ids += _ids_of(sent.popleft(), reply)
+    return ids
+
+
+def _invocation(keys: Keys, batch: Batch, now_ms: int, idempotency_ms: int) -> Invocation:
+    for task, _ in batch:
+        if _is_detailed(task):
+            return _detailed(keys, batch, now_ms, idempotency_ms)
+    return _plain(keys, batch, now_ms)
+
+
+def _ids_of(batch: Batch, reply: bytes | list[Any]) -> list[str]:
+    ids = [task.id for task, _ in batch]
+    if reply == b"OK":
+        return ids
+    word, *earlier = reply if isinstance(reply, list) else [reply]
+    if word == b"EXISTS":
+        raise BrokerError(f"another task has one of the ids {ids[0]} … {ids[-1]}; these were not submitted")
+    for n, task_id in zip(earlier[::2], earlier[1::2], strict=True):
+        ids[n - 1] = task_id.decode()
     return ids
 
 
@@ -104,11 +116,11 @@ def _plain(keys: Keys, batch: Batch, now_ms: int) -> Invocation:
         if line is None:
             line = lines[record.queue, record.priority] = []
         line += (task.id, stored)
-    names = [keys.tasks, keys.queues, keys.idle, keys.events, keys.counters, keys.life]
+    names = [*keys.of_submit]
     row = event.row([task.id for task, _ in batch], TaskStatus.QUEUED, 0)
     args: list[Argument] = [keys.base, row, now_ms, len(lines)]
     for (queue, priority), members in lines.items():
-        names += (keys.line(queue, priority), keys.flows(queue, priority))
+        names += keys.of_line(queue, priority)
         args += (queue, int(priority), len(members) // 2)
     for members in lines.values():
         args += members
@@ -127,7 +139,7 @@ def _detailed(keys: Keys, batch: Batch, now_ms: int, idempotency_ms: int) -> Inv
                  options.get("due_ms", 0), options.get("expires_ms", 0), key)
     names = [keys.tasks, keys.life, keys.queues, keys.due, keys.expiring, keys.idle, keys.events, keys.counters]
     for queue, priority in lines:
-        names += (keys.line(queue, priority), keys.flows(queue, priority))
+        names += keys.of_line(queue, priority)
     names += (keys.idempotency(key) for key in remembered)
     args: list[Argument] = [now_ms, keys.base, idempotency_ms, len(lines), *(queue for queue, _ in lines), *told]
     return "submit_detailed", names, args

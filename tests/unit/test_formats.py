@@ -71,6 +71,8 @@ def test_a_corrupted_life_line_is_refused(line: bytes) -> None:
 @given(st.integers(0, 2**45 - 2), st.integers(0, 2**45 - 1), st.integers(0, identity.SHARDS_MAX - 1))
 def test_ids_sort_as_they_were_made_and_say_when_and_where(now_ms: int, chance: int, shard: int) -> None:
     ids = identity.task_ids(now_ms, chance, shard)
+    alone = identity.task_id(now_ms, chance, shard)
+    assert alone == next(identity.task_ids(now_ms, chance, shard))
     made = [next(ids) for _ in range(5)]
     assert made == sorted(set(made))
     assert identity.created_ms(made[0]) == now_ms

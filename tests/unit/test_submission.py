@@ -243,6 +243,12 @@ def test_a_task_type_is_a_name(task_type: Any) -> None:
 # -- many -------------------------------------------------------------------------------------------------------------
 
 
+def test_tasks_of_one_millisecond_get_ids_by_chance() -> None:
+    ids = {submit().id for _ in range(50)}
+    assert len(ids) == 50
+    assert all(is_task_id(task_id) and created_ms(task_id) == NOW for task_id in ids)
+
+
 def test_many_tasks_get_rising_ids() -> None:
     made = door().many(({"task_type": "x", "payload": n, "queue": "q"} for n in range(1000)), NOW)
     ids = [one.id for one in made]

@@ -161,7 +161,7 @@ MUTANTS = [
     Mutant(REDIS + "submitting.py", "ids[n - 1] = task_id.decode()", "ids[n - 2] = task_id.decode()",
            "tests/contract/test_client_broker.py -k stands_for_the_first"),
     Mutant(REDIS + "submitting.py", 'if word == b"EXISTS":', 'if word == b"ALREADY":', REFUSALS),
-    Mutant(REDIS + "submitting.py", "        if _is_detailed(task):", "        if not _is_detailed(task):", f"{SUBMIT}"),
+    Mutant(REDIS + "submitting.py", "        if _is_detailed(task):", "        if not _is_detailed(task):", SUBMIT),
     Mutant(CORE + "identity.py", "return _head(now_ms, shard) + encode(random_bits)",
            "return _head(now_ms, shard) + encode(0)", "tests/unit/test_submission.py"),
     Mutant(KEEPER + "neighbours.py", '== identity["born_at"]:', "is not None:", "tests/unit/test_neighbours.py"),

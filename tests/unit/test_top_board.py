@@ -125,6 +125,12 @@ def test_a_frozen_run_is_marked_and_what_a_worker_started_counts_with_it() -> No
     assert all(line.isascii() for line in plain)
 
 
+def test_where_there_is_little_room_a_name_makes_way_for_the_times() -> None:
+    first = next(line for line in shown(Board(snapshot()), 80, 30) if "worker 0" in line)
+    assert first.endswith("FROZEN thumb\\x1b[2Jna…  1m01s / 1m")
+    assert len(first) == 80
+
+
 def test_bars_and_numbers_in_few_characters() -> None:
     assert [gauges.bar(share, 4) for share in (-1, 0, 0.5, 0.53125, 1, 9)] == [
         "    ", "    ", "██  ", "██▏ ", "████", "████"]

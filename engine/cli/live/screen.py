@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 KEYS = "↑↓ worker  c cancel  s stack  tab queue  p pause/resume  ? help  q quit"
+NAME_MIN = 8  # columns of what a worker runs
 WIDE = 100  # columns from which there is room for pids and states
 _QUEUES_SHARE = 4  # of the lines, one in so many may be queues
 _ASCII = str.maketrans("├└│▶█▏▎▍▌▋▊▉↑↓…·", "|`|>#       ^v..")
@@ -117,20 +118,24 @@ def _process(row: Row, board: Board, columns: int, largest: int) -> "Text":
     line.append(f"{'' if row.cpu_percent is None else f'{row.cpu_percent:.0f} %':>6} ")
     line.append(gauges.bar((row.rss_bytes or 0) / largest if largest else 0.0, width), "magenta")
     line.append(f"{gauges.brief_size(row.rss_bytes):>7}  ")
-    return line.append_text(_task(row)) if row.worker is not None else line.append(
+    return line.append_text(_task(row, columns - line.cell_len)) if row.worker is not None else line.append(
         "" if row.state in ("", "up") else row.state, _STATES.get(row.state, ""))
 
 
-def _task(row: Row) -> "Text":
-    """What a worker runs, since when and until when at most."""
-    task = row.task
-    if not task:
+def _task(row: Row, room: int) -> "Text":
+    """What a worker runs, since when and until when at most. The name makes way where there is little room."""
+    if not row.task:
         return _text(row.state, _STATES.get(row.state, ""))
-    line = _text("FROZEN " if row.state == "frozen" else "", "bold blue")
-    name = clean(f"{task.get('task_type')} {short(str(task.get('id')))}")
-    line.append(name, STYLES.get(str(task.get("priority")), ""))
-    running_s, timeout_s = task.get("running_s") or 0.0, task.get("timeout_s")
-    line.append(f"  {gauges.brief(running_s)}", "red" if timeout_s and running_s > timeout_s else "cyan")
+    line, times = _text("FROZEN " if row.state == "frozen" else "", "bold blue"), _times(row)
+    name = clean(f"{row.task.get('task_type')} {short(str(row.task.get('id')))}")
+    width = max(NAME_MIN, room - line.cell_len - times.cell_len)
+    line.append(name if len(name) <= width else f"{name[: width - 1]}…", STYLES.get(str(row.task.get("priority")), ""))
+    return line.append_text(times)
+
+
+def _times(row: Row) -> "Text":
+    running_s, timeout_s = row.task.get("running_s") or 0.0, row.task.get("timeout_s")
+    line = _text(f"  {gauges.brief(running_s)}", "red" if timeout_s and running_s > timeout_s else "cyan")
     line.append(f" / {gauges.brief(timeout_s)}" if timeout_s else "", "dim")
     if row.slot.get("waiting"):
         line.append(f"  +{row.slot['waiting']} behind", "dim")

@@ -19,6 +19,7 @@ from engine.core.retry import Payer, Verdict
 from engine.core.slot import Run
 from engine.ports import Handed, Joined, NotHeard, Parted, Recovered, Stepped, SupervisorBroker
 from engine.services.pool.claims import Claims
+from engine.services.pool.news import News
 from engine.services.pool.stepping import BEAT_S, Stepping
 
 UNREADABLE = Verdict(Move.FAIL, Payer.NOBODY)
@@ -39,6 +40,7 @@ class Accord:
         self._recovers = 0  # under way
         self._offset_ms = clock.offset_ms  # of the clock that what waits for Redis was dated by
         self._is_unheard = False  # Redis refused to hear what we run
+        self._away, self._unheard = News(), News()
         self._tell_s = float("-inf")  # not before this: a Redis that is full refuses as fast as it is asked
 
     def serve(self, handlers: list[dict[str, Any]]) -> None:
@@ -59,6 +61,7 @@ class Accord:
 
     def joined(self, event: Joined, now_s: float) -> None:
         log.info("connected to Redis")
+        self._away.is_over()
         self.stepping.redate(int(self.clock.offset_ms - self._offset_ms))
         self._introduce()
         self.stepping.ring(mail=True)
@@ -67,7 +70,8 @@ class Accord:
         self.stepping.parted(event)
         self._recovers = 0
         self._offset_ms = self.clock.offset_ms
-        log.warning("Redis is away", extra={"reason": event.reason, "outcomes_pending": len(self.stepping.outbox)})
+        if self._away.is_news(event.reason, now_s):
+            log.warning("Redis is away", extra={"reason": event.reason, "outcomes_pending": len(self.stepping.outbox)})
 
     def handed(self, event: Handed, now_s: float) -> None:
         """While Redis brings the beliefs together it takes back what we had not heard of, and that includes this. What
@@ -82,8 +86,9 @@ class Accord:
         self.stepping.ring(mail=False)
 
     def not_heard(self, event: NotHeard, now_s: float) -> None:
-        log.warning("Redis refused to hear of our runs or handlers; they are told again in a second",
-                    extra={"reason": event.reason})
+        if self._unheard.is_news(event.reason, now_s):
+            log.warning("Redis refused to hear of our runs or handlers; they are told again each second",
+                        extra={"reason": event.reason})
         self._is_unheard, self._tell_s = True, now_s + BEAT_S
         self._recovers -= event.of_runs
 

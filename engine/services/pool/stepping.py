@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from engine.core.dispatch import Room
 from engine.core.slot import Run
 from engine.ports import Parted, Refused, Settlement, Stepped, SupervisorBroker
+from engine.services.pool.news import News
 from engine.services.pool.terms import PoolTerms
 
 BEAT_S = 1.0  # at least one step in this time: it renews the lease, and a lost wake-up costs no more
@@ -47,6 +48,7 @@ class Stepping:
         self.rung = True  # there may be work, whatever the last step found
         self.called = True  # somebody rang since we asked last, even if that was for urgent work only
         self.fenced = False
+        self._refusals = News()
         self._is_refused = False  # the last step was: whatever there is to tell waits for the next beat
         self._sent_s = float("-inf")
         self._reported_s = float("-inf")
@@ -128,7 +130,9 @@ class Stepping:
         self._sent_s, self._beat_s, self._is_refused = now_s, BEAT_S, True
         self._take_back(event.unsettled)
         self.rung = self.called = True
-        log.error("Redis refused a step", extra={"reason": event.reason, "outcomes_pending": len(self.outbox)})
+        if self._refusals.is_news(event.reason, now_s):
+            log.error("Redis refuses steps; it is asked again each second",
+                      extra={"reason": event.reason, "outcomes_pending": len(self.outbox)})
 
     def parted(self, event: Parted) -> None:
         """What was under way may have happened or not; telling it again does no harm."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-_ATTRS = ("ppid", "cpu_percent", "memory_info", "num_threads", "cmdline", "create_time", "num_ctx_switches",
+_ATTRS = ("cpu_percent", "memory_info", "num_threads", "cmdline", "create_time", "num_ctx_switches",
           "io_counters", "num_fds")
 
 
@@ -31,12 +31,18 @@ def born_at(pid: int) -> int | None:
 
     None if there is no such process, or only its zombie.
     """
+    found = _origin(pid)
+    return None if found is None else found[1]
+
+
+def _origin(pid: int) -> tuple[int, int] | None:
+    """Its parent, and `born_at`. psutil's `ppid` makes sure of the process once more, which costs as much as a look."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             fields = stat.read().rpartition(b") ")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    return None if fields[0] in (b"Z", b"X") else (int(fields[1]), int(fields[19]))
 
 
 class CpuShare:
@@ -66,7 +72,7 @@ class _Watched:
     """A process, and what is kept of it between two looks. `born_at` tells it from a later one of the same pid."""
 
     def __init__(self, pid: int, born_at: int) -> None:
-        self.process, self.born_at = psutil.Process(pid), born_at
+        self.process, self.born_at, self.ppid = psutil.Process(pid), born_at, 0
         self.pss_bytes: int | None = None
         self._counts: _Counts | None = None
 
@@ -78,7 +84,7 @@ class _Watched:
         counts = _Counts(time.monotonic(), reads and reads.read_bytes, reads and reads.write_bytes,
                          switches and switches.voluntary + switches.involuntary)
         return {
-            "pid": self.process.pid, "ppid": facts["ppid"], "title": " ".join(facts["cmdline"] or [])[:200],
+            "pid": self.process.pid, "ppid": self.ppid, "title": " ".join(facts["cmdline"] or [])[:200],
             "cpu_percent": facts["cpu_percent"], "rss_bytes": memory and memory.rss, "pss_bytes": self.pss_bytes,
             "threads": facts["num_threads"], "open_files": facts["num_fds"],
             "age_s": round(max(0.0, time.time() - facts["create_time"]), 1), **self._rates(counts)}
@@ -128,13 +134,15 @@ class Probe:
     def _meet(self, pids: Iterable[int]) -> None:
         known = {}
         for pid in pids:
-            watched, born = self._known.get(pid), born_at(pid)
-            if born is None:
+            watched, origin = self._known.get(pid), _origin(pid)
+            if origin is None:
                 continue
+            ppid, born = origin
             try:
                 known[pid] = watched if watched is not None and watched.born_at == born else _Watched(pid, born)
             except psutil.Error:
                 continue
+            known[pid].ppid = ppid
         self._known = known
 
     def _weigh_one(self) -> None:

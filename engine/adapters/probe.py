@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
-_ATTRS = ("cpu_percent", "memory_info", "num_threads", "cmdline", "create_time", "num_ctx_switches",
-          "io_counters", "num_fds")
+_USAGE = ("cpu_percent", "memory_info")
+_REST = ("num_threads", "cmdline", "num_ctx_switches", "io_counters", "num_fds")
 
 
 def host_id() -> str:
@@ -75,19 +75,28 @@ class _Watched:
         self.process, self.born_at, self.ppid = psutil.Process(pid), born_at, 0
         self.pss_bytes: int | None = None
         self._counts: _Counts | None = None
+        self._rest: dict[str, Any] | None = None  # of what was seen last, all but CPU and memory
 
-    def look(self) -> dict[str, Any]:
+    def look(self, fully: bool) -> dict[str, Any]:
         """Raises `psutil.Error` if it is gone."""
         with self.process.oneshot():
-            facts = self.process.as_dict(_ATTRS, ad_value=None)
-        memory, reads, switches = facts["memory_info"], facts["io_counters"], facts["num_ctx_switches"]
+            if fully or self._rest is None:
+                self._rest = self._look_at_rest()
+            usage = self.process.as_dict(_USAGE, ad_value=None)
+            age_s = time.time() - self.process.create_time()
+        memory = usage["memory_info"]
+        return {
+            "pid": self.process.pid, "ppid": self.ppid, "cpu_percent": usage["cpu_percent"],
+            "rss_bytes": memory and memory.rss, "pss_bytes": self.pss_bytes, "age_s": round(max(0.0, age_s), 1),
+            **self._rest}
+
+    def _look_at_rest(self) -> dict[str, Any]:
+        facts = self.process.as_dict(_REST, ad_value=None)
+        reads, switches = facts["io_counters"], facts["num_ctx_switches"]
         counts = _Counts(time.monotonic(), reads and reads.read_bytes, reads and reads.write_bytes,
                          switches and switches.voluntary + switches.involuntary)
-        return {
-            "pid": self.process.pid, "ppid": self.ppid, "title": " ".join(facts["cmdline"] or [])[:200],
-            "cpu_percent": facts["cpu_percent"], "rss_bytes": memory and memory.rss, "pss_bytes": self.pss_bytes,
-            "threads": facts["num_threads"], "open_files": facts["num_fds"],
-            "age_s": round(max(0.0, time.time() - facts["create_time"]), 1), **self._rates(counts)}
+        return {"title": " ".join(facts["cmdline"] or [])[:200], "threads": facts["num_threads"],
+                "open_files": facts["num_fds"], **self._rates(counts)}
 
     def weigh(self) -> None:
         """Read the memory that is its own, with its part of what it shares: a walk through its page tables."""
@@ -116,17 +125,17 @@ class Probe:
         self._known: dict[int, _Watched] = {}
         self._turn = 0
 
-    def sample(self, *, weigh: bool = True) -> dict[int, dict[str, Any]]:
+    def sample(self, *, fully: bool = True) -> dict[int, dict[str, Any]]:
         """By pid: ppid, title, cpu_percent, rss_bytes, pss_bytes, threads, open_files, age_s, and per second
-        read_bytes, write_bytes (of disks) and context_switches. With `weigh`, one process in turn is weighed for its
-        pss_bytes; the others have those of their last time."""
+        read_bytes, write_bytes (of disks) and context_switches. One process in turn is weighed for its pss_bytes; the
+        others have those of their last time. Unless `fully`, only CPU, memory and age are new."""
         self._meet([self._root_pid, *self._descendants(self._root_pid)])
-        if weigh:
+        if fully:
             self._weigh_one()
         samples = {}
         for pid, watched in self._known.items():
             try:
-                samples[pid] = watched.look()
+                samples[pid] = watched.look(fully)
             except psutil.Error:
                 continue
         return samples

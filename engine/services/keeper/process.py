@@ -74,7 +74,7 @@ class KeeperLoop:
 
     def _sample(self, now_s: float) -> None:
         """Look at every process; publish that, if it is worth it, with an entry of their history when it is time."""
-        samples = self.probe.sample(weigh=self.sampling.is_awaited(now_s))
+        samples = self.probe.sample(fully=self.sampling.is_awaited(now_s))
         self.recorder.add(samples)
         self._add_deaths(samples)
         if not self.sampling.is_due(samples, now_s):

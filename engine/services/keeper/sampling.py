@@ -15,7 +15,7 @@ class Sampling:
         self._is_quiet = False  # they were, when they were looked at last
 
     def is_awaited(self, now_s: float) -> bool:
-        """Whether the next samples will most likely be published."""
+        """Whether the next samples will most likely be published, and are worth a whole look at each process."""
         return not self._is_quiet or now_s >= self._published_s + QUIET_S
 
     def is_due(self, samples: Mapping[int, Mapping[str, Any]], now_s: float) -> bool:

@@ -134,10 +134,11 @@ class Pool:
             self._on[type(answer)](answer, now_s)
         if self.stepping.must_fence(now_s):
             self._fence()
+        self.core.fill(now_s)
+        self._carry_out()  # before all that can wait: a task that comes alone waits for nothing else
         while self._wishes:
             self._wishes.pop(0)(now_s)
         self.sizing.tick(now_s)
-        self.core.fill(now_s)
         self.core.tick(now_s)
         self.telling.tick(now_s)
         self._carry_out()

@@ -108,8 +108,12 @@ def tree(redis_url: str, tmp_path: Path) -> Iterator[Tree]:
 
 
 def gone(pids: list[int]) -> None:
-    """Wait until none of these processes exists."""
-    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=WAIT_S)
+    """Wait until none of these processes exists; they may go while we look at them."""
+    there = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            there.append(psutil.Process(pid))
+    _, alive = psutil.wait_procs(there, timeout=WAIT_S)
     assert not alive
 
 

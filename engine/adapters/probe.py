@@ -82,6 +82,8 @@ class _Watched:
         with self.process.oneshot():
             if fully or self._rest is None:
                 self._rest = self._look_at_rest()
+            else:
+                self._rest |= _NO_RATES  # they are not of this second
             usage = self.process.as_dict(_USAGE, ad_value=None)
             age_s = time.time() - self.process.create_time()
         memory = usage["memory_info"]
@@ -128,7 +130,8 @@ class Probe:
     def sample(self, *, fully: bool = True) -> dict[int, dict[str, Any]]:
         """By pid: ppid, title, cpu_percent, rss_bytes, pss_bytes, threads, open_files, age_s, and per second
         read_bytes, write_bytes (of disks) and context_switches. One process in turn is weighed for its pss_bytes; the
-        others have those of their last time. Unless `fully`, only CPU, memory and age are new."""
+        others have those of their last time. Unless `fully`, only CPU, memory and age are new, and what is per second
+        is None."""
         self._meet([self._root_pid, *self._descendants(self._root_pid)])
         if fully:
             self._weigh_one()

@@ -47,6 +47,8 @@ def test_a_light_look_is_of_cpu_and_memory_and_has_the_rest_of_the_last_whole_on
     assert (light["open_files"], light["title"]) == (before["open_files"], before["title"])
     assert light.keys() == before.keys()
     whole = probe.sample()[child.pid]
+    assert whole["context_switches_per_s"] is not None
+    assert probe.sample(fully=False)[child.pid]["context_switches_per_s"] is None, "it was of another second"
     assert whole["open_files"] == before["open_files"] + 1
     assert (whole["ppid"], whole["threads"]) == (os.getpid(), 1)
 

@@ -127,7 +127,7 @@ class Container:
         while time.monotonic() < end_s:
             for child in psutil.Process(self.nspawn.pid).children():
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    if Path(f"/proc/{child.pid}/root/run/systemd/private").exists():
+                    if Path(f"/proc/{child.pid}/root", "run/systemd/private").exists():
                         return child.pid
             assert self.nspawn.poll() is None, "the container did not boot"
             time.sleep(0.05)

@@ -7,7 +7,7 @@ touch several. ARCHITECTURE.md says what each of them holds.
 
 from engine.core.priority import TaskPriority
 
-LINES_KEPT = 1000
+LINES_KEPT = 1000  # whose names are not written anew for each submit
 
 
 class Keys:
@@ -47,12 +47,12 @@ class Keys:
         self.deliveries_due = base + "api:deliveries:due"  # zset delivery id -> ms of its next try
         self.delivered_to = base + "api:deliveries:position"  # string: id of the last event that became deliveries
         self.deliverer = base + "api:deliverer"  # string "deliverer until_ms"
-
+        # what every submit names
         self.of_submit = (self.tasks, self.queues, self.idle, self.events, self.counters, self.life)
         self._of_lines: dict[tuple[str, int], tuple[str, str]] = {}
 
     def of_line(self, queue: str, priority: TaskPriority) -> tuple[str, str]:
-        """Its `line` and `flows`. Those of the queues seen first are kept: a submit has no time to write names."""
+        """Its `line` and `flows`."""
         names = self._of_lines.get((queue, priority))
         if names is None:
             names = self.line(queue, priority), self.flows(queue, priority)

@@ -3,6 +3,7 @@
 Needs no systemd but for its analysis; `./dev service-test` boots a real one.
 """
 
+import contextlib
 import os
 import pwd
 import select
@@ -151,7 +152,12 @@ def test_the_watchdog_is_not_fed_while_a_child_cannot_be_ended(manager: Manager)
 
 
 def _child(pid: int, title: str) -> psutil.Process:
-    return next(one for one in psutil.Process(pid).children() if title in " ".join(one.cmdline()))
+    """The one of that title; those that a reload has retired may be ending as we look."""
+    for one in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one, too
+            if title in " ".join(one.cmdline()):
+                return one
+    raise AssertionError(f"{pid} has no child {title!r}")
 
 
 # -- the units --------------------------------------------------------------------------------------------------------

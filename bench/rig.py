@@ -5,6 +5,7 @@ taken, or on a Unix socket, which is what the embedded one does.
 """
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -31,6 +32,11 @@ STALLED_S = 30.0  # without a task that completes
 _POLL_S = 0.005
 
 
+def server_program() -> str:
+    """The program that an engine would start; GANGER_REDIS_BINARY names another."""
+    return find_server(Path(), os.environ.get("GANGER_REDIS_BINARY"))
+
+
 @contextlib.contextmanager
 def redis_server(transport: str = "tcp") -> Iterator[str]:
     """Run a redis-server of our own; give its URL. `transport` is "tcp" or "unix"."""
@@ -43,7 +49,7 @@ def redis_server(transport: str = "tcp") -> Iterator[str]:
         port = free_port()
         options += ["--port", str(port), "--bind", "127.0.0.1"]
         url = f"redis://127.0.0.1:{port}/0"
-    process = subprocess.Popen([find_server(Path(folder)), *options], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([server_program(), *options], stdout=subprocess.DEVNULL)
     try:
         _await_redis(url)
         yield url

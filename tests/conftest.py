@@ -1,22 +1,25 @@
 """Fixtures that all tests share: a real Redis, empty at the start of each test."""
 
+import os
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
-from tests.redis_server import RedisServer, binaries
+from tests.redis_server import RedisServer, binaries, embedded_binary, identity
 
 # A busy machine is no failure; examples that are kept between runs would make two runs differ.
 hypothesis.settings.register_profile("ganger", deadline=None, database=None)
 hypothesis.settings.load_profile("ganger")
 
+# For every engine and command that a test starts without a URL.
+if embedded_binary() is not None:
+    os.environ["GANGER_REDIS_BINARY"] = str(embedded_binary())
+
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """One server for the whole test run: the one that users would get."""
-    if not binaries():
-        pytest.skip("no redis-server here")
+    """One server for the whole test run: the one that users get, unless TEST_REDIS names another."""
     server = RedisServer(binaries()[0])
     yield server
     server.stop()
@@ -30,9 +33,14 @@ def redis_url(redis_server: RedisServer) -> str:
     return redis_server.url
 
 
-@pytest.fixture(scope="session", params=binaries(), ids=lambda binary: "path" if binary == binaries()[0] else "wheel")
+def _name(binary: str) -> str:
+    _, name, (major, minor) = identity(binary)
+    return f"{name}-{major}.{minor}".lower()
+
+
+@pytest.fixture(scope="session", params=binaries(), ids=_name)
 def any_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    """Each kind of server that is here, one after the other."""
+    """Each kind of server that TEST_REDIS names, one after the other."""
     server = RedisServer(request.param)
     yield server
     server.stop()

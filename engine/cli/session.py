@@ -88,7 +88,7 @@ class Session:
             return
         from engine.adapters.redis.embedded import open_embedded
 
-        with open_embedded(settings.data_dir) as embedded:
+        with open_embedded(settings.data_dir, settings.redis_binary) as embedded:
             yield settings.model_copy(update={"redis_url": embedded.url})
 
     @contextmanager

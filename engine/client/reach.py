@@ -64,7 +64,7 @@ class Reach:
                 settings = self.settings
                 if settings.redis_url is None:
                     if self._embedded is None:
-                        self._embedded = open_embedded(settings.data_dir)
+                        self._embedded = open_embedded(settings.data_dir, settings.redis_binary)
                     settings = settings.model_copy(update={"redis_url": self._embedded.url})
                 self._broker = connect(settings)
             return self._broker

@@ -128,6 +128,10 @@ class Settings(BaseModel):
     data_dir: Path = setting(
         Path(".ganger"), "Folder of the embedded Redis. Commands that name the same folder share one instance.",
         limit="the path of a folder")
+    redis_binary: str | None = setting(
+        None, "Server program that the embedded Redis runs: a redis-server of 6.2 or later, or a valkey-server. "
+        "Without it, the Valkey that is installed with Ganger; where that is missing, one on PATH.",
+        limit="the path of a program, or its name on PATH", shown='"redis-server"')
     queue_prefix: str = setting(
         "ganger", "Prefix of every key in Redis; engines with different prefixes do not see each other.",
         limit="1 to 64 of the characters A-Z a-z 0-9 . _ : -")

@@ -44,7 +44,7 @@ def _run(bootstrap: Bootstrap, reload: Callable[[], Settings], readiness: Readin
     logs.set_up(settings.log_level, settings.log_format, process="root")
     embedded: Embedded | None = None
     if settings.redis_url is None:
-        embedded = open_embedded(settings.data_dir)
+        embedded = open_embedded(settings.data_dir, settings.redis_binary)
         settings = settings.model_copy(update={"redis_url": embedded.url})
     try:
         return Root(bootstrap.model_copy(update={"settings": settings}), reload, readiness, lifeline_fd, manager).run()

@@ -10,7 +10,7 @@ from engine.errors import BrokerUnavailable
 from tests.redis_server import RedisServer, binaries, version
 from tests.scripts.shop import Shop
 
-NEWEST = max(binaries(), key=version, default="")
+NEWEST = max(binaries(), key=version)
 Start = Callable[..., Shop]
 
 
@@ -37,7 +37,7 @@ def test_with_appendfsync_always_every_answer_is_on_disk(start: Start) -> None:
     shop = start(appendonly="yes", appendfsync="always")
     ids = durable(shop)
     assert [stored.id for stored in shop.broker.read(ids) if stored] == ids
-    written = b"".join(path.read_bytes() for path in (shop.folder / "appendonlydir").iterdir())
+    written = b"".join(path.read_bytes() for path in shop.folder.rglob("appendonly.aof*") if path.is_file())
     assert all(task_id.encode() in written for task_id in ids)
 
 
@@ -47,7 +47,7 @@ def submit_until_it_is_late(broker: Broker, shop: Shop) -> None:
         broker.submit([shop.new()._replace(durability="fsync")])
 
 
-@pytest.mark.skipif(version(NEWEST) < (7, 2), reason="WAITAOF needs Redis 7.2, and there is none here")
+@pytest.mark.skipif(version(NEWEST) < (7, 2), reason="WAITAOF needs Redis 7.2; the tests run an older one")
 def test_with_everysec_redis_is_asked(start: Start) -> None:
     shop = start(appendonly="yes", appendfsync="everysec")
     assert len(durable(shop)) == 2
@@ -55,7 +55,7 @@ def test_with_everysec_redis_is_asked(start: Start) -> None:
     assert shop.client.info("persistence")["aof_pending_bio_fsync"] == 0
 
 
-@pytest.mark.skipif(version(NEWEST) < (7, 2), reason="WAITAOF needs Redis 7.2, and there is none here")
+@pytest.mark.skipif(version(NEWEST) < (7, 2), reason="WAITAOF needs Redis 7.2; the tests run an older one")
 def test_a_disk_that_is_too_slow_is_said(start: Start) -> None:
     shop = start(appendonly="yes", appendfsync="everysec")
     hasty = Broker(shop.broker.redis.url, timeout_s=0.02)
@@ -67,7 +67,7 @@ def test_a_disk_that_is_too_slow_is_said(start: Start) -> None:
     ({"appendonly": "no"}, "keeps no append-only file"),
     ({"appendonly": "yes", "appendfsync": "no"}, "appendfsync is no"),
     pytest.param({"appendonly": "yes", "appendfsync": "everysec"}, "Redis 7.2", marks=pytest.mark.skipif(
-        version(NEWEST) >= (7, 2), reason="the Redis here has WAITAOF")),
+        version(NEWEST) >= (7, 2), reason="the Redis that the tests run has WAITAOF")),
 ])
 def test_a_redis_that_cannot_know_refuses_before_anything_is_written(start: Start, options: dict[str, str],
                                                                      why: str) -> None:

@@ -12,12 +12,10 @@ import pytest
 
 from bench import rig
 from tests.guard.recorded import hold
-from tests.redis_server import binaries
+from tests.redis_server import identity
 
 TASKS = 8_000
 TRACED_TASKS = 3_000
-
-pytestmark = pytest.mark.skipif(not binaries(), reason="no redis-server here")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +29,7 @@ def test_memory_and_redis_commands(bench: rig.Bench) -> None:
     bench.fill([rig.NOOP] * TASKS)
     queued_bytes = (bench.used_memory() - before_bytes) / TASKS
     drained = bench.open(TASKS)
-    hold("bytes per queued task", queued_bytes)
+    hold(f"bytes per queued task, {identity(rig.server_program()).name}", queued_bytes)
     hold("script calls per task", drained.per_task("client_commands"))
     hold("Redis commands per task", drained.per_task("commands"))
 

@@ -11,7 +11,8 @@ from engine.config.template import template
 
 SHIPPED = Path(__file__).parents[2] / "config" / "ganger.toml"
 
-EXAMPLES = ("redis_url", "handlers", "max_workers", "frozen_memory_max", "pools")  # their defaults are no values
+# Their defaults are no values.
+EXAMPLES = ("redis_url", "redis_binary", "handlers", "max_workers", "frozen_memory_max", "pools")
 
 
 def uncommented(text: str) -> str:

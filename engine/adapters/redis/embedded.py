@@ -41,8 +41,8 @@ class Embedded:
     `url` is what redis-py connects to. A process that is passed `fileno()` (`pass_fds`) is a user too, until it ends.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, binary: str | None = None) -> None:
+        self.folder, self.binary = folder, binary
         self.url = ""
         self._closed = False
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC)
@@ -86,7 +86,7 @@ class Embedded:
                 with self._starting():
                     if not _has_warden(self.folder):
                         launches += 1
-                        launch = _relaunch(self.folder, launch, launches)
+                        launch = _relaunch(self.folder, self.binary, launch, launches)
                     path, watched = _read_note(self.folder)
                 state = warden.ping(path) if path else "silent"
                 if state == "ready":
@@ -134,10 +134,11 @@ class Embedded:
                 watched, pause_s = None, min(pause_s * 2, _RETRY_S_MAX)
 
 
-def open_embedded(data_dir: Path) -> Embedded:
+def open_embedded(data_dir: Path, binary: str | None = None) -> Embedded:
     """Become a user of the folder's Redis, starting it if it does not run.
 
-    Raises `EngineError` when the folder cannot be used, no redis-server is installed, or it does not start.
+    `binary` is the server program to start, a path or a name on PATH; None for the one that comes with Ganger.
+    Raises `EngineError` when the folder cannot be used, no server program can be run, or it does not start.
     """
     folder = data_dir.expanduser().absolute()
     try:
@@ -145,7 +146,7 @@ def open_embedded(data_dir: Path) -> Embedded:
         _make_folder(folder)
     except OSError as error:
         raise _unusable(folder, error) from None
-    return Embedded(folder)
+    return Embedded(folder, binary)
 
 
 def await_end(data_dir: Path) -> None:
@@ -216,8 +217,8 @@ def _check_patience(folder: Path, state: str, waited_s: float) -> None:
 class _Launch:
     """A warden that this process has started, and the pipe on which it reports."""
 
-    def __init__(self, folder: Path) -> None:
-        binary = find_server(folder)
+    def __init__(self, folder: Path, asked: str | None) -> None:
+        binary = find_server(folder, asked)
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._reader, select.POLLIN)
@@ -261,14 +262,14 @@ class _Launch:
                 raise EngineError("the embedded Redis does not start: " + line.removeprefix("failed "))
 
 
-def _relaunch(folder: Path, before: _Launch | None, launches: int) -> _Launch:
+def _relaunch(folder: Path, binary: str | None, before: _Launch | None, launches: int) -> _Launch:
     """Start a warden where there is none, unless the one started before has said why it cannot be."""
     if before is not None:
         before.hear_out()
         before.close()
     if launches > _LAUNCHES_MAX:
         raise EngineError(f"the embedded Redis of {folder} dies as it starts; see {folder / warden.SERVER_LOG}")
-    return _Launch(folder)
+    return _Launch(folder, binary)
 
 
 def _open_log(folder: Path) -> BinaryIO:

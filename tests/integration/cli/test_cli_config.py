@@ -1,6 +1,5 @@
 """`ganger config` and `ganger doctor`."""
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 from printed import document, one_line
 
 from engine.cli.exits import Exit
+from tests.redis_server import RedisServer, binaries
 
 ROOT = Path(__file__).parents[3]
 
@@ -91,26 +91,21 @@ def test_the_doctor_does_not_wait_for_ever_for_handlers(ganger):
     assert "longer than 1 s" in findings(result)["handlers"]["detail"]
 
 
-def test_the_doctor_sees_what_is_wrong_with_a_redis(ganger, tmp_path):
+def test_the_doctor_sees_what_is_wrong_with_a_redis(ganger):
     """A Redis that evicts, keeps nothing and is nearly full."""
-    path = tmp_path / "r.sock"
-    server = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--maxmemory",
-                               "1100kb", "--maxmemory-policy", "allkeys-lru"], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
+    server = RedisServer(binaries()[0], maxmemory="1100kb", **{"maxmemory-policy": "allkeys-lru"})
     try:
-        assert any("ready to accept connections" in line for line in iter(server.stdout.readline, ""))
-        result = ganger("doctor", "--redis-url", f"unix://{path}", "--json")
+        result = ganger("doctor", "--redis-url", server.url, "--json")
         found = findings(result)
         assert result.exit_code == Exit.FAILED
         assert found["eviction"]["state"] == "fail"
         assert "noeviction" in found["eviction"]["remedy"]
         assert found["persistence"]["state"] == "warn"
         assert "loses every task" in found["persistence"]["detail"]
-        text = ganger("doctor", "--redis-url", f"unix://{path}").stdout
+        text = ganger("doctor", "--redis-url", server.url).stdout
         assert "remedy: redis-cli CONFIG SET maxmemory-policy noeviction" in text
     finally:
-        server.kill()
-        server.communicate()
+        server.stop()
 
 
 def test_the_doctor_goes_on_without_redis(ganger):

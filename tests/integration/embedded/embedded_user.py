@@ -3,6 +3,7 @@
 Run as a program by the tests of the embedded Redis.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from engine.errors import EngineError
 
 if __name__ == "__main__":
     try:
-        embedded = open_embedded(Path(sys.argv[1]))
+        embedded = open_embedded(Path(sys.argv[1]), os.environ.get("GANGER_REDIS_BINARY"))
     except EngineError as error:
         print(f"failed {error}", flush=True)
         sys.exit(1)

@@ -13,9 +13,17 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from engine.adapters.redis import warden
+from engine.adapters.redis.embedded import Embedded
+from engine.adapters.redis.embedded import open_embedded as open_with
+from tests.redis_server import embedded_binary
 
 USER = Path(__file__).with_name("embedded_user.py")
 PATIENCE_S = 20
+
+
+def open_embedded(folder: Path) -> Embedded:
+    """With the server that the tests run."""
+    return open_with(folder, embedded_binary())
 
 
 class User:

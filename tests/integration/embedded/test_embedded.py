@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import redis
-from processes import await_death, connect, note, server_pid, warden_pid
+from processes import await_death, connect, note, open_embedded, server_pid, warden_pid
 
 from engine.adapters.redis import warden
-from engine.adapters.redis.embedded import await_end, open_embedded
+from engine.adapters.redis.embedded import await_end
 
 
 def test_it_is_a_redis_that_keeps_what_it_is_told(folder):

@@ -48,7 +48,7 @@ class Folder:
 
     def the_server_is_killed(self) -> None:
         for pid in self.servers():
-            self._kill(pid, b"redis-server")
+            self._kill(pid, b"-server")
 
     def somebody_counts(self) -> None:
         """A new user, at whatever moment, sees every count that was confirmed before."""
@@ -61,7 +61,7 @@ class Folder:
 
     def servers(self) -> list[int]:
         held_by = warden.holders(self.path.resolve() / warden.SERVER_LOCK)
-        return [pid for pid in held_by if b"redis-server" in _command(pid).split(b"\0")[0]]
+        return [pid for pid in held_by if b"-server" in _command(pid).split(b"\0")[0]]
 
     def _some_user(self) -> User:
         return self.users.pop(self.chance.randrange(len(self.users)))

@@ -3,10 +3,9 @@
 import os
 import signal
 
-from processes import await_death, connect, is_alive, kill, ping_until_it_answers, server_pid, warden_pid
+from processes import await_death, connect, is_alive, kill, open_embedded, ping_until_it_answers, server_pid, warden_pid
 
 from engine.adapters.redis import warden
-from engine.adapters.redis.embedded import open_embedded
 
 
 def test_a_redis_that_is_killed_is_started_again_with_its_data(folder):

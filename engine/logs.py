@@ -25,6 +25,7 @@ performance = logging.getLogger("ganger.performance")
 _ROOT = logging.getLogger("ganger")
 _NOT_EXTRA = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _COLOURS = {"DEBUG": "\x1b[2m", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[1;31m"}
+_BLOCKS = ("failures", "stacks", "traceback")  # facts of several lines, which stand below the line
 _TRACE_CHARS_MAX = 32_768
 
 
@@ -34,8 +35,8 @@ def set_up(level: str = "INFO", form: str = "auto", *, process: str = "", stream
     `form` is `text`, `json` or `auto` (text if the stream is a terminal). `process` names this process in each line.
     """
     stream = sys.stderr if stream is None else stream
-    is_terminal = stream.isatty()
-    output = _QuietHandler(stream)
+    is_terminal = stream is not None and stream.isatty()
+    output: logging.Handler = logging.NullHandler() if stream is None else _QuietHandler(stream)  # None: it is closed
     as_text = form == "text" or (form == "auto" and is_terminal)
     output.setFormatter(TextFormatter(process, colours=is_terminal and "NO_COLOR" not in os.environ) if as_text
                         else JsonFormatter(process))
@@ -75,7 +76,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """One line for people: time, level, process, message, facts as name=value. A traceback follows, indented."""
+    """One line for people: time, level, process, message, facts as name=value. Tracebacks follow, indented."""
 
     def __init__(self, process: str = "", *, colours: bool = False) -> None:
         super().__init__()
@@ -83,16 +84,17 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        facts = "  ".join(f"{name}={_short(value)}" for name, value in facts_of(record).items())
+        told = facts_of(record)
+        facts = "  ".join(f"{name}={_short(value)}" for name, value in told.items() if name not in _BLOCKS)
         who = self._process or record.name.rpartition(".")[2]
         line = f"{clock}.{int(record.msecs):03d} {record.levelname:<7} {who:<12} {_one_line(record.getMessage())}"
         line += f"  {facts}" if facts else ""
         colour = _COLOURS.get(record.levelname) if self._colours else None
         if colour:
             line = f"{colour}{line}\x1b[0m"
+        line += "".join(_below(name, told[name]) for name in _BLOCKS if told.get(name))
         if record.exc_info:
-            trace = self.formatException(record.exc_info)[-_TRACE_CHARS_MAX:]
-            line += "".join(f"\n    {part}" for part in trace.splitlines())
+            line += _indented(self.formatException(record.exc_info), "    ")
         return line
 
 
@@ -113,6 +115,17 @@ def _short(value: Any) -> str:
         return f"{value:.4g}"
     text = _one_line(str(value))
     return f'"{text}"' if " " in text else text
+
+
+def _below(name: str, value: Any) -> str:
+    """Text of several lines below the line, with the name that it has."""
+    parts = value.items() if isinstance(value, dict) else [("", value)]
+    return "".join(f"\n    {_one_line(f'{name} {part}'.strip())}:" + _indented(str(text), "      ")
+                   for part, text in parts)
+
+
+def _indented(text: str, indent: str) -> str:
+    return "".join(f"\n{indent}{_one_line(part)}" for part in text[-_TRACE_CHARS_MAX:].split("\n") if part)
 
 
 def _one_line(text: str) -> str:

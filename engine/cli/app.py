@@ -6,6 +6,7 @@ import typer
 
 from engine.cli.exits import table
 from engine.cli.nouns import Nouns
+from engine.cli.output import Output
 from engine.cli.session import Common, ConfigOption, DataOption, JsonOption, PrefixOption, RedisOption
 
 _EPILOG = f"""\b
@@ -35,7 +36,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from engine import __version__
 
-        typer.echo(f"ganger {__version__}")
+        Output().line(f"ganger {__version__}")
         raise typer.Exit
 
 

@@ -6,7 +6,7 @@ import typer
 
 from engine.cli.exits import Exit
 from engine.cli.finding import Finding, State
-from engine.cli.output import clean, coloured
+from engine.cli.output import coloured
 from engine.cli.run import HandlersOption, SetOption
 from engine.cli.session import Session, command, settings_of
 from engine.errors import GangerError
@@ -67,6 +67,6 @@ def _of_redis(session: Session, settings: "Settings", *, mend: bool) -> list[Fin
 def _tell(session: Session, findings: list[Finding]) -> None:
     for finding in findings:
         padding = " " * (4 - len(finding.state))
-        session.out.line(f"{coloured(finding.state)}{padding}  {finding.name:<14} {clean(finding.detail)}")
+        session.out.line(coloured(finding.state), f"{padding}  {finding.name:<14} {finding.detail}")
         if finding.remedy and finding.state is not State.OK:
-            session.out.line(f"{'':<21}remedy: {clean(finding.remedy)}")
+            session.out.line(f"{'':<21}remedy: {finding.remedy}")

@@ -1,13 +1,12 @@
 """`ganger logs`: what a task's runs printed and logged."""
 
-import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli.output import clean
+from engine.cli.output import Styled
 from engine.cli.session import Session, command
 from engine.cli.task import IdArgument
 
@@ -35,7 +34,8 @@ def logs(
 ) -> None:
     """Print what a task wrote to stdout, stderr and its log.
 
-    Also while it runs; -f goes on until it has ended. With -f --json: one document a line.
+    Also while it runs; -f goes on until it has ended. With -f --json: one document a line. What steers a terminal is
+    printed as an escape such as \\x1b, also into a pipe; --json has the text as the task wrote it.
     """
     with session.client() as client:
         lines = (line for line in _lines(client, task_id, follow=follow)
@@ -47,8 +47,8 @@ def logs(
             if session.out.as_json:
                 session.out.json(line)
             else:
-                session.out.line(_text(line))
-            sys.stdout.flush()
+                session.out.line(*_parts(line))
+            session.out.flush()
 
 
 def _lines(client: "Client", task_id: str, *, follow: bool) -> Iterator["LogLine"]:
@@ -70,8 +70,5 @@ def _lines(client: "Client", task_id: str, *, follow: bool) -> Iterator["LogLine
             time.sleep(_POLL_S)
 
 
-def _text(line: "LogLine") -> str:
-    text = line.text.rstrip("\n")
-    if not sys.stdout.isatty():
-        return f"{line.at.astimezone():%H:%M:%S} {line.run} {line.stream:<6} {text}"
-    return f"\x1b[2m{line.at.astimezone():%H:%M:%S} {line.run} {line.stream:<6}\x1b[0m {clean(text)}"
+def _parts(line: "LogLine") -> tuple[Styled, str]:
+    return Styled(f"{line.at.astimezone():%H:%M:%S} {line.run} {line.stream:<6}", "dim"), " " + line.text.rstrip("\n")

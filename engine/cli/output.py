@@ -1,19 +1,21 @@
 """What commands print: for people on stdout, or exactly one JSON document; errors in one line on stderr.
 
-Text that came from tasks is cleaned before it reaches a terminal: a task's
-name or output must not be able to steer it.
+Every word of every command passes here, and everything is cleaned on the way: a task's name, error or output cannot
+steer a terminal, forge a line or be read as markup, be it printed at once or by a pager at the end of a pipe. Only a
+`Styled` word carries a colour.
 """
 
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from engine.cli.streams import escaped
 from engine.errors import GangerError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 WIDTH_OF_PIPES = 4096  # nothing is cut off where no person looks
 
@@ -23,6 +25,13 @@ STYLES = {"COMPLETED": "green", "RUNNING": "cyan", "RETRYING": "yellow", "FAILED
 _COLOURS = {"green": 32, "cyan": 36, "yellow": 33, "red": 31, "magenta": 35, "bold red": 31, "dim": 2}
 
 
+class Styled(NamedTuple):
+    """A word and its colour, for terminals that take colours."""
+
+    text: str
+    style: str
+
+
 class Output:
     """Where a command's words go."""
 
@@ -30,17 +39,29 @@ class Output:
         self.as_json = as_json
 
     def json(self, value: Any) -> None:
-        """Print one JSON document on one line."""
-        import orjson
+        """Print one JSON document on one line, in characters that the stream can have and no terminal obeys."""
+        sys.stdout.write(document(value, sys.stdout.encoding) + "\n")
 
-        sys.stdout.write(orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode() + "\n")
+    def line(self, *parts: "str | Styled") -> None:
+        """Print text, its lines as they are. Nothing in it steers the terminal but the colours of `Styled` parts."""
+        sys.stdout.write("".join(_painted(part) if isinstance(part, Styled) else clean(part) for part in parts) + "\n")
 
-    def line(self, text: str = "") -> None:
-        sys.stdout.write(text + "\n")
+    def draw(self, renderable: "RenderableType") -> None:
+        """Print what rich draws. Whoever makes it cleans the text in it."""
+        console().print(renderable)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
     def note(self, text: str) -> None:
         """Something for a person that is not the answer."""
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(clean(text) + "\n")
+
+    def confirm(self, question: str) -> bool:
+        """Ask for a y on stderr."""
+        import typer
+
+        return typer.confirm(one_line(question), default=False, err=True)
 
     def error(self, error: GangerError) -> None:
         """One line for people; with --json the error is the document as well."""
@@ -49,7 +70,7 @@ class Output:
             facts = {name: getattr(error, name, "") for name in ("field", "limit", "task_id", "status")}
             told |= {name: fact for name, fact in facts.items() if fact}
             self.json({"error": told})
-        self.note("ganger: " + clean(str(error)).replace("\n", " "))
+        self.note("ganger: " + str(error).replace("\n", " "))
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
         """Rows under headings, as wide as they are where it is no terminal."""
@@ -61,13 +82,13 @@ class Output:
                              no_wrap=heading in right or heading == "id", overflow="fold")
         for row in rows:
             table.add_row(*(styled(cell) for cell in row))
-        console().print(table)
+        self.draw(table)
 
     def facts(self, facts: Iterable[tuple[str, Any]]) -> None:
         """Name and value, one a line; what is not known is left out. Further lines of a value are indented."""
         for name, value in facts:
             if value not in (None, "", [], {}):
-                self.line(f"  {name:<12} " + clean(str(value)).replace("\n", "\n" + " " * 15))
+                self.line(f"  {name:<12} " + str(value).rstrip("\n").replace("\n", "\n" + " " * 15))
 
 
 def console() -> "Console":
@@ -82,24 +103,58 @@ def styled(cell: Any) -> Any:
 
     if isinstance(cell, Text):
         return cell
-    text = "" if cell is None else clean(str(cell))
+    text = "" if cell is None else one_line(str(cell))
     return Text(text, style=STYLES.get(text, ""))
 
 
-def coloured(word: str) -> str:
-    """A word with its colour, on a terminal that takes colours."""
-    style = STYLES.get(word)
-    if style is None or not sys.stdout.isatty() or "NO_COLOR" in os.environ:
-        return word
-    return f"\x1b[{_COLOURS[style]}m{word}\x1b[0m"
+def coloured(word: str) -> Styled:
+    """A word with the colour that it has everywhere."""
+    return Styled(word, STYLES.get(word, ""))
+
+
+def _painted(part: Styled) -> str:
+    text = clean(part.text)
+    if part.style not in _COLOURS or not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+        return text
+    return f"\x1b[{_COLOURS[part.style]}m{text}\x1b[0m"
 
 
 def clean(text: str) -> str:
-    """The text without characters that steer a terminal; line ends and tabs stay."""
+    """The text with escapes in place of what steers a terminal or reverses its letters; line ends and tabs stay."""
     if text.isprintable():
         return text
-    return "".join(character if character.isprintable() or character in "\n\t" else f"\\x{ord(character):02x}"
+    return "".join(character if character.isprintable() or character in "\n\t" else escaped(character)
                    for character in text)
+
+
+def one_line(text: str) -> str:
+    """As `clean`, but line ends and tabs are escapes too: a name or a cell cannot look like another line."""
+    return clean(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def document(value: Any, encoding: str | None = None) -> str:
+    """A value as JSON. What steers a terminal, or what the encoding lacks, is an escape: the value is the same."""
+    import orjson
+
+    try:
+        text = orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # half a surrogate pair, or an integer beyond 64 bits
+        import json
+
+        text = json.dumps(value, default=_plain, separators=(",", ":"))
+    try:
+        text.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return "".join(character if character.isascii() and character.isprintable() else _json_escape(character)
+                       for character in text)
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else _json_escape(character) for character in text)
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def duration(seconds: float | None) -> str:

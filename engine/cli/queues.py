@@ -56,7 +56,7 @@ def purge(
     """Cancel every task that waits in a queue."""
     with session.client() as client:
         waiting = sum(stats.total for stats in client.queue_stats() if stats.queue == queue)
-        if not yes and not typer.confirm(f"Cancel the {waiting} tasks that wait in {queue}?", default=False, err=True):
+        if not yes and not session.out.confirm(f"Cancel the {waiting} tasks that wait in {queue}?"):
             raise InvalidOption("nothing was purged", field="yes", limit="--yes, or the answer y")
         purged = client.purge(queue)
     if session.out.as_json:

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.cli.output import clean
 from engine.cli.session import Session, command
 from engine.errors import EngineError, InvalidOption
 
@@ -43,7 +42,7 @@ def scale(
     for report in after:
         was = (before.get(report["supervisor"]) or {}).get("workers")
         how = ", as the load asks for from now on" if report.get("scale") == "auto" else ""
-        session.out.line(clean(f"pool {pool} on {report.get('host')}: {was} -> {report.get('workers')} workers{how}"))
+        session.out.line(f"pool {pool} on {report.get('host')}: {was} -> {report.get('workers')} workers{how}")
 
 
 def _asked(text: str) -> int | str:

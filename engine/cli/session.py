@@ -6,8 +6,7 @@ where they are used: `ganger --help` must not wait for redis or pydantic.
 """
 
 import inspect
-import os
-import sys
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -145,10 +144,12 @@ def with_common(function: Callable[..., int | None], *, with_json: bool = True) 
         if context.invoked_subcommand is not None:  # a group whose own function is for when no command is named
             context.obj = given
             return
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # all that it needs to end in good order is loaded
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         session = Session(given)
         with told_in_one_line(session.out):
             code = function(session, **arguments)
-            sys.stdout.flush()  # here, so that a reader who has gone is noticed here
+            session.out.flush()  # here, so that what cannot be written is noticed here
         raise typer.Exit(code or Exit.OK)
 
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -171,9 +172,6 @@ def told_in_one_line(out: Output) -> Iterator[None]:
         raise typer.Exit(exit_of(error)) from None
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
-    except BrokenPipeError:  # `ganger tasks | head`: all that was asked for has been read
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(Exit.OK) from None
 
 
 def settings_of(assignments: list[str] | None) -> dict[str, str]:

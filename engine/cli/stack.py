@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.cli.output import clean
 from engine.cli.session import Session, command
 from engine.cli.workers import await_place
 from engine.core.identity import is_task_id
@@ -35,7 +34,7 @@ def stack(
     if session.out.as_json:
         session.out.json({"worker": f"{supervisor}/{slot}", "supervisor": supervisor, "slot": slot, "stacks": stacks})
     else:
-        session.out.line(clean(stacks).rstrip("\n"))
+        session.out.line(stacks.rstrip("\n"))
 
 
 def place_of(supervisors: list[dict[str, Any]], worker: str) -> tuple[str, int]:

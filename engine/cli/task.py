@@ -16,7 +16,7 @@ from engine.cli.filters import (
     TypeOption,
     given_filter,
 )
-from engine.cli.output import clean, coloured, duration, size, when
+from engine.cli.output import coloured, document, duration, one_line, size, when
 from engine.cli.session import Session, command
 from engine.errors import InvalidOption, ResultNotReady
 
@@ -77,7 +77,7 @@ def told_end(session: Session, client: "Client", task_id: str, wait_s: float) ->
     if not completed:
         error = task.error
         why = f"{error.kind}: {error.message}" if error else task.cause or "no error is known"
-        session.out.note("ganger: " + clean(f"task {task_id} is {task.status}: {why}").replace("\n", " "))
+        session.out.note("ganger: " + f"task {task_id} is {task.status}: {why}".replace("\n", " "))
     return Exit.OK if completed else Exit.FAILED
 
 
@@ -96,7 +96,8 @@ def cancel(
         session.out.json([{"id": task_id, "status": status} for task_id, status in now.items()])
         return
     for task_id, status in now.items():
-        session.out.line(f"{task_id} {'is being stopped' if status == 'RUNNING' else coloured(str(status))}")
+        is_running = status == "RUNNING"
+        session.out.line(f"{task_id} ", "is being stopped" if is_running else coloured(str(status)))
 
 
 def retry(
@@ -145,8 +146,8 @@ def set_priority(
 
 def show_task(session: Session, task: "Task") -> None:
     """All that is known of a task, for a person."""
-    name = f"  {clean(task.name)}" if task.name else ""
-    session.out.line(f"{task.id}  {task.task_type}  {coloured(str(task.status))}{name}")
+    name = f"  {one_line(task.name)}" if task.name else ""
+    session.out.line(f"{task.id}  {task.task_type}  ", coloured(str(task.status)), name)
     session.out.facts([
         ("queue", f"{task.queue}, {task.priority.name}"), ("tags", ", ".join(task.tags)), ("progress", _progress(task)),
         ("created", when(task.created_at)), ("due", when(task.due_at)), ("expires", when(task.expires_at)),
@@ -204,9 +205,7 @@ def _post_mortem(facts: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _json(value: Any, characters_max: int = 2000) -> str | None:
-    import orjson
-
     if value is None:
         return None
-    text = orjson.dumps(value).decode()
+    text = document(value)
     return text if len(text) <= characters_max else f"{text[:characters_max]}… ({len(text)} characters)"

@@ -50,7 +50,7 @@ def top(
             printer = console()
             columns, lines = printer.size if sys.stdout.isatty() else _SIZE_OF_PIPES
             for line in screen.overview(Board(snapshot), columns, lines):
-                printer.print(line)
+                session.out.draw(line)
         else:
             _Watch(operator, Board(snapshot), interval).go_on()
 
@@ -75,8 +75,7 @@ class _Watch:
                 if now_s >= look_s and self.errands.start("look", lambda: take(self.operator.broker)):
                     look_s = now_s + self.interval_s
                 columns, lines = printer.size
-                live.update(screen.draw(self.board, columns, lines, now_s,
-                                        ascii_only=printer.options.ascii_only), refresh=True)
+                live.update(screen.draw(self.board, columns, lines, now_s), refresh=True)
                 for key in keyboard.wait(min(_REDRAW_S, max(0.05, look_s - now_s)), self.errands.fd):
                     action = self.board.press(key)
                     if action is not None and action.do == "quit":

@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from engine.cli.output import clean, console, duration, size
+from engine.cli.output import Output, duration, one_line, size
 from engine.cli.session import Session, command
 from engine.cli.snapshot import Snapshot, take
 from engine.cli.workers import percent
@@ -28,7 +28,7 @@ def tree(session: Session) -> None:
     if session.out.as_json:
         session.out.json(roots)
     elif roots:
-        _draw(roots, snapshot.now_ms)
+        _draw(session.out, roots, snapshot.now_ms)
     else:
         session.out.note("no engine is running; start one: ganger run --handlers MODULE")
 
@@ -66,15 +66,16 @@ def _reported(snapshot: Snapshot) -> dict[Place, dict[str, Any]]:
     return told
 
 
-def _draw(roots: list[dict[str, Any]], now_ms: int) -> None:
+def _draw(out: Output, roots: list[dict[str, Any]], now_ms: int) -> None:
+    from rich.text import Text
     from rich.tree import Tree
 
     for host in sorted({str(root.get("host")) for root in roots}):
-        drawn = Tree(clean(host), guide_style="dim")
+        drawn = Tree(Text(one_line(host)), guide_style="dim")
         for root in roots:
             if str(root.get("host")) == host:
                 _add(drawn, root, now_ms)
-        console().print(drawn)
+        out.draw(drawn)
 
 
 def _add(above: Any, node: dict[str, Any], now_ms: int) -> None:
@@ -84,14 +85,15 @@ def _add(above: Any, node: dict[str, Any], now_ms: int) -> None:
     title = str(node["title"] or "?")
     if task:  # its own title may have it as well
         title = title.removesuffix(f" {task.get('task_type')} {task.get('id')}")
-    line = Text(f"{clean(title)}  ")
+    line = Text(f"{one_line(title)}  ")
     line.append("  ".join(filter(None, (
         str(node.get("pid")), duration(node.get("age_s")), percent(node.get("cpu_percent")),
         size(node.get("rss_bytes"))))), style="dim")
     if task:
-        line.append(f"  {task.get('task_type')} {task.get('id')}  {duration(task.get('running_s'))}", style="cyan")
+        what = one_line(f"{task.get('task_type')} {task.get('id')}")
+        line.append(f"  {what}  {duration(task.get('running_s'))}", style="cyan")
     if past := _past(node, now_ms):
-        line.append(f"  {clean(past)}", style="yellow")
+        line.append(f"  {one_line(past)}", style="yellow")
     branch = above.add(line)
     for child in node["children"]:
         _add(branch, child, now_ms)

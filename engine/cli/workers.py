@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.live import gauges
-from engine.cli.output import clean, duration, size
+from engine.cli.output import duration, size
 from engine.cli.session import Session, command, with_common
 from engine.core.history import ENTRY_S, past
 from engine.core.lifecycle import TaskStatus
@@ -46,11 +46,11 @@ def list_workers(session: Session) -> None:
         session.out.table(HEADINGS, rows(supervisors), right=RIGHT)
         for report in supervisors:
             for stop in report.get("stopped") or []:
-                session.out.note(clean(f"pool {report.get('pool')}: {stop['task_type']} is stopped for another "
-                                       f"{stop['for_s']:.0f} s: it has cost {stop['deaths']} workers"))
+                session.out.note(f"pool {report.get('pool')}: {stop['task_type']} is stopped for another "
+                                 f"{stop['for_s']:.0f} s: it has cost {stop['deaths']} workers")
             for module, trace in (report.get("import_failures") or {}).items():
                 last = trace.strip().splitlines()[-1] if trace.strip() else "no reason is known"
-                session.out.note(clean(f"pool {report.get('pool')}: cannot import {module}: {last}"))
+                session.out.note(f"pool {report.get('pool')}: cannot import {module}: {last}")
     else:
         session.out.note("no pool is running; start one: ganger run --handlers MODULE")
 

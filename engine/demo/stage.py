@@ -1,7 +1,6 @@
 """Runs the demo: sets everything up in a temporary folder, watches the tasks to their end, takes it all down again."""
 
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -9,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
 from rich.console import Console
+from rich.markup import escape
 
 from engine.adapters.redis.embedded import open_embedded
+from engine.cli.output import Output
 from engine.client import Client
 from engine.config import Settings, cores
 from engine.core.lifecycle import TaskStatus
@@ -44,7 +44,7 @@ def run_demo(*, tasks: int = TASKS, max_workers: int | None = None, json: bool =
         found, last_census = _perform(console, folder, cast, workers)
         leftovers = census.still_running(last_census)
     if json:
-        sys.stdout.write(orjson.dumps(as_json(found, leftovers)).decode() + "\n")
+        Output(as_json=True).json(as_json(found, leftovers))
     else:
         show(console, found, leftovers)
     return 1 if found.unexpected or leftovers else 0
@@ -56,7 +56,7 @@ def _perform(console: Console, folder: Path, cast: Sequence[Act], workers: int) 
     console.print(f"[bold]Ganger[/bold]: {real} tasks on the files of Python's library, and {misbehaving} that "
                   "misbehave.", width=min(console.width, WIDTH_MAX))
     with open_embedded(folder) as embedded, _engine(folder, embedded.url, workers) as scheduler:
-        console.print(f"[dim]Redis and {workers} workers are up; their data is in {folder}[/dim]")
+        console.print(f"[dim]Redis and {workers} workers are up; their data is in {escape(str(folder))}[/dim]")
         started_s = time.monotonic()
         ended = _watch(console, scheduler.client, cast)
         elapsed_s = time.monotonic() - started_s

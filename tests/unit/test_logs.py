@@ -73,3 +73,28 @@ def test_a_line_that_cannot_be_written_is_dropped(output):
     logs.set_up(stream=output)
     output.close()
     logs.execution.info("nobody reads this")
+
+
+def test_facts_of_several_lines_stand_below_the_line_and_are_clean(output):
+    logs.set_up(form="text", stream=output, process="pool default")
+    failures = {"my_tasks": "Traceback (most recent call last):\n  File \"a\", line 1\nSyntaxError: \x9b2J\u202e\n"}
+    logs.errors.error("not reloaded", extra={"failures": failures, "child": "pool default"})
+    lines = output.getvalue().splitlines()
+    assert lines[0].endswith('not reloaded  child="pool default"')
+    assert lines[1:] == ["    failures my_tasks:", "      Traceback (most recent call last):",
+                         '        File "a", line 1', "      SyntaxError: \\x9b2J\\u202e"]
+
+
+def test_the_traceback_of_an_error_cannot_steer_the_terminal(output):
+    logs.set_up(form="text", stream=output)
+    try:
+        raise ValueError("broken \x9b2J\u202e\x1b[2J")
+    except ValueError:
+        logs.errors.exception("it failed")
+    assert not {"\x9b", "\u202e", "\x1b"} & set(output.getvalue())
+
+
+def test_without_a_stream_nothing_is_written_and_nothing_fails(output, monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)  # as Python has it where the descriptor is closed
+    logs.set_up(process="root")
+    logs.execution.info("nobody reads this")

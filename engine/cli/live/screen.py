@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from engine.cli.live import gauges
 from engine.cli.live.board import Board
 from engine.cli.live.processes import Row
-from engine.cli.output import STYLES, clean, duration, size
+from engine.cli.output import STYLES, clean, duration, one_line, size
 from engine.core.identity import short
 from engine.core.lifecycle import TaskStatus
 from engine.core.priority import DESCENDING
@@ -19,12 +19,11 @@ KEYS = "↑↓ worker  c cancel  s stack  tab queue  p pause/resume  ? help  q q
 NAME_MIN = 8  # columns of what a worker runs
 WIDE = 100  # columns from which there is room for pids and states
 _QUEUES_SHARE = 4  # of the lines, one in so many may be queues
-_ASCII = str.maketrans("├└│▶█▏▎▍▌▋▊▉↑↓…·", "|`|>#       ^v..")
 _STATES = {"frozen": "blue", "silent": "red", "draining": "yellow", "booting": "yellow", "dying": "red",
            "idle": "dim", "standby": "dim", "down": "red"}
 
 
-def draw(board: Board, columns: int, lines: int, now_s: float, *, ascii_only: bool = False) -> "RenderableType":
+def draw(board: Board, columns: int, lines: int, now_s: float) -> "RenderableType":
     """One screen. `now_s` is monotonic."""
     from rich.console import Group
 
@@ -34,8 +33,6 @@ def draw(board: Board, columns: int, lines: int, now_s: float, *, ascii_only: bo
     body.append(_foot(board))
     for text in body:
         text.truncate(columns, overflow="ellipsis")
-        if ascii_only:
-            text.plain = text.plain.translate(_ASCII)
     return Group(*body)
 
 
@@ -43,7 +40,7 @@ def overview(board: Board, columns: int, lines: int, now_s: float = 0.0) -> "lis
     head = [_statuses(board), _counters(board)]
     if board.trouble:
         away_s = now_s - (board.away_s or now_s)
-        head.append(_text(clean(f"Redis has been away for {duration(away_s)}: {board.trouble}").replace("\n", " "),
+        head.append(_text(clean(f"Redis has been away for {duration(away_s)}: {board.trouble}".replace("\n", " ")),
                           "bold red"))
     head += [_text(), *_queues(board, columns, max(2, lines // _QUEUES_SHARE)), _text()]
     detail = _detail(board)
@@ -109,7 +106,7 @@ def _processes(board: Board, columns: int, room: int) -> "list[Text]":
 
 def _process(row: Row, board: Board, columns: int, largest: int) -> "Text":
     is_selected = row.worker is not None and row.worker == board.worker
-    name = clean(row.name) + (f" +{row.started}" if row.started else "")
+    name = one_line(row.name) + (f" +{row.started}" if row.started else "")
     line = _text("▶ " if is_selected else "  ").append(_fit(name, _name_width(columns)), "bold" if is_selected else "")
     if columns >= WIDE:
         line.append(f"{row.pid or '':>8} ", "dim").append(f"{row.state:<9}", _STATES.get(row.state, ""))
@@ -127,7 +124,7 @@ def _task(row: Row, room: int) -> "Text":
     if not row.task:
         return _text(row.state, _STATES.get(row.state, ""))
     line, times = _text("FROZEN " if row.state == "frozen" else "", "bold blue"), _times(row)
-    name = clean(f"{row.task.get('task_type')} {short(str(row.task.get('id')))}")
+    name = one_line(f"{row.task.get('task_type')} {short(str(row.task.get('id')))}")
     width = max(NAME_MIN, room - line.cell_len - times.cell_len)
     line.append(name if len(name) <= width else f"{name[: width - 1]}…", STYLES.get(str(row.task.get("priority")), ""))
     return line.append_text(times)
@@ -148,12 +145,12 @@ def _detail(board: Board) -> "list[Text]":
     if row is None:
         return []
     slot, task = row.slot, row.task
-    first = _text(clean(f"{row.worker}  pid {row.pid or '-'}  {row.state}  {size(row.rss_bytes)}  threads "
+    first = _text(one_line(f"{row.worker}  pid {row.pid or '-'}  {row.state}  {size(row.rss_bytes)}  threads "
                         f"{slot.get('threads') or '-'}  served {slot.get('served', 0)}  restarts "
                         f"{slot.get('restarts', 0)}"), "dim")
     if not task:
         return [_text(), first, _text("it runs nothing", "dim")]
-    second = _text(clean(f"{task.get('id')}  {task.get('task_type')}"), "cyan")
+    second = _text(one_line(f"{task.get('id')}  {task.get('task_type')}"), "cyan")
     second.append(f"  {task.get('priority')}  run {task.get('run')}  {duration(task.get('running_s'))}")
     second.append(f" of {duration(task['timeout_s'])}" if task.get("timeout_s") else " without a deadline")
     second.append(f"  stood still {duration(task['stood_s'])}" if task.get("stood_s") else "", "blue")
@@ -164,15 +161,15 @@ def _page(board: Board, columns: int, lines: int) -> "list[Text]":
     page = board.page
     assert page is not None
     shown = page.lines[page.first : page.first + lines - 4]
-    return [_text(clean(page.title), "bold"), _text(), *(_text(clean(line)) for line in shown)]
+    return [_text(one_line(page.title), "bold"), _text(), *(_text(clean(line)) for line in shown)]
 
 
 def _foot(board: Board) -> "Text":
     if board.question is not None:
-        return _text(clean(board.question[0]), "bold yellow")
+        return _text(one_line(board.question[0]), "bold yellow")
     if board.page is not None:
         return _text("↑↓ scroll  any other key: back  q quit", "dim")
-    return _text(clean(board.note), "yellow") if board.note else _text(KEYS, "dim")
+    return _text(one_line(board.note), "yellow") if board.note else _text(KEYS, "dim")
 
 
 def _around(rows: Any, at: int, room: int) -> Any:
@@ -182,7 +179,7 @@ def _around(rows: Any, at: int, room: int) -> Any:
 
 
 def _fit(text: str, width: int) -> str:
-    text = clean(text).replace("\n", " ")
+    text = one_line(text)
     return f"{text if len(text) < width else text[: width - 2] + '…':<{width}}"
 
 

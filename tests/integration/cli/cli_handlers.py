@@ -28,3 +28,18 @@ def talk(payload: dict[str, str], ctx: Context) -> str:
             pipe.read()
     print("the end", flush=True)
     return "talked"
+
+
+@handler("hostile", max_retries=0)
+def hostile(payload: dict[str, str], ctx: Context) -> object:
+    """Says `payload["says"]` wherever a run can say something; `until` as above. Fails if `fails` is in the payload."""
+    print(payload["says"], flush=True)
+    print(payload["says"], file=sys.stderr, flush=True)
+    logging.getLogger("mine").warning(payload["says"])
+    ctx.progress(0.5, payload["says"])
+    if "until" in payload:
+        with open(payload["until"]) as pipe:
+            pipe.read()
+    if "fails" in payload:
+        raise ValueError(payload["says"])
+    return {payload["says"]: [payload["says"]]}

@@ -20,6 +20,7 @@ UP, DOWN = "\x1b[A", "\x1b[B"
 class Terminal:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, columns: int = 80,
                  lines: int = 24) -> None:
+        self.environment = environment
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.chdir(folder)
@@ -64,6 +65,13 @@ class Terminal:
         self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self.code
 
+    def hang_up(self) -> int:
+        """Close it under the program, as closing its window does; returns the program's exit code."""
+        os.close(self.fd)
+        self.fd = -1
+        self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.code
+
     @property
     def is_as_before(self) -> bool:
         """Whether the terminal does with keys and output what it did at first."""
@@ -74,7 +82,8 @@ class Terminal:
         if self.code is None:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
-        os.close(self.fd)
+        if self.fd >= 0:
+            os.close(self.fd)
 
     def _modes(self) -> list[object]:
         return list(termios.tcgetattr(self.fd))

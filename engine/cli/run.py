@@ -40,7 +40,8 @@ def run(
     """Start the engine: pools of workers and the keeper.
 
     SIGTERM or Ctrl-C drains: running tasks finish or are given back within shutdown_grace_s; a second one stops
-    at once. SIGHUP reads the settings and the handlers' code again without losing a task.
+    at once. Closing its terminal drains too, unless it was started with nohup. `kill -HUP` reads the settings and the
+    handlers' code again without losing a task.
     """
     flags = {"handlers": handlers or None, "max_workers": max_workers, "log_level": log_level,
              "log_format": log_format, "api": api or None, **settings_of(assignments)}

@@ -1,11 +1,13 @@
 """Runs the demo: sets everything up in a temporary folder, watches the tasks to their end, takes it all down again."""
 
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -40,7 +42,7 @@ def run_demo(*, tasks: int = TASKS, max_workers: int | None = None, json: bool =
     console = Console(highlight=False, stderr=json)
     cast = acts(tasks)
     workers = max_workers or max(2, cores())
-    with _temporary_folder() as folder:
+    with _ended_by_signals(), _temporary_folder() as folder:
         found, last_census = _perform(console, folder, cast, workers)
         leftovers = census.still_running(last_census)
     if json:
@@ -107,6 +109,25 @@ def _engine(folder: Path, redis_url: str, workers: int) -> Iterator[Scheduler]:
     finally:
         scheduler.stop(grace_s=5)
         scheduler.client.close()
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """While inside, a closed terminal and SIGTERM end the demo as Ctrl-C does: it takes everything down."""
+    def leave(number: int, frame: FrameType | None) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)  # a shell may send it again, while we clean up
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # as nohup has it
+    for number in before:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

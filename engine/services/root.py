@@ -4,7 +4,8 @@ Imports no user code and speaks to no Redis: nothing in it can hang or leak.
 
 Duties
 1. Start, watch, restart and stop its children as the core decides.
-2. Pass signals on: the first SIGTERM or SIGINT drains, a second one stops at once, SIGHUP reloads.
+2. Pass signals on: the first SIGTERM or SIGINT drains, a second one stops at once. SIGHUP reloads; that of a terminal
+   which was closed drains.
 3. Reload: start successors of the pools with new settings and code, and retire the old ones when these are ready.
 4. End a child whose loop has stopped going round.
 5. Tell whoever started it that the tree is ready, or why it is not; stop when that one is gone.
@@ -24,6 +25,7 @@ from typing import Any
 
 from setproctitle import setproctitle
 
+from engine.adapters.hangup import Hangup
 from engine.adapters.manager import ServiceManager
 from engine.adapters.poller import EpollPoller
 from engine.adapters.process.limits import adopt_orphans
@@ -65,6 +67,7 @@ class Root:
         self.workers: dict[str, int | str] = {}  # pool -> how many were asked for since the start, or "auto"
         self.exit_code: int | None = None
         self._signals: list[int] = []
+        self.hangup = Hangup()
         self._looked_s = time.monotonic()
         if lifeline_fd is not None:
             self.poller.register(lifeline_fd, lambda mask: self._lifeline_cut(lifeline_fd))
@@ -153,9 +156,12 @@ class Root:
             self.retire(name, now_s)
 
     def _signalled(self, number: int) -> None:
-        if number == signal.SIGHUP:
+        if number != signal.SIGHUP:
+            self._stop()
+        elif not self.hangup.has_come():
             self._reload()
-        else:
+        elif not self.hangup.is_ignored and not self.core.stopping:  # a shell sends a second one
+            log.info("the terminal was closed")
             self._stop()
 
     def _stop(self) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.terminal import Terminal
+
 pytestmark = pytest.mark.timeout(120)
 ENDED_S_MAX = 15.0
 COMMAND = (sys.executable, "-m", "engine", "demo", "--tasks", "20")
@@ -63,6 +65,13 @@ def test_ctrl_c_in_a_terminal_leaves_nothing(environment: dict[str, str]) -> Non
     status, shown = in_terminal(environment, interrupt_at="/34")
     assert status == 130, shown
     assert "━" in shown
+
+
+def test_closing_the_terminal_leaves_nothing(environment: dict[str, str]) -> None:
+    """What is left would be found by the fixture."""
+    terminal = Terminal(COMMAND, environment, Path.cwd())
+    terminal.see("/34")
+    assert terminal.hang_up() == 128 + signal.SIGHUP
 
 
 def in_terminal(environment: dict[str, str], interrupt_at: str) -> tuple[int, str]:

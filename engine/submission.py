@@ -37,7 +37,7 @@ class SubmitOptions(TypedDict, total=False):
     soft_timeout: Seconds | None  # of one run, until SoftTimeout is raised inside it; 0: never
     max_retries: int | None
     expires: Seconds | None  # not started after
-    idempotency_key: str | None  # a second submit with the same key gives the first one's id
+    idempotency_key: str | None  # a second submit to the same queue with the same key gives the first one's id
     fair_key: str | None  # within a queue, keys take turns
     tags: Iterable[str] | None
     max_deliveries: int | None  # 1: never run again when the fate of a run is unknown

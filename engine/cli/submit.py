@@ -40,7 +40,7 @@ def submit(
     max_retries: Annotated[int | None, typer.Option(metavar="N", help="Further runs after a failure.")] = None,
     expires: Annotated[float | None, typer.Option(metavar="SECONDS", help="Do not start it after.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(
-        metavar="KEY", help="A second submit with the same key gives the first task.")] = None,
+        metavar="KEY", help="A second submit to the same queue with the same key gives the first task.")] = None,
     fair_key: Annotated[str | None, typer.Option(
         metavar="KEY", help="Tasks of one queue take turns by it, such as a customer.")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag; may be given several times.")] = None,

@@ -42,7 +42,7 @@ class Client:
     # -- submitting -----------------------------------------------------------------------------------------------
 
     def submit(self, task_type: Any, payload: Any = None, **options: Unpack[SubmitOptions]) -> str:
-        """Submit one task; return its id, or that of an earlier task with the same `idempotency_key`.
+        """Submit one task; return its id, or that of an earlier task of its queue with the same `idempotency_key`.
 
         When it returns, the task is in Redis. Raises a subclass of `InvalidInput` that names the field if anything
         passed is not acceptable, and then nothing has been written.

@@ -17,6 +17,7 @@ from engine.adapters.redis.broker import Broker
 from engine.adapters.redis.looking import Stored
 from engine.adapters.redis.searching import Page, Search
 from engine.adapters.redis.vault import Vault
+from engine.client import idempotency
 from engine.client.client import Client
 from engine.client.reach import Reach
 from engine.client.waiting import known_id
@@ -25,7 +26,7 @@ from engine.core.identity import is_task_id
 from engine.core.life import Life
 from engine.core.lifecycle import MOVES, Move, TaskStatus
 from engine.core.priority import TaskPriority
-from engine.errors import EngineError, MoveRefused, TaskNotFound
+from engine.errors import EngineError, InvalidOption, MoveRefused, TaskNotFound
 from engine.submission import Submission
 
 Operation = Literal["cancel", "retry", "delete", "priority"]
@@ -65,13 +66,20 @@ class Operator(Client):
             self.broker.durability.check()  # here, so that others of the same batch are not refused with it
         return self._submissions.one(task.get("task_type"), task.get("payload"), options, self.broker.clock.now_ms())
 
-    def commit(self, submissions: Sequence[Submission]) -> list[Stored]:
-        """Write what was prepared; return the tasks in order, an earlier one where its idempotency key is known."""
+    def commit(self, submissions: Sequence[Submission]) -> list[Stored | InvalidOption]:
+        """Write what was prepared; return the tasks in order, an earlier one where its queue knows its idempotency key.
+
+        Where the earlier one is another task than the one prepared, an `InvalidOption` that says so stands for it.
+        """
         ids = self.broker.submit(submissions)
         earlier = [task_id for task_id, made in zip(ids, submissions, strict=True) if task_id != made.id]
         known = dict(zip(earlier, self.broker.read(earlier), strict=True)) if earlier else {}
-        return [known.get(task_id) or fresh(made._replace(id=task_id))
+        return [idempotency.fault(made, known.get(task_id)) or known.get(task_id) or fresh(made._replace(id=task_id))
                 for task_id, made in zip(ids, submissions, strict=True)]
+
+    def key_faults(self, submissions: Sequence[Submission]) -> list[InvalidOption | None]:
+        """For each whether its idempotency key stands for another task already; nothing is written."""
+        return idempotency.faults(self.broker, submissions)
 
     # -- keys of the API ------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ class ClientBroker(Protocol):
     """Each method may raise `BrokerError`; those that name a task raise `TaskNotFound`."""
 
     def submit(self, tasks: Sequence[Submission]) -> list[str]:
-        """Write tasks; return their ids in order, an earlier id for a known idempotency key."""
+        """Write tasks; return their ids in order, an earlier id for an idempotency key that its queue knows."""
 
     def read(self, ids: Sequence[str]) -> Sequence[Stored | None]: ...
 

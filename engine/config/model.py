@@ -195,7 +195,7 @@ class Settings(BaseModel):
     failed_ttl_s: Number = setting(
         7 * DAY_S, "A task that ended in another way is kept this long.", low=1, high=365 * DAY_S, unit="seconds")
     idempotency_ttl_s: Number = setting(
-        DAY_S, "A second submit with the same idempotency key within this time gives the first task.",
+        DAY_S, "A second submit to a queue with the same idempotency key within this time gives the first task.",
         low=1, high=365 * DAY_S, unit="seconds")
 
     lease_s: Number = setting(

@@ -24,7 +24,7 @@ class InlineBroker:
 
     def __init__(self, engine: InlineEngine) -> None:
         self._engine, self._book = engine, engine.book
-        self._remembered: dict[str, tuple[str, int]] = {}  # idempotency key -> id, until ms
+        self._remembered: dict[tuple[str, str], tuple[str, int]] = {}  # queue, idempotency key -> id, until ms
         self._places = 0
 
     @property
@@ -39,8 +39,9 @@ class InlineBroker:
         return ids
 
     def _add(self, task: Submission) -> str:
-        now_ms, key = self.clock.now_ms(), task.idempotency_key
-        if key is not None:
+        now_ms = self.clock.now_ms()
+        if task.idempotency_key is not None:
+            key = task.record.queue, task.idempotency_key
             earlier, until_ms = self._remembered.get(key, ("", 0))
             if now_ms < until_ms:
                 return earlier

@@ -50,7 +50,7 @@ class Task:
 @dataclass
 class Model:
     tasks: dict[str, Task] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)  # idempotency key -> id
+    keys: dict[tuple[str, str], str] = field(default_factory=dict)  # queue, idempotency key -> id
     letters: dict[str, list[tuple[str, int]]] = field(default_factory=dict)  # supervisor -> cancels not taken yet
     paused: set[str] = field(default_factory=set)
 
@@ -100,7 +100,7 @@ class Model:
             "rescues": {task_id.encode(): str(task.rescues).encode()
                         for task_id, task in self.tasks.items() if task.rescues},
             "letters": {name: len(letters) for name, letters in self.letters.items() if letters},
-            "idempotency": {key: task_id.encode() for key, task_id in self.keys.items()},
+            "idempotency": {f"{queue}:{key}": task_id.encode() for (queue, key), task_id in self.keys.items()},
             "paused": {queue.encode() for queue in self.paused}}
 
 

@@ -71,14 +71,14 @@ class Tasks(RuleBasedStateMachine):
             options["due_ms"] = self.shop.now_ms + HOUR_MS
         if expiring:
             options["expires_ms"] = self.shop.now_ms + 2 * HOUR_MS
-        new, known = self.shop.new(queue, priority, key, **options), self.model.keys.get(key or "")
+        new, known = self.shop.new(queue, priority, key, **options), self.model.keys.get((queue, key or ""))
         if known in self.model.tasks:
             assert self.shop.unchanged(lambda: self.clients[client].submit([new])) == [known]
             return multiple()
         assert self.clients[client].submit([new]) == [new.id]
         self.model.tasks[new.id] = Task(queue, priority, S.PENDING if delayed else S.QUEUED, expiring)
         if key:
-            self.model.keys[key] = new.id
+            self.model.keys[queue, key] = new.id
         assert self.shop.unchanged(lambda: self.clients[1 - client].submit([new])) == [new.id], "sent once more"
         with pytest.raises(BrokerError, match="another task"):
             self.shop.unchanged(lambda: self.clients[client].submit([new._replace(

@@ -59,6 +59,17 @@ def test_an_idempotency_key_stands_for_the_first_task(client: Client) -> None:
     assert client.get(first).payload == 1
 
 
+def test_an_idempotency_key_of_one_queue_means_nothing_in_another(client: Client) -> None:
+    first = client.submit("x", 1, queue="a", idempotency_key="order 7")
+    second = client.submit("x", 2, queue="b", idempotency_key="order 7")
+    assert first != second
+    assert client.get(second).payload == 2
+    many = [{"task_type": "x", "queue": queue, "idempotency_key": "order 7"} for queue in ("b", "a", "c", "c")]
+    ids = client.submit_many(many)
+    assert ids[:2] == [second, first]
+    assert ids[2] == ids[3] not in (first, second)
+
+
 def test_tasks_are_found_by_what_they_are(client: Client) -> None:
     ids = client.submit_many({"task_type": "xy"[n % 2], "payload": n, "tags": [f"t{n}"], "name": f"n{n}",
                               "priority": n % 4} for n in range(8))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -131,6 +132,36 @@ def test_the_same_idempotency_key_gives_the_first_task(http: httpx.Client) -> No
     first, second = (http.post("/tasks", json=body, headers={"Idempotency-Key": "once"}).json()["id"] for _ in "ab")
     third = http.post("/tasks", json={**body, "idempotency_key": "once"}).json()["id"]
     assert first == second == third
+
+
+def test_an_idempotency_key_never_stands_for_another_task(http: httpx.Client) -> None:
+    def post(body: dict[str, Any], key: str = "order-42") -> httpx.Response:
+        return http.post("/tasks", json=body, headers={"Idempotency-Key": key})
+
+    first = {"task_type": "double", "payload": {"number": 1, "more": [2]}, "queue": "halt"}
+    task_id = post(first).json()["id"]
+    assert post({**first, "payload": {"more": [2], "number": 1}, "name": "changed"}).json()["id"] == task_id
+    for other in ({"payload": {"number": 2}}, {"task_type": "fail"}):
+        answer = post({**first, **other})
+        assert (answer.status_code, answer.json()["field"]) == (422, "idempotency_key")
+    assert post({**first, "queue": "elsewhere"}).json()["id"] != task_id
+    differs = post({**first, "idempotency_key": "order-43"})
+    assert (differs.status_code, "differ" in differs.json()["detail"]) == (422, True)
+    assert post({**first, "idempotency_key": "order-42"}).json()["id"] == task_id
+
+
+def test_a_batch_tells_of_keys_that_stand_for_other_tasks(http: httpx.Client) -> None:
+    first, other = ({"task_type": "double", "payload": {"number": n}, "queue": "halt", "idempotency_key": "batch"}
+                    for n in (1, 2))
+    answer = http.post("/tasks/batch", json={"tasks": [first, other, first]})
+    assert answer.status_code == 207
+    items = answer.json()["items"]
+    assert [item["status"] for item in items] == [201, 422, 201]
+    assert items[0]["id"] == items[2]["id"]
+    key = {"idempotency_key": "none of them"}
+    refused = http.post("/tasks/batch", json={"all_or_nothing": True, "tasks": [{**first, **key}, {**other, **key}]})
+    assert (refused.status_code, refused.json()["field"]) == (422, "tasks[1].idempotency_key")
+    assert http.post("/tasks", json={**other, **key}).status_code == 201, "nothing had been written"
 
 
 @pytest.mark.parametrize(("method", "path"), [

@@ -54,10 +54,10 @@ def test_detailed_tasks(shop: Shop) -> None:
         P + "line:q:NORMAL": [(fair.id.encode(), 1.0), (once.id.encode(), 1.0)],
         P + "flows:q:NORMAL": {b"k:a": b"1", b"k:": b"1"},
         P + "queues": {b"q": b"open"},
-        P + "idempotency:once": once.id.encode(),
+        P + "idempotency:q:once": once.id.encode(),
         P + "counters": {b"submitted": b"3"},
     }
-    assert 0 < shop.client.pttl(P + "idempotency:once") <= 86_400_000
+    assert 0 < shop.client.pttl(P + "idempotency:q:once") <= 86_400_000
     assert told(shop) == [(later.id, "PENDING", 0), (fair.id, "QUEUED", 0), (once.id, "QUEUED", 0)]
 
 
@@ -80,7 +80,7 @@ def test_a_key_whose_task_is_forgotten_is_free_again(shop: Shop) -> None:
     shop.broker.delete([first])
     second = shop.submit(key="k")
     assert second != first
-    assert shop.client.get(P + "idempotency:k") == second.encode()
+    assert shop.client.get(P + "idempotency:q:k") == second.encode()
 
 
 def test_a_paused_queue_stays_paused(shop: Shop) -> None:

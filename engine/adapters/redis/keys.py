@@ -72,9 +72,9 @@ class Keys:
         """zset id -> moment of its removal, ms."""
         return f"{self.base}ended:{status}"
 
-    def idempotency(self, key: str) -> str:
-        """string -> task id, for as long as the key is remembered."""
-        return f"{self.base}idempotency:{key}"
+    def idempotency(self, queue: str, key: str) -> str:
+        """string -> task id, for as long as the key is remembered. Each queue has its own keys."""
+        return f"{self.base}idempotency:{queue}:{key}"
 
     def held(self, supervisor: str) -> str:
         """set of the ids that run under that supervisor's lease."""

@@ -25,7 +25,7 @@ Batch = list[tuple["Submittable", bytes]]
 
 
 class Submittable(Protocol):
-    """A task to submit. A second one with the same idempotency key stands for the first."""
+    """A task to submit. A second one with the same idempotency key in the same queue stands for the first."""
 
     @property
     def id(self) -> str: ...
@@ -129,17 +129,19 @@ def _plain(keys: Keys, batch: Batch, now_ms: int) -> Invocation:
 
 def _detailed(keys: Keys, batch: Batch, now_ms: int, idempotency_ms: int) -> Invocation:
     lines: dict[tuple[str, TaskPriority], int] = {}
-    remembered: dict[str, int] = {}
+    remembered: dict[tuple[str, str], int] = {}
     told: list[Argument] = []
     for task, stored in batch:
         record, options = task.record, task.record.options
         line = lines.setdefault((record.queue, record.priority), len(lines) + 1)
-        key = remembered.setdefault(task.idempotency_key, len(remembered) + 1) if task.idempotency_key else 0
+        key = 0
+        if task.idempotency_key:
+            key = remembered.setdefault((record.queue, task.idempotency_key), len(remembered) + 1)
         told += (task.id, stored, line, int(record.priority), options.get("fair_key", ""),
                  options.get("due_ms", 0), options.get("expires_ms", 0), key)
     names = [keys.tasks, keys.life, keys.queues, keys.due, keys.expiring, keys.idle, keys.events, keys.counters]
     for queue, priority in lines:
         names += keys.of_line(queue, priority)
-    names += (keys.idempotency(key) for key in remembered)
+    names += (keys.idempotency(queue, key) for queue, key in remembered)
     args: list[Argument] = [now_ms, keys.base, idempotency_ms, len(lines), *(queue for queue, _ in lines), *told]
     return "submit_detailed", names, args

@@ -130,11 +130,15 @@ class Desk:
                 made.append(submission)
             except GangerError as error:
                 made.append(error)
+        if all_or_nothing and not any(isinstance(one, Exception) for one in made):
+            submissions = [one for one in made if isinstance(one, Submission)]
+            made = [fault or one for one, fault in zip(made, self.operator.key_faults(submissions), strict=True)]
         if all_or_nothing and any(isinstance(one, Exception) for one in made):
             return [one if isinstance(one, Exception) else Refused(424, "another task was refused") for one in made]
         good = [one for one in made if isinstance(one, Submission)]
         written = iter(self.operator.commit(good) if good else [])
-        return [next(written) if isinstance(one, Submission) else one for one in made]
+        return [_if_seen(next(written), guest) if isinstance(one, Submission) else one
+                for one, (_, guest) in zip(made, wishes, strict=True)]
 
     @staticmethod
     def _trace(tracer: Tracing, task: dict[str, Any]) -> None:
@@ -161,6 +165,13 @@ class Desk:
             self._depths = time.monotonic(), depths
         if depths.get(queue, 0) >= most:
             raise BrokerFull(f"{depths[queue]} tasks wait in the queue {queue}, and {most} may")
+
+
+def _if_seen(written: Stored | Exception, guest: Guest) -> Stored | Exception:
+    """What was written, if the caller may see it."""
+    if isinstance(written, Stored) and not guest.sees(written.record.queue):
+        return Refused(409, "this idempotency key stands for a task that this key may not see", field="idempotency_key")
+    return written
 
 
 def desk_of(request: Request) -> Desk:

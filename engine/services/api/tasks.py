@@ -44,10 +44,12 @@ async def submit(
     idempotency_key: Annotated[str, Header(max_length=200)] = "",
     traceparent: Annotated[str, Header(max_length=200)] = "",
 ) -> Response:
-    """When it answers, the task is in Redis. A second submit with the same Idempotency-Key gives the first task."""
+    """When it answers, the task is in Redis. A second submit to the same queue with the same Idempotency-Key gives the
+    first task, and 422 where the type or the payload is another."""
     options = (await given(request, TaskCreate)).options()
-    if idempotency_key:
-        options.setdefault("idempotency_key", idempotency_key)
+    if idempotency_key and options.setdefault("idempotency_key", idempotency_key) != idempotency_key:
+        raise Refused(422, "the header Idempotency-Key and the field idempotency_key differ", field="idempotency_key",
+                      limit="one of them, or the same key in both")
     carry(options, traceparent)
     stored = await desk_of(request).submits.ask(Wish(options, guest_of(request)))
     request.scope["audit"] = {"task_id": stored.id}

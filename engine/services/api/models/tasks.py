@@ -49,7 +49,7 @@ class TaskCreate(Given):
     expires: Seconds | None = Field(
         default=None, examples=[3600], description="Seconds after which it is not started any more.")
     idempotency_key: Text | None = Field(
-        default=None, description="A second submit with the same key gives the first task. "
+        default=None, description="A second submit to the same queue with the same key gives the first task. "
                                          "The same as the header Idempotency-Key.")
     fair_key: Text | None = Field(
         default=None, description="Within a queue, keys take turns.", examples=["customer-42"])

@@ -1,0 +1,59 @@
+"""Whether a submit with a known idempotency key is the same submit again.
+
+It is if the task type and the payload agree. Everything else of a task may have been changed since.
+"""
+
+from collections.abc import Sequence
+
+import orjson
+
+from engine.adapters.redis.broker import Broker
+from engine.adapters.redis.looking import Stored
+from engine.errors import InvalidOption
+from engine.submission import Submission
+
+
+def fault(made: Submission, earlier: Stored | None) -> InvalidOption | None:
+    """What is wrong with a submit whose idempotency key stands for `earlier`; None where it is the same again."""
+    if earlier is None or _is_same(made, earlier.record.task_type, earlier.record.payload):
+        return None
+    return _fault(made)
+
+
+def faults(broker: Broker, submissions: Sequence[Submission]) -> list[InvalidOption | None]:
+    """The same for each of several, before they are written. Raises `BrokerError`."""
+    keyed = {(made.record.queue, made.idempotency_key): made for made in reversed(submissions) if made.idempotency_key}
+    found: list[bytes | None] = broker.redis.call_all(
+        [("GET", broker.keys.idempotency(queue, str(key))) for queue, key in keyed]) if keyed else []
+    ids = {key: told.decode() for key, told in zip(keyed, found, strict=True) if told is not None}
+    known = dict(zip(ids, broker.read(list(ids.values())), strict=True)) if ids else {}
+    told: list[InvalidOption | None] = []
+    for made in submissions:
+        key = made.record.queue, made.idempotency_key
+        first, earlier = keyed.get(key), known.get(key)
+        if earlier is not None:
+            told.append(fault(made, earlier))
+        elif first is not None and not _is_same(made, first.record.task_type, first.record.payload):
+            told.append(_fault(made))
+        else:
+            told.append(None)
+    return told
+
+
+def _fault(made: Submission) -> InvalidOption:
+    key = str(made.idempotency_key)
+    return InvalidOption(
+        f"the idempotency key {key!r} stands for a task of the queue {made.record.queue!r} with another type or "
+        "payload; use another key for another task", field="idempotency_key", value=key,
+        limit="one key for one task of a queue")
+
+
+def _is_same(made: Submission, task_type: str, payload: bytes) -> bool:
+    if made.record.task_type != task_type:
+        return False
+    return made.record.payload == payload or _sorted(made.record.payload) == _sorted(payload)
+
+
+def _sorted(payload: bytes) -> bytes:
+    """The order of an object's keys does not matter."""
+    return orjson.dumps(orjson.loads(payload), option=orjson.OPT_SORT_KEYS)

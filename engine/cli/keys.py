@@ -16,6 +16,8 @@ from engine.options import text as check_text
 if TYPE_CHECKING:
     from engine.adapters.redis.vault import Vault
 
+_CLOSED = ("there are no keys any more, and the API refuses every call: make one with ganger keys create, or let it "
+           "serve without keys with ganger keys open")
 ROLES = ("read", "submit", "operate", "admin")
 
 
@@ -26,6 +28,7 @@ def add_to(app: typer.Typer) -> None:
             "ganger keys create me --role admin --json | jq -r .key")(create)
     command(nouns, "list", examples="ganger keys list\nganger keys list --json")(list_keys)
     command(nouns, "revoke", examples="ganger keys revoke 5f0c2a9b")(revoke)
+    command(nouns, "open", examples="ganger keys open --yes")(open_api)
     app.add_typer(nouns, name="keys")
 
 
@@ -71,7 +74,8 @@ def create(
 def list_keys(session: Session) -> None:
     """Show the keys that there are; not the secrets, which nobody has."""
     with vault(session) as keys:
-        found = keys.all()
+        table = keys.table()
+    found = table.keys
     rows = [{"id": key_id, **{name: told.get(name) for name in ("name", "role", "queues", "rate_per_s", "created_at")}}
             for key_id, told in sorted(found.items(), key=lambda item: str(item[1].get("created_at")))]
     if session.out.as_json:
@@ -80,6 +84,8 @@ def list_keys(session: Session) -> None:
         session.out.table(("id", "name", "role", "queues", "created"), [
             (row["id"], row["name"], row["role"], ", ".join(row["queues"] or ["*"]), row["created_at"])
             for row in rows])
+    elif table.is_keyed:
+        session.out.note(_CLOSED)
     else:
         session.out.note("there are no keys: the API serves this host only, and whoever is on it")
 
@@ -94,7 +100,33 @@ def revoke(session: Session, ids: Annotated[list[str], typer.Argument(metavar="I
                                 limit="an id that ganger keys list shows")
         for key_id in ids:
             keys.remove(key_id)
+        left = keys.all()
     if session.out.as_json:
         session.out.json([{"id": key_id, "revoked": True} for key_id in ids])
     else:
         session.out.line(f"{len(ids)} revoked")
+        if not left:
+            session.out.note(_CLOSED)
+
+
+def open_api(
+    session: Session, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Let the API serve without keys again, after the last one was revoked.
+
+    Whoever can reach the API may then do everything: read all tasks, submit, stop the engine. An API that listens
+    beyond this host still needs --open to start without keys.
+    """
+    with vault(session) as keys:
+        count = len(keys.all())
+        if count:
+            raise InvalidOption(f"there are {count} keys, and a call needs one of them; revoke them first",
+                                field="keys", value=str(count), limit="no keys")
+        if not yes and not typer.confirm("Let whoever can reach the API do everything, without a key?", default=False,
+                                         err=True):
+            raise InvalidOption("the API was not opened", field="yes", limit="--yes, or the answer y")
+        keys.open()
+    if session.out.as_json:
+        session.out.json({"open": True})
+    else:
+        session.out.line("the API serves without keys")

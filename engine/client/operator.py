@@ -16,7 +16,7 @@ from engine.adapters.redis import amending, journal, searching
 from engine.adapters.redis.broker import Broker
 from engine.adapters.redis.looking import Stored
 from engine.adapters.redis.searching import Page, Search
-from engine.adapters.redis.vault import Vault
+from engine.adapters.redis.vault import KEYED, KeyTable, Vault
 from engine.client import idempotency
 from engine.client.client import Client
 from engine.client.reach import Reach
@@ -83,9 +83,12 @@ class Operator(Client):
 
     # -- keys of the API ------------------------------------------------------------------------------------------
 
-    def api_keys(self) -> dict[str, dict[str, Any]]:
+    def api_keys(self) -> KeyTable:
         """Who may call the API, by the ids of their keys; without the secrets, which nobody has."""
-        return self.vault.all()
+        table = self.vault.table()
+        if table.keys and table.mark != KEYED:
+            self.vault.mark()
+        return table
 
     @property
     def vault(self) -> Vault:

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.integration.api_kit import PATIENCE_S, Engine
+from tests.redis_server import RedisServer
 
 NOBODY, READ, SUBMIT, OPERATE, ADMIN = ROLES = ("nobody", "read", "submit", "operate", "admin")
 TASK = "0" * 19
@@ -41,21 +42,26 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def keys(engine: Engine) -> dict[str, str]:
     """A key for each role, that the server knows."""
-    made = {role: create(engine, role, "--role", role) for role in ROLES[1:]}
-    until_known(engine, made[ADMIN])
-    return made
+    return {role: create(engine, role, "--role", role) for role in ROLES[1:]}
 
 
 def create(engine: Engine, *arguments: str) -> str:
-    key: str = json.loads(engine.ganger("keys", "create", *arguments, "--json"))["key"]
+    """A key that the server knows: it reads them every second, and says so."""
+    told = json.loads(engine.ganger("keys", "create", *arguments, "--json"))
+    await_keys(engine, "added", told["id"])
+    key: str = told["key"]
     return key
 
 
-def until_known(engine: Engine, key: str) -> None:
-    """The server reads the keys every second."""
-    while engine.http.get("/queues", headers=bearer(key)).status_code != 200 or \
-            engine.http.get("/queues", headers=bearer("gk_no_key")).status_code != 401:
-        pass
+def revoke(engine: Engine, key: str) -> str:
+    """What is said when it is revoked; the server does not know it any more."""
+    said = engine.ganger("keys", "revoke", key.split("_")[1])
+    await_keys(engine, "revoked", key.split("_")[1])
+    return said
+
+
+def await_keys(engine: Engine, change: str, key_id: str) -> None:
+    engine.await_line(lambda row: row["message"] == "the API keys have changed" and key_id in row[change])
 
 
 def bearer(key: str | None) -> dict[str, str]:
@@ -98,8 +104,6 @@ def test_what_is_nearly_a_key_is_none(engine: Engine, keys: dict[str, str], auth
 
 def test_a_key_of_some_queues_sees_no_others(engine: Engine, keys: dict[str, str]) -> None:
     mine = bearer(create(engine, "images", "--role", "operate", "--queue", "images"))
-    while engine.http.get("/queues", headers=mine).status_code != 200:
-        pass
     admin = bearer(keys[ADMIN])
     other = engine.http.post("/tasks", json={"task_type": "a", "queue": "other"}, headers=admin).json()["id"]
     own = engine.http.post("/tasks", json={"task_type": "a", "queue": "images"}, headers=mine).json()["id"]
@@ -126,19 +130,94 @@ def test_a_key_of_some_queues_sees_no_others(engine: Engine, keys: dict[str, str
 
 def test_a_revoked_key_is_none_and_no_secret_is_kept(engine: Engine, keys: dict[str, str]) -> None:
     key = create(engine, "soon gone")
-    until_known(engine, key)
+    assert engine.http.get("/queues", headers=bearer(key)).status_code == 200
     listed = engine.ganger("keys", "list", "--json")
     assert key.split("_", 2)[2] not in listed
     assert "hash" not in listed
-    engine.ganger("keys", "revoke", key.split("_")[1])
-    while engine.http.get("/queues", headers=bearer(key)).status_code != 401:
-        pass
+    revoke(engine, key)
+    assert engine.http.get("/queues", headers=bearer(key)).status_code == 401
+
+
+def test_an_api_that_had_a_key_never_opens_by_itself() -> None:
+    engine = Engine("api")
+    try:
+        assert engine.http.get("/queues").status_code == 200, "it is open until there is a key"
+        assert engine.http.get("/queues", headers=bearer("gk_no_key")).status_code == 401
+        key = create(engine, "the only one")
+        said = revoke(engine, key)
+        assert "ganger keys open" in engine.popen("keys", "list").communicate(timeout=PATIENCE_S)[1]
+        for authorization in (None, key, "gk_no_key"):
+            answer = engine.http.get("/queues", headers=bearer(authorization))
+            assert answer.status_code == 401, said
+        next_one = Engine("api", variables=engine.environment)
+        try:
+            assert next_one.await_line(lambda row: "refuses every call" in row["message"])["level"] == "WARNING"
+            assert next_one.http.post("/scheduler/control", json={"action": "pause"}).status_code == 401
+            assert json.loads(next_one.ganger("keys", "open", "--yes", "--json")) == {"open": True}
+            next_one.await_line(lambda row: row["message"] == "the API keys have changed" and not row["wants_keys"])
+            assert next_one.http.get("/queues").status_code == 200
+            assert next_one.http.get("/queues", headers=bearer(key)).status_code == 401
+        finally:
+            next_one.close()
+    finally:
+        engine.close()
+
+
+def test_an_api_does_not_open_when_its_keys_are_lost(redis_url: str, redis_server: RedisServer) -> None:
+    engine = Engine("api", variables={"GANGER_REDIS_URL": redis_url})
+    try:
+        key = create(engine, "me", "--role", "admin")
+        assert engine.popen("keys", "open", "--yes").wait(PATIENCE_S) == 2, "there is a key"
+        with redis_server.client() as client:
+            client.flushall()
+        await_keys(engine, "revoked", key.split("_")[1])
+        assert engine.http.get("/queues").status_code == 401
+        assert engine.http.get("/queues", headers=bearer(key)).status_code == 401
+    finally:
+        engine.close()
+
+
+def test_what_a_proxy_passes_on_needs_a_key() -> None:
+    engine = Engine("api")
+    try:
+        forwarded = [{"X-Forwarded-For": "203.0.113.7"}, {"Forwarded": "for=203.0.113.7"}, {"X-Real-IP": "203.0.113.7"},
+                     {"X-Forwarded-Proto": "https"}, {"Via": "1.1 proxy"}]
+        for headers in forwarded:
+            answer = engine.http.get("/queues", headers=headers)
+            assert (answer.status_code, "ganger keys create" in answer.json()["detail"]) == (403, True), headers
+        key = create(engine, "behind the proxy")
+        for headers in forwarded:
+            assert engine.http.get("/queues", headers={**headers, **bearer(key)}).status_code == 200
+    finally:
+        engine.close()
+
+
+def test_tokens_that_are_no_keys_are_written_down(engine: Engine, keys: dict[str, str]) -> None:
+    assert engine.http.get("/tasks/guessed", headers=bearer("gk_5f0c2a9b_never-to-be-seen")).status_code == 401
+    row = engine.await_line(lambda row: row.get("what") == "GET /api/v1/tasks/guessed")
+    assert (row["logger"], row["level"], row["from"], row["status"]) == ("ganger.audit", "WARNING", "127.0.0.1", 401)
+    assert not any("never-to-be-seen" in json.dumps(row) for row in engine.said)
+
+
+def test_an_idempotency_key_reads_and_takes_nothing_of_another_queue(engine: Engine, keys: dict[str, str]) -> None:
+    mine = bearer(create(engine, "qa", "--role", "submit", "--queue", "qa"))
+    theirs = bearer(create(engine, "qb", "--role", "submit", "--queue", "qb"))
+    for first, second in (("qa", "qb"), ("qb", "qa")):
+        key = {"Idempotency-Key": f"order-42-{first}"}
+        holders = {"qa": mine, "qb": theirs}
+        ids = {}
+        for queue in (first, second):
+            body = {"task_type": "a", "queue": queue, "payload": {"secret of": queue}}
+            answer = engine.http.post("/tasks", json=body, headers={**key, **holders[queue]})
+            assert (answer.status_code, answer.json()["queue"]) == (201, queue), answer.text
+            assert answer.json()["payload"] == {"secret of": queue}
+            ids[queue] = answer.json()["id"]
+        assert ids[first] != ids[second]
 
 
 def test_a_rate_is_kept_with_the_time_to_wait(engine: Engine, keys: dict[str, str]) -> None:
     slow = bearer(create(engine, "slow", "--rate", "0.01"))
-    while (answer := engine.http.get("/queues", headers=slow)).status_code == 401:
-        pass
+    assert engine.http.get("/queues", headers=slow).status_code == 200
     answer = engine.http.get("/queues", headers=slow)
     assert answer.status_code == 429
     assert 1 <= int(answer.headers["retry-after"]) <= 100
@@ -148,9 +227,9 @@ def test_a_rate_is_kept_with_the_time_to_wait(engine: Engine, keys: dict[str, st
 
 def test_a_full_queue_is_told_with_the_time_to_wait(engine: Engine, keys: dict[str, str]) -> None:
     tasks = [{"task_type": "a", "queue": "full"}] * 6
-    assert engine.http.post("/tasks/batch", json={"tasks": tasks}, headers=bearer(keys[ADMIN])).status_code == 201
-    while (answer := engine.http.post("/tasks", json=tasks[0], headers=bearer(keys[ADMIN]))).status_code == 201:
-        pass
+    batch = engine.http.post("/tasks/batch", json={"tasks": tasks}, headers=bearer(keys[ADMIN]))
+    assert [item["status"] for item in batch.json()["items"]] == [201] * 5 + [429]
+    answer = engine.http.post("/tasks", json=tasks[0], headers=bearer(keys[ADMIN]))
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) >= 1
     assert "full" in answer.json()["detail"]

@@ -41,6 +41,7 @@ class Keys:
         self.counters = base + "counters"  # hash
         # the API
         self.api_keys = base + "api:keys"  # hash key id -> JSON: name, role, queues, hash of the secret
+        self.api_keyed = base + "api:keyed"  # string "keyed" once a key was made, "opened" after `ganger keys open`
         self.journal = base + "api:journal"  # stream, field "e" -> JSON: the engine's own log
         self.webhooks = base + "api:webhooks"  # hash webhook id -> JSON
         self.deliveries = base + "api:deliveries"  # hash delivery id -> JSON: messages that are under way

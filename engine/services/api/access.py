@@ -1,25 +1,31 @@
 """Who is calling, and what they may: bearer keys with a role and queues.
 
-Only hashes of keys are stored. The table is read anew every second; while
-Redis is away the last one holds, so that nobody gets in and nobody falls out.
+1. Only hashes of keys are stored. The table is read anew every second.
+2. Once there was a key, every call needs one: the API never opens again by itself.
+3. A table that could not be read for STALE_S lets nobody in: a key could have been revoked meanwhile.
+4. A token that is no key is refused, also where no key is needed.
 """
 
 import hmac
-from collections.abc import Mapping
+import logging
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import ip_address
-from typing import Any
 
-from engine.adapters.redis.vault import hashed
+from engine.adapters.redis.vault import KeyTable, hashed
 from engine.errors import BrokerUnavailable
 from engine.services.api.problems import Refused
 
+STALE_S = 15.0
+PROXY_HEADERS = (b"forwarded", b"via", b"x-real-ip")  # and all that begin with x-forwarded-
+log = logging.getLogger("ganger.execution")
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="ganger"'}
 
 
 class Role(IntEnum):
-    """Each may what the ones before it may."""
+    """Each role includes the roles before it."""
 
     NONE = 0  # whoever asks
     READ = 1
@@ -67,21 +73,36 @@ class _Known:
     hash: str
 
 
-class Access:
-    """`is_open`: serve whoever comes where there are no keys. `is_local`: only this host can reach us."""
+class NotAKey(Refused):
+    """A token was presented that is no key."""
 
-    def __init__(self, *, is_open: bool, is_local: bool) -> None:
-        self.is_open, self.is_local = is_open, is_local
-        self._keys: dict[str, _Known] | None = None  # None: not read yet
+    def __init__(self) -> None:
+        super().__init__(401, "this is not a key, or it was revoked", headers=_CHALLENGE)
+
+
+class Access:
+    """`is_open`: serve whoever comes where there never was a key. `is_local`: only this host can reach us.
+
+    `clock` gives seconds.
+    """
+
+    def __init__(self, *, is_open: bool, is_local: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self.is_open, self.is_local, self._clock = is_open, is_local, clock
+        self._keys: dict[str, _Known] = {}
+        self._is_keyed = False
+        self._learned_s: float | None = None  # None: not read yet
 
     @property
     def wants_keys(self) -> bool:
-        return bool(self._keys) or not self.is_open
+        return self._is_keyed or not self.is_open
 
-    def learn(self, keys: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take the table as it is in Redis over; what cannot be read is no key."""
+    def learn(self, table: KeyTable) -> None:
+        """Take over the table as it is in Redis; what cannot be read is no key. Says in the log what has changed.
+
+        A table without keys and without a mark, as after FLUSHALL, does not open what was closed.
+        """
         known = {}
-        for key_id, told in keys.items():
+        for key_id, told in table.keys.items():
             try:
                 queues = told.get("queues")
                 known[key_id] = _Known(Guest(
@@ -90,16 +111,27 @@ class Access:
                     str(told["hash"]))
             except (KeyError, TypeError, ValueError):
                 continue
-        self._keys = known
+        is_first, had, wanted = self._learned_s is None, self._keys.keys(), self.wants_keys
+        added, revoked = sorted(known.keys() - had), sorted(had - known.keys())
+        self._keys, self._learned_s = known, self._clock()
+        self._is_keyed = (self._is_keyed or table.is_keyed) and not table.was_opened
+        if not is_first and (added or revoked or wanted is not self.wants_keys):
+            log.info("the API keys have changed", extra={
+                "added": added, "revoked": revoked, "keys": len(known), "wants_keys": self.wants_keys})
 
-    def identify(self, authorization: bytes | None) -> Guest:
-        """Raises `Refused` for a key that is none, and `BrokerUnavailable` while keys are not known."""
-        if self._keys is None:
+    def identify(self, authorization: bytes | None, *, may_be_stale: bool = False) -> Guest:
+        """Who calls. Raises `Refused` for a key that is none, and `BrokerUnavailable` while keys are not known."""
+        if self._learned_s is None:
             raise BrokerUnavailable("Redis is away, and with it the keys")
-        if authorization is None:
-            if self.wants_keys:
-                raise Refused(401, "this needs a key: Authorization: Bearer KEY", headers=_CHALLENGE)
-            return ANYBODY
+        if not may_be_stale and self._clock() - self._learned_s > STALE_S:
+            raise BrokerUnavailable(f"the keys could not be read for {STALE_S:g} s")
+        if authorization is not None:
+            return self._holder(authorization)
+        if self.wants_keys:
+            raise Refused(401, "this needs a key: Authorization: Bearer KEY", headers=_CHALLENGE)
+        return ANYBODY
+
+    def _holder(self, authorization: bytes) -> Guest:
         scheme, _, token = authorization.decode("latin-1").partition(" ")
         prefix, _, rest = token.strip().partition("_")
         key_id, _, secret = rest.partition("_")
@@ -107,10 +139,13 @@ class Access:
         expected = known.hash if known else _NO_HASH
         matches = hmac.compare_digest(hashed(secret), expected)
         if not matches or known is None or scheme.lower() != "bearer" or prefix != "gk":
-            if not self.wants_keys:
-                return ANYBODY
-            raise Refused(401, "this is not a key, or it was revoked", headers=_CHALLENGE)
+            raise NotAKey
         return known.guest
+
+
+def is_forwarded(names: Iterable[bytes]) -> bool:
+    """Whether these names of headers, in lower case, say that a proxy has passed the request on."""
+    return any(name in PROXY_HEADERS or name.startswith(b"x-forwarded-") for name in names)
 
 
 def is_loopback(host: str) -> bool:

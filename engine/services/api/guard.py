@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.services.api import problems
-from engine.services.api.access import NOBODY, Guest
+from engine.services.api.access import ANYBODY, NOBODY, Guest, NotAKey, is_forwarded
 from engine.services.api.desk import Desk
 from engine.services.api.problems import Refused
 
@@ -30,6 +30,8 @@ HEADERS: list[tuple[bytes, bytes]] = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 DOCS = "/api/v1/docs"
+METRICS = "/metrics"  # says that Redis is away, so whoever had a key when the keys were read last may go on to ask
+FAILURES_PER_S, FAILURES_AT_ONCE = 10.0, 200.0  # tokens that are no keys, of one address: the rest is answered 429
 DOCS_POLICY = (b"content-security-policy", (  # FastAPI's page takes its script from there, and starts it in the page
     b"default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' "
     b"https://cdn.jsdelivr.net; img-src data: https://fastapi.tiangolo.com; connect-src 'self'; "
@@ -70,12 +72,31 @@ class Guard:
     def _admit(self, scope: Scope) -> Guest:
         """Raises `Refused`."""
         headers = _some(scope["headers"], (b"authorization", b"origin", b"host"))
+        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            raise Refused(400, "the request has more than one Host header", field="host")
         self._check_origin(scope, headers)
+        address = (scope.get("client") or ("unknown",))[0]
         if scope["path"] in PUBLIC or scope["method"] == "OPTIONS":
+            self.desk.rates.take(f"public {address}", self.desk.settings.api_rate_per_s)
             return NOBODY
-        guest = self.desk.access.identify(headers.get(b"authorization"))
-        caller = guest.name if self.desk.access.wants_keys else (scope.get("client") or ("",))[0]
+        guest = self._identify(scope, headers.get(b"authorization"), address)
+        caller = guest.name if guest is not ANYBODY else address
         self.desk.rates.take(caller, guest.rate_per_s or self.desk.settings.api_rate_per_s)
+        return guest
+
+    def _identify(self, scope: Scope, authorization: bytes | None, address: str) -> Guest:
+        """Raises `Refused`."""
+        try:
+            guest = self.desk.access.identify(authorization, may_be_stale=scope["path"] == METRICS)
+        except NotAKey as error:
+            self.desk.rates.take(f"no key {address}", FAILURES_PER_S, FAILURES_AT_ONCE)
+            audit.warning("refused: not a key", extra={
+                "who": NOBODY.name, "what": f"{scope['method']} {scope['path'][:200]}", "from": address,
+                "status": error.status})
+            raise
+        if guest is ANYBODY and not self.desk.settings.api_open and is_forwarded(name for name, _ in scope["headers"]):
+            raise Refused(403, "this API has no keys and serves this host only, and a proxy passed this request on: "
+                          "make a key (ganger keys create NAME --role ROLE), or allow it with api_open")
         return guest
 
     def _check_origin(self, scope: Scope, headers: dict[bytes, bytes]) -> None:

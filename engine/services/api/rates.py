@@ -16,11 +16,14 @@ class Rates:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, and when they were counted
 
-    def take(self, caller: str, rate_per_s: float) -> None:
-        """Take one token of the caller's. Raises `Refused` with the time to wait; a rate of 0 is no limit."""
+    def take(self, caller: str, rate_per_s: float, burst: float | None = None) -> None:
+        """Take one token of the caller's; `burst` may come at once, else the tokens of BURST_S.
+
+        Raises `Refused` with the time to wait; a rate of 0 is no limit.
+        """
         if rate_per_s <= 0:
             return
-        now_s, most = self._clock(), max(1.0, rate_per_s * BURST_S)
+        now_s, most = self._clock(), max(1.0, burst or rate_per_s * BURST_S)
         tokens, counted_s = self._buckets.pop(caller, (most, now_s))
         tokens = min(most, tokens + (now_s - counted_s) * rate_per_s)
         if tokens < 1:

@@ -75,10 +75,13 @@ def check_open(settings: Settings) -> None:
     """Raises `EngineError` where anybody who can reach us could use the engine. Says so where only this host can."""
     operator = Operator(settings)
     try:
-        has_keys = bool(operator.api_keys())
+        table = operator.api_keys()
     finally:
         operator.close()
-    if has_keys:
+    if table.is_keyed:
+        if not table.keys:
+            log.warning("the API refuses every call: its last key was revoked; make one with ganger keys create, "
+                        "or let it serve without keys with ganger keys open")
         return
     if not is_loopback(settings.api_host) and not settings.api_open:
         raise EngineError(f"the API would serve whoever can reach {settings.api_host}: make a key first "

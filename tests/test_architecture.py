@@ -5,6 +5,7 @@ else, a worker stays light, and Redis and processes can change apart.
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -169,3 +170,14 @@ def test_a_worker_stays_light(module: str) -> None:
     program = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & HEAVY
+
+
+BEGINNERS = r"\b(create_task|ensure_future|Thread)\("
+AWAITED = {"engine/services/api/process.py"}  # the server itself: the child ends with it
+
+
+def test_nothing_in_the_api_runs_unsupervised() -> None:
+    """What runs beside requests is begun by services/background.py, which starts it again when it fails."""
+    begun = {str(path.relative_to(ROOT)) for path in (ROOT / "engine/services/api").rglob("*.py")
+             if re.search(BEGINNERS, path.read_text())}
+    assert begun <= AWAITED

@@ -15,7 +15,6 @@ import orjson
 from engine.adapters.redis.connection import Connections
 from engine.adapters.redis.keys import Keys
 from engine.config import Settings
-from engine.errors import GangerError
 from engine.logs import JsonFormatter
 
 PENDING_MAX = 1_000
@@ -67,7 +66,7 @@ class Journal:
                 self._dropped = 0
             try:
                 self._redis.call_all([("XADD", self._key, "MAXLEN", "~", KEPT, "*", "e", row) for row in rows])
-            except GangerError:
+            except Exception:  # noqa: BLE001  this thread has to go on, and cannot log what keeps it from logging
                 self._dropped += len(rows)
                 pause.wait(_PAUSE_S)
 

@@ -1,9 +1,12 @@
 """Webhooks and traces: what the API tells others of the ends of tasks, to real receivers on this host."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
+import socket
+import threading
 from collections.abc import Iterator
 
 import httpx
@@ -12,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.integration.api_kit import Engine
 from tests.integration.receiver import Received, Receiver
+from tests.redis_server import RedisServer
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -58,8 +62,8 @@ def test_the_end_of_a_task_is_told_signed_and_again_until_it_arrives(engine: Eng
         assert told["type"] == "task.failed"
         assert (told["data"]["id"], told["data"]["cause"], told["data"]["tags"]) == (task["id"], "raised", ["a"])
         assert told["data"]["error"]["message"] == "no"
-        while http.get("/webhook/deliveries").json():
-            pass
+        engine.await_line(lambda row: row["message"] == "a webhook was delivered" and row["task_id"] == task["id"])
+        assert task["id"] not in {one["task_id"] for one in http.get("/webhook/deliveries").json()}
         assert receiver.is_quiet
 
 
@@ -87,10 +91,49 @@ def test_what_cannot_be_delivered_waits_and_is_given_up_where_nobody_wants_it(
         receiver.next()
     assert engine.await_line(lambda row: row["message"] == "a webhook was given up")["reason"] == "the answer was 410"
     gone = engine.submit("double", {"number": 1}, webhook={"url": receiver.url})  # nobody listens there any more
-    while not (waiting := [one for one in http.get("/webhook/deliveries").json() if one["tries"] > 1]):
-        pass
-    assert waiting[0]["task_id"] == gone["id"]
+    engine.await_line(lambda row: row["message"] == "a webhook did not arrive" and row["task_id"] == gone["id"]
+                      and row["tries"] > 1)
+    waiting = [one for one in http.get("/webhook/deliveries").json() if one["task_id"] == gone["id"]]
+    assert waiting[0]["tries"] > 1
     assert "refused" in waiting[0]["last_error"].lower()
+
+
+def test_each_try_counts_whatever_the_receiver_does(engine: Engine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        gone = threading.Event()
+
+        def serve() -> None:
+            while not gone.is_set():
+                with contextlib.suppress(OSError):
+                    connection, _ = listener.accept()
+                    connection.recv(65_536)
+                    connection.sendall(b"X" * 20_000)
+                    connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        task = engine.submit("double", {"number": 1}, webhook={"url": f"http://127.0.0.1:{listener.getsockname()[1]}/"})
+        for tries in (1, 2, 3):
+            engine.await_line(lambda row, tries=tries: row["message"] == "a webhook did not arrive"
+                              and (row["task_id"], row["tries"]) == (task["id"], tries))
+        gone.set()
+        socket.create_connection(listener.getsockname()).close()
+        thread.join()
+
+
+def test_a_place_in_the_stream_that_cannot_be_read_stops_no_webhook(redis_url: str, redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.set("ganger:{0}:api:deliveries:position", "nonsense")
+    engine = Engine("api", variables={"GANGER_REDIS_URL": redis_url}, webhooks_private=True)
+    try:
+        engine.await_line(lambda row: row.get("position") == "nonsense")
+        with Receiver() as receiver:
+            task = engine.submit("a", webhook={"url": receiver.url})
+            engine.http.post(f"/tasks/{task['id']}/cancel")
+            assert json.loads(receiver.next().body)["data"]["id"] == task["id"]
+        assert engine.http.get("/scheduler/health").json()["degraded"] == []
+    finally:
+        engine.close()
 
 
 def test_the_secret_of_tasks_is_renewed(http: httpx.Client) -> None:

@@ -16,13 +16,14 @@ from typing import Any
 import orjson
 
 from engine.adapters.redis.hooks import OWN, Hooks
-from engine.adapters.redis.streaming import Entry
+from engine.adapters.redis.streaming import Entry, is_entry_id
 from engine.client.operator import Operator
 from engine.errors import GangerError
 from engine.services.api.feed import Feed
 from engine.services.api.hands import Hands
 from engine.services.api.messages import Message, messages_of, signed, wanted_ends
-from engine.services.api.targets import NotDelivered, post
+from engine.services.api.targets import NotDelivered, Sender
+from engine.services.background import Background
 
 LEAD_S = 10.0
 KEPT_S = 1.0  # how often the place in the stream is kept where nothing was made of what was read
@@ -39,9 +40,10 @@ log = logging.getLogger("ganger.execution")
 class Deliveries:
     """Two tasks of the event loop: `collect` makes messages, `send` sends them."""
 
-    def __init__(self, operator: Operator, feed: Feed, hands: Hands) -> None:
-        self._operator, self._feed, self._hands = operator, feed, hands
-        self._private, self._pause_s = operator.settings.webhooks_private, operator.settings.webhooks_retry_s
+    def __init__(self, operator: Operator, feed: Feed, hands: Hands, background: Background) -> None:
+        self._operator, self._feed, self._hands, self._background = operator, feed, hands, background
+        self._sender = Sender(private=operator.settings.webhooks_private)
+        self._pause_s = operator.settings.webhooks_retry_s
         self._name = secrets.token_hex(8)
         self.leads = False
         self._kept_s = float("-inf")
@@ -62,7 +64,8 @@ class Deliveries:
                     await self._follow(await self._hands.do(self._start))
             except GangerError as error:
                 log.debug("no webhooks: Redis is away", extra={"reason": str(error)})
-            self.leads = False
+            finally:
+                self.leads = False
             await asyncio.sleep(1.0)
 
     def _lead(self) -> bool:
@@ -71,6 +74,10 @@ class Deliveries:
     def _start(self) -> str:
         """Where the one before left off; the first one ever begins now."""
         position = self.hooks.position()
+        if position is not None and not is_entry_id(position):
+            log.error("the place of the webhooks in the events cannot be read; they begin anew from now",
+                      extra={"position": position[:80]})
+            position = None
         if position is None:
             position = self._feed.position or "0-0"
             self.hooks.advance(position, {}, 0)
@@ -111,8 +118,11 @@ class Deliveries:
         found = dict(zip(ids, self._operator.look(ids), strict=True)) if ids else {}
         for entry_id, event in ends:
             stored = found[event.id]
-            if stored is not None:
-                messages.update(messages_of(entry_id, event, stored, known))
+            try:
+                if stored is not None:
+                    messages.update(messages_of(entry_id, event, stored, known))
+            except Exception as error:
+                log.error("an end was not told to webhooks", exc_info=error, extra={"task_id": event.id})
         return messages
 
     # -- sending them ---------------------------------------------------------------------------------------------
@@ -140,7 +150,7 @@ class Deliveries:
         return {name: told for name, told in found.items() if name not in sending}
 
     def _begin(self, message_id: str, told: Message, known: Mapping[str, dict[str, Any]]) -> None:
-        task = asyncio.get_running_loop().create_task(self._deliver(message_id, told, known))
+        task = self._background.once("webhook message", self._deliver(message_id, told, known))
         self._sending[message_id] = task
         task.add_done_callback(lambda _: self._sending.pop(message_id, None))
 
@@ -150,11 +160,17 @@ class Deliveries:
         facts = {"url": told["url"], "task_id": told["task_id"], "tries": told["tries"] + 1}
         try:
             if hook is not None:  # else it was taken away meanwhile
-                await post(told["url"], body, signed(message_id, now_s, body, hook["secret"]), private=self._private)
-                log.info("a webhook was delivered", extra=facts)
-            await self._note(lambda: self.hooks.done(message_id))
+                await self._sender.post(told["url"], body, signed(message_id, now_s, body, hook["secret"]))
         except NotDelivered as error:
             await self._failed(message_id, told, error, facts)
+            return
+        except Exception as error:  # noqa: BLE001  whatever it was, it was a try
+            reason = NotDelivered(f"{type(error).__name__}: {error}")
+            await self._failed(message_id, told, reason, facts)
+            return
+        await self._note(lambda: self.hooks.done(message_id))
+        if hook is not None:
+            log.info("a webhook was delivered", extra=facts)
 
     async def _failed(self, message_id: str, told: Message, error: NotDelivered, facts: dict[str, Any]) -> None:
         tries = told["tries"] + 1
@@ -163,10 +179,10 @@ class Deliveries:
             await self._note(lambda: self.hooks.done(message_id))
             return
         pause_s = min(self._pause_s * PAUSE_FACTOR ** (tries - 1), PAUSE_S_MAX) * (1 + secrets.randbelow(100) / 1000)
-        log.warning("a webhook did not arrive", extra={**facts, "reason": str(error), "pause_s": round(pause_s, 1)})
         again = {**told, "tries": tries, "last_error": str(error)[:500]}
         await self._note(lambda: self.hooks.again(
             message_id, again, self._operator.broker.clock.now_ms() + int(pause_s * 1000)))
+        log.warning("a webhook did not arrive", extra={**facts, "reason": str(error), "pause_s": round(pause_s, 1)})
 
     async def _note(self, write: Callable[[], None]) -> None:
         """Where Redis is away the message stays as it was, and is sent again."""

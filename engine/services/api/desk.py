@@ -19,10 +19,12 @@ from engine.services.api.deliveries import Deliveries
 from engine.services.api.feed import Feed
 from engine.services.api.gathering import Gathering
 from engine.services.api.hands import Hands
+from engine.services.api.health import Health
 from engine.services.api.problems import Refused
 from engine.services.api.rates import Rates
 from engine.services.api.tracing import Tracing
 from engine.services.api.watching import Watching
+from engine.services.background import Background
 from engine.submission import Submission
 
 KEYS_S = 1.0  # how often the keys are read
@@ -54,21 +56,26 @@ class Desk:
         self.tracing: Tracing | None = None
         self.listeners = 0  # answers without end that are under way
         self._depths: tuple[float, dict[str, int]] = (float("-inf"), {})
-        self._tasks: list[asyncio.Task[None]] = []
+        self.background = Background()
+        self.health = Health(self.operator, self.hands, self.background)
 
     async def open(self) -> None:
         self.feed = Feed(self.operator, self.hands)
-        self.feed.start()
+        self.feed.start(self.background)
         self.tracing = tracing.found()
         self.watching = Watching(self.operator, self.feed, self.hands, self._ended)
-        self.deliveries = Deliveries(self.operator, self.feed, self.hands)
-        self._tasks = [asyncio.create_task(work) for work in (
-            self._keep_keys(), self.watching.follow(), self.deliveries.collect(),
-            self.deliveries.send())]
+        self.deliveries = Deliveries(self.operator, self.feed, self.hands, self.background)
+        for name, work in (("keys", self._keep_keys), ("figures", self.watching.follow),
+                           ("webhook messages", self.deliveries.collect), ("webhook sender", self.deliveries.send)):
+            self.background.keep(name, work)
+
+    def hang_up(self) -> None:
+        """The server is about to go: let those go that would listen for ever."""
+        self.background.stop()
+        self.feed.hang_up()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+        self.background.close()
         with suppress(GangerError):  # the lead lapses by itself
             await self.hands.do(self.deliveries.resign)
         if self.tracing is not None:
@@ -100,7 +107,7 @@ class Desk:
             await self.feed.end_of(task_id, min(left_s, 2.0))
 
     async def _keep_keys(self) -> None:
-        while True:
+        while not self.feed.has_hung_up:
             try:
                 self.access.learn(await self.hands.do(self.operator.api_keys))
             except GangerError:
@@ -155,7 +162,8 @@ class Desk:
                 for task_id, stored in zip(task_ids, found, strict=True)]
 
     def must_have_room(self, queue: str) -> None:
-        """Raises `BrokerFull` where a queue is at its limit, as it was at most half a second ago."""
+        """Raises `BrokerFull` where a queue is at its limit, as it was at most half a second ago with what came since.
+        """
         most = self.settings.api_queue_tasks_max
         if not most:
             return
@@ -165,6 +173,7 @@ class Desk:
             self._depths = time.monotonic(), depths
         if depths.get(queue, 0) >= most:
             raise BrokerFull(f"{depths[queue]} tasks wait in the queue {queue}, and {most} may")
+        depths[queue] = depths.get(queue, 0) + 1
 
 
 def _if_seen(written: Stored | Exception, guest: Guest) -> Stored | Exception:

@@ -1,5 +1,6 @@
 """`/events`: every change of a task's status as it happens, and the lines of a task's log as they are written."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated
@@ -23,6 +24,7 @@ from engine.services.api.route import noun, told
 from engine.services.api.tasks import TaskId
 
 POLL_S = 0.3  # for new lines of a log
+PIECE_EVENTS = 200  # that are told to one listener in one go
 router = noun("events")
 
 
@@ -66,9 +68,16 @@ async def _told(desk: Desk, wanted: Wanted, after: str | None) -> AsyncIterator[
     async for batch in desk.feed.follow(after):
         if batch.gap:
             yield sse.message("gap", b'{"detail":"some events are not kept any more"}')
-        for entry in batch.entries:
-            if text := await _text(desk, wanted, entry):
-                yield text
+        texts, events_told = [], 0
+        for entry in batch.entries:  # many at once: each piece costs the server a turn of its loop
+            texts.append(await _text(desk, wanted, entry))
+            events_told += len(entry.events)
+            if events_told >= PIECE_EVENTS:
+                yield b"".join(texts)
+                texts, events_told = [], 0
+                await asyncio.sleep(0)
+        if text := b"".join(texts):
+            yield text
         if not batch.entries:
             yield sse.KEEP_ALIVE
 

@@ -15,9 +15,13 @@ from engine.adapters.redis.streaming import Entry, Tail, key_of
 from engine.client.operator import Operator
 from engine.errors import GangerError
 from engine.services.api.hands import Hands
+from engine.services.background import Background
 
 KEPT = 2_000  # entries in memory
+EVENTS_KEPT = 20_000  # in these entries
 PAGE = 500
+BACKLOG_PAGE = 100  # of what is read from Redis again for one follower: they take turns
+BACKLOGS = 4  # pages read from Redis at once
 BLOCK_MS = 500
 PAUSE_S = 0.2  # before the next try while Redis is away
 
@@ -36,7 +40,9 @@ class Feed:
 
     def __init__(self, operator: Operator, hands: Hands) -> None:
         self._operator, self._hands = operator, hands
-        self._kept: deque[tuple[tuple[int, int], Entry]] = deque(maxlen=KEPT)
+        self._kept: deque[tuple[tuple[int, int], Entry]] = deque()
+        self.events_kept = 0
+        self._backlogs = asyncio.Semaphore(BACKLOGS)
         self._changed = asyncio.Event()
         self._ended: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
         self._stop = threading.Event()
@@ -44,10 +50,9 @@ class Feed:
         self.is_connected = False
         self.has_hung_up = False
 
-    def start(self) -> None:
+    def start(self, background: Background | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._read, name="feed", daemon=True)
-        self._thread.start()
+        (background or Background()).keep_thread("feed", self._read)
 
     def close(self) -> None:
         self._stop.set()
@@ -79,16 +84,15 @@ class Feed:
             await self._next(1.0)
         position = self.position if after is None else after
         key_of(position)
-        gap = after is not None and await self._hands.do(self._is_gone, position)
         while not self.has_hung_up:
-            entries = self._recent(position)
-            if entries is None:
-                entries = await self._hands.do(self._older, position)
-            if entries:
-                position = entries[-1].id
-            if entries or gap:
-                yield Batch(entries, gap)
-                gap = False
+            batch = self._recent(position)
+            if batch is None:
+                async with self._backlogs:
+                    batch = await self._hands.do(self._older, position)
+            if batch.entries:
+                position = batch.entries[-1].id
+                yield batch
+                await asyncio.sleep(0)  # others have their turn, however many entries there are
             elif not await self._next(patience_s):
                 yield Batch([])
 
@@ -103,41 +107,43 @@ class Feed:
                     tail = Tail(broker.redis, broker.keys)
                 if self.position is None:
                     self.position = tail.last_id()
-                entries = tail.follow(self.position, PAGE, BLOCK_MS)
-                self._tell(entries, is_connected=True)
+                page = tail.follow(self.position, PAGE, BLOCK_MS)
+                self._tell(page.entries, is_connected=True, gap=page.gap)
             except GangerError as error:
                 if self.is_connected:
                     errors.warning("the stream of events is out of reach", extra={"reason": str(error)})
                 self._tell([], is_connected=False)
                 self._stop.wait(PAUSE_S)
+            except BaseException:
+                if tail is not None:
+                    tail.close()
+                raise
         if tail is not None:
             tail.close()
 
-    def _tell(self, entries: list[Entry], *, is_connected: bool) -> None:
+    def _tell(self, entries: list[Entry], *, is_connected: bool, gap: bool = False) -> None:
         if entries:
             self.position = entries[-1].id
         if entries or is_connected is not self.is_connected:
             try:
-                self._loop.call_soon_threadsafe(self._arrived, entries, is_connected)
+                self._loop.call_soon_threadsafe(self._arrived, entries, is_connected, gap)
             except RuntimeError:  # the loop has ended
                 self._stop.set()
 
-    def _is_gone(self, position: str) -> bool:
+    def _older(self, position: str) -> Batch:
         broker = self._operator.broker
-        tail = Tail(broker.redis, broker.keys)
-        return key_of(position) < key_of(tail.first_id()) and key_of(position) > (0, 0)
-
-    def _older(self, position: str) -> list[Entry]:
-        broker = self._operator.broker
-        return Tail(broker.redis, broker.keys).after(position, PAGE)
+        page = Tail(broker.redis, broker.keys).after(position, BACKLOG_PAGE)
+        return Batch(page.entries, page.gap)
 
     # -- in the loop ----------------------------------------------------------------------------------------------
 
-    def _arrived(self, entries: list[Entry], is_connected: bool) -> None:
-        recovered = is_connected and not self.is_connected
+    def _arrived(self, entries: list[Entry], is_connected: bool, gap: bool) -> None:
+        recovered = (is_connected and not self.is_connected) or gap
         self.is_connected = is_connected
+        if gap:  # what is kept is not all there was any more: whoever is behind asks Redis, which tells them
+            self._forget()
         for entry in entries:
-            self._kept.append((key_of(entry.id), entry))
+            self._keep(entry)
             if self._ended:
                 for event in entry.events:
                     if event.status.is_final and event.id in self._ended:
@@ -147,6 +153,17 @@ class Feed:
                 self._wake(task_id)
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _keep(self, entry: Entry) -> None:
+        """An entry can have hundreds of events, so that these are counted too."""
+        self._kept.append((key_of(entry.id), entry))
+        self.events_kept += len(entry.events)
+        while len(self._kept) > 1 and (self.events_kept > EVENTS_KEPT or len(self._kept) > KEPT):
+            self.events_kept -= len(self._kept.popleft()[1].events)
+
+    def _forget(self) -> None:
+        self._kept.clear()
+        self.events_kept = 0
 
     def _wake(self, task_id: str) -> None:
         for future in self._ended[task_id]:
@@ -161,14 +178,14 @@ class Feed:
             return False
         return True
 
-    def _recent(self, position: str) -> list[Entry] | None:
+    def _recent(self, position: str) -> Batch | None:
         """What is kept after that entry; None where that is not all there was."""
         key = key_of(position)
         found: list[Entry] = []
         if self.position is not None and key >= key_of(self.position):
-            return []
+            return Batch([])
         for at, entry in reversed(self._kept):
             if at <= key:
-                return found[::-1]
+                return Batch(found[::-1])
             found.append(entry)
         return None

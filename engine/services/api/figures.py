@@ -4,6 +4,7 @@ Every end is counted. Its details are read from Redis, up to 1,000 a second;
 beyond that a part stands for all. Everything here is bounded.
 """
 
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -43,6 +44,7 @@ class Ledger:
         self.ends: deque[End] = deque(maxlen=ENDS_MAX)
         self.seconds: deque[tuple[int, Counter[str]]] = deque(maxlen=WINDOW_S_MAX)
         self._read = (0, 0)  # second, details read in it
+        self.gaps = 0  # how often events were gone before they could be counted
 
     def count(self, entries: Iterable[Entry]) -> list[str]:
         """Count what happened; return the ids of tasks that ended whose details are to be read."""
@@ -88,7 +90,8 @@ def end_of(stored: Stored) -> End:
     started_ms, ended_ms = outcome.get("started_ms"), outcome.get("ended_ms") or stored.life.at_ms
     waited_ms = None if started_ms is None or stored.life.run != 1 else max(
         0, started_ms - max(record.created_ms, record.options.get("due_ms", 0)))
-    return End(ended_ms / 1000, record.queue, record.task_type, stored.life.status, str(outcome.get("cause")),
+    names = [sys.intern(str(name)) for name in (record.queue, record.task_type, outcome.get("cause"))]
+    return End(ended_ms / 1000, names[0], names[1], stored.life.status, names[2],
                None if waited_ms is None else waited_ms / 1000, outcome.get("wall_s"), outcome.get("cpu_s") or 0.0,
                outcome.get("peak_rss_bytes"))
 

@@ -40,6 +40,8 @@ class Instruments:
                             registry=self.registry)
         self._restarts = Counter("ganger_worker_restarts", "Workers that ended with a task, by cause.", ["cause"],
                                  registry=self.registry)
+        self._gaps = Counter("ganger_event_gaps", "How often events were gone before they could be counted.",
+                             registry=self.registry)
         self._queues: set[str] = set()
         for status in TaskStatus:
             self._changes.labels(status.value)
@@ -47,6 +49,9 @@ class Instruments:
     def count(self, events: Iterable[Event]) -> None:
         for event in events:
             self._changes.labels(event.status.value).inc()
+
+    def count_gap(self) -> None:
+        self._gaps.inc()
 
     def learn(self, ends: Iterable[End]) -> None:
         for end in ends:

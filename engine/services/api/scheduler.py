@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine.adapters.redis.journal import LEVELS, newest_first
-from engine.errors import GangerError, InvalidOption
+from engine.errors import InvalidOption
 from engine.services.api import figures, instruments
 from engine.services.api.access import Role
 from engine.services.api.desk import Desk, desk_of, guest_of
@@ -100,7 +100,7 @@ def _metrics(desk: Desk, window_s: int) -> SchedulerMetrics:
         window_s=window_s, since=datetime.fromtimestamp(ledger.since_s, UTC), total=total,
         by_queue=figures.grouped(ends, lambda end: end.queue, window_s),
         by_type=figures.grouped(ends, lambda end: end.task_type, window_s), retries=counts["RETRYING"],
-        timeouts=counts["TIMEOUT"], sampled=round(min(1.0, len(ends) / ended), 4) if ended else 1.0,
+        timeouts=counts["TIMEOUT"], gaps=ledger.gaps, sampled=round(min(1.0, len(ends) / ended), 4) if ended else 1.0,
         cpu_percent=sum(one.get("cpu_percent") or 0 for one in processes),
         rss_bytes=sum(one.get("rss_bytes") or 0 for one in processes))
 
@@ -111,26 +111,11 @@ async def health(
     request: Request, probe: Annotated[Literal["live", "ready"], Query()] = "ready",
 ) -> SchedulerHealth:
     """`probe=live` is answered with 200 by any server that answers; `probe=ready` with 503 where tasks would wait."""
-    desk = desk_of(request)
-    try:
-        reasons = await desk.hands.do(_reasons, desk)
-    except GangerError as error:
-        reasons = [str(error)]
-    state = SchedulerHealth(ready=not reasons, reasons=reasons)
+    reasons, degraded = await desk_of(request).health.findings()
+    state = SchedulerHealth(ready=not reasons, reasons=reasons, degraded=degraded)
     status = 503 if reasons and probe == "ready" else 200
     headers = {"Retry-After": "1"} if status == 503 else {}
     return Response(state.model_dump_json(), status, headers, "application/json")  # type: ignore[return-value]
-
-
-def _reasons(desk: Desk) -> list[str]:
-    alive = [report for report in desk.operator.broker.supervisors() if report["alive"]]
-    if not alive:
-        return ["no pool is running"]
-    reasons = [] if any(slot.get("pid") for report in alive for slot in report.get("slots", ())) else [
-        "no worker is up"]
-    if all(report.get("draining") for report in alive):
-        reasons.append("every pool is draining")
-    return reasons
 
 
 @router.get("/scheduler/logs", summary="The engine's own log, the newest first", **told(Role.ADMIN))

@@ -38,7 +38,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let go those that would listen for ever, then end as uvicorn does."""
-        self.desk.feed.hang_up()
+        self.desk.hang_up()
         await super().shutdown(sockets)
 
 

@@ -2,20 +2,25 @@
 
 The name is resolved here and the message sent to the very address that was
 checked, so that a name cannot be public when asked first and private after.
-Redirects are not followed, and of the answer only the status is read.
+The certificate has to be for the name all the same. Redirects are not
+followed, no proxy is used, and of the answer only the head is read.
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Mapping
+from functools import cached_property
 from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
+
+import httpx
 
 from engine.errors import GangerError, InvalidOption
 
 TIMEOUT_S = 10.0  # for all of it: name, connection, answer
-LINE_BYTES_MAX = 8_192
+ADDRESSES_MAX = 3  # of one name that are tried
 
 
 class NotDelivered(GangerError):
@@ -26,49 +31,71 @@ class NotDelivered(GangerError):
         self.is_final = is_final
 
 
-async def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool) -> None:
-    """Send it. Raises `NotDelivered` for anything but a 2xx."""
-    try:
-        async with asyncio.timeout(TIMEOUT_S):
-            status = await _exchange(url, body, headers, private=private)
-    except TimeoutError:
-        raise NotDelivered(f"no answer within {TIMEOUT_S:g} s") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise NotDelivered(f"{type(error).__name__}: {error}") from None
-    if not 200 <= status < 300:
-        raise NotDelivered(f"the answer was {status}", is_final=status == 410)
+class Sender:
+    """Posts to one address after the other of a name, with one TLS context for all. For one event loop."""
+
+    def __init__(self, *, private: bool) -> None:
+        self._private = private
+
+    @cached_property
+    def tls(self) -> ssl.SSLContext:
+        """Reads all certificates that this host trusts, so it is made once, and in a thread."""
+        return ssl.create_default_context()
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send it. Raises `NotDelivered` for anything but a 2xx, whatever the other side does."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                status = await self._exchange(httpx.URL(url), body, headers)
+        except NotDelivered:
+            raise
+        except TimeoutError:
+            raise NotDelivered(f"no answer within {TIMEOUT_S:g} s") from None
+        except Exception as error:  # noqa: BLE001  the receiver decides what comes, and each way to fail is a try
+            raise NotDelivered(_first_cause(error)) from None
+        if not 200 <= status < 300:
+            raise NotDelivered(f"the answer was {status}", is_final=status == 410)
+
+    async def _exchange(self, url: httpx.URL, body: bytes, headers: Mapping[str, str]) -> int:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        addresses = await resolve(url.host, port, private=self._private)
+        for address in addresses[:ADDRESSES_MAX - 1]:
+            with contextlib.suppress(httpx.ConnectError):
+                return await self._post_to(address, url, body, headers)
+        return await self._post_to(addresses[:ADDRESSES_MAX][-1], url, body, headers)
+
+    async def _post_to(self, address: str, url: httpx.URL, body: bytes, headers: Mapping[str, str]) -> int:
+        """The status of the answer, of which no more than the head is read."""
+        verify = await asyncio.to_thread(lambda: self.tls) if url.scheme == "https" else False
+        async with httpx.AsyncClient(verify=verify, trust_env=False, follow_redirects=False,
+                                     timeout=TIMEOUT_S) as client:
+            request = client.build_request(
+                "POST", url.copy_with(host=address), content=body,
+                headers={**headers, "Host": url.netloc.decode("ascii"), "Connection": "close"},
+                extensions={"sni_hostname": url.host})  # the name that the certificate has to be for
+            answer = await client.send(request, stream=True)
+            await answer.aclose()
+            return answer.status_code
 
 
-async def _exchange(url: str, body: bytes, headers: Mapping[str, str], *, private: bool) -> int:
-    parts = urlsplit(url)
-    host, is_tls = parts.hostname or "", parts.scheme == "https"
-    port = parts.port or (443 if is_tls else 80)
-    address = await resolve(host, port, private=private)
-    reader, writer = await asyncio.open_connection(
-        address, port, limit=LINE_BYTES_MAX, ssl=ssl.create_default_context() if is_tls else None,
-        server_hostname=host if is_tls else None)
-    try:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        lines = {"Host": parts.netloc, **headers, "Content-Length": str(len(body)), "Connection": "close"}
-        head = f"POST {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        writer.write(head.encode("ascii") + b"\r\n" + body)
-        await writer.drain()
-        words = (await reader.readuntil(b"\r\n")).split(None, 2)
-        return int(words[1]) if len(words) > 1 and words[0].startswith(b"HTTP/1.") else 0
-    finally:
-        writer.transport.abort()
+def _first_cause(error: BaseException) -> str:
+    """What went wrong at first: libraries say "all connection attempts failed" of a port where nobody listens."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return f"{type(error).__name__}: {str(error)[:300]}"
 
 
-async def resolve(host: str, port: int, *, private: bool) -> str:
-    """An address of the name that may be used. Raises `NotDelivered`."""
+async def resolve(host: str, port: int, *, private: bool) -> list[str]:
+    """The addresses of the name that may be used, one at least. Raises `NotDelivered`."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise NotDelivered(f"the name {host!r} cannot be resolved: {error}") from None
-    for *_, address in found:
-        if private or is_public(str(address[0])):
-            return str(address[0])
-    raise NotDelivered(f"{host!r} is on a private or loopback address (webhooks_private)", is_final=True)
+    addresses = dict.fromkeys(str(address[0]) for *_, address in found)
+    usable = [address for address in addresses if private or is_public(address)]
+    if not usable:
+        raise NotDelivered(f"{host!r} is on a private or loopback address (webhooks_private)", is_final=True)
+    return usable
 
 
 def is_public(address: str) -> bool:
@@ -80,7 +107,9 @@ def is_public(address: str) -> bool:
             return is_public(str(inner))
         if found in _NAT64:
             return is_public(str(ip_address(int(found) & 0xFFFF_FFFF)))
-    return found.is_global and not found.is_multicast
+        if found not in _ASSIGNED_V6:
+            return False
+    return found.is_global and not found.is_multicast and not any(found in network for network in _SPECIAL)
 
 
 def check(url: str, field: str = "url", *, private: bool) -> None:
@@ -111,3 +140,6 @@ def _literal(host: str) -> str | None:
 
 
 _NAT64 = ip_network("64:ff9b::/96")
+_ASSIGNED_V6 = ip_network("2000::/3")  # all that IANA has assigned to the world; the rest is special or not in use
+_SPECIAL = [ip_network(text) for text in (  # IANA's registries of special addresses, which Pythons know in part
+    "192.0.0.0/24", "192.88.99.0/24", "2001::/23", "3fff::/20")]

@@ -11,7 +11,7 @@ from engine.adapters.redis.streaming import BEGINNING
 from engine.client.operator import Operator
 from engine.core.measured import with_measurements
 from engine.errors import GangerError
-from engine.services.api.feed import Feed
+from engine.services.api.feed import Batch, Feed
 from engine.services.api.figures import Ledger
 from engine.services.api.hands import Hands
 from engine.services.api.instruments import Instruments
@@ -26,26 +26,33 @@ class Watching:
         self._operator, self._feed, self._hands = operator, feed, hands
         self.ledger, self.instruments = Ledger(), Instruments()
         self._at_end, self._since_s = at_end, time.time()
+        self._position = BEGINNING
 
     async def follow(self) -> None:
         """For ever: count what the stream tells, from its beginning on."""
-        position = BEGINNING
         while not self._feed.has_hung_up:
             try:
-                async for batch in self._feed.follow(position):
-                    wanted = self.ledger.count(batch.entries)
-                    for entry in batch.entries:
-                        self.instruments.count(entry.events)
-                    found: list[Stored | None] = []
-                    if wanted:
-                        found = await self._hands.do(self._operator.look, wanted)
-                    self._tell(found)
-                    self.instruments.learn(self.ledger.learn(found))
-                    if batch.entries:
-                        position = batch.entries[-1].id
+                async for batch in self._feed.follow(self._position):
+                    if batch.entries:  # first of all: nothing is counted twice, also where this fails
+                        self._position = batch.entries[-1].id
+                    await self._count(batch)
             except GangerError as error:
                 log.debug("not counted: Redis is away", extra={"reason": str(error)})
                 await asyncio.sleep(1.0)
+
+    async def _count(self, batch: Batch) -> None:
+        if batch.gap:
+            self.ledger.gaps += 1
+            self.instruments.count_gap()
+            log.warning("some events are not in the figures: the stream did not have them any more")
+        wanted = self.ledger.count(batch.entries)
+        for entry in batch.entries:
+            self.instruments.count(entry.events)
+        found: list[Stored | None] = []
+        if wanted:
+            found = await self._hands.do(self._operator.look, wanted)
+        self._tell(found)
+        self.instruments.learn(self.ledger.learn(found))
 
     def _tell(self, found: list[Stored | None]) -> None:
         for stored in found:

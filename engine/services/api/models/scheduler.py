@@ -55,6 +55,8 @@ class SchedulerHealth(Told):
     live: bool = True
     ready: bool
     reasons: list[str] = Field(description="Why it is not ready.", examples=[["Redis is away"]])
+    degraded: list[str] = Field(default=[], description="What works only in part, though tasks run.",
+                                examples=[["webhook sender: ValueError: ..."]])
 
 
 class Percentiles(Told):
@@ -93,6 +95,7 @@ class SchedulerMetrics(Told):
     timeouts: int
     sampled: float = Field(description="Share of the ends that were looked at; by_queue, by_type, by_cause and the "
                            "times are of these. Less than 1 above 1,000 ends a second.")
+    gaps: int = Field(description="How often since `since` events were gone from Redis before they could be counted.")
     cpu_percent: float = Field(description="Of all processes of the engine now, of one core.")
     rss_bytes: int
 

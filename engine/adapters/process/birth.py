@@ -17,6 +17,9 @@ import signal
 import sys
 import traceback
 from dataclasses import dataclass
+from os import write
+from signal import set_wakeup_fd
+from signal import signal as set_handler
 from typing import NoReturn
 
 from engine.adapters.process import limits
@@ -48,7 +51,8 @@ def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Rout
         os.dup2(ends.output, 2)
         os.close(ends.output)
         for number in _DEFAULTS:
-            signal.signal(number, signal.SIG_DFL)
+            set_handler(number, signal.SIG_DFL)
+        _restart_gevent()
         worker = Worker(settings, routes, ends.tasks, ends.replies, ends.control, Title(title))
         worker.interrupts.install()
         _dump_to(ends.dump, ends.control)
@@ -59,7 +63,7 @@ def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Rout
         worker.serve()
     except BaseException as error:  # noqa: BLE001
         code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
-        os.write(2, traceback.format_exc().encode("utf-8", "replace"))
+        write(2, traceback.format_exc().encode("utf-8", "replace"))
     finally:
         os._exit(code)
 
@@ -73,9 +77,17 @@ def _leave_home(server: int) -> None:
     limits.be_first_to_go()
 
 
+def _restart_gevent() -> None:
+    """gevent does the first in its own os.fork() and the second in its own signal(): neither has been called."""
+    gevent = sys.modules.get("gevent")
+    if gevent is not None:
+        gevent.reinit()
+        gevent.get_hub().loop.reset_sigchld()
+
+
 def _dump_to(fd: int, marks: int) -> None:
-    signal.set_wakeup_fd(marks, warn_on_full_buffer=False)
-    signal.signal(signal.SIGUSR2, lambda number, frame: None)
+    set_wakeup_fd(marks, warn_on_full_buffer=False)
+    set_handler(signal.SIGUSR2, lambda number, frame: None)
     faulthandler.enable(fd)
     faulthandler.register(signal.SIGUSR2, fd, all_threads=True, chain=True)
 
@@ -85,8 +97,8 @@ def _become_copy(worker: Worker, ends: Ends) -> None:
     if worker.is_copy:
         return  # a fork of a fork: those descriptors have been given back long ago
     worker.is_copy = True
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    set_wakeup_fd(-1)
+    set_handler(signal.SIGUSR1, signal.SIG_IGN)
     faulthandler.unregister(signal.SIGUSR2)
     faulthandler.disable()
     for fd in (ends.tasks, ends.replies, ends.control, ends.dump):

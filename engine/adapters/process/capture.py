@@ -12,10 +12,10 @@ costs the supervisor a few microseconds.
 import io
 import logging
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from threading import RLock
 from typing import Any
 
 import orjson
@@ -89,7 +89,7 @@ class Stream(io.TextIOBase):
 
     def __init__(self, capture: Capture, name: str, fd: int) -> None:
         self._capture, self._stream, self._fd = capture, name, fd
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._parts: list[str] = []
         self._chars = 0
         self._sent_s = 0.0

@@ -9,6 +9,7 @@ counts twice: it is what each task pays beside its own work.
 import os
 from dataclasses import dataclass
 from functools import partial
+from os import read
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -64,7 +65,7 @@ class Worker:
     def serve(self) -> NoReturn:
         """Run tasks until told to quit, or until the pool is gone."""
         self._outbox.reply(frames.frame(frames.BOOTED, 0, orjson.dumps({"pid": os.getpid()})))
-        receive, tasks, run = os.read, self._tasks, self._run
+        receive, tasks, run = read, self._tasks, self._run
         while True:
             message: bytes | None = receive(tasks, PACKET_BYTES_MAX)
             if not message:  # the pool is gone

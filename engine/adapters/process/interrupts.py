@@ -16,9 +16,13 @@ import _thread
 import os
 import signal
 import sys
-import time
+from _thread import start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
+from os import read
+from signal import pthread_kill
+from signal import signal as set_handler
+from time import sleep
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -48,7 +52,7 @@ class Interrupts:
         self.context: tuple[int, Context] | None = None  # of the last run that wanted one, with its token
 
     def install(self) -> None:
-        signal.signal(signal.SIGUSR1, self._on_signal)
+        set_handler(signal.SIGUSR1, self._on_signal)
         usual = sys.unraisablehook
         sys.unraisablehook = lambda unraisable: self._not_ignored(unraisable, usual)
 
@@ -61,7 +65,7 @@ class Interrupts:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         with suppress(BlockingIOError):
-            while order := os.read(self._control, ORDER.size):
+            while order := read(self._control, ORDER.size):
                 token, reason, frozen_s = ORDER.unpack(order)
                 if reason == STOOD:
                     self._stood_still(token, frozen_s)
@@ -82,11 +86,11 @@ class Interrupts:
 
     def _again_soon(self) -> None:
         with suppress(RuntimeError):  # no more threads: then the hard timeout has to do
-            _thread.start_new_thread(self._send_again, ())
+            start_new_thread(self._send_again, ())
 
     def _send_again(self) -> None:
-        time.sleep(_AGAIN_S)
-        signal.pthread_kill(self.main, signal.SIGUSR1)
+        sleep(_AGAIN_S)
+        pthread_kill(self.main, signal.SIGUSR1)
 
     def _not_ignored(self, unraisable: Any, usual: Callable[[Any], Any]) -> None:
         if self.token != IDLE and isinstance(unraisable.exc_value, (SoftTimeout, TaskInterrupted)):

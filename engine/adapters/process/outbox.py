@@ -1,14 +1,15 @@
 """The worker's end of the pipe to its pool: whole frames, in order, from any thread and from signal handlers."""
 
 import os
-import threading
+from _thread import allocate_lock
 from collections import deque
+from os import write
 
 
 class Outbox:
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._waiting: deque[bytes] = deque()
 
     def post(self, frame: bytes) -> None:
@@ -31,9 +32,9 @@ class Outbox:
 
     def _write(self, frame: bytes) -> None:
         try:
-            written = os.write(self._fd, frame)
+            written = write(self._fd, frame)
             while written < len(frame):  # a signal came in the middle of a long frame
                 frame = frame[written:]
-                written = os.write(self._fd, frame)
+                written = write(self._fd, frame)
         except BrokenPipeError:  # the pool is gone; so are we
             os._exit(1)

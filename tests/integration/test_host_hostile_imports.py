@@ -1,0 +1,47 @@
+"""Whatever a handler's module does to its process at import: workers run, are interrupted, die, and are told of."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from engine.ports import Exited
+from tests.integration.host_kit import Stage
+
+PATIENT_S = 5.0
+
+
+@pytest.fixture(scope="module", params=["block", "ignore", "reap", "patch", "alarm", "handle"])
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    stage = Stage("tests.integration.hostile_imports", environment={"WHAT": request.param}, dump_s=PATIENT_S)
+    assert stage.start().failures == {}
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def worker(stage: Stage) -> Stage:
+    if stage.host.pid(0) is None:
+        stage.up()
+    return stage
+
+
+def test_a_hung_run_is_killed_with_its_stacks_and_the_slot_is_filled_again(worker: Stage) -> None:
+    for _ in range(2):
+        worker.begin("hang")
+        mortem = worker.end().post_mortem
+        assert mortem is not None
+        assert "in hang" in mortem["stacks"]
+        worker.up()
+
+
+def test_a_soft_timeout_arrives(worker: Stage) -> None:
+    token, _ = worker.begin("soft")
+    worker.host.interrupt(0, token, b"S")
+    assert worker.reply(token)[1]["result"] == "cleaned up"
+
+
+def test_a_worker_that_dies_is_reported(worker: Stage, request: pytest.FixtureRequest) -> None:
+    worker.send("die", 7)
+    ended = worker.wait_for(Exited)
+    reaped_by_the_module = "reap" in request.node.name
+    assert (ended.exitcode, ended.signal) == (7, None) or (reaped_by_the_module and ended.exitcode is None)

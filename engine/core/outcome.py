@@ -14,6 +14,8 @@ import orjson
 
 from engine.core.lifecycle import TaskStatus
 
+EXIT_DESCRIPTORS_CLOSED = 71  # EX_OSERR; of a worker whose handler has closed the descriptors to its pool
+
 
 class Cause(StrEnum):
     """Why a run ended."""
@@ -78,9 +80,16 @@ class Outcome:
         return cls(Cause.KILLED, "WorkerKilled", f"the worker was killed by {signal}", run, **facts)
 
     @classmethod
-    def exited(cls, run: int, exit_code: int, **facts: Any) -> "Outcome":
-        return cls(Cause.EXITED, "WorkerExited", f"the worker exited with code {exit_code} in the middle of the run",
-                   run, **facts)
+    def exited(cls, run: int, exit_code: int | None, **facts: Any) -> "Outcome":
+        """`exit_code`: None where somebody else has taken the exit status."""
+        if exit_code == EXIT_DESCRIPTORS_CLOSED:
+            message = ("the worker could not answer: the handler has closed descriptors that are not its own "
+                       "(os.closerange, say), among them the worker's")
+        elif exit_code is None:
+            message = "the worker ended in the middle of the run; its exit status is not known"
+        else:
+            message = f"the worker exited with code {exit_code} in the middle of the run"
+        return cls(Cause.EXITED, "WorkerExited", message, run, **facts)
 
     @classmethod
     def handler_stopped(cls, run: int, task_type: str, pause_s: float, deaths: int) -> "Outcome":

@@ -1,14 +1,18 @@
 """Handlers that do every bad thing, for the tests of the process host. Each says "here" when it has begun."""
 
 import ctypes
+import io
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic import BaseModel
@@ -343,3 +347,73 @@ def child_burns(payload: float) -> None:
         burn(payload)
         os._exit(0)
     os.waitpid(pid, 0)
+
+
+@handler("fork_and")
+def fork_and(way: str, ctx: Context) -> dict[str, Any]:
+    """Fork; the copy does something and comes back through the engine; tell how it ended and what its files hold."""
+    saved, log = sys.stdout, logging.StreamHandler(sys.stderr)
+    folder = tempfile.mkdtemp()
+    pid = os.fork()
+    if pid == 0:
+        files = [open(f"{folder}/{n}", "w") for n in range(10)]  # noqa: SIM115
+        if way == "raise":
+            raise ValueError("from the copy")
+        if way == "exit":
+            print("last words", end="")
+            sys.exit(3)
+        if way == "exit with text":
+            sys.exit("no way")
+        ctx.progress(0.5, "from the copy")
+        print("printed by the copy", file=saved)
+        sys.stdout.buffer.write("bytes of the copy é\n".encode())
+        log.emit(logging.makeLogRecord({"msg": "logged by the copy"}))
+        logging.getLogger("copy").warning("warned by the copy")
+        for file in files:
+            file.write("data\n")
+            file.close()
+        return {1, 2, 3}  # type: ignore[return-value]  # no JSON, which nobody asks of a copy
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    texts = [path.read_text() for path in sorted(Path(folder).iterdir())]
+    shutil.rmtree(folder)
+    return {"code": code, "texts": texts}
+
+
+@handler("fork_with_root_handler")
+def fork_with_root_handler(path: str) -> None:
+    root, mine = logging.getLogger(), logging.FileHandler(path)
+    root.addHandler(mine)
+    pid = os.fork()
+    if pid == 0:
+        root.warning("from the copy")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    root.removeHandler(mine)
+    mine.close()
+
+
+@handler("close_and_open")
+def close_and_open(payload: dict[str, Any]) -> None:
+    """Close what is not one's own, then open files in its place."""
+    os.closerange(3, payload["upto"])
+    _OPENED.extend(open(f"{payload['folder']}/{n}", "w") for n in range(10))  # noqa: SIM115
+
+
+_OPENED: list[Any] = []
+
+
+@handler("talk_bytes")
+def talk_bytes(payload: Any) -> dict[str, Any]:
+    for one in "é€😀".encode():
+        sys.stdout.buffer.write(bytes((one,)))
+    print()
+    io.TextIOWrapper(sys.stdout.buffer, "utf-8", write_through=True).write("wrapped\n")  # dropped, so closed
+    print("after it")
+    sys.stdout.buffer.write("é".encode()[:1])
+    return {"mode": (sys.stdout.mode, sys.stdout.buffer.mode), "line_buffering": sys.stdout.line_buffering,
+            "write_through": sys.stdout.write_through, "raw": sys.stdout.buffer.raw is not None}  # type: ignore
+
+
+@handler("log_badly")
+def log_badly(payload: Any) -> None:
+    logging.getLogger("bad").warning("%d", "no number")

@@ -11,12 +11,12 @@
 
 import faulthandler
 import gc
-import logging
 import os
 import signal
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from errno import EBADF
 from os import write
 from signal import set_wakeup_fd
 from signal import signal as set_handler
@@ -24,8 +24,11 @@ from typing import NoReturn
 
 from engine.adapters.process import limits
 from engine.adapters.process.child import Worker, WorkerSettings
+from engine.adapters.process.copies import become_copy
+from engine.adapters.process.limits import move_up
 from engine.adapters.process.routes import Route
 from engine.adapters.process.title import Title
+from engine.core.outcome import EXIT_DESCRIPTORS_CLOSED
 
 _DEFAULTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGQUIT)
 
@@ -40,6 +43,12 @@ class Ends:
     output: int
     dump: int
 
+    def out_of_reach(self) -> "Ends":
+        """Moved to high numbers. The next open() gets the lowest free one, so a handler that closes descriptors which
+        are not its own can't get one of these for a file, to which the worker would then write its frames."""
+        return replace(self, tasks=move_up(self.tasks), replies=move_up(self.replies), control=move_up(self.control),
+                       dump=move_up(self.dump))
+
 
 def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Route], server: int,
                   title: str) -> NoReturn:
@@ -50,19 +59,22 @@ def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Rout
         os.dup2(ends.output, 1)
         os.dup2(ends.output, 2)
         os.close(ends.output)
+        ends = ends.out_of_reach()
         for number in _DEFAULTS:
             set_handler(number, signal.SIG_DFL)
         _restart_gevent()
         worker = Worker(settings, routes, ends.tasks, ends.replies, ends.control, Title(title))
         worker.interrupts.install()
         _dump_to(ends.dump, ends.control)
-        os.register_at_fork(after_in_child=lambda: _become_copy(worker, ends))
+        own = (ends.tasks, ends.replies, ends.control, ends.dump)
+        os.register_at_fork(after_in_child=lambda: become_copy(worker, own))
         worker.capture.install()
         gc.enable()
         signal.raise_signal(signal.SIGUSR1)  # an interrupt may have come before we listened
         worker.serve()
     except BaseException as error:  # noqa: BLE001
-        code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+        closed = isinstance(error, OSError) and error.errno == EBADF  # nothing else ends like that: see Outbox
+        code = EXIT_DESCRIPTORS_CLOSED if closed else 1
         write(2, traceback.format_exc().encode("utf-8", "replace"))
     finally:
         os._exit(code)
@@ -90,20 +102,3 @@ def _dump_to(fd: int, marks: int) -> None:
     set_handler(signal.SIGUSR2, lambda number, frame: None)
     faulthandler.enable(fd)
     faulthandler.register(signal.SIGUSR2, fd, all_threads=True, chain=True)
-
-
-def _become_copy(worker: Worker, ends: Ends) -> None:
-    """In a process that a handler has forked: it has no part in our pipes, and prints like any program."""
-    if worker.is_copy:
-        return  # a fork of a fork: those descriptors have been given back long ago
-    worker.is_copy = True
-    set_wakeup_fd(-1)
-    set_handler(signal.SIGUSR1, signal.SIG_IGN)
-    faulthandler.unregister(signal.SIGUSR2)
-    faulthandler.disable()
-    for fd in (ends.tasks, ends.replies, ends.control, ends.dump):
-        os.close(fd)
-    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
-    root = logging.getLogger()
-    root.handlers[:] = [logging.StreamHandler(sys.stderr)]

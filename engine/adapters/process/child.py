@@ -16,11 +16,12 @@ from typing import Any, NoReturn
 import orjson
 
 from engine.adapters.process.capture import Capture
+from engine.adapters.process.copies import leave
 from engine.adapters.process.growth import Growth
 from engine.adapters.process.interrupts import Interrupts, Shield, call
 from engine.adapters.process.meter import Meter
 from engine.adapters.process.outbox import Outbox
-from engine.adapters.process.outcomes import Facts, Outcomes, PayloadRefused, refused
+from engine.adapters.process.outcomes import Facts, InvalidResult, Outcomes, PayloadRefused, refused
 from engine.adapters.process.reporting import Progress
 from engine.adapters.process.routes import Route
 from engine.adapters.process.title import Title
@@ -51,20 +52,20 @@ class Worker:
     def __init__(self, settings: WorkerSettings, routes: dict[bytes, Route], tasks: int, replies: int,
                  control: int, title: Title) -> None:
         self._settings, self._routes, self._tasks = settings, routes, tasks
-        self._outbox = Outbox(replies)
+        self.outbox = Outbox(replies)
         self._joiner = Joiner()
         self._title = title
         self.interrupts = Interrupts(control)
-        self.capture = Capture(self._outbox.post, settings.log_bytes_max)
+        self.capture = Capture(self.outbox.post, settings.log_bytes_max)
         self.meter = Meter()
-        self.growth = Growth(settings.growth_bytes_max, self._outbox.post)
+        self.growth = Growth(settings.growth_bytes_max, self.outbox.post)
         self._outcomes = Outcomes(settings.name, os.getpid(), settings.result_bytes_max)
         self._payload_bytes_max = settings.payload_bytes_max
         self.is_copy = False  # set in a process that a handler has forked
 
     def serve(self) -> NoReturn:
         """Run tasks until told to quit, or until the pool is gone."""
-        self._outbox.reply(frames.frame(frames.BOOTED, 0, orjson.dumps({"pid": os.getpid()})))
+        self.outbox.reply(frames.frame(frames.BOOTED, 0, orjson.dumps({"pid": os.getpid()})))
         receive, tasks, run = read, self._tasks, self._run
         while True:
             message: bytes | None = receive(tasks, PACKET_BYTES_MAX)
@@ -75,8 +76,6 @@ class Worker:
                 if message is None:
                     continue
             run(message)
-            if self.is_copy:  # a fork of the handler's came back through us; the original has replied, or will
-                os._exit(0)
 
     def _whole(self, packet: bytes) -> bytes | None:
         """The message that a piece completes, if it does; does not return from a quit."""
@@ -110,8 +109,8 @@ class Worker:
             return
         ended_s = monotonic()
         wall_s = ended_s - started_s
-        if self.is_copy:
-            return
+        if self.is_copy:  # a fork of the handler's comes back through us; the original replies
+            leave(None)
         if self.interrupts.stood == token:
             wall_s -= self.interrupts.frozen_s
         cpu_s = meter.end(route, wall_s)
@@ -120,7 +119,7 @@ class Worker:
         body = outcomes.completed(run, result, int(started_s * 1000 + offset_ms), int(ended_s * 1000 + offset_ms),
                                   wall_s, cpu_s, meter.peak_bytes, dropped)
         wall_us = min(int(wall_s * 1e6), WALL_US_MAX)
-        self._outbox.reply(FRAME_HEAD.pack(len(body), REPLIED, token, COMPLETED, wall_us) + body)
+        self.outbox.reply(FRAME_HEAD.pack(len(body), REPLIED, token, COMPLETED, wall_us) + body)
         if ended_s >= self.growth.look_s:
             self.growth.look(ended_s)
 
@@ -128,7 +127,7 @@ class Worker:
         """Reply for a run that an exception ended."""
         ended_s = monotonic()
         if self.is_copy:
-            return
+            leave(None if isinstance(error, InvalidResult) else error)  # nobody waits for the result of a copy
         _, token, run, _, offset_ms, _ = TASK_HEAD.unpack_from(message)
         wall_s = ended_s - started_s
         if self.interrupts.stood == token:
@@ -137,7 +136,7 @@ class Worker:
         facts = Facts(run, int(started_s * 1000 + offset_ms), int(ended_s * 1000 + offset_ms), wall_s,
                       self.meter.end(route, wall_s), self.meter.peak_bytes, self.capture.finish())
         verdict, body = self._outcomes.failed(route, error, facts)
-        self._outbox.reply(frames.frame(REPLIED, token, body, verdict, int(wall_s * 1e6)))
+        self.outbox.reply(frames.frame(REPLIED, token, body, verdict, int(wall_s * 1e6)))
         if ended_s >= self.growth.look_s:
             self.growth.look(ended_s)
 
@@ -171,7 +170,7 @@ class Worker:
             timeout = self._settings.task_timeout
         context = Context(task_id.decode(), head[0], options.get("name", head[0]), run, attempts + 1,
                           started_s + timeout if timeout else None, options.get("traceparent"),
-                          Progress(self._outbox.post, message),
+                          Progress(self.outbox.post, message),
                           partial(Shield, self.interrupts))
         self.interrupts.context = token, context
         return context

@@ -5,12 +5,16 @@ Through ctypes, since nothing in the standard library speaks prctl. Linux only.
 
 import contextlib
 import ctypes
+import fcntl
 import os
+import resource
 import sys
 from collections.abc import MutableMapping
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_USUAL_DESCRIPTORS = 1024  # the usual soft limit; select() takes no number beyond it
+_RESERVED_DESCRIPTORS = 16  # of these, for the engine
 _OOM_SCORE = 500  # of 1000: half of the memory is added to what the process uses, when a victim is chosen
 
 _libc = ctypes.CDLL(None, use_errno=True)  # at import, so that a freshly forked worker finds it loaded
@@ -54,6 +58,18 @@ def flush_output() -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or not there
             stream.flush()
     _libc.fflush(None)
+
+
+def move_up(fd: int) -> int:
+    """Move a descriptor to a number near the end of what is usual; return that, or `fd` where there is no room."""
+    soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    at_least = min(soft_limit, _USUAL_DESCRIPTORS) - _RESERVED_DESCRIPTORS
+    try:
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, at_least)
+    except OSError:
+        return fd
+    os.close(fd)
+    return moved
 
 
 def _prctl(option: int, value: int) -> None:

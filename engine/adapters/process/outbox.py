@@ -11,6 +11,7 @@ class Outbox:
         self._fd = fd
         self._lock = allocate_lock()
         self._waiting: deque[bytes] = deque()
+        self._is_copy = False
 
     def post(self, frame: bytes) -> None:
         """Send a frame, or leave it to whoever is sending now: never waits for a lock that this thread may hold."""
@@ -30,6 +31,12 @@ class Outbox:
                 self._write(self._waiting.popleft())
             self._write(frame)
 
+    def become_copy(self) -> None:
+        """In a process that a handler has forked: it writes no frame, neither to us nor into a file of its own."""
+        self._fd, self._is_copy = -1, True
+        self._lock = allocate_lock()  # a thread of the original may hold it
+        self._waiting.clear()
+
     def _write(self, frame: bytes) -> None:
         try:
             written = write(self._fd, frame)
@@ -38,3 +45,6 @@ class Outbox:
                 written = write(self._fd, frame)
         except BrokenPipeError:  # the pool is gone; so are we
             os._exit(1)
+        except OSError:  # EBADF: the handler has closed our descriptor
+            if not self._is_copy:
+                raise

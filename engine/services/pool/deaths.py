@@ -21,7 +21,7 @@ def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int,
         return Outcome.out_of_memory(run.number, event.oom, **facts)
     if event.signal is not None:
         return Outcome.killed(run.number, event.signal, **facts)
-    return Outcome.exited(run.number, event.exitcode if event.exitcode is not None else -1, **facts)
+    return Outcome.exited(run.number, event.exitcode, **facts)
 
 
 DEATHS_MAX = 10  # that are told of

@@ -1,7 +1,7 @@
 """The doctor's look at this host: Python, the handlers, and what the kernel lets us do to our workers."""
 
 import json
-import os
+import math
 import platform
 import resource
 import subprocess
@@ -12,8 +12,6 @@ from engine.cli.finding import Finding, State
 
 if TYPE_CHECKING:
     from engine.config import Settings
-
-_FILES_OF_A_WORKER, _FILES_MIN = 16, 512
 
 _IMPORT = """
 import importlib, json, sys
@@ -63,9 +61,9 @@ def importable(settings: "Settings") -> Finding:
     return Finding("handlers", State.OK, f"{len(found['handlers'])}: {', '.join(found['handlers'])}")
 
 
-def limits() -> list[Finding]:
+def limits(settings: "Settings") -> list[Finding]:
     """What can be done to workers here, and which limits hold for all of them."""
-    return [cgroup(), open_files(), processes(), core_dumps(), subreaper(), memory_sampling(), stack_dumps()]
+    return [cgroup(), *ulimits(settings), core_dumps(), subreaper(), memory_sampling(), stack_dumps()]
 
 
 def cgroup() -> Finding:
@@ -87,20 +85,19 @@ def cgroup() -> Finding:
     return Finding("cgroup", State.OK, f"limits are held by {', '.join(groups.controllers(own))} in {own}; {known}")
 
 
-def open_files() -> Finding:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES_MIN + _FILES_OF_A_WORKER * (os.cpu_count() or 1)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        return Finding("open files", State.WARN, f"{soft} (hard limit {_limit(hard)})", f"ulimit -n {wanted}")
-    return Finding("open files", State.OK, f"up to {_limit(soft)} for each process")
+def ulimits(settings: "Settings") -> list[Finding]:
+    """Whether the limits of this user are enough for the settings; soft limits are raised at the start."""
+    from engine.services.composition import ulimits_needed
 
-
-def processes() -> Finding:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
-    wanted = 64 + 8 * (os.cpu_count() or 1)
-    if soft != resource.RLIM_INFINITY and soft < wanted and os.getuid() != 0:
-        return Finding("processes", State.WARN, f"at most {soft} for this user", f"ulimit -u {wanted}")
-    return Finding("processes", State.OK, f"up to {_limit(soft)} for this user")
+    found = []
+    for name, need in zip(("open files", "processes"), ulimits_needed(settings), strict=True):
+        soft, hard = need.limits()
+        if shortage := need.shortage():
+            found.append(Finding(name, State.FAIL, shortage, need.remedy()))
+        else:
+            raised = f", raised to {min(need.wanted, hard):g} at the start" if soft < need.wanted else ""
+            found.append(Finding(name, State.OK, f"{_limit(soft)} allowed, {need.least} needed{raised}"))
+    return found
 
 
 def core_dumps() -> Finding:
@@ -140,5 +137,5 @@ def stack_dumps() -> Finding:
                    "is SIGUSR2 blocked or ignored where the engine is started?")
 
 
-def _limit(value: int) -> str:
-    return "unlimited" if value == resource.RLIM_INFINITY else str(value)
+def _limit(value: float) -> str:
+    return "any number" if value == math.inf else str(value)

@@ -1,5 +1,6 @@
 """Exit codes of the command, and which error ends with which. They are documented in docs/cli.md."""
 
+import errno
 from enum import IntEnum
 
 from engine.errors import BrokerError, EngineError, GangerError, InvalidInput, ResultNotReady
@@ -38,9 +39,23 @@ _OF_ERRORS: tuple[tuple[type[GangerError], Exit], ...] = (  # the first that fit
 )
 
 
+_LIMITS = {
+    errno.EMFILE: "the limit of open files (ulimit -n)",
+    errno.ENFILE: "the limit of open files of the whole system (sysctl fs.file-max)",
+    errno.EAGAIN: "the limit of processes and threads (ulimit -u)",
+}
+
+
 def exit_of(error: GangerError) -> Exit:
     """The exit code of a command that ended with this error."""
     return next((code for kind, code in _OF_ERRORS if isinstance(error, kind)), Exit.FAILED)
+
+
+def limit_met(error: OSError | RuntimeError) -> str:
+    """Which limit of the user an error of the system is about; empty for any other error."""
+    if isinstance(error, OSError):
+        return _LIMITS.get(error.errno or 0, "")
+    return _LIMITS[errno.EAGAIN] if "can't start new thread" in str(error) else ""
 
 
 def table() -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.exits import Exit, exit_of
+from engine.cli.exits import Exit, exit_of, limit_met
 from engine.cli.output import Output
 from engine.errors import GangerError, InvalidSetting
 
@@ -172,6 +172,12 @@ def told_in_one_line(out: Output) -> Iterator[None]:
         raise typer.Exit(exit_of(error)) from None
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
+    except (OSError, RuntimeError) as error:
+        limit = limit_met(error)
+        if not limit:
+            raise
+        out.note(f"ganger: {limit} is reached: raise it, or end what else this user runs ({error})")
+        raise typer.Exit(Exit.ENGINE) from None
 
 
 def settings_of(assignments: list[str] | None) -> dict[str, str]:

@@ -4,7 +4,7 @@ import secrets
 import socket
 from importlib.metadata import PackageNotFoundError, version
 
-from engine.adapters.process import cgroup
+from engine.adapters.process import cgroup, ulimits
 from engine.config import Settings, sizes
 from engine.core.limits import Limits
 from engine.core.policy import RunPolicy
@@ -63,3 +63,11 @@ def host_settings(bootstrap: Bootstrap, pool: str, supervisor: str, cores: int) 
         result_bytes_max=settings.result_bytes_max,
         log_bytes_max=settings.log_bytes_max, growth_bytes_max=settings.worker_growth_max,
         task_timeout=settings.task_timeout)
+
+
+def ulimits_needed(settings: Settings) -> list[ulimits.Need]:
+    """What the tree needs of the limits of its user: descriptors in each pool, processes and threads in all."""
+    pools = [(sizes.workers(settings, name), sizes.scale(settings, name).most + settings.frozen_max)
+             for name in settings.pools]
+    return [ulimits.files(max(few for few, _ in pools), max(many for _, many in pools)),
+            ulimits.processes(sum(few for few, _ in pools), sum(many for _, many in pools), len(pools))]

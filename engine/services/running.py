@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from engine import logs
 from engine.adapters.manager import ServiceManager
+from engine.adapters.process import ulimits
 from engine.adapters.process.cgroup import take_over
 from engine.adapters.redis.embedded import Embedded, open_embedded
 from engine.config import Settings
 from engine.errors import GangerError
+from engine.services import composition
 from engine.services.bootstrap import Bootstrap
 from engine.services.readiness import Readiness
 from engine.services.root import Root
@@ -42,12 +44,20 @@ def _run(bootstrap: Bootstrap, reload: Callable[[], Settings], readiness: Readin
          manager: ServiceManager) -> int:
     settings = bootstrap.settings
     logs.set_up(settings.log_level, settings.log_format, process="root")
+    _provided(settings)
     embedded: Embedded | None = None
     if settings.redis_url is None:
         embedded = open_embedded(settings.data_dir, settings.redis_binary)
         settings = settings.model_copy(update={"redis_url": embedded.url})
     try:
-        return Root(bootstrap.model_copy(update={"settings": settings}), reload, readiness, lifeline_fd, manager).run()
+        bootstrap = bootstrap.model_copy(update={"settings": settings})
+        return Root(bootstrap, lambda: _provided(reload()), readiness, lifeline_fd, manager).run()
     finally:
         if embedded is not None:
             embedded.close()
+
+
+def _provided(settings: Settings) -> Settings:
+    """The same, once the limits of the user are high enough for them. Raises `EngineError` if they cannot be."""
+    ulimits.provide(composition.ulimits_needed(settings))
+    return settings

@@ -6,11 +6,14 @@ Duties
 3. When the fork server is lost, see that everything below it is gone before anybody hears of it.
 """
 
+import logging
 import os
 import secrets
+import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from engine.adapters.process import cgroup, freezing, limits
@@ -21,13 +24,17 @@ from engine.adapters.process.custody import Custody
 from engine.adapters.process.link import Link
 from engine.adapters.process.oom import OomKiller
 from engine.adapters.process.server import Server
+from engine.adapters.process.ulimits import FILES_OF_A_WORKER, has_room
 from engine.core.limits import Limits
-from engine.ports import Dumped, Event, HostSettings, InterruptReason, Poller, ServerLost, ServerReady
+from engine.ports import Dumped, Event, Exited, HostSettings, InterruptReason, Poller, ServerLost, ServerReady
 
 _ROUND_S = 0.002
 _ROUNDS_MAX = 1500
 _CLEAN_ROUNDS = 3  # in a row: the kernel's list of children may leave one out while others go (man 5 proc)
 _STOP_S = 1.0
+_FILES_TO_SPAWN = FILES_OF_A_WORKER + 6  # its own, and for a moment those that the worker is given
+
+log = logging.getLogger("ganger.errors")
 
 
 class ProcessHost:
@@ -81,6 +88,10 @@ class ProcessHost:
 
     def spawn(self, slot: int) -> None:
         assert slot not in self._links, f"slot {slot} has a worker"
+        if not has_room(_FILES_TO_SPAWN):
+            log.error("no worker can be started: the pool has too many open files (ulimit -n)", extra={"slot": slot})
+            self._events.append(Exited(slot, 0, None, None, {}, {"why": "too many open files (ulimit -n)"}))
+            return
         self._spawns += 1
         custody = Custody(slot, self._alarms, self._events, self._groups, self._oom_killer)
         link = Link(slot, self._poller, self._alarms, self._events, self._settings, custody)
@@ -161,12 +172,22 @@ class ProcessHost:
             self._server.is_ready = True
             self._events.append(ServerReady(**message["ready"]))
         elif "spawned" in message:
-            self._by_spawn[message["spawned"]].spawned(message["pid"], fds[0])
+            self._spawned(message["spawned"], message["pid"], fds)
         elif "refused" in message:
             self._bury(message["refused"], None, {}, f"no process could be forked: {message['reason']}")
         else:
             usage = {"cpu_s": message["cpu_s"], "peak_rss_bytes": message["peak_rss_bytes"]}
             self._bury(message["exited"], message["status"], usage)
+
+    def _spawned(self, spawn: int, pid: int, fds: list[int]) -> None:
+        """Without its descriptor, which the kernel leaves out where there is no room, a worker cannot be looked after.
+        """
+        if fds:
+            self._by_spawn[spawn].spawned(pid, fds[0])
+        else:
+            log.error("a worker is ended: the pool has too many open files (ulimit -n)", extra={"pid": pid})
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _bury(self, spawn: int, status: int | None, usage: dict[str, Any], reason: str = "", *,
               stranded: bool = False) -> None:

@@ -29,6 +29,7 @@ class Handshake:
     """Connects, speaks RESP3, subscribes to the channel, and sets the clock by this server's.
 
     `done(handshake)` is called from the loop: `error` says what went wrong, or `connection` and `socket` are there.
+    Raises `OSError` or `RuntimeError` if the kernel has no descriptor or no thread left.
     """
 
     def __init__(self, url: str, channel: str, clock: RedisClock, poller: Poller, timeout_s: float,
@@ -40,7 +41,11 @@ class Handshake:
         self._done = done
         self._ours, self._theirs = socket.socketpair()
         poller.register(self._ours.fileno(), self._ended)
-        threading.Thread(target=self._connect, name="redis-handshake", daemon=True).start()
+        try:
+            threading.Thread(target=self._connect, name="redis-handshake", daemon=True).start()
+        except RuntimeError:  # the kernel has none to give
+            self._close_pair()
+            raise
 
     def abandon(self) -> None:
         self._close_pair()
@@ -51,7 +56,7 @@ class Handshake:
             self.connection = connection
             self._introduce(connection._sock)
             self.socket, self.error = connection._sock, None
-        except (OSError, GangerError, hiredis.HiredisError) as error:
+        except (OSError, GangerError, hiredis.HiredisError, ValueError, TypeError) as error:
             self.error = f"{type(error).__name__}: {error}"
         finally:
             with contextlib.suppress(OSError):

@@ -122,8 +122,15 @@ class Link:
                 self._setting_clock = True
                 self.send(_Calibration(now_s), "TIME")
         elif self._retry_s is not None and now_s >= self._retry_s and not self._closed:
-            self._retry_s = None
-            self._handshake = Handshake(self.url, self.channel, self.clock, self.poller, self.timeout_s, self._shaken)
+            self._shake()
+
+    def give_up(self, reason: str, tag: object) -> None:
+        """Close the connection, since the answer to `tag` makes no sense, and connect again; `Lost` follows."""
+        unanswered = [tag, *(pending.tag for pending in self._pending)]
+        if self.up:
+            self._drop()
+            self._wait_before_retry()
+        self._events.append(Lost(reason, unanswered))
 
     def close(self) -> None:
         self._closed, self._retry_s = True, None
@@ -132,6 +139,14 @@ class Link:
         self._drop()
 
     # -- connecting -----------------------------------------------------------------------------------------------
+
+    def _shake(self) -> None:
+        self._retry_s = None
+        try:
+            self._handshake = Handshake(self.url, self.channel, self.clock, self.poller, self.timeout_s, self._shaken)
+        except (OSError, RuntimeError) as error:  # no descriptor, or no thread, to be had just now
+            self._events.append(Lost(f"no connection can be begun: {error}", []))
+            self._wait_before_retry()
 
     def _shaken(self, handshake: Handshake) -> None:
         """It is done, well or badly."""
@@ -228,7 +243,8 @@ class Link:
         return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
     def _take_replies(self) -> None:
-        while True:
+        """Until there is none left, or the connection is lost: sending a script whole may find it closed."""
+        while self.up:
             try:
                 reply = self._reader.gets()
             except hiredis.ProtocolError as error:
@@ -243,16 +259,27 @@ class Link:
             if self._is_elsewhere(reply):
                 self._lose(f"the master is another now: {reply}")
                 return
+            if not self._pending:
+                self._lose(f"an answer that nobody asked for: {reply!r:.100}")
+                return
             pending = self._pending.popleft()
             if pending.script and isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
                 verb, tail = pending.script
                 self._put(_Pending(pending.tag, time.monotonic(), None),
                           hiredis.pack_command(("EVAL", scripts.source(verb), *tail)))
             elif isinstance(pending.tag, _Calibration):
-                self._setting_clock = False
-                self.clock.calibrate(int(reply[0]) * 1000 + int(reply[1]) / 1000, pending.tag.sent_s, time.monotonic())
+                self._set_clock(pending.tag, reply)
             else:
                 self._events.append(Answered(pending.tag, reply))
+
+    def _set_clock(self, asked: _Calibration, reply: Any) -> None:
+        self._setting_clock = False
+        try:
+            seconds, microseconds = map(int, reply)
+        except (ValueError, TypeError):
+            self._lose(f"Redis does not tell the time: {reply!r:.100}")
+            return
+        self.clock.calibrate(seconds * 1000 + microseconds / 1000, asked.sent_s, time.monotonic())
 
     def _is_elsewhere(self, reply: Any) -> bool:
         """Whether our keys are on another server now, where the next connection will be."""

@@ -137,7 +137,10 @@ class RedisSupervisorBroker:
         for event in self._link.events():
             match event:
                 case Answered(tag, reply):
-                    self._answered(tag, reply)
+                    try:
+                        self._answered(tag, reply)
+                    except (ValueError, TypeError, AttributeError, IndexError) as error:
+                        self._link.give_up(f"an answer that makes no sense ({error}): {reply!r:.100}", tag)
                 case Pushed(message) if message.startswith(b"="):
                     self._handed(message)
                 case Pushed(message):

@@ -191,6 +191,9 @@ class Host(Protocol):
 
     def pid(self, slot: int) -> int | None: ...
 
+    def processes(self) -> list[tuple[int, int]]:
+        """The fork server and the workers: each by its number and its birth, in clock ticks since boot."""
+
     def next_deadline_s(self) -> float | None:
         """The moment (time.monotonic) at which `tick` wants to be called, if any."""
 

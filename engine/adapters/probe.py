@@ -1,10 +1,9 @@
-"""What the kernel knows of the processes of a tree, through psutil; and who this host is.
+"""What the kernel knows of the processes of a tree, through psutil.
 
 A process that ends while it is looked at is left out. CPU is a share of one
 core since the last look, as in `top`; what is counted per second is so, too.
 """
 
-import os
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -16,31 +15,19 @@ _USAGE = ("cpu_percent", "memory_info")
 _REST = ("num_threads", "cmdline", "num_ctx_switches", "io_counters", "num_fds")
 
 
-def host_id() -> str:
-    """This kernel and this space of process ids: a pid means the same wherever this is the same."""
-    with open("/proc/sys/kernel/random/boot_id") as boot:
-        return f"{boot.read().strip()}:{os.stat('/proc/self/ns/pid').st_ino}"
-
-
 def host_name() -> str:
     return socket.gethostname()
 
 
-def born_at(pid: int) -> int | None:
-    """When the process started, in clock ticks since boot, which tells it from a later one of the same pid.
-
-    None if there is no such process, or only its zombie.
-    """
-    found = _origin(pid)
-    return None if found is None else found[1]
-
-
 def _origin(pid: int) -> tuple[int, int] | None:
-    """Its parent, and `born_at`. psutil's `ppid` makes sure of the process once more, which costs as much as a look."""
+    """Its parent, and the clock tick since boot at which it began; None if it is gone, or hidden.
+
+    psutil's `ppid` makes sure of the process once more, which costs as much as a look.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             fields = stat.read().rpartition(b") ")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or not to be seen by us
         return None
     return None if fields[0] in (b"Z", b"X") else (int(fields[1]), int(fields[19]))
 

@@ -61,6 +61,9 @@ class Crew:
         happened, self.happened = self.happened, []
         return happened
 
+    def processes(self) -> list[tuple[int, int]]:
+        return []
+
     def take_back(self, slot: int) -> list[bytes]:
         return []
 

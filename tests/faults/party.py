@@ -24,6 +24,7 @@ from engine.core.restart import RestartBudget
 from engine.core.retry import RetryPolicy
 from engine.core.window import Windows
 from engine.errors import BrokerError
+from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds
 from engine.services.pool.supervisor import Pool
 from engine.services.pool.terms import PoolTerms
@@ -50,7 +51,8 @@ class Party:
         self.dead: list[str] = []  # supervisors whose processes are gone
         self._names = count(1)
         self.broker = Broker(seam.url, timeout_s=0.25)
-        self.rounds = Rounds("keeper", KeeperBroker(self.broker), self, 15.0, self.now_s)  # type: ignore[arg-type]
+        self.rounds = Rounds(
+            "keeper", KeeperBroker(self.broker), Reports(list), self, 15.0, self.now_s)  # type: ignore[arg-type]
         self.rounds._reconciled_s = self.now_s()  # that is not what is tried here, and makes many calls
         self.watcher = Broker(server.url)
         self.pool: Pool
@@ -95,6 +97,8 @@ class Party:
             self.pool.turn(0.002)
             self.rounds.go()
             self._leapt_s = min(LEAPS_S_MAX, self._leapt_s + LEAP_S)
+
+    def end(self, supervisor: str) -> None: ...
 
     def gone(self, now_s: float, supervisors: Iterable[str]) -> list[str]:
         """Fulfils what the keeper asks its `Neighbours`."""

@@ -137,6 +137,38 @@ def test_a_killed_fork_server_is_nobodys_fault(tree: Tree) -> None:
     assert (ended.result, ended.attempts, ended.crashes) == (2, 0, 0)
 
 
+@pytest.mark.parametrize("is_pool_killed", [False, True])
+def test_the_runs_of_a_stopped_tree_are_ended_before_others_start_them(redis_url: str, tmp_path: Path,
+                                                                       is_pool_killed: bool) -> None:
+    """Root, pool and fork server stand still for longer than the lease, the workers do not; or the pool is dead and
+    the others stand still. Another engine of the same kernel takes the run."""
+    first = Tree(redis_url, tmp_path, lease_s=2)
+    task = first.held("parent")
+    before = task.started()
+    second = Tree(redis_url, tmp_path)
+    root, pool, server = first.root.pid, first.pid_of("pool"), first.pid_of("fork server")
+    for pid in (root, pool, server):
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        if is_pool_killed:
+            first.kill(pool)
+        after = task.started()
+        assert not any(map(lives, [*before, pool, server])), "the run before it, and what that had started, have ended"
+        assert set(after).isdisjoint(before)
+        second.client.cancel(task.id)
+        assert second.ended(task.id)[0].status is TaskStatus.CANCELLED
+    finally:
+        os.kill(root, signal.SIGCONT)
+        first.scheduler.close()
+        second.scheduler.close()
+
+
+def lives(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
 def test_the_runs_of_a_killed_pool_are_ended_and_rescued(tree: Tree) -> None:
     task = tree.held()
     worker, _ = task.started()

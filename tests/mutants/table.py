@@ -24,6 +24,7 @@ DECISIONS, STEPPING = "tests/unit/test_dispatch.py", "tests/unit/test_stepping.p
 MAKING_WAY = "tests/unit/test_preemption.py"
 STEP, REFUSALS, KEEPING = (f"tests/scripts/test_{name}.py" for name in ("step", "refusals", "keeping"))
 INSIST = "tests/scripts/test_insist.py"
+NEIGHBOURS = "tests/unit/test_neighbours.py"
 SUBMIT, MENDING, ROUNDS = "tests/scripts/test_submit.py", "tests/scripts/test_mend.py", "tests/unit/test_rounds.py"
 
 MUTANTS = [
@@ -150,7 +151,15 @@ MUTANTS = [
            "min(max(0.0, (end_ms - now_ms) / 1000),", f"{ROUNDS} -k 'came_first or jump'"),
     Mutant(KEEPER + "rounds.py", "if now_s - self._contact_s > 3 * TICK_S:", "if now_s < self._contact_s:",
            f"{ROUNDS} -k frozen"),
-    Mutant(KEEPER + "rounds.py", "if polled.cancels:", "if not polled.cancels:", f"{ROUNDS} -k insists"),
+    Mutant(KEEPER + "rounds.py", "duties.cancels: polled.cancels > 0", "duties.cancels: polled.cancels == 0",
+           f"{ROUNDS} -k insists"),
+    Mutant(KEEPER + "rounds.py", "return report.lease_s", "return self.lease_s", f"{ROUNDS} -k supervisor_says"),
+    Mutant(KEEPER + "rounds.py", "            self.neighbours.end(supervisor)\n", "", f"{ROUNDS} -k given_away"),
+    Mutant(KEEPER + "neighbours.py", "if self._kernel.presence(one) is not Presence.GONE]\n        if any",
+           "if self._kernel.presence(one) is Presence.LIVES]\n        if any", f"{NEIGHBOURS} -k cannot_be_seen"),
+    Mutant(KEEPER + "duties.py", "if monotonic_s() >= until_s:", "if False:", f"{ROUNDS} -k starves"),
+    Mutant(LUA + "sweep.lua", "if status == ENDED[at] and #run <= 9 then", "if status then",
+           f"{KEEPING} -k no_business"),
     Mutant(REDIS + "operating.py", "is TaskStatus.RUNNING and str(stored.life.run) == run", "is TaskStatus.RUNNING",
            f"{INSIST} -k whoever_runs"),
     Mutant(LUA + "order.lua", "if id ~= '' then redis.call('HSET', cancels, id, wish) end\n", "", INSIST),

@@ -102,6 +102,41 @@ def test_sweep(shop: Shop, status: TaskStatus) -> None:
     assert set(changed) == {P + "counters", P + "flows:q:NORMAL", P + "supervisors"}
 
 
+def test_sweep_takes_what_has_no_business_there_and_leaves_its_task(shop: Shop) -> None:
+    running, waiting, other = shop.claimed(), shop.submit(), shop.ended(TaskStatus.FAILED, kept_ms=HOUR_MS)
+    ended = P + "ended:COMPLETED"
+    before = shop.dump()
+    shop.client.zadd(ended, {running: 1, waiting: 2, other: 3, "0" * 19: 4, "no task": 5, "": 6, "later": float("inf")})
+    shop.client.zadd(ended, {"before all": float("-inf")})
+    assert shop.keeper.sweep(3)[0] == 3
+    assert shop.keeper.sweep(100) == (4, int(shop.client.zscore(P + "ended:FAILED", other)))
+    shop.client.zrem(ended, "later")
+    assert shop.dump() == before
+
+
+def test_sweep_goes_on_with_the_most_overdue_of_all_ends(shop: Shop) -> None:
+    for n in range(3):
+        shop.ended(TaskStatus.COMPLETED, kept_ms=-1 - n)
+    oldest = shop.ended(TaskStatus.FAILED, kept_ms=-1000)
+    assert shop.keeper.sweep(1)[0] == 1
+    assert shop.broker.read([oldest]) == [None], "a status with much to remove does not starve the others"
+
+
+def test_sweep_forgets_all_that_is_kept_of_a_task(shop: Shop) -> None:
+    before = shop.dump()
+    task_id = shop.ended(kept_ms=-1)
+    shop.set_life(task_id, TaskStatus.FAILED, run=3)
+    for run in range(4):
+        shop.client.hset(P + "outcomes", f"{task_id}:{run}", "{}")
+    for name in ("progress", "rescues", "waiters"):
+        shop.client.hset(P + name, task_id, "1")
+    shop.client.zadd(P + "expiring", {task_id: 1})
+    shop.client.rpush(P + "log:" + task_id, "{}")
+    assert shop.keeper.sweep(10) == (1, None)
+    assert set(changes(shop, before)) <= {P + "counters", P + "flows:q:NORMAL", P + "queues", P + "supervisors",
+                                          P + "turns", P + "events"}
+
+
 def test_lead_passes_on_when_it_lapses_or_is_given_up(shop: Shop) -> None:
     now_ms = shop.now_ms
     assert shop.keeper.poll("one", now_ms + HOUR_MS).leads

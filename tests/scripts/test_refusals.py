@@ -167,9 +167,11 @@ def remove_what_has_not_ended(shop: Shop) -> None:
     assert words == [b"GONE", b"ILLEGAL", b"ILLEGAL", b"ILLEGAL"]
 
 
-def remove_too_early(shop: Shop) -> None:
+def sweep_too_early(shop: Shop) -> None:
+    assert shop.unchanged(lambda: shop.keeper.sweep(10)) == (0, None)
     task_id = shop.ended(kept_ms=HOUR_MS)
-    assert shop.unchanged(lambda: shop.broker._operating.remove([task_id], shop.now_ms)) == [b"MOVED_ON"]
+    removed_ms = int(shop.client.zscore(shop.keys.ended("FAILED"), task_id))
+    assert shop.unchanged(lambda: shop.keeper.sweep(10)) == (0, removed_ms)
 
 
 def lead_beside_another(shop: Shop) -> None:
@@ -245,7 +247,8 @@ CASES: dict[str, list[Callable[[Shop], None]]] = {
     "amend": [amend_what_runs_or_has_ended, amend_what_moved_on],
     "revive": [revive_what_has_not_ended, revive_what_moved_on],
     "promote": [promote_what_is_not_due, promote_what_moved_on, promote_what_ended],
-    "remove": [remove_what_has_not_ended, remove_too_early],
+    "remove": [remove_what_has_not_ended],
+    "sweep": [sweep_too_early],
     "poll": [lead_beside_another],
     "lapse": [lapse_what_was_renewed_or_is_gone],
     "rescue": [rescue_from_the_living],

@@ -8,6 +8,7 @@ import pytest
 from engine.cli import repair as doctor
 from engine.config import load_settings
 from engine.core.lifecycle import TaskStatus
+from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds
 from tests.scripts.shop import Shop
 
@@ -44,7 +45,7 @@ def check_that_all_is_well(shop: Shop, tasks: dict[str, str]) -> None:
 
 
 def by_the_keeper(shop: Shop, caplog: pytest.LogCaptureFixture) -> dict[str, int]:
-    rounds = Rounds("keeper", shop.keeper, Nobody(), LEASE_S)  # type: ignore[arg-type]
+    rounds = Rounds("keeper", shop.keeper, Reports(list), Nobody(), LEASE_S)  # type: ignore[arg-type]
     with caplog.at_level(logging.ERROR, "ganger.errors"):
         rounds.go()
         while rounds._cursor is not None:

@@ -8,6 +8,7 @@ import pytest
 from engine.adapters.redis.keeping import Polled, RescueReport
 from engine.adapters.redis.reconciling import Reconciled
 from engine.errors import BrokerUnavailable
+from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import POLL_S, TICK_S, Rounds
 
 LEASE_S = 15.0
@@ -40,9 +41,14 @@ class Leases:
         self.polls += 1
         return Polled(self.is_led_by_us, dict(self.ends), NEVER, NEVER, NEVER, self.cancels)
 
-    def insist(self) -> int:
+    def insist(self, cursor: Any = None) -> tuple[int, Any]:
         self.insisted += 1
-        return 0
+        return 0, None
+
+    def promote(self, limit: int) -> tuple[int, int | None]:
+        return 0, None
+
+    expire = sweep = promote
 
     def lapse(self, name: str, seen_ms: int | None = None) -> bool:
         if seen_ms is None or self.ends.get(name) != seen_ms:
@@ -60,15 +66,29 @@ class Leases:
         return Reconciled(None)
 
 
-class Nobody:
+class Neighbours:
+    """Of this host: `absent` are gone; `ended` notes whom we were told to end, and whether before the rescue."""
+
+    def __init__(self, redis: Leases) -> None:
+        self.redis = redis
+        self.absent: list[str] = []
+        self.ended: list[str] = []
+
     def gone(self, now_s: float, supervisors: Iterable[str]) -> list[str]:
-        return []
+        return [name for name in self.absent if name in self.redis.ends]
+
+    def end(self, supervisor: str) -> None:
+        assert supervisor not in self.redis.rescued
+        self.ended.append(supervisor)
 
 
 class Watch:
     def __init__(self) -> None:
         self.redis = Leases()
-        self.rounds = Rounds("k", self.redis, Nobody(), LEASE_S, self.redis.monotonic_s)  # type: ignore[arg-type]
+        self.reports: list[dict[str, Any]] = []
+        self.neighbours = Neighbours(self.redis)
+        self.rounds = Rounds("k", self.redis, Reports(lambda: self.reports),
+                             self.neighbours, LEASE_S, self.redis.monotonic_s)  # type: ignore[arg-type]
 
     def pass_time(self, seconds: float, *renewing: str, tick_s: float = 1.0) -> None:
         end_s = self.redis.now_s + seconds
@@ -226,3 +246,77 @@ def test_who_leads_insists_while_something_was_to_be_cancelled(watch: Watch) -> 
     watch.redis.is_led_by_us, watch.redis.insisted = False, 0
     watch.pass_time(5)
     assert not watch.redis.insisted
+
+
+@pytest.mark.parametrize("lease_s", [5.0, 60.0, 600.0])
+def test_a_lease_lasts_as_long_as_its_supervisor_says(watch: Watch, lease_s: float) -> None:
+    watch.reports.append({"supervisor": "a", "lease_s": lease_s})
+    watch.redis.renew("a", lease_s)
+    watch.pass_time(lease_s - 1)
+    assert not watch.redis.rescued
+    watch.pass_time(3)
+    assert watch.redis.rescued == ["a"], "within its own length and 2 s, whatever ours is"
+
+
+def test_what_is_left_of_a_lapsed_supervisor_is_ended_before_its_runs_are_given_away(watch: Watch) -> None:
+    watch.redis.renew("a")
+    watch.pass_time(LEASE_S + 2)
+    assert watch.neighbours.ended == watch.redis.rescued == ["a"]
+
+
+def test_one_that_is_gone_is_taken_over_at_once_and_not_ended(watch: Watch) -> None:
+    watch.redis.renew("a")
+    watch.pass_time(2)
+    watch.neighbours.absent.append("a")
+    watch.pass_time(TICK_S)
+    assert (watch.redis.rescued, watch.neighbours.ended) == (["a"], [])
+
+
+class Busy(Leases):
+    """Nothing ever ends here, and each call takes a while."""
+
+    def poll(self, keeper: str, until_ms: int) -> Polled:
+        self.polls += 1
+        return Polled(True, dict(self.ends), 0, 0, 0, 1)
+
+    def insist(self, cursor: Any = None) -> tuple[int, Any]:
+        return self._takes("insist", (0, b"1"))
+
+    def promote(self, limit: int) -> tuple[int, int | None]:
+        return self._takes("promote", (limit, None))
+
+    def expire(self, limit: int) -> tuple[int, int | None]:
+        return self._takes("expire", (limit, None))
+
+    def sweep(self, limit: int) -> tuple[int, int | None]:
+        return self._takes("sweep", (limit, None))
+
+    def rescue(self, supervisor: str, limit: int) -> Any:
+        return self._takes("rescue", RescueReport(released=limit, is_over=False))
+
+    def reconcile(self, cursor: Any = None) -> Any:
+        return self._takes("reconcile", Reconciled((1, b"1")))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def _takes(self, what: str, answer: Any) -> Any:
+        self.now_s += 0.02
+        self.calls.append(what)
+        return answer
+
+
+def test_no_duty_starves_another_and_a_round_ends_however_much_there_is(watch: Watch) -> None:
+    busy = Busy()
+    watch.rounds = Rounds("k", busy, Reports(list), watch.neighbours, LEASE_S, busy.monotonic_s)  # type: ignore[arg-type]
+    watch.neighbours.redis = busy
+    watch.neighbours.absent = ["a", "b"]
+    busy.renew("a")
+    busy.renew("b")
+    for _ in range(3):
+        busy.calls.clear()
+        began_s = busy.now_s
+        assert watch.rounds.go() == 0.0, "there is more to do"
+        assert busy.now_s - began_s < 2.0
+        assert list(dict.fromkeys(busy.calls)) == ["rescue", "insist", "promote", "expire", "sweep", "reconcile"]

@@ -117,6 +117,9 @@ class WorldHost:
     def pid(self, slot: int) -> int | None:
         return self.workers[slot].pid if slot in self.workers else None
 
+    def processes(self) -> list[tuple[int, int]]:
+        return [(worker.pid, 1) for worker in self.workers.values()]
+
     def next_deadline_s(self) -> float | None:
         return None
 

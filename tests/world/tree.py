@@ -1,12 +1,13 @@
 """The processes of a world: pools and keepers, turned when something happens, killed, stopped and begun again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from random import Random
 from typing import Any
 
 import orjson
 
+from engine.adapters.process.identity import Identity, Presence
 from engine.core.deadlines import Timing
 from engine.core.dispatch import Dispatch
 from engine.core.policy import RunPolicy
@@ -14,6 +15,7 @@ from engine.core.restart import RestartBudget
 from engine.core.retry import RetryPolicy
 from engine.core.window import Windows
 from engine.services.keeper.neighbours import Neighbours
+from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds
 from engine.services.pool.supervisor import Pool
 from engine.services.pool.terms import PoolTerms
@@ -37,10 +39,20 @@ class Machine:
         self.wrong_ms = chance.choice([0.0, chance.uniform(-600_000, 600_000)])  # its wall clock
         self.pids = count(1000)
         self.processes: dict[int, Callable[[], bool]] = {}  # pid -> does it live?
+        self.pools: dict[int, Callable[[], None]] = {}  # pid -> ends it and everything below it at once
 
-    def born_at(self, pid: int) -> int | None:
-        lives = self.processes.get(pid)
-        return 1 if lives is not None and lives() else None
+    def host_id(self) -> str:
+        return self.name
+
+    def presence(self, one: Identity) -> Presence:
+        lives = self.processes.get(one.pid)
+        return Presence.LIVES if lives is not None and lives() else Presence.GONE
+
+    def end(self, roots: Iterable[Identity], within_s: float) -> bool:
+        for one in list(roots):
+            if one.pid in self.pools:
+                self.pools[one.pid]()
+        return True
 
 
 class Process:
@@ -93,6 +105,7 @@ class PoolProcess(Process):
         self.name = f"{machine.name}.{self.label}.{incarnation}"
         pid = next(machine.pids)
         machine.processes[pid] = lambda: self.incarnation == incarnation and not self.is_dead
+        machine.pools[pid] = lambda: self._end(incarnation)
         clock = WorldClock(machine.time, machine.wrong_ms)
         ledger = self.ledger
         self.host = WorldHost(net.timeline, self.chance, ledger, self.name, machine, net.clumsiness, self.wake,
@@ -132,6 +145,13 @@ class PoolProcess(Process):
         else:
             self.broker.close()
         self.timeline.after(0.5, self._begin)
+
+    def _end(self, incarnation: int) -> None:
+        """A keeper of its host ends what is left of it, workers and all."""
+        if incarnation == self.incarnation:
+            if not self.is_dead:
+                self.kill()
+            self.host.stop()
 
     # -- what is done to it ---------------------------------------------------------------------------------------
 
@@ -200,9 +220,9 @@ class KeeperProcess(Process):
         incarnation, machine = self.incarnation, self.machine
         broker = WorldKeeperBroker(self.net, machine.name, WorldClock(machine.time, machine.wrong_ms),
                                    lambda: self.is_dead or incarnation != self.incarnation, lambda: self.thaws_s)
-        neighbours = Neighbours(lambda: [orjson.loads(report) for report in broker.reports()], self.machine.born_at)
-        neighbours._host_id = self.machine.name
-        self.rounds = Rounds(f"{machine.name}.keeper.{incarnation}", broker, neighbours, LEASE_S, machine.time)
+        reports = Reports(lambda: [orjson.loads(report) for report in broker.reports()])
+        self.rounds = Rounds(f"{machine.name}.keeper.{incarnation}", broker, reports, Neighbours(reports, machine),
+                             LEASE_S, machine.time)
         self.wake()
 
     def wake(self) -> None:

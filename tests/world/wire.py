@@ -166,7 +166,7 @@ class WorldBroker:
              makes_way: str = "", heard: bytes = b"") -> None:
         now_ms, sent_s, lease_ms = self.clock.now_ms(), self.host_s(), int(self.lease_s * 1000)
         if report:  # the process that all of this happens in is not the one that it tells of
-            report = orjson.dumps({**orjson.loads(report), "identity": self.identity})
+            report = orjson.dumps(_told_by(orjson.loads(report), self.identity))
 
         def do() -> BrokerEvent:
             if self.net.is_loading:
@@ -252,6 +252,10 @@ class WorldBroker:
             self.wire.send(settlements, do)
 
 
+def _told_by(report: dict[str, Any], identity: dict[str, Any]) -> dict[str, Any]:
+    return {**report, "identity": {**identity, "below": report["identity"]["below"]}}
+
+
 class Killed(Exception):
     """The process that made the call was killed meanwhile."""
 
@@ -272,9 +276,9 @@ class WorldKeeperBroker:
     def poll(self, keeper: str, until_ms: int) -> Polled:
         return self._call(lambda: self.net.store.poll(keeper, until_ms, self.clock.now_ms()))
 
-    def insist(self) -> int:
+    def insist(self, cursor: Any = None) -> tuple[int, Any]:
         now_ms = self.now_ms()
-        return self._call(lambda: self.net.store.insist(now_ms))
+        return self._call(lambda: self.net.store.insist(now_ms)), None
 
     def promote(self, limit: int) -> tuple[int, int | None]:
         now_ms = self.now_ms()

@@ -12,16 +12,17 @@ import signal
 import time
 from collections.abc import Iterable
 
+HIDDEN = (FileNotFoundError, ProcessLookupError, PermissionError)  # the process is gone, or not to be seen by us
 _FREEZE_S_MAX = 0.004  # a tree that grows faster than it can be stopped is killed as far as it is known
 _HAS_CHILDREN_FILE = os.path.exists("/proc/thread-self/children")
 
 
 def stat_fields(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the state on (state, ppid, pgrp, session …), None if it is gone."""
+    """The fields of /proc/PID/stat from the state on (state, ppid, pgrp, session …), None if it is gone or hidden."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].decode().split()
-    except (FileNotFoundError, ProcessLookupError):
+    except HIDDEN:
         return None
 
 
@@ -30,9 +31,9 @@ def children(pid: int) -> list[int]:
     if not _HAS_CHILDREN_FILE:
         return [one for one in _all_pids() if (fields := stat_fields(one)) is not None and int(fields[1]) == pid]
     found: list[int] = []
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    with contextlib.suppress(*HIDDEN):
         for thread in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError), \
+            with contextlib.suppress(*HIDDEN), \
                     open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 found.extend(map(int, file.read().split()))
     return found

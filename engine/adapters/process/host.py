@@ -150,6 +150,11 @@ class ProcessHost:
         link = self._links.get(slot)
         return link.pid or None if link is not None else None
 
+    def processes(self) -> list[tuple[int, int]]:
+        known = [] if self._server is None else [self._server.identity]
+        known += [link.identity for link in self._links.values() if link.pid]
+        return [(pid, born_at) for pid, born_at in known if born_at is not None]
+
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def next_deadline_s(self) -> float | None:

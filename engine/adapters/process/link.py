@@ -20,6 +20,7 @@ from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.channel import Channel
 from engine.adapters.process.custody import Custody
 from engine.adapters.process.forensics import StackText, Tail, answers, proc_facts, sender_of, signal_name
+from engine.adapters.process.identity import Identity, born_at
 from engine.adapters.process.output import Output
 from engine.core import frames
 from engine.core.frames import FRAME_HEAD, REPLIED, ProtocolError, Remainder
@@ -60,6 +61,7 @@ class Link:
     def __init__(self, slot: int, poller: Poller, alarms: Alarms, events: list[Event], settings: HostSettings,
                  custody: Custody) -> None:
         self.slot, self.pid, self._pidfd = slot, 0, -1
+        self.identity = Identity(0, None)
         self._dump_s, self.custody = settings.dump_s, custody
         self._poller, self._alarms, self._events = poller, alarms, events
         self.is_up = self.is_quitting = self._has_booted = self._is_listening = False
@@ -117,7 +119,7 @@ class Link:
 
     def spawned(self, pid: int, pidfd: int) -> None:
         """The fork server's word that there is a process; may come after the process's own."""
-        self.pid, self._pidfd = pid, pidfd
+        self.pid, self._pidfd, self.identity = pid, pidfd, Identity(pid, born_at(pid))
         self.custody.begin(pid)
         self._check_boot()
         if self.ending.why is not None:

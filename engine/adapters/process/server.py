@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from engine.adapters.poller import READ, WRITE
+from engine.adapters.process.identity import Identity, born_at
 from engine.core import frames
 from engine.core.frames import PACKET_BYTES_MAX
 from engine.ports import HostSettings, Poller
@@ -39,6 +40,7 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", self.boot, _ROOT, str(theirs.fileno())], stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),), env=os.environ | settings.environment | mark | _KEEP_ENVIRON)
+        self.identity = Identity(self.process.pid, born_at(self.process.pid))
         self._socket, self._joiner = ours, frames.Joiner()
         self._orders: deque[tuple[bytes, Sequence[int]]] = deque()  # not sent yet, with their descriptors
         self._is_waiting = False  # for room in the socket

@@ -81,9 +81,9 @@ class KeeperBroker:
             supervisor, "" if seen_ms is None else seen_ms])
         return word == b"OK"
 
-    def insist(self) -> int:
+    def insist(self, cursor: bytes | None = None) -> tuple[int, bytes | None]:
         """As `Operating.insist`."""
-        return self._operating.insist()
+        return self._operating.insist(cursor)
 
     def promote(self, limit: int) -> tuple[int, int | None]:
         """Queue up to `limit` tasks that are due; return how many, and when the next is due."""
@@ -107,16 +107,11 @@ class KeeperBroker:
 
     def sweep(self, limit: int) -> tuple[int, int | None]:
         """Forget up to `limit` tasks that were kept long enough; return how many, and when the next has been."""
-        swept = 0
-        for status in ENDS:
-            for ids in self._ripe(self._keys.ended(status), limit - swept):
-                words = self._operating.remove(ids, self._redis.now_ms())
-                gone = [task_id for task_id, word in zip(ids, words, strict=True) if word in (b"GONE", b"ILLEGAL")]
-                if gone:
-                    self._redis.call("ZREM", self._keys.ended(status), *gone)
-                swept += words.count(b"OK") + len(gone)
-        moments = [moment for status in ENDS if (moment := self._first(self._keys.ended(status))) is not None]
-        return swept, min(moments, default=None)
+        keys = self._keys
+        names = [keys.tasks, keys.life, keys.outcomes, keys.progress, keys.rescues, keys.waiters, keys.expiring,
+                 *map(keys.ended, ENDS)]
+        swept, next_ms = self._redis.run("sweep", names, [keys.base, self._redis.now_ms(), limit])
+        return swept, int(next_ms) if next_ms else None
 
     def lapsed(self) -> list[str]:
         """The supervisors whose lease is over."""

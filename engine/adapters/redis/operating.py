@@ -20,6 +20,7 @@ from engine.core.outcome import Cause, Outcome
 from engine.core.priority import DESCENDING, TaskPriority
 from engine.errors import BrokerError, MoveRefused, TaskNotFound
 
+BATCH_WISHES = 25  # looked at in one portion: each costs a round trip or two
 TRIES = 20  # a task that moves on between reading and writing this often in a row is not one of this world
 
 ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
@@ -48,18 +49,15 @@ class Operating:
 
         return self._until_it_holds_still(task_id, attempt)
 
-    def insist(self) -> int:
-        """Cancel what was to be cancelled while it ran, and has got away: its run ended in a retry, was given back or
-        rescued. Return how many such wishes need nobody any more."""
-        cursor, done = b"0", 0
-        while True:
-            cursor, told = self._redis.call("HSCAN", self._keys.cancels, cursor, "COUNT", BATCH_TASKS)
-            wishes = dict(zip(told[::2], told[1::2], strict=True))
-            over = [part for task_id in wishes if self._is_over(task_id.decode(errors="replace"), wishes[task_id])
-                    for part in (task_id, wishes[task_id])]
-            done += self._redis.run("forgo", [self._keys.cancels], over) if over else 0
-            if cursor == b"0":
-                return done
+    def insist(self, cursor: bytes | None = None) -> tuple[int, bytes | None]:
+        """Cancel some of what was to be cancelled while it ran, and has got away: its run ended in a retry, was given
+        back or rescued. Return how many such wishes need nobody any more, and where to go on, None at the end."""
+        cursor, told = self._redis.call("HSCAN", self._keys.cancels, cursor or b"0", "COUNT", BATCH_WISHES)
+        wishes = dict(zip(told[::2], told[1::2], strict=True))
+        over = [part for task_id in wishes if self._is_over(task_id.decode(errors="replace"), wishes[task_id])
+                for part in (task_id, wishes[task_id])]
+        done: int = self._redis.run("forgo", [self._keys.cancels], over) if over else 0
+        return done, None if cursor == b"0" else cursor
 
     def _is_over(self, task_id: str, wish: bytes) -> bool:
         """Whether nothing is left to be done, now, about a task that was to be cancelled."""
@@ -153,12 +151,12 @@ class Operating:
             keys.base, now_ms, move, now_ms + self._kept_ms, *told])
         return words
 
-    def remove(self, task_ids: Sequence[str], until_ms: int | str = "") -> list[bytes]:
-        """Forget tasks that have ended, if their moment has come; return the script's word on each."""
+    def remove(self, task_ids: Sequence[str]) -> list[bytes]:
+        """Forget tasks that have ended; return the script's word on each."""
         keys = self._keys
         names = [keys.tasks, keys.life, keys.outcomes, keys.progress, keys.rescues, keys.waiters, keys.expiring,
                  *(keys.ended(status) for status in ENDS), *(keys.log(task_id) for task_id in task_ids)]
-        words: list[bytes] = self._redis.run("remove", names, [until_ms, *task_ids])
+        words: list[bytes] = self._redis.run("remove", names, task_ids)
         return words
 
     def _revive(self, found: Sequence[Stored]) -> list[bytes]:

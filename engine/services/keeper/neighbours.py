@@ -1,51 +1,77 @@
-"""Which supervisors of this very host are gone, by the kernel's word rather than by a lapsed lease.
+"""Which supervisors of this very kernel are gone, by its word rather than by a lapsed lease; the end of what is left.
 
-A report names the supervisor's process by host, pid and moment of birth. When
-that process and all its workers no longer exist, nothing of it can still be
-running a task, and its runs need not wait for the lease.
+Duties
+1. Name the supervisors that are gone with all their processes: nothing of them can still be running a task.
+2. End what is left below a supervisor that is gone itself, such as a fork server that was stopped.
+3. End all that is left of a supervisor whose lease is over, before its runs are given to others.
+
+Silence proves nothing: whoever cannot be seen from here, being another user's or of another space of process ids, is
+believed to live until its lease is over.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import logging
+from collections.abc import Iterable
+from typing import Protocol
 
-from engine.adapters import probe
+from engine.adapters.process import identity
+from engine.adapters.process.identity import Identity, Presence
+from engine.services.keeper.reports import Report, Reports
 
-REFRESH_S = 30.0  # how often the reports are read while the same supervisors are there
-_SURE_S = 0.5  # gone for this long: what it has started is gone too
+SURE_S = 0.5  # gone for this long: what it has started is gone too
+END_S_MAX = 1.0  # for what was killed to go
+
+log = logging.getLogger("ganger.execution")
+
+
+class Kernel(Protocol):
+    """The processes that this one can see. `engine.adapters.process.identity` says what each does."""
+
+    def host_id(self) -> str: ...
+    def presence(self, one: Identity) -> Presence: ...
+    def end(self, roots: Iterable[Identity], within_s: float) -> bool: ...
+
+
+class LocalKernel:
+    """The real one."""
+
+    host_id = staticmethod(identity.host_id)
+    presence = staticmethod(identity.presence)
+    end = staticmethod(identity.end)
 
 
 class Neighbours:
-    """`reports` gives what supervisors tell of themselves."""
-
-    def __init__(self, reports: Callable[[], list[dict[str, Any]]],
-                 born_at: Callable[[int], int | None] = probe.born_at) -> None:
-        self._reports, self._born_at = reports, born_at
-        self._host_id = probe.host_id()
-        self._known: dict[str, dict[str, Any]] = {}
+    def __init__(self, reports: Reports, kernel: Kernel | None = None) -> None:
+        self._reports, self._kernel = reports, kernel or LocalKernel()
+        self._host_id = self._kernel.host_id()
         self._missed: dict[str, float] = {}  # supervisor -> when it was first seen to be gone
-        self._read_s = float("-inf")
-        self._named: frozenset[str] = frozenset()
 
     def gone(self, now_s: float, supervisors: Iterable[str]) -> list[str]:
         """Those of the supervisors that have been gone for a moment; each is named until the reports no longer do."""
-        named = frozenset(supervisors)
-        if now_s >= self._read_s + REFRESH_S or named != self._named or self._missed:
-            self._read_s, self._named = now_s, named
-            self._known = {report["supervisor"]: report for report in self._reports() if self._is_here(report)}
-        missing = {name for name, report in self._known.items() if not self._lives(report)}
+        self._reports.refresh(now_s, supervisors, at_once=bool(self._missed))
+        missing = {name for name, report in self._reports.all().items() if self._is_gone(name, report)}
         self._missed = {name: self._missed.get(name, now_s) for name in missing}
-        return [name for name, since_s in self._missed.items() if now_s - since_s >= _SURE_S]
+        return [name for name, since_s in self._missed.items() if now_s - since_s >= SURE_S]
 
-    def _is_here(self, report: dict[str, Any]) -> bool:
+    def end(self, supervisor: str) -> None:
+        """End what is left of it on this kernel, as far as we may and can see it."""
+        report = self._reports.of(supervisor)
+        if report is None or not self._is_here(report):
+            return
+        left = [one for one in report.processes if self._kernel.presence(one) is not Presence.GONE]
+        if left:
+            is_all = self._kernel.end(left, END_S_MAX)
+            log.warning("ended what was left of a supervisor" if is_all else
+                        "not all that is left of a supervisor could be ended from here",
+                        extra={"supervisor": supervisor, "pids": " ".join(str(one.pid) for one in left)})
+
+    def _is_here(self, report: Report) -> bool:
         """Whether it speaks of this kernel, and well enough to be judged by."""
-        match report.get("identity"):
-            case {"host_id": host_id, "pid": int(), "born_at": int()}:
-                return bool(host_id == self._host_id)
-        return False
+        return bool(report.processes) and report.host_id == self._host_id != ""
 
-    def _lives(self, report: dict[str, Any]) -> bool:
-        identity = report["identity"]
-        if self._born_at(identity["pid"]) == identity["born_at"]:
-            return True
-        pids = [slot.get("pid") for slot in report.get("slots") or ()]
-        return any(self._born_at(pid) is not None for pid in pids if isinstance(pid, int))
+    def _is_gone(self, name: str, report: Report) -> bool:
+        if not self._is_here(report) or self._kernel.presence(report.processes[0]) is not Presence.GONE:
+            return False
+        left = [one for one in report.processes[1:] if self._kernel.presence(one) is not Presence.GONE]
+        if any(self._kernel.presence(one) is Presence.LIVES for one in left):
+            self._kernel.end(left, 0.0)
+        return not left

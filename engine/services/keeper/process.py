@@ -20,6 +20,7 @@ from engine.errors import BrokerError
 from engine.services import composition
 from engine.services.bootstrap import Bootstrap
 from engine.services.keeper.neighbours import Neighbours
+from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds
 from engine.services.keeper.sampling import Sampling
 
@@ -135,6 +136,7 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
     broker = Broker(settings.redis_url, prefix=settings.queue_prefix, timeout_s=_CALL_S,
                     failed_ttl_s=settings.failed_ttl_s, idempotency_ttl_s=settings.idempotency_ttl_s)
     keeping = KeeperBroker(broker)
-    rounds = Rounds(composition.supervisor_name("keeper"), keeping, Neighbours(keeping.supervisors), settings.lease_s)
+    reports = Reports(keeping.supervisors)
+    rounds = Rounds(composition.supervisor_name("keeper"), keeping, reports, Neighbours(reports), settings.lease_s)
     bell = Link(settings.redis_url, broker.keys.keeper_bell, RedisClock(), poller)
     return KeeperLoop(rounds, broker, keeping, bell, poller, settings.sample_interval_s, tell_root)

@@ -2,15 +2,20 @@
 
 Duties
 1. Lead: hold the lead, or try for it.
-2. See to it that tasks end that were to be cancelled while they ran, and got away.
-3. Promote tasks that are due, end those that have expired, remove those kept long enough.
-4. Rescue the runs of supervisors whose lease has lapsed, or whose process is gone from this very host.
-5. Reconcile what the keys say of each other, a little at a time.
+2. Rescue the runs of supervisors whose process is gone from this very host, or whose lease has lapsed: then what is
+   left of them on this host is ended first.
+3. See to it that tasks end that were to be cancelled while they ran, and got away; promote tasks that are due, end
+   those that have expired, remove those kept long enough.
+4. Reconcile what the keys say of each other, a little at a time.
 
-A lease is over when nobody has renewed it before our own eyes for a whole lease, and for as long as it was to last
-when we saw it first. So a jump of Redis's clock, or a process that has not heard of it yet, neither ends nor prolongs a
-lease; and after an outage of Redis nothing is rescued until supervisors have had time to renew. Those who follow watch
-as well: often the host that is lost had the leader, and whoever takes over then need not begin to count.
+Rescue comes first, and each duty has a bounded time in each round: a load that brings more to be removed than one round
+can remove makes rounds follow each other at once, and nothing else late.
+
+A lease is over when nobody has renewed it before our own eyes for as long as its supervisor says that its leases last;
+where it does not say so, for a whole lease of our own, and for as long as it was to last when we saw it first. So a
+jump of Redis's clock, or a process that has not heard of it yet, neither ends nor prolongs a lease; and after an outage
+of Redis nothing is rescued until supervisors have had time to renew. Those who follow watch as well: often the host
+that is lost had the leader, and whoever takes over then need not begin to count.
 """
 
 import logging
@@ -20,30 +25,28 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from engine.errors import BrokerError
+from engine.services.keeper.duties import BATCH, SLICE_S, Duties, Duty
+from engine.services.keeper.duties import Broker as DutiesBroker
 from engine.services.keeper.neighbours import Neighbours
+from engine.services.keeper.reports import Reports
 
 TICK_S = 1.0  # between two looks at the processes of this host
+RESCUE_S_MAX = 2.0  # in one round, of all supervisors that are to be taken over from
 POLL_S = 1.9  # between two looks at Redis, unless it rings or something is due: a lapsed lease is to be seen within 2 s
 LEAD_S = 5.0  # a keeper that has not said so for this long has lost the lead
 RECONCILE_S = 60.0
-RECONCILE_SLICE_S = 0.1
-LEASES_MAX = 4  # of our own length: one that claims to last longer was dated by a clock that has been set back
+LEASES_MAX = 4  # of our own, for one whose length nobody tells: its end was dated by a clock that has been set back
 SET_BACK_MS = 1000  # more than Redis's clock and our belief about it differ while nobody touches it
-BATCH = 500
 
 log = logging.getLogger("ganger.execution")
 errors = logging.getLogger("ganger.errors")
 
 
-class Broker(Protocol):
+class Broker(DutiesBroker, Protocol):
     """What the rounds need of Redis; `engine.adapters.redis.keeping` says what each does."""
 
     def now_ms(self) -> int: ...
     def poll(self, keeper: str, until_ms: int) -> Any: ...
-    def insist(self) -> int: ...
-    def promote(self, limit: int) -> tuple[int, int | None]: ...
-    def expire(self, limit: int) -> tuple[int, int | None]: ...
-    def sweep(self, limit: int) -> tuple[int, int | None]: ...
     def lapse(self, supervisor: str, seen_ms: int | None = None) -> bool: ...
     def rescue(self, supervisor: str, limit: int) -> Any: ...
     def reconcile(self, cursor: Any = None) -> Any: ...
@@ -57,18 +60,20 @@ class Watched(NamedTuple):
 
 
 class Rounds:
-    """`lease_s`: how long a lease that nobody renews is believed in."""
+    """`lease_s`: how long a lease that nobody renews is believed in, where its supervisor does not tell."""
 
-    def __init__(self, name: str, broker: Broker, neighbours: Neighbours, lease_s: float,
+    def __init__(self, name: str, broker: Broker, reports: Reports, neighbours: Neighbours, lease_s: float,
                  monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self.name, self.broker, self.neighbours, self.lease_s = name, broker, neighbours, lease_s
-        self.monotonic_s = monotonic_s
+        self.reports, self.monotonic_s = reports, monotonic_s
+        self.duties = Duties(broker, monotonic_s)
         self.leads = False
         self._leases: dict[str, Watched] = {}
         self._ahead_ms = float("-inf")  # Redis's clock before ours, when we looked last
         self._cursor: Any = None  # how far the reconciling has come
         self._has_contact = True  # so that the first failure is told
         self._contact_s = self._poll_s = self._reconciled_s = float("-inf")
+        self._reconciling = Duty(self._reconcile_some)
 
     def go(self) -> float:
         """One round; returns the seconds until the next is needed."""
@@ -98,8 +103,9 @@ class Rounds:
     def _round(self, now_s: float) -> float:
         if now_s >= self._poll_s:
             self._poll_s = self._poll(now_s)
+        elif self.leads:
+            self._rescue_all(now_s)
         if self.leads:
-            self._take_over(now_s)
             self._reconcile(now_s)
         return max(0.0, min(TICK_S, self._poll_s - self.monotonic_s()))
 
@@ -109,32 +115,26 @@ class Rounds:
             self._leases.clear()  # we were away ourselves, and so may have been what we would have seen
         polled = self.broker.poll(self.name, self.broker.now_ms() + int(LEAD_S * 1000))
         self.leads = polled.leads
+        self.reports.refresh(now_s, polled.leases)
         self._watch_leases(polled.leases)
         next_s = self.monotonic_s() + POLL_S
         if not self.leads:
             return next_s
-        next_ms = self._keep_time(polled)
+        is_all_rescued = self._rescue_all(now_s)
+        next_ms, is_all_done = self._keep_time(polled)
+        if not (is_all_rescued and is_all_done):
+            return self.monotonic_s()
         over_s = min((lease.over_s for lease in self._leases.values()), default=float("inf"))
         return min(next_s, over_s, self.monotonic_s() + (next_ms - self.broker.now_ms()) / 1000)
 
-    def _keep_time(self, polled: Any) -> float:
-        """Do what is due by the clock; return the moment of the next, ms."""
-        now_ms = self.broker.now_ms()
-        if polled.cancels:
-            self.broker.insist()
-        if polled.due_ms <= now_ms:
-            self._all(self.broker.promote)
-        if polled.expires_ms <= now_ms:
-            self._all(self.broker.expire)
-        if polled.removal_ms <= now_ms:
-            self._all(self.broker.sweep)
-        for supervisor in self._lapsed():
-            self._rescue(supervisor, "its lease has lapsed")
-        return min((moment for moment in (polled.due_ms, polled.expires_ms) if moment > now_ms), default=float("inf"))
-
-    def _all(self, verb: Callable[[int], tuple[int, int | None]]) -> None:
-        while verb(BATCH)[0] >= BATCH:
-            pass
+    def _keep_time(self, polled: Any) -> tuple[float, bool]:
+        """Do what is due by the clock; return the moment of the next, ms, and whether nothing of it is left."""
+        now_ms, duties = self.broker.now_ms(), self.duties
+        is_due = {duties.cancels: polled.cancels > 0, duties.due: polled.due_ms <= now_ms,
+                  duties.expiries: polled.expires_ms <= now_ms, duties.removals: polled.removal_ms <= now_ms}
+        is_more = duties.go(duty for duty, now in is_due.items() if now)
+        later = (moment for moment in (polled.due_ms, polled.expires_ms) if moment > now_ms)
+        return min(later, default=float("inf")), not is_more
 
     def _watch_leases(self, leases: dict[str, int]) -> None:
         known, now_ms = self._leases, self.broker.now_ms()
@@ -144,12 +144,16 @@ class Rounds:
         self._ahead_ms = now_ms - now_s * 1000
         self._leases = {
             name: known[name] if name in known and known[name].end_ms == end_ms else Watched(
-                end_ms, now_s + self._lasts_s(end_ms, now_ms)) for name, end_ms in leases.items()}
+                end_ms, now_s + self._lasts_s(name, end_ms, now_ms)) for name, end_ms in leases.items()}
 
-    def _lasts_s(self, end_ms: int, now_ms: int) -> float:
-        """How long to believe in a lease that was just seen. One that was ended has no end any more."""
+    def _lasts_s(self, name: str, end_ms: int, now_ms: int) -> float:
+        """How long to believe in a lease that was just seen, and so cannot have been renewed later than that. One that
+        was ended has no end any more."""
         if not end_ms:
             return 0.0
+        report = self.reports.of(name)
+        if report is not None and report.lease_s is not None:
+            return report.lease_s
         return min(max(self.lease_s, (end_ms - now_ms) / 1000), LEASES_MAX * self.lease_s)
 
     def _lapsed(self) -> list[str]:
@@ -158,20 +162,33 @@ class Rounds:
         return [name for name, lease in self._leases.items()
                 if now_s >= lease.over_s and self.broker.lapse(name, lease.end_ms)]
 
-    def _take_over(self, now_s: float) -> None:
-        """From supervisors of this host whose process and workers the kernel knows to be gone: no lease to wait for."""
+    def _rescue_all(self, now_s: float) -> bool:
+        """Take over from supervisors of this host whose process and workers the kernel knows to be gone, with no lease
+        to wait for; and from those whose lease is over. False: not all of their runs were taken yet."""
+        until_s, is_all = self.monotonic_s() + RESCUE_S_MAX, True
         for supervisor in self.neighbours.gone(now_s, self._leases):
+            if self.monotonic_s() >= until_s:
+                return False
             self.broker.lapse(supervisor)
-            self._rescue(supervisor, "its process is gone")
+            is_all = self._rescue(supervisor, "its process is gone") and is_all
+        for supervisor in self._lapsed():
+            if self.monotonic_s() >= until_s:
+                return False
+            self.neighbours.end(supervisor)
+            is_all = self._rescue(supervisor, "its lease has lapsed") and is_all
+        return is_all
 
-    def _rescue(self, supervisor: str, reason: str) -> None:
+    def _rescue(self, supervisor: str, reason: str) -> bool:
+        """False: its time was over before all was taken, and the next round goes on."""
         became: Counter[str] = Counter()
+        until_s = self.monotonic_s() + SLICE_S
         while True:
             report = self.broker.rescue(supervisor, BATCH)
             became.update(released=report.released, failed=report.failed, cancelled=report.cancelled)
-            if report.is_over:
+            if report.is_over or self.monotonic_s() >= until_s:
                 break
         log.warning("took over from a supervisor", extra={"supervisor": supervisor, "reason": reason, **became})
+        return bool(report.is_over)
 
     def _reconcile(self, now_s: float) -> None:
         """Begin to go through everything once a minute; a bounded time in each round, so that nothing due waits."""
@@ -179,12 +196,11 @@ class Rounds:
             if now_s < self._reconciled_s + RECONCILE_S:
                 return
             self._reconciled_s = now_s
-        mended: Counter[str] = Counter()
-        while True:
-            look = self.broker.reconcile(self._cursor)
-            self._cursor = look.cursor
-            mended.update(look.mended)
-            if self._cursor is None or self.monotonic_s() >= now_s + RECONCILE_SLICE_S:
-                break
-        if any(count for what, count in mended.items() if what != "flows"):
-            errors.error("Redis contradicted itself and was mended", extra=dict(mended))
+        self._reconciling.go(self.monotonic_s)
+
+    def _reconcile_some(self) -> bool:
+        look = self.broker.reconcile(self._cursor)
+        self._cursor = look.cursor
+        if any(count for what, count in look.mended.items() if what != "flows"):
+            errors.error("Redis contradicted itself and was mended", extra=dict(look.mended))
+        return self._cursor is not None

@@ -2,11 +2,13 @@
 
 import os
 import socket
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import orjson
 
-from engine.adapters import probe
+from engine.adapters.process import identity
 from engine.core import resizing
 from engine.core.dispatch import Dispatch
 from engine.core.priority import TaskPriority
@@ -17,10 +19,11 @@ from engine.services.pool.terms import PoolTerms
 
 
 def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, now_s: float,
-           failures: dict[str, str], pending: int, sizing: Sizing, register: Register) -> bytes:
+           failures: dict[str, str], pending: int, sizing: Sizing, register: Register,
+           processes: Sequence[tuple[int, int]]) -> bytes:
     return orjson.dumps({
         "supervisor": terms.supervisor, "pool": terms.pool, "host": socket.gethostname(), "pid": os.getpid(),
-        "identity": {"host_id": probe.host_id(), "pid": os.getpid(), "born_at": probe.born_at(os.getpid())},
+        "identity": {**_identity(os.getpid()), "below": processes}, "lease_s": terms.lease_s,
         "root_pid": os.getppid(), "queues": list(terms.queues) or ["*"], "version": terms.version,
         "enforcement": terms.enforcement,
         "started_ms": started_ms, "at_ms": now_ms, "draining": core.draining, "outcomes_pending": pending,
@@ -33,6 +36,12 @@ def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, no
         "slots": [_slot(slot, now_s, register.last_of(slot.index)) for slot in core.slots
                   if not (slot.spare and slot.phase is Phase.DOWN)],
     })
+
+
+@cache
+def _identity(pid: int) -> dict[str, Any]:
+    """Who the supervisor is, for keepers of the same kernel."""
+    return {"host_id": identity.host_id(), "pid": pid, "born_at": identity.born_at(pid)}
 
 
 def _slot(slot: Slot, now_s: float, last_death: dict[str, Any] | None) -> dict[str, Any]:

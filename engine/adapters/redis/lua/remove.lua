@@ -2,16 +2,14 @@
 --
 -- keys  tasks, life, outcomes, progress, rescues, waiters, expiring,
 --       ended COMPLETED, ended FAILED, ended CANCELLED, ended TIMEOUT, then the log of each task
--- args  until_ms: only those whose moment of removal is not later, or '' for any, then the ids
+-- args  the ids
 -- gives one word per task
 --       OK        it is forgotten
 --       GONE      there is no such task
 --       ILLEGAL   it has not ended
---       MOVED_ON  its moment of removal has not come
 local tasks, life, outcomes, progress, rescues, waiters, expiring = unpack(KEYS, 1, 7)
 local ended = { COMPLETED = KEYS[8], FAILED = KEYS[9], CANCELLED = KEYS[10], TIMEOUT = KEYS[11] }
-local until_ms = ARGV[1]
-local ids = { unpack(ARGV, 2) }
+local ids = ARGV
 if #ids == 0 then return {} end
 
 local RUNS_MAX = 10000  -- whose outcomes are looked for: a number that somebody has written must not stop Redis
@@ -24,8 +22,6 @@ for n, id in ipairs(ids) do
     words[n] = redis.call('HEXISTS', tasks, id) == 1 and 'ILLEGAL' or 'GONE'
   elseif not FINAL[status] then
     words[n] = 'ILLEGAL'
-  elseif until_ms ~= '' and tonumber(redis.call('ZSCORE', ended[status], id) or 0) > tonumber(until_ms) then
-    words[n] = 'MOVED_ON'
   else
     words[n] = 'OK'
     gone[#gone + 1] = id

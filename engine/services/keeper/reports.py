@@ -1,0 +1,76 @@
+"""What supervisors tell of themselves, as far as the keeper goes by it. Read when others are there, and now and then.
+
+Anybody who can write to Redis can write a report: what makes no sense in one counts as not told.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.adapters.process.identity import Identity
+
+REFRESH_S = 30.0  # how often they are read while the same supervisors are there
+LEASE_S_MAX = 3600.0  # as for the setting
+PROCESSES_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`processes`: the supervisor's own first, then its fork server's and its workers'; none where it does not tell."""
+
+    host_id: str
+    processes: tuple[Identity, ...]
+    lease_s: float | None  # None: not told
+
+
+class Reports:
+    """`read` gives them as they are stored."""
+
+    def __init__(self, read: Callable[[], list[dict[str, Any]]]) -> None:
+        self._read = read
+        self._known: dict[str, Report] = {}
+        self._names: frozenset[str] = frozenset()
+        self._read_s = float("-inf")
+
+    def refresh(self, now_s: float, names: Iterable[str], *, at_once: bool = False) -> None:
+        """Read them if it is time, if the supervisors are others than before, or `at_once`."""
+        named = frozenset(names)
+        if at_once or named != self._names or now_s >= self._read_s + REFRESH_S:
+            self._names, self._read_s = named, now_s
+            self._known = {told["supervisor"]: _report(told) for told in self._read() if "supervisor" in told}
+
+    def of(self, supervisor: str) -> Report | None:
+        return self._known.get(supervisor)
+
+    def all(self) -> dict[str, Report]:
+        return self._known
+
+
+def _report(told: dict[str, Any]) -> Report:
+    lease_s = told.get("lease_s")
+    is_length = isinstance(lease_s, int | float) and 0 < lease_s <= LEASE_S_MAX
+    return Report(*_processes(told), float(lease_s) if is_length and lease_s is not None else None)
+
+
+def _processes(told: dict[str, Any]) -> tuple[str, tuple[Identity, ...]]:
+    match told.get("identity"):
+        case {"host_id": str(host_id), "pid": int(pid), "born_at": int(born_at), **rest}:
+            below = _pairs(rest["below"]) if "below" in rest else _of_slots(told.get("slots"))
+            return host_id, (Identity(pid, born_at), *below[:PROCESSES_MAX])
+    return "", ()
+
+
+def _pairs(below: Any) -> list[Identity]:
+    """Its fork server and its workers."""
+    if not isinstance(below, list):
+        return []
+    return [Identity(*pair) for pair in below if isinstance(pair, list) and len(pair) == 2 and
+            all(type(number) is int for number in pair)]
+
+
+def _of_slots(slots: Any) -> list[Identity]:
+    """Workers that it names by their number alone."""
+    if not isinstance(slots, list):
+        return []
+    pids = [slot.get("pid") for slot in slots if isinstance(slot, dict)]
+    return [Identity(pid, None) for pid in pids if type(pid) is int]

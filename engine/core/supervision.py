@@ -6,9 +6,12 @@ The rules are OTP's (erlang/otp, supervisor.erl). A child is `permanent`
 More than `intensity` restarts within a period, and the supervisor stops all
 children and gives up, so that whatever started it can decide.
 
-`started`, `exited`, `stop`, `replace` and `tick` take what happened, with the
-time, and return the commands to carry out in order. `next_deadline_s()` says
-when to call `tick` if nothing happens.
+A start that the host refuses, having no process or descriptor to give at the
+moment, is no death: it is tried again after a pause, for as long as it takes.
+
+`exited`, `not_started`, `stop`, `add`, `retire` and `tick` take what happened,
+with the time, and return the commands to carry out in order.
+`next_deadline_s()` says when to call `tick` if nothing happens.
 """
 
 from collections.abc import Iterable
@@ -18,6 +21,7 @@ from enum import Enum, StrEnum
 from engine.core.restart import RestartBudget
 
 NEVER = float("inf")
+REFUSED_PAUSE_S, REFUSED_PAUSE_S_MAX = 0.1, 5.0  # before the next try; doubled each time
 
 
 class Restart(StrEnum):
@@ -83,6 +87,8 @@ class Child:
     wanted: bool = True  # to be started when it can be
     retired: bool = False  # to be forgotten when it is down
     restarts: int = 0
+    refusals: int = 0  # in a row: the host had no process, descriptor or memory for it
+    start_s: float = 0.0  # no start before this
 
 
 class Supervision:
@@ -109,6 +115,17 @@ class Supervision:
                 return self._restart(child, now_s)
             child.wanted = False
         return self._advance(now_s)
+
+    def not_started(self, name: str, now_s: float) -> list[Command]:
+        """The host refused to start a child just now. Try again after a pause, which doubles with each refusal."""
+        child = self.children[name]
+        child.phase, child.deadline_s = Phase.DOWN, NEVER
+        child.start_s = now_s + min(REFUSED_PAUSE_S * 2.0 ** min(child.refusals, 30), REFUSED_PAUSE_S_MAX)
+        child.refusals += 1
+        return self._advance(now_s)
+
+    def has_started(self, name: str) -> None:
+        self.children[name].refusals = 0
 
     def add(self, spec: ChildSpec, now_s: float) -> list[Command]:
         """Take one more child on, such as the successor of one that is about to be retired."""
@@ -137,9 +154,10 @@ class Supervision:
 
     def next_deadline_s(self) -> float:
         deadline_s = min((child.deadline_s for child in self.children.values()), default=NEVER)
-        waiting = any(child.wanted and child.phase is Phase.DOWN for child in self.children.values())
-        if waiting and not self.stopping and not self._is_held_up():
-            return min(deadline_s, self._start_s)
+        waiting_s = min((max(self._start_s, child.start_s) for child in self.children.values()
+                         if child.wanted and child.phase is Phase.DOWN), default=NEVER)
+        if not self.stopping and not self._is_held_up():
+            return min(deadline_s, waiting_s)
         return deadline_s
 
     def _restart(self, dead: Child, now_s: float) -> list[Command]:
@@ -172,7 +190,7 @@ class Supervision:
             return []
         commands: list[Command] = []
         for child in self.children.values():
-            if child.wanted and child.phase is Phase.DOWN:
+            if child.wanted and child.phase is Phase.DOWN and now_s >= child.start_s:
                 child.phase = Phase.UP
                 commands.append(Start(child.spec.name))
         return commands

@@ -41,18 +41,24 @@ class Family:
         self.members: dict[str, Member] = {}
 
     def start(self, name: str, bootstrap: Bootstrap) -> None:
-        """Start the child `name`: its first word is its kind, the rest its own name."""
+        """Start the child `name`: its first word is its kind, the rest its own name.
+
+        Raises `OSError` if the host has no process, descriptor or memory for it; nothing is left of it then.
+        """
         kind, _, own_name = name.partition(" ")
-        ours, theirs = Channel.pair()
-        bootstrap_fd = bootstrap.to_fd()
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "engine.services.child", kind, own_name or kind, str(bootstrap_fd),
-             str(theirs.fileno())],
-            pass_fds=(bootstrap_fd, theirs.fileno()), stdin=subprocess.DEVNULL, process_group=0,
-            preexec_fn=_die_with_root)
-        os.close(bootstrap_fd)
-        theirs.close()
-        self._adopt(name, process, ours)
+        with contextlib.ExitStack() as undo:
+            ours, theirs = Channel.pair()
+            undo.callback(ours.close)
+            with theirs, contextlib.closing(os.fdopen(bootstrap.to_fd(), "rb")) as document:
+                fds = (document.fileno(), theirs.fileno())
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "engine.services.child", kind, own_name or kind, *map(str, fds)],
+                    pass_fds=fds, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_die_with_root)
+            undo.callback(_end, process)
+            pidfd = os.pidfd_open(process.pid)
+            undo.callback(os.close, pidfd)
+            self._adopt(name, process, ours, pidfd)
+            undo.pop_all()
 
     def tell(self, name: str, message: dict[str, Any]) -> None:
         if name in self.members:
@@ -69,16 +75,20 @@ class Family:
         """Whether every child that was killed has gone, or had no time to."""
         return all(member.killed_s is None or now_s - member.killed_s < GONE_S for member in self.members.values())
 
-    def _adopt(self, name: str, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+    def _adopt(self, name: str, process: subprocess.Popen[bytes], control: socket.socket, pidfd: int) -> None:
         def receive(message: dict[str, Any] | None) -> None:
             if message is not None:
                 member.well_s, member.has_spoken = time.monotonic(), True
                 self._heard(name, message)
 
         channel = Channel(control, self.poller, receive)
-        member = Member(name, process, channel, os.pidfd_open(process.pid), time.monotonic())
+        member = Member(name, process, channel, pidfd, time.monotonic())
+        try:
+            self.poller.register(pidfd, lambda mask: self._bury(member))
+        except OSError:
+            channel.close()
+            raise
         self.members[name] = member
-        self.poller.register(member.pidfd, lambda mask: self._bury(member))
 
     def _bury(self, member: Member) -> None:
         code = member.process.wait()  # at once: a process's descriptor is readable when it has ended
@@ -88,6 +98,11 @@ class Family:
         if self.members.get(member.name) is member:
             del self.members[member.name]
         self._ended(member.name, code)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
 
 def _die_with_root() -> None:

@@ -18,6 +18,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -103,8 +104,7 @@ class Root:
         for command in commands:
             match command:
                 case Start(name):
-                    log.info("starting", extra={"child": name})
-                    self.family.start(name, self.bootstraps[name])
+                    self._start(name)
                 case Stop(name):
                     self.family.tell(name, {"do": "drain"})
                 case Kill(name):
@@ -112,6 +112,16 @@ class Root:
                     self.family.kill(name)
                 case GiveUp(reason):
                     self._give_up(reason)
+
+    def _start(self, name: str) -> None:
+        log.info("starting", extra={"child": name})
+        try:
+            self.family.start(name, self.bootstraps[name])
+        except (OSError, subprocess.SubprocessError) as error:
+            log.error("a child could not be started; it is tried again", extra={"child": name, "reason": str(error)})
+            self._carry_out(self.core.not_started(name, time.monotonic()))
+        else:
+            self.core.has_started(name)
 
     def _give_up(self, reason: str | None) -> None:
         if reason is not None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import time
@@ -125,6 +126,25 @@ def test_a_killed_worker_costs_the_task_a_crash_and_nothing_else(tree: Tree) -> 
     task.let_go()
     ended = tree.ended(task.id)[0]
     assert (ended.status, ended.result, ended.attempts, ended.crashes) == (TaskStatus.COMPLETED, 2, 0, 1)
+
+
+def test_a_root_that_gets_no_descriptor_and_no_process_goes_on_with_its_runs_and_tries_again(tree: Tree) -> None:
+    task = tree.held()
+    worker, _ = task.started()
+    root, keeper, pool = tree.root, tree.pid_of("keeper"), tree.pid_of("pool")
+    before = resource.prlimit(root.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(root.pid, resource.RLIMIT_NOFILE, (0, before[1]))
+    tree.kill(keeper)
+    gone([keeper])
+    root.send_signal(signal.SIGHUP)
+    for _ in range(3):  # the root has had its turns meanwhile
+        tree.ended(tree.client.submit("echo", {}))
+    assert root.is_running()
+    assert lives(worker)
+    resource.prlimit(root.pid, resource.RLIMIT_NOFILE, before)
+    task.let_go()
+    assert tree.ended(task.id)[0].result == 1, "its run was not disturbed"
+    told_of(tree, lambda found: found["keeper"]["pid"] != keeper and found["pool default"]["pid"] != pool)
 
 
 def test_a_killed_fork_server_is_nobodys_fault(tree: Tree) -> None:

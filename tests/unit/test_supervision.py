@@ -1,7 +1,18 @@
 """A supervisor's children: those that come and go beside the machine of `tests/property`."""
 
+import pytest
+
 from engine.core.restart import RestartBudget
-from engine.core.supervision import ChildSpec, GiveUp, Kill, Start, Stop, Supervision
+from engine.core.supervision import (
+    REFUSED_PAUSE_S,
+    REFUSED_PAUSE_S_MAX,
+    ChildSpec,
+    GiveUp,
+    Kill,
+    Start,
+    Stop,
+    Supervision,
+)
 
 
 def supervisor(*names: str) -> Supervision:
@@ -25,6 +36,31 @@ def test_a_child_that_is_added_is_started_and_one_that_is_retired_is_forgotten_w
     assert "old" in core.children
     assert core.exited("old", True, 3.0) == []
     assert list(core.children) == ["new"]
+
+
+def test_a_start_that_the_host_refuses_is_tried_again_and_costs_no_restart() -> None:
+    core, now_s = supervisor("one", "two"), 1.0
+    assert core.exited("one", False, now_s) == [Start("one")]
+    for _ in range(50):
+        assert core.not_started("one", now_s) == []
+        assert core.tick(core.next_deadline_s() - 0.01) == []
+        pause_s, now_s = core.next_deadline_s() - now_s, core.next_deadline_s()
+        assert 0 < pause_s < REFUSED_PAUSE_S_MAX + 0.1
+        assert core.tick(now_s) == [Start("one")]
+    assert pause_s == pytest.approx(REFUSED_PAUSE_S_MAX), "the pauses grow"
+    core.has_started("one")
+    assert core.not_started("one", now_s) == []
+    assert core.next_deadline_s() == pytest.approx(now_s + REFUSED_PAUSE_S)
+    assert core.children["one"].restarts == 1
+    core.stop(now_s)
+    assert core.exited("two", True, now_s) == [GiveUp(None)], "it is not waited for"
+
+
+def test_while_the_host_refuses_one_the_others_start() -> None:
+    core = supervisor("one")
+    core.exited("one", False, 1.0)
+    core.not_started("one", 1.0)
+    assert core.add(ChildSpec("two"), 1.01) == [Start("two")]
 
 
 def test_a_second_stop_kills() -> None:

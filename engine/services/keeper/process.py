@@ -26,6 +26,7 @@ from engine.services.keeper.sampling import Sampling
 
 CONTROL = b"control "  # begins what is rung for the root: an order as JSON
 ORDER_BYTES_MAX = 16_384
+MOMENT_DIGITS_MAX = 14  # of a moment in ms
 TOGETHER_S = 0.1  # samples that are due so soon are taken in the same awakening
 _CALL_S = 5.0  # bound of one call to Redis
 
@@ -69,7 +70,8 @@ class KeeperLoop:
 
     def _ring(self, due_ms: bytes, now_s: float) -> None:
         """Go a round, by the moment that the bell named if it named one."""
-        in_s = max(0.0, (int(due_ms) - self.bell.clock.now_ms()) / 1000) if due_ms.isdigit() else 0.0
+        is_moment = due_ms.isdigit() and len(due_ms) <= MOMENT_DIGITS_MAX  # anybody may ring
+        in_s = max(0.0, (int(due_ms) - self.bell.clock.now_ms()) / 1000) if is_moment else 0.0
         self.rounds.ring(in_s)
         self._round_s = min(self._round_s, now_s + in_s)
 

@@ -1,0 +1,52 @@
+"""What the keeper makes of what is rung for it: anybody who reaches Redis may ring."""
+
+import pytest
+
+from engine.adapters.clock import RedisClock
+from engine.adapters.poller import EpollPoller
+from engine.adapters.redis.broker import Broker
+from engine.adapters.redis.keeping import KeeperBroker
+from engine.adapters.redis.link import Link, Pushed
+from engine.services.keeper.neighbours import Neighbours
+from engine.services.keeper.process import KeeperLoop
+from engine.services.keeper.reports import Reports
+from engine.services.keeper.rounds import Rounds
+
+SOON_S = 60.0
+
+
+class Ringing:
+    """A keeper that is only rung for."""
+
+    def __init__(self) -> None:
+        poller, broker = EpollPoller(), Broker("redis://127.0.0.1:1")
+        keeping, reports = KeeperBroker(broker), Reports(list)
+        self.told: list[object] = []
+        self.loop = KeeperLoop(Rounds("k", keeping, reports, Neighbours(reports), 15.0), broker, keeping,
+                               Link("redis://127.0.0.1:1", "bell", RedisClock(), poller), poller, 1.0, self.told.append)
+
+    def ring(self, message: bytes) -> float:
+        """Ring, and return in how many seconds it goes its next round."""
+        self.loop._round_s = SOON_S
+        self.loop._ring(message, 0.0)
+        return self.loop._round_s
+
+
+@pytest.mark.parametrize("message", [b"9" * 5000, b"9" * 15, b"", b"-1", b"1e5", "\u0665".encode(), b"\xff", b"0"])
+def test_whatever_names_no_moment_rings_for_now(message: bytes) -> None:
+    assert Ringing().ring(message) == 0.0
+
+
+def test_a_moment_is_waited_for() -> None:
+    ringing = Ringing()
+    in_s = ringing.ring(b"%d" % (ringing.loop.bell.clock.now_ms() + 20_000))
+    assert in_s == pytest.approx(20, abs=5)
+    assert ringing.ring(b"9" * 14) == SOON_S
+
+
+@pytest.mark.parametrize("order", [b"", b"{", b"[1]", b"7", b"[" * 20_000, b"{}" * 9000])
+def test_an_order_that_makes_no_sense_is_not_handed_on(order: bytes) -> None:
+    ringing = Ringing()
+    ringing.loop.bell._events.append(Pushed(b"control " + order))
+    ringing.loop._hand_on(order)
+    assert not ringing.told

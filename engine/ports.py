@@ -54,6 +54,7 @@ class Replied(NamedTuple):
 class ServerReady:
     handlers: list[dict[str, Any]]  # announcements
     failures: dict[str, str]  # module -> traceback of its import
+    inherited: dict[str, Any] = field(default_factory=dict)  # what a fork does not carry over: see core/inheritance
 
 
 @dataclass(slots=True)

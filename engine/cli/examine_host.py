@@ -9,20 +9,23 @@ import sys
 from typing import TYPE_CHECKING
 
 from engine.cli.finding import Finding, State
+from engine.core import inheritance
 
 if TYPE_CHECKING:
     from engine.config import Settings
 
 _IMPORT = """
 import importlib, json, sys
-failures = {}
+from engine.adapters.process.inherited import Census
+failures, census = {}, Census()
 for name in sys.argv[1:]:
     try:
         importlib.import_module(name)
     except BaseException as error:
         failures[name] = f"{type(error).__name__}: {error}"
+    census.look(name)
 from engine.handler import REGISTRY
-print("\\n" + json.dumps({"failures": failures, "handlers": sorted(REGISTRY)}))
+print("\\n" + json.dumps({"failures": failures, "handlers": sorted(REGISTRY), "inherited": census.found().told()}))
 """
 _ADOPT = "from engine.adapters.process.limits import adopt_orphans; adopt_orphans()"
 _DUMP = """
@@ -44,7 +47,8 @@ def importable(settings: "Settings") -> Finding:
                        "name them: --handlers my_app.tasks, or `handlers` in the configuration")
     try:
         done = subprocess.run([sys.executable, "-c", _IMPORT, *settings.handlers], stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, timeout=settings.boot_timeout_s, check=False)
+                              capture_output=True, text=True, timeout=settings.boot_timeout_s, check=False,
+                              env=_environment_of_a_pool(settings))
         found = json.loads(done.stdout.strip().splitlines()[-1])
     except subprocess.TimeoutExpired:
         return Finding("handlers", State.FAIL, f"importing them takes longer than {settings.boot_timeout_s:g} s",
@@ -58,7 +62,24 @@ def importable(settings: "Settings") -> Finding:
     if not found["handlers"]:
         return Finding("handlers", State.FAIL, f"{', '.join(settings.handlers)} register no handler",
                        "decorate functions with @handler(\"name\")")
-    return Finding("handlers", State.OK, f"{len(found['handlers'])}: {', '.join(found['handlers'])}")
+    known = f"{len(found['handlers'])}: {', '.join(found['handlers'])}"
+    warnings = inheritance.warnings(found["inherited"])
+    if warnings:
+        return Finding("handlers", State.WARN, f"{known}; but " + "; ".join(warnings),
+                       "use them first in a handler or in @on_worker_start, or set start_method = \"spawn\"")
+    return Finding("handlers", State.OK, known)
+
+
+def _environment_of_a_pool(settings: "Settings") -> dict[str, str]:
+    """As its fork server has it: how many threads libraries start depends on it. Of pools, the one with fewest workers.
+    """
+    from engine.adapters.process.limits import set_threads
+    from engine.config import cores, sizes
+
+    environ = dict(os.environ)
+    fewest = min(sizes.workers(settings, pool) for pool in settings.pools)
+    set_threads(max(1, cores() // fewest), environ)
+    return environ
 
 
 def limits(settings: "Settings") -> list[Finding]:

@@ -57,7 +57,7 @@ class Ending:
         """We killed its worker: because of this run (`doom` says why, `breach` how it passed a limit), or for reasons
         of our own."""
         if doom is Cause.TIMEOUT:
-            end = death.renamed(Outcome.timed_out(run.number, run.policy.timeout_s))
+            end = death.renamed(Outcome.timed_out(run.number, run.policy.timeout_s, death.remark))
             self.settle(run, self._judge(run, doom), end)
         elif run.cancelled is not None:
             self.cancelled(run, death)

@@ -56,11 +56,13 @@ class Outcome:
     worker: str | None = None
     pid: int | None = None
     post_mortem: dict[str, Any] | None = None
+    remark: str = ""  # what to add to the message of a run that hung; not stored by itself
     quarantined: bool = False  # the task is set aside: it has cost as many workers as it may
 
     @classmethod
-    def timed_out(cls, run: int, timeout_s: float, **facts: Any) -> "Outcome":
-        return cls(Cause.TIMEOUT, "Timeout", f"still running after its timeout of {timeout_s:g} s", run, **facts)
+    def timed_out(cls, run: int, timeout_s: float, remark: str = "", **facts: Any) -> "Outcome":
+        message = f"still running after its timeout of {timeout_s:g} s" + (f"; {remark}" if remark else "")
+        return cls(Cause.TIMEOUT, "Timeout", message, run, **facts)
 
     @classmethod
     def cancelled(cls, run: int, reason: str, **facts: Any) -> "Outcome":

@@ -29,6 +29,7 @@ import setproctitle
 from engine.adapters.process import descendants, limits, signals
 from engine.adapters.process.birth import Ends, become_worker
 from engine.adapters.process.child import WorkerSettings
+from engine.adapters.process.inherited import Census
 from engine.adapters.process.loading import load
 from engine.adapters.process.reaper import Death, Reaper
 from engine.adapters.process.routes import Route, make_routes
@@ -59,7 +60,8 @@ class ForkServer:
         signals.ignore()
         setproctitle.setproctitle(f"ganger: fork server {config['pool']}")
         os.environ.pop("SPT_NOENV", None)  # it is read at the first call; programs of handlers need not see it
-        failures = load(config["modules"], config["main"], config["functions"])
+        census = Census()
+        failures = load(config["modules"], config["main"], config["functions"], census.look)
         self.routes = make_routes(REGISTRY)
         self.reaper.own = frozenset(descendants.children(os.getpid()))
         signals.take_back()
@@ -68,7 +70,8 @@ class ForkServer:
         gc.disable()
         gc.collect()
         gc.freeze()  # what exists now is never looked at again, so its pages stay shared
-        self._say({"ready": {"handlers": [spec.announcement() for spec in REGISTRY.values()], "failures": failures}})
+        self._say({"ready": {"handlers": [spec.announcement() for spec in REGISTRY.values()], "failures": failures,
+                             "inherited": census.found().told()}})
 
     # -- loop -----------------------------------------------------------------------------------------------------
 
@@ -162,6 +165,7 @@ def main(fd: int) -> None:
     config = _receive_config(control)
     if config["sys_path"]:
         sys.path[:] = config["sys_path"]
+    # `Census` finds the same and more, and says it once: not with each worker that is forked.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     server = ForkServer(control, config)
     server.prepare()

@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,16 +20,23 @@ _USES_THE_ENGINE = "A module of handlers may not use a Client, nor start a Sched
 MAIN_NAME = "__mp_main__"  # as multiprocessing calls it: not "__main__", so that its `if` for that is not entered
 
 
-def load(modules: Sequence[str], main: dict[str, str] | None, functions: dict[str, Any]) -> dict[str, str]:
-    """Fill the registry; return the traceback of each module, script or function that failed, by its name."""
+def load(modules: Sequence[str], main: dict[str, str] | None, functions: dict[str, Any],
+         imported: Callable[[str], object] = lambda name: None) -> dict[str, str]:
+    """Fill the registry; return the traceback of each module, script or function that failed, by its name.
+
+    `imported` is called with the name of each module or script when it has been tried.
+    """
     failures: dict[str, str] = {}
     set_collecting(True)
     try:
         for module in modules:
             if (failure := _attempt(lambda module=module: importlib.import_module(module))) is not None:
                 failures[module] = failure
+            imported(module)
         if main is not None and (failure := _attempt(lambda: _run_main(main), ends=MainCollected)) is not None:
             failures[next(iter(main.values()))] = failure
+        if main is not None:
+            imported(next(iter(main.values())))
     finally:
         set_collecting(False)
     return failures | register_all(functions)

@@ -1,18 +1,22 @@
 """Puts the death of a worker into words: of an outcome, and of the pool's report."""
 
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
+from engine.core import inheritance
 from engine.core.outcome import Cause, Outcome
 from engine.core.slot import Phase, Run, Slot
 from engine.ports import Exited
 
 
-def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int,
-            stood_s: float = 0.0) -> Outcome:
+def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int, stood_s: float = 0.0,
+            inherited: Mapping[str, Any] = MappingProxyType({})) -> Outcome:
     """What the end of its worker means for the run that it was executing: for `wall_s`, beside which it stood still for
-    `stood_s`."""
-    facts = {
+    `stood_s`. `inherited` is what the fork may have broken, see `core/inheritance`."""
+    facts: dict[str, Any] = {
         "worker": worker, "pid": event.pid, "ended_ms": now_ms, "started_ms": now_ms - int((wall_s + stood_s) * 1000),
         "wall_s": round(wall_s, 6), "cpu_s": event.usage.get("cpu_s"),
         "peak_rss_bytes": event.usage.get("peak_rss_bytes"), "post_mortem": _with_output(event, run.token),
@@ -20,8 +24,12 @@ def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int,
     if event.oom is not None:
         return Outcome.out_of_memory(run.number, event.oom, **facts)
     if event.signal is not None:
-        return Outcome.killed(run.number, event.signal, **facts)
-    return Outcome.exited(run.number, event.exitcode, **facts)
+        end = Outcome.killed(run.number, event.signal, **facts)
+    else:
+        end = Outcome.exited(run.number, event.exitcode, **facts)
+    if said := inheritance.last_words(event.output(run.token)):
+        end = replace(end, message=f"{end.message}; {said}")
+    return replace(end, remark=inheritance.hint(inherited, end.cpu_s, wall_s))
 
 
 DEATHS_MAX = 10  # that are told of

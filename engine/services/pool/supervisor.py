@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from engine.adapters.clock import RedisClock
-from engine.core import frames
+from engine.core import frames, inheritance
 from engine.core.commands import (
     Command,
     Freeze,
@@ -94,6 +94,7 @@ class Pool:
         self.accord = accord = Accord(core, Claims(terms.policy), broker, self.stepping, clock, self._settle)
         hearing = Hearing(terms.supervisor, core, broker, self.stepping, clock)
         self.failures: dict[str, str] = {}
+        self.inherited: dict[str, Any] = {}
         self.halted: str | None = None
         self.started_ms = clock.now_ms()
         self._said_ready = False
@@ -264,7 +265,7 @@ class Pool:
 
     def _death(self, run: Run, event: Exited, wall_s: float, stood_s: float) -> Outcome:
         return deaths.outcome(run, event, worker=f"{self.terms.supervisor}/{event.slot}", wall_s=wall_s,
-                              stood_s=stood_s, now_ms=self.clock.now_ms())
+                              stood_s=stood_s, now_ms=self.clock.now_ms(), inherited=self.inherited)
 
     def _exceeded(self, event: Exceeded, now_s: float) -> None:
         self.core.exceeded(event.slot, event.limits, event.cause, event.message)
@@ -280,10 +281,12 @@ class Pool:
         self._say_ready()
 
     def _server_ready(self, event: ServerReady, now_s: float) -> None:
-        self.failures = event.failures
+        self.failures, self.inherited = event.failures, event.inherited
         self.accord.serve(event.handlers)
         for module, text in event.failures.items():
             log.error("a handler module cannot be imported", extra={"handler_module": module, "traceback": text})
+        for warning in inheritance.warnings(event.inherited):
+            log.warning(warning)
         names = " ".join(sorted(told["name"] for told in event.handlers))
         log.log(logging.INFO if names else logging.WARNING, "serving", extra={
             "handlers": names or "none: name a module with --handlers",

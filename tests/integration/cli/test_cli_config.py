@@ -85,6 +85,18 @@ def test_the_doctor_tells_why_handlers_cannot_be_imported(ganger, text, words):
     assert words in findings(result)["handlers"]["detail"]
 
 
+def test_the_doctor_names_threads_that_workers_would_not_have(ganger):
+    Path("my_tasks.py").write_text(
+        "import threading\nfrom engine import handler\n"
+        "threading.Thread(target=threading.Event().wait, name='reader', daemon=True).start()\n"
+        "@handler('my-task')\ndef mine(payload): return 1\n")
+    found = findings(ganger("doctor", "--handlers", "my_tasks", "--json"))["handlers"]
+    assert found["state"] == "warn"
+    assert "1: my-task" in found["detail"]
+    assert "the imports of my_tasks have started 1 thread (reader)" in found["detail"]
+    assert "spawn" in found["remedy"]
+
+
 def test_the_doctor_does_not_wait_for_ever_for_handlers(ganger):
     Path("my_tasks.py").write_text("import threading; threading.Event().wait()")
     result = ganger("doctor", "--handlers", "my_tasks", "--set", "boot_timeout_s=1", "--json")

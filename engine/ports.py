@@ -36,7 +36,7 @@ class HostSettings:
     result_bytes_max: int = 1_048_576
     log_bytes_max: int = 262_144  # of one run
     growth_bytes_max: int = 0  # of a worker since its start, until `Grown` is reported; 0: never
-    dump_s: float = 0.010  # how long a kill waits for the stacks at most
+    dump_s: float = 0.3  # how long a kill waits for the stacks at most
     task_timeout: float = 0.0  # of handlers and tasks that name none; 0 = none. Only told to handlers
 
 

@@ -207,6 +207,12 @@ class Settings(BaseModel):
     shutdown_grace_s: Number = setting(
         30.0, "At shutdown, running tasks have this long to finish before they are killed and given back.",
         low=0, high=DAY_S, unit="seconds")
+    cancel_grace_s: Number = setting(
+        2.0, "A run that is cancelled is interrupted, and killed if it has not ended after this long. 0 = at once.",
+        low=0, high=DAY_S, unit="seconds")
+    stack_wait_s: Number = setting(
+        0.3, "A run that is about to be killed may take this long to tell its stacks; most take a millisecond.",
+        low=0.001, high=10, unit="seconds")
     boot_timeout_s: Number = setting(
         30.0, "Importing the handlers may take this long before it counts as hung.", low=1, high=600, unit="seconds")
     restart_intensity: Count = setting(

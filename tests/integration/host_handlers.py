@@ -129,6 +129,12 @@ def hang_deaf(payload: Any, ctx: Context) -> None:
                 pass
 
 
+@handler("hang_own_sigusr2")
+def hang_own_sigusr2(payload: Any, ctx: Context) -> None:
+    signal.signal(signal.SIGUSR2, lambda number, frame: None)
+    hang_python(payload, ctx)
+
+
 @handler("hang_threads")
 def hang_threads(payload: Any, ctx: Context) -> None:
     threading.Thread(target=_park, name="parked", daemon=True).start()

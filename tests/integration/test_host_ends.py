@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,7 +77,38 @@ def test_a_run_that_blocks_every_signal_dies_all_the_same(worker: Stage) -> None
     assert ended.signal == "SIGKILL"
     assert ended.post_mortem is not None
     assert ended.post_mortem["stacks"] == ""
+    assert ended.post_mortem["no_stacks"] == "it blocks or ignores SIGUSR2"
     assert ended.post_mortem["proc"]["state"] == "running"
+
+
+def test_a_run_that_took_the_signal_for_stacks_over_is_told_to_have_given_none() -> None:
+    stage = Stage(HANDLERS, dump_s=0.05)
+    stage.start()
+    stage.up()
+    stage.begin("hang_own_sigusr2")
+    mortem = stage.end().post_mortem
+    stage.close()
+    assert mortem is not None
+    assert (mortem["stacks"], mortem["no_stacks"]) == ("", "it did not answer within 0.05 s")
+
+
+def test_a_worker_without_a_processor_for_a_while_tells_its_stacks_all_the_same() -> None:
+    """As in a container whose share of the processor is used up: it stops for 50 to 90 ms."""
+    stage = Stage(HANDLERS)
+    stage.start()
+    pid = stage.up()
+    stage.begin("hang_python")
+    os.kill(pid, signal.SIGSTOP)
+    stage.host.kill(0, "timeout")
+    os.kill(pid, signal.SIGSTOP)
+    stage.poller.wait(0.09)
+    stage.host.tick(time.monotonic())
+    os.kill(pid, signal.SIGCONT)
+    mortem = stage.wait_for(Exited).post_mortem
+    stage.close()
+    assert mortem is not None
+    assert "hang_python" in mortem["stacks"]
+    assert "no_stacks" not in mortem
 
 
 def test_killing_twice_is_killing_once(worker: Stage) -> None:

@@ -8,6 +8,7 @@ from engine.adapters.process.oom import OomKiller
 from engine.adapters.process.usage import TreeUsage
 from engine.adapters.process.watch import Watch
 from engine.core.limits import Breach, Limits
+from engine.core.outcome import Cause
 from engine.ports import Event, Exceeded
 
 
@@ -20,6 +21,7 @@ class Custody:
         self._pid = 0
         self._group: Group | None = None
         self._watch: Watch | None = None
+        self.is_hungry = False  # it has passed its limit of memory
 
     def begin(self, pid: int) -> None:
         self._pid, self._group = pid, self._groups.make(pid)
@@ -27,6 +29,7 @@ class Custody:
     def watch(self, limits: Limits) -> None:
         """Hold the runs that are sent next to these limits."""
         def exceeded(breach: Breach) -> None:
+            self.is_hungry = breach.cause is Cause.OUT_OF_MEMORY
             self._events.append(Exceeded(self._slot, limits, breach.cause, breach.message))
 
         if self._group is not None:

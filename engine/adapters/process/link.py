@@ -1,6 +1,6 @@
 """One worker, as its pool sees it: the pipes to it, what came over them, and its end.
 
-The end of a worker, once asked for:  stacks (10 ms at most) → stop it and all below → kill them → the fork server
+The end of a worker, once asked for:  stacks (a millisecond, `dump_s` at most) → stop it and all below → kill them → the fork server
 reports that nothing is left. Nothing here waits: the poller and `tick` bring it on.
 """
 
@@ -39,6 +39,7 @@ from engine.ports import (
 )
 
 _DUMP_DEAF_S = 0.002  # for the stacks of a worker that most likely can't answer
+_DUMP_HUNGRY_S = 0.02  # for those of one that takes more memory meanwhile
 _DUMP_ALIVE_S = 0.5  # for those of one that is not to be killed
 _STRIKE_AGAIN_S = 0.25
 _READ_BYTES_MAX = 65_536
@@ -52,6 +53,7 @@ class Ending:
 
     why: str | None = None
     facts: dict[str, Any] | None = None  # of /proc, before the kill
+    no_stacks: str = ""  # why there will be none, if there are none
     is_asked: bool = False  # stacks are awaited
     is_watched: bool = False  # by somebody who wants them while the run goes on
     is_struck: bool = False
@@ -150,7 +152,9 @@ class Link:
         ending = self.ending
         patience_s = _DUMP_ALIVE_S
         if ending.why is not None:
-            patience_s = self._dump_s if answers(self.pid) else _DUMP_DEAF_S
+            hears = answers(self.pid)
+            patience_s = self._patience_s() if hears else _DUMP_DEAF_S
+            ending.no_stacks = f"it did not answer within {patience_s:g} s" if hears else "it blocks or ignores SIGUSR2"
         self._alarms.set(self._have_stacks, time.monotonic() + patience_s)
         if ending.is_asked:  # by somebody who watches
             return
@@ -162,6 +166,10 @@ class Link:
         self._signal(signal.SIGUSR2)
         if ending.why is not None:  # one that was told to stop may not have heard of it yet, and seem to run
             self._signal(signal.SIGCONT)
+
+    def _patience_s(self) -> float:
+        """A run that is out of memory takes more while it is waited for."""
+        return min(self._dump_s, _DUMP_HUNGRY_S) if self.custody.is_hungry else self._dump_s
 
     def _have_stacks(self, now_s: float) -> None:
         """The stacks are here, or will not come."""
@@ -316,7 +324,9 @@ class Link:
         ending = self.ending
         if self.is_quitting and ending.why is None and code == 0:
             return None
-        return {"why": ending.why or reason or "it ended by itself", "stacks": self._stacks.text, "signal": name,
+        stacks = self._stacks.text
+        silence = {"no_stacks": ending.no_stacks} if ending.no_stacks and not stacks else {}
+        return {"why": ending.why or reason or "it ended by itself", "stacks": stacks, **silence, "signal": name,
                 "sender": sender_of(name, ours=ending.is_struck, oom=oom), "proc": ending.facts,
                 **self.custody.facts()}
 

@@ -84,7 +84,7 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
     core = Dispatch(
         sizes.workers(settings, pool_name),
         RestartBudget(settings.restart_intensity, settings.restart_period_s), Windows(_window(settings)),
-        Timing(boot_s=settings.boot_timeout_s), random.random, settings.worker_tasks_max,
+        Timing(settings.boot_timeout_s, settings.cancel_grace_s), random.random, settings.worker_tasks_max,
         Breaker(BreakerTerms(settings.handler_intensity, settings.handler_period_s, settings.handler_pause_s)),
         Bounds(settings.frozen_max, settings.frozen_memory_max, settings.frozen_s_max), host.memory_bytes)
     return PoolLoop(Pool(terms, core, host, broker, poller, clock, tell_root, cpu_share=probe.CpuShare()), broker, host)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         TaskTimedOut,
         UnknownHandler,
     )
+    from engine.hooks import on_worker_start, on_worker_stop
     from engine.models import QueueStats, Task, TaskError
     from engine.scheduler import Scheduler, get_scheduler
 
@@ -57,10 +58,12 @@ _HOMES = {
     "TaskPriority": "engine.core.priority",
     "TaskStatus": "engine.core.lifecycle",
     "get_scheduler": "engine.scheduler",
+    "on_worker_start": "engine.hooks",
+    "on_worker_stop": "engine.hooks",
 }
 
 __all__ = [  # noqa: RUF022  by what they are for
-    "handler", "Handler", "Context",
+    "handler", "Handler", "Context", "on_worker_start", "on_worker_stop",
     "Retry", "Cancel", "SoftTimeout", "TaskInterrupted",
     "Client", "Task", "TaskError", "TaskPriority", "TaskStatus", "QueueStats",
     "Scheduler", "get_scheduler",

@@ -37,6 +37,7 @@ class HostSettings:
     log_bytes_max: int = 262_144  # of one run
     growth_bytes_max: int = 0  # of a worker since its start, until `Grown` is reported; 0: never
     dump_s: float = 0.3  # how long a kill waits for the stacks at most
+    stop_s: float = 5.0  # what a worker may take to end in good order
     task_timeout: float = 0.0  # of handlers and tasks that name none; 0 = none. Only told to handlers
 
 
@@ -110,6 +111,17 @@ class Grown:
 
 
 @dataclass(slots=True)
+class HookFailed:
+    """A hook of the user's raised in a worker, at its start (then `Exited` follows, not `Booted`) or its end."""
+
+    slot: int
+    at_start: bool
+    hook: str  # "module:function"; empty where several together took too long
+    message: str
+    traceback: str
+
+
+@dataclass(slots=True)
 class Exceeded:
     """A worker has passed one of the limits that it is held to. It goes on until it is killed."""
 
@@ -135,7 +147,8 @@ class Exited:
     output: Callable[[int], str] = lambda token: ""  # the last output of the run with this token
 
 
-Event = Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Grown | Exceeded | Exited
+Event = (Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Grown | HookFailed |
+         Exceeded | Exited)
 InterruptReason = Literal[b"S", b"C"]  # soft timeout, cancel
 
 

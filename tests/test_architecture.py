@@ -23,6 +23,7 @@ LAYER_OF = {  # the longest prefix counts
     "errors": "errors",
     "core": "core",
     "handler": "handler", "context": "handler", "signature": "handler", "options": "handler", "encoding": "handler",
+    "hooks": "handler",
     "logs": "logs",
     "ports": "ports",
     "config": "config",

@@ -108,5 +108,10 @@ def pools(supervisors: list[dict[str, Any]]) -> Finding:
     if failures:
         return Finding("pools", State.WARN, f"{len(alive)} running, but without {', '.join(sorted(failures))}",
                        "ganger workers shows why they cannot be imported")
+    hooks = {hook: message for report in alive for hook, message in (report.get("hook_failures") or {}).items()}
+    if hooks:
+        told = "; ".join(f"{hook} raised {message}" for hook, message in sorted(hooks.items()))
+        return Finding("pools", State.WARN, f"{len(alive)} running, but workers cannot start: {told}",
+                       "mend what @on_worker_start needs; workers are tried again without end")
     return Finding("pools", State.OK, f"{len(alive)} running, with {slots} workers; limits held by "
                    + " and ".join(sorted({report.get("enforcement", "sampling") for report in alive})))

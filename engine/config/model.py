@@ -213,8 +213,12 @@ class Settings(BaseModel):
     stack_wait_s: Number = setting(
         0.3, "A run that is about to be killed may take this long to tell its stacks; most take a millisecond.",
         low=0.001, high=10, unit="seconds")
+    worker_stop_s: Number = setting(
+        5.0, "A worker that ends in good order has this long for @on_worker_stop, its threads, atexit and open files.",
+        low=0.1, high=3600, unit="seconds")
     boot_timeout_s: Number = setting(
-        30.0, "Importing the handlers may take this long before it counts as hung.", low=1, high=600, unit="seconds")
+        30.0, "Importing the handlers, or @on_worker_start, may take this long before it counts as hung.",
+        low=1, high=600, unit="seconds")
     restart_intensity: Count = setting(
         5, "A process of the tree may be restarted this often within restart_period_s before its parent gives up.",
         low=0, high=1000, unit="restarts")

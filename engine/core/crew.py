@@ -3,7 +3,8 @@
 Duties
 1. Keep a worker in each place, started before the one that it replaces goes.
 2. Charge the restart budget with each that dies while it boots or has nothing to do; pause, and give up, by it.
-3. Let go who has served its time, was interrupted, or has stepped back for good.
+3. Try again, and never give up, where the user's own hook does not let a worker start: what it needs may come back.
+4. Let go who has served its time, was interrupted, or has stepped back for good.
 """
 
 from engine.core.commands import Command, Halt, Quit, Spawn, TakeBack, Unwatch, Watch
@@ -28,6 +29,7 @@ class Crew:
                  windows: Windows, tasks_max: int) -> None:
         self.slots, self.commands, self.deadlines, self.budget = slots, commands, deadlines, budget
         self.windows, self.tasks_max = windows, tasks_max
+        self.starts = RestartBudget(budget.intensity, budget.period_s)  # only for its pauses
         self.succession = Succession(slots, self.spawn)
         self.draining = False
 
@@ -55,7 +57,9 @@ class Crew:
             return
         if heir is not None:
             self.plan_end(heir, now_s)
-        if successor.spare:
+        if slot.start_failed:
+            self._try_again(successor, worker, now_s)
+        elif successor.spare:
             self._lost_spare(worker, is_own_fault, now_s)
         elif is_own_fault:
             self._spawn_later(successor, now_s)
@@ -99,6 +103,14 @@ class Crew:
             self.deadlines.set(slot, now_s + self.budget.next_pause_s())
         else:
             self.commands.append(Halt(_GIVES_UP))
+
+    def _try_again(self, slot: Slot, worker: Slot | None, now_s: float) -> None:
+        """A worker could not start, perhaps as the heir of `worker`, which must do without then."""
+        self.starts.spend(now_s)
+        if not slot.spare:
+            self.deadlines.set(slot, now_s + self.starts.next_pause_s())
+        elif worker is not None and worker.leaving:
+            self.leave(worker, now_s)
 
     def _lost_spare(self, worker: Slot | None, is_own_fault: bool, now_s: float) -> None:
         """A process without a place is gone. If it was the heir of `worker`, that must do without."""

@@ -115,6 +115,10 @@ class Dispatch:
                 self.preemption.stand_by(slot, now_s)
             self.fill(now_s)
 
+    def start_failed(self, index: int) -> None:
+        """The user's own code refuses to let this worker start; `exited` follows."""
+        self.slots[index].start_failed = True
+
     def exited(self, index: int, death: Callable[[Run], Outcome], unread: Iterable[int], now_s: float, *,
                stranded: bool = False) -> None:
         """A worker and everything below it is gone.

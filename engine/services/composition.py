@@ -62,7 +62,8 @@ def host_settings(bootstrap: Bootstrap, pool: str, supervisor: str, cores: int) 
         threads=max(1, cores // slots), payload_bytes_max=settings.payload_bytes_max,
         result_bytes_max=settings.result_bytes_max,
         log_bytes_max=settings.log_bytes_max, growth_bytes_max=settings.worker_growth_max,
-        task_timeout=settings.task_timeout, dump_s=settings.stack_wait_s)
+        task_timeout=settings.task_timeout, dump_s=settings.stack_wait_s,
+        stop_s=settings.worker_stop_s)
 
 
 def ulimits_needed(settings: Settings) -> list[ulimits.Need]:

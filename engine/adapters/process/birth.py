@@ -6,7 +6,7 @@
 4. Stack dumps from C code alone, so that they come with the GIL held. The end of a dump is marked by a byte on the
    control socket: faulthandler calls the handler before its own, which is CPython's, also in C, and that writes the
    signal's number to the wakeup descriptor.
-5. Capture of output; then the loop.
+5. Capture of output; what `lifetime` does at the start; then the loop.
 """
 
 import faulthandler
@@ -22,7 +22,7 @@ from signal import set_wakeup_fd
 from signal import signal as set_handler
 from typing import NoReturn
 
-from engine.adapters.process import limits
+from engine.adapters.process import lifetime, limits
 from engine.adapters.process.child import Worker, WorkerSettings
 from engine.adapters.process.copies import become_copy
 from engine.adapters.process.limits import move_up
@@ -70,8 +70,11 @@ def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Rout
         os.register_at_fork(after_in_child=lambda: become_copy(worker, own))
         worker.capture.install()
         gc.enable()
+        lifetime.begin(worker.outbox.post, forked=True)
         signal.raise_signal(signal.SIGUSR1)  # an interrupt may have come before we listened
         worker.serve()
+    except lifetime.StartFailed:  # the pool has been told of it
+        pass
     except BaseException as error:  # noqa: BLE001
         closed = isinstance(error, OSError) and error.errno == EBADF  # nothing else ends like that: see Outbox
         code = EXIT_DESCRIPTORS_CLOSED if closed else 1

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import orjson
 
+from engine.adapters.process import lifetime
 from engine.adapters.process.capture import Capture
 from engine.adapters.process.copies import leave
 from engine.adapters.process.growth import Growth
@@ -43,6 +44,7 @@ class WorkerSettings:
     result_bytes_max: int
     log_bytes_max: int
     task_timeout: float
+    stop_s: float = 5.0  # for all that is done at its end in good order
     growth_bytes_max: int = 0  # beyond what it held at its start; 0: as much as it likes
 
 
@@ -81,7 +83,7 @@ class Worker:
         """The message that a piece completes, if it does; does not return from a quit."""
         message = self._joiner.feed(packet)
         if message == frames.QUIT:
-            os._exit(0)
+            lifetime.end(self.outbox.post, self._settings.stop_s)
         return message
 
     def _run(self, message: bytes) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 import orjson
 import setproctitle
 
-from engine.adapters.process import descendants, limits, signals
+from engine.adapters.process import descendants, limits, open_files, signals
 from engine.adapters.process.birth import Ends, become_worker
 from engine.adapters.process.child import WorkerSettings
 from engine.adapters.process.inherited import Census
@@ -67,6 +67,7 @@ class ForkServer:
         signals.take_back()
         setproctitle.setproctitle(f"ganger: fork server {config['pool']}")  # a module may have its own idea
         limits.flush_output()  # or each worker would write it again
+        open_files.note()
         gc.disable()
         gc.collect()
         gc.freeze()  # what exists now is never looked at again, so its pages stay shared

@@ -1,6 +1,6 @@
 """One worker, as its pool sees it: the pipes to it, what came over them, and its end.
 
-The end of a worker, once asked for:  stacks (a millisecond, `dump_s` at most) → stop it and all below → kill them → the fork server
+The end of a worker, once asked for:  stacks (`dump_s` at most) → stop it and all below → kill them → the fork server
 reports that nothing is left. Nothing here waits: the poller and `tick` bring it on.
 """
 
@@ -30,6 +30,7 @@ from engine.ports import (
     Event,
     Exited,
     Grown,
+    HookFailed,
     HostSettings,
     Logged,
     Poller,
@@ -132,7 +133,7 @@ class Link:
             self.ending.why = why
             if self._stands_still:  # it could not tell its stacks
                 self.custody.thaw()
-            if self.is_up:
+            if self.is_up or (self.pid and answers(self.pid)):  # the latter: a hook of the user's may hang
                 self._ask_for_stacks()
             elif self.pid:  # it has no signal handlers yet, nor anything to tell; without a pid, `spawned` will do it
                 self._strike(time.monotonic())
@@ -259,6 +260,8 @@ class Link:
         elif kind == frames.BOOTED:
             self._has_booted = True
             self._check_boot()
+        elif kind == frames.HOOK_FAILED:
+            self._events.append(_failure(self.slot, body))
         else:
             raise ProtocolError(f"a frame of kind {kind!r}")
 
@@ -364,3 +367,15 @@ def _grown_bytes(body: bytes) -> int:
     if type(size) is not int:
         raise ProtocolError(f"a growth of {body[:80]!r}")
     return size
+
+
+def _failure(slot: int, body: bytes) -> HookFailed:
+    """What a worker says of a hook. Raises `ProtocolError` for anything else that stands there."""
+    try:
+        told = orjson.loads(body)
+        hook, moment, message, trace = (told[name] for name in ("hook", "moment", "message", "traceback"))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ProtocolError(f"a failure of {body[:80]!r}") from error
+    if not all(isinstance(text, str) for text in (hook, moment, message, trace)):
+        raise ProtocolError(f"a failure of {body[:80]!r}")
+    return HookFailed(slot, moment == "on_worker_start", hook, message, trace)

@@ -114,5 +114,5 @@ def _config(settings: HostSettings) -> dict[str, Any]:
         "sys_path": settings.sys_path or [path or os.getcwd() for path in sys.path],
         "limits": {"payload_bytes_max": settings.payload_bytes_max, "result_bytes_max": settings.result_bytes_max,
                    "log_bytes_max": settings.log_bytes_max, "task_timeout": settings.task_timeout,
-                   "growth_bytes_max": settings.growth_bytes_max},
+                   "growth_bytes_max": settings.growth_bytes_max, "stop_s": settings.stop_s},
     }

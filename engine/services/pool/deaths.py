@@ -41,12 +41,19 @@ class Register:
     def __init__(self) -> None:
         self.workers: deque[dict[str, Any]] = deque(maxlen=DEATHS_MAX)  # the newest first
         self.server: dict[str, Any] = {"restarts": 0, "last_death": None}
+        self.hooks: dict[str, str] = {}  # @on_worker_start that raised, until a worker has started: their messages
 
     def worker_ended(self, slot: Slot, event: Exited, now_ms: int) -> None:
         if slot.phase is Phase.QUITTING and event.signal is None and not event.exitcode:
             return
         task = slot.runs[0].task_id.decode() if slot.runs else None
         self.workers.appendleft({"slot": slot.index, "cause": _cause(slot, event), "at_ms": now_ms, "task": task})
+
+    def hook_failed(self, hook: str, message: str) -> None:
+        self.hooks[hook] = message
+
+    def worker_started(self) -> None:
+        self.hooks.clear()
 
     def server_lost(self, reason: str, now_ms: int) -> None:
         self.server = {"restarts": self.server["restarts"] + 1, "last_death": {"cause": reason, "at_ms": now_ms}}

@@ -7,7 +7,8 @@ import orjson
 from engine.adapters.clock import RedisClock
 from engine.core.dispatch import Dispatch
 from engine.core.slot import Run
-from engine.ports import Dumped, Logged, Progressed, Spilled, SupervisorBroker
+from engine.ports import Dumped, HookFailed, Logged, Progressed, Spilled, SupervisorBroker
+from engine.services.pool.deaths import Register
 from engine.services.pool.stepping import Stepping
 
 log = logging.getLogger("ganger.execution")
@@ -15,7 +16,8 @@ log = logging.getLogger("ganger.execution")
 
 class Hearing:
     def __init__(self, supervisor: str, core: Dispatch, broker: SupervisorBroker, stepping: Stepping,
-                 clock: RedisClock) -> None:
+                 clock: RedisClock, register: Register) -> None:
+        self.register = register
         self.supervisor, self.core, self.broker, self.stepping, self.clock = supervisor, core, broker, stepping, clock
 
     def progressed(self, event: Progressed, now_s: float) -> None:
@@ -44,6 +46,16 @@ class Hearing:
         """Somebody has asked for them: they are told at any level of the log."""
         log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, "stacks of a live worker", (), None, extra={
             "worker": f"{self.supervisor}/{event.slot}", "slot": event.slot, "stacks": event.text}))
+
+    def hook_failed(self, event: HookFailed, now_s: float) -> None:
+        facts = {"worker": f"{self.supervisor}/{event.slot}", "hook": event.hook or None, "reason": event.message,
+                 "traceback": event.traceback}
+        if event.at_start:
+            log.error("a worker cannot start, and is tried again: its @on_worker_start has failed", extra=facts)
+            self.register.hook_failed(event.hook, event.message)
+            self.core.start_failed(event.slot)
+        else:
+            log.error("an @on_worker_stop has failed", extra=facts)
 
     def _running(self, slot: int) -> Run | None:
         runs = self.core.slots[slot].runs

@@ -24,6 +24,7 @@ from engine.services.bootstrap import Bootstrap
 from engine.services.pool.supervisor import Pool
 
 _FAREWELL_S = 1.0
+_QUIT_MARGIN_S = 1.0  # a worker that is told to go ends itself in time; one that cannot is killed
 _SLICE_BYTES = 16 << 20  # what Redis may read of payloads before it looks how much it has
 
 
@@ -84,7 +85,8 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
     core = Dispatch(
         sizes.workers(settings, pool_name),
         RestartBudget(settings.restart_intensity, settings.restart_period_s), Windows(_window(settings)),
-        Timing(settings.boot_timeout_s, settings.cancel_grace_s), random.random, settings.worker_tasks_max,
+        Timing(settings.boot_timeout_s, settings.cancel_grace_s, settings.worker_stop_s + _QUIT_MARGIN_S),
+        random.random, settings.worker_tasks_max,
         Breaker(BreakerTerms(settings.handler_intensity, settings.handler_period_s, settings.handler_pause_s)),
         Bounds(settings.frozen_max, settings.frozen_memory_max, settings.frozen_s_max), host.memory_bytes)
     return PoolLoop(Pool(terms, core, host, broker, poller, clock, tell_root, cpu_share=probe.CpuShare()), broker, host)

@@ -32,7 +32,7 @@ def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, no
         "import_failures": failures, "stopped": [
             {"task_type": name, "for_s": round(stop.until_s - now_s, 3), "deaths": stop.deaths}
             for name, stop in core.breaker.stopped(now_s).items()],
-        "fork_server": register.server, "deaths": list(register.workers),
+        "hook_failures": register.hooks, "fork_server": register.server, "deaths": list(register.workers),
         "slots": [_slot(slot, now_s, register.last_of(slot.index)) for slot in core.slots
                   if not (slot.spare and slot.phase is Phase.DOWN)],
     })

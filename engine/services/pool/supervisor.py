@@ -36,7 +36,7 @@ from engine.core.dispatch import Dispatch
 from engine.core.lifecycle import Move
 from engine.core.outcome import Outcome
 from engine.core.retry import Verdict
-from engine.core.slot import Run
+from engine.core.slot import Phase, Run, Slot
 from engine.ports import (
     Booted,
     Dumped,
@@ -44,6 +44,7 @@ from engine.ports import (
     Exited,
     Grown,
     Handed,
+    HookFailed,
     Host,
     Joined,
     Logged,
@@ -92,7 +93,7 @@ class Pool:
         self.register = deaths.Register()
         self.sizing = Sizing(core, broker, terms.scale, cpu_share, auto=terms.scale_auto)
         self.accord = accord = Accord(core, Claims(terms.policy), broker, self.stepping, clock, self._settle)
-        hearing = Hearing(terms.supervisor, core, broker, self.stepping, clock)
+        hearing = Hearing(terms.supervisor, core, broker, self.stepping, clock, self.register)
         self.failures: dict[str, str] = {}
         self.inherited: dict[str, Any] = {}
         self.halted: str | None = None
@@ -111,7 +112,8 @@ class Pool:
         }
         self._on: dict[type[Any], Callable[[Any, float], None]] = {
             Replied: self._replied, Exited: self._exited, Booted: self._booted, Exceeded: self._exceeded,
-            Grown: self._grown, ServerReady: self._server_ready, ServerLost: self._server_lost,
+            Grown: self._grown, HookFailed: hearing.hook_failed,
+            ServerReady: self._server_ready, ServerLost: self._server_lost,
             Progressed: hearing.progressed, Logged: hearing.logged, Spilled: hearing.spilled, Dumped: hearing.dumped,
             Stepped: self._stepped, Refused: self._refused, Rung: self._rung, Joined: self._joined,
             Parted: self._parted, Waited: self.sizing.waited,
@@ -259,9 +261,15 @@ class Pool:
         wall_s, stood_s = slot.running_s(now_s), slot.stood_s(now_s)
         log.info("a worker has ended", extra={"worker": f"{self.terms.supervisor}/{event.slot}", "pid": event.pid,
                                               "exit_code": event.exitcode, "signal": event.signal})
+        self._tell_of_slow_start(slot, event)
         self.register.worker_ended(slot, event, self.clock.now_ms())
         self.core.exited(event.slot, lambda run: self._death(run, event, wall_s, stood_s), unread, now_s,
                          stranded=event.stranded)
+
+    def _tell_of_slow_start(self, slot: Slot, event: Exited) -> None:
+        if slot.phase is Phase.DYING and slot.pid is None and event.post_mortem and not self.core.draining:
+            log.error("a worker has not started in time (boot_timeout_s)", extra={
+                "worker": f"{self.terms.supervisor}/{event.slot}", "stacks": event.post_mortem.get("stacks") or None})
 
     def _death(self, run: Run, event: Exited, wall_s: float, stood_s: float) -> Outcome:
         return deaths.outcome(run, event, worker=f"{self.terms.supervisor}/{event.slot}", wall_s=wall_s,
@@ -276,6 +284,7 @@ class Pool:
         self.core.replace(event.slot, now_s)
 
     def _booted(self, event: Booted, now_s: float) -> None:
+        self.register.worker_started()
         self.core.booted(event.slot, event.pid, now_s)
         self.stepping.ring(mail=False)
         self._say_ready()

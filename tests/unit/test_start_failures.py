@@ -1,0 +1,68 @@
+"""A worker that the user's own hook does not let start is tried again without end, with pauses."""
+
+from engine.core.commands import Halt, Spawn
+from engine.core.deadlines import Timing
+from engine.core.dispatch import Dispatch
+from engine.core.outcome import Outcome
+from engine.core.restart import RestartBudget
+from engine.core.slot import Phase, Run
+from engine.core.window import Windows
+
+
+def death(run: Run) -> Outcome:
+    return Outcome.exited(run.number, 1)
+
+
+def pool(slots: int = 1, tasks_max: int = 0) -> Dispatch:
+    core = Dispatch(slots, RestartBudget(2, 30.0), Windows(1), Timing(), lambda: 0.5, tasks_max)
+    core.start(0.0)
+    core.commands.clear()
+    return core
+
+
+def fail(core: Dispatch, now_s: float, index: int = 0) -> None:
+    core.start_failed(index)
+    core.exited(index, death, [], now_s)
+
+
+def test_it_is_tried_again_after_pauses_that_grow_and_the_pool_never_gives_up() -> None:
+    core, now_s, pauses_s = pool(), 0.0, []
+    for _ in range(12):
+        fail(core, now_s)
+        assert core.commands == []
+        pauses_s.append(core.slots[0].deadline_s - now_s)
+        now_s = core.slots[0].deadline_s
+        core.tick(now_s)
+        assert core.commands == [Spawn(0)]
+        core.commands.clear()
+    assert pauses_s == sorted(pauses_s)
+    assert 1.0 < pauses_s[-1] <= 5.0
+
+
+def test_no_task_is_claimed_for_it() -> None:
+    core = pool()
+    fail(core, 0.0)
+    assert core.room(0.0).runs == 0
+
+
+def test_other_deaths_of_starting_workers_still_use_the_restart_budget_up() -> None:
+    core, now_s = pool(), 0.0
+    for _ in range(5):
+        fail(core, now_s)
+        now_s = core.slots[0].deadline_s
+        core.tick(now_s)
+    core.commands.clear()
+    for _ in range(3):
+        core.exited(0, death, [], now_s)
+        now_s = core.slots[0].deadline_s
+        core.tick(now_s)
+    assert any(isinstance(command, Halt) for command in core.commands)
+
+
+def test_a_worker_whose_successor_cannot_start_leaves_all_the_same() -> None:
+    core = pool()
+    core.booted(0, 100, 0.0)
+    core.replace(0, 1.0)
+    heir = next(slot for slot in core.slots if slot.spare and slot.phase is Phase.BOOTING)
+    fail(core, 1.1, heir.index)
+    assert core.slots[0].phase is Phase.QUITTING

@@ -39,7 +39,7 @@ class Stage:
         self.host.events()
         self.poller.close()
         assert descendants.children(os.getpid()) == self._children
-        assert open_descriptors() == self._fds
+        assert open_descriptors() == self._fds, set(open_descriptors().items()) ^ set(self._fds.items())
 
     def turn(self, patience_s: float) -> None:
         soonest_s = self.host.next_deadline_s()

@@ -125,7 +125,8 @@ def test_a_thousand_recycles_under_load_lose_nothing() -> None:
         ids = scheduler.client.submit_many([{"task_type": "whoami", "payload": number} for number in range(5000)])
         tasks = scheduler.client.wait(ids, timeout=WAIT_S)
         assert [task.result["payload"] for task in tasks] == list(range(5000))
-        assert {(task.run, task.crashes) for task in tasks} == {(1, 0)}
+        # On a busy machine a claimed run may find no worker for a while, and be given back at nobody's cost.
+        assert {(task.attempts, task.crashes) for task in tasks} == {(0, 0)}
         served = Counter(task.result["pid"] for task in tasks)
         assert max(served.values()) == 5
         assert len(served) >= 1000

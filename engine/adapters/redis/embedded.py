@@ -7,10 +7,10 @@ users start a new one. Nothing here speaks more of Redis's protocol than PING.
 """
 
 import fcntl
-import json
 import logging
 import os
 import select
+import stat
 import subprocess
 import sys
 import threading
@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 from urllib.parse import quote
 
 from engine.adapters.redis import warden
 from engine.adapters.redis.binary import find_server
+from engine.adapters.redis.data_folder import DataFolder, Note, open_data_folder, socket_path, user_name
 from engine.errors import EngineError
 
 _SILENT_S = 15.0  # from the start of the server to its first word
@@ -41,14 +41,14 @@ class Embedded:
     `url` is what redis-py connects to. A process that is passed `fileno()` (`pass_fds`) is a user too, until it ends.
     """
 
-    def __init__(self, folder: Path, binary: str | None = None) -> None:
+    def __init__(self, folder: DataFolder, binary: str | None = None) -> None:
         self.folder, self.binary = folder, binary
         self.url = ""
         self._closed = False
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC)
-        self._lock = _open(folder / warden.USERS_LOCK)
+        self._lock = folder.open_lock(warden.USERS_LOCK)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_SH)  # waits only while a Redis without users is being shut down
+            self._enter()
             watched = self._ensure()
         except BaseException:
             os.close(self._lock)
@@ -77,23 +77,29 @@ class Embedded:
                  trace: TracebackType | None) -> None:
         self.close()
 
+    def _enter(self) -> None:
+        """Become a user. For the owner this waits only while a Redis without users is being shut down."""
+        if self.folder.is_own:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+        elif not warden.try_lock(self._lock, fcntl.LOCK_SH):
+            raise self.folder.not_running()
+
     def _ensure(self) -> int | None:
         """Return when Redis answers, starting it if need be, with a descriptor that tells of its warden's death."""
         started, launches = time.monotonic(), 0
         launch: _Launch | None = None
         try:
             while not self._closed:
-                with self._starting():
-                    if not _has_warden(self.folder):
-                        launches += 1
-                        launch = _relaunch(self.folder, self.binary, launch, launches)
-                    path, watched = _read_note(self.folder)
-                state = warden.ping(path) if path else "silent"
-                if state == "ready":
-                    self.url = f"unix://{quote(path)}?db=0"
-                    return watched
-                if watched is not None:
-                    os.close(watched)
+                if self.folder.is_own:
+                    with self._starting():
+                        if not _has_warden(self.folder):
+                            launches += 1
+                            launch = _relaunch(self.folder, self.binary, launch, launches)
+                note = self.folder.note()
+                state = "silent" if note is None else _state(self.folder, note.socket)
+                if note is not None and state == "ready":
+                    self.url = f"unix://{quote(note.socket)}?db=0"
+                    return _watch_warden(self.folder, note)
                 _check_patience(self.folder, state, time.monotonic() - started)
                 if launch is not None:
                     launch.wait(_POLL_S)
@@ -107,7 +113,7 @@ class Embedded:
     @contextmanager
     def _starting(self) -> Iterator[None]:
         """One user at a time looks for a warden and starts one."""
-        descriptor = _open(self.folder / warden.START_LOCK)
+        descriptor = self.folder.open_lock(warden.START_LOCK)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -130,7 +136,7 @@ class Embedded:
             try:
                 watched, pause_s = self._ensure(), _RETRY_S
             except EngineError as error:
-                _errors.error("the embedded Redis of %s cannot be started again: %s", self.folder, error)
+                _errors.error("the embedded Redis of %s cannot be reached again: %s", self.folder.path, error)
                 watched, pause_s = None, min(pause_s * 2, _RETRY_S_MAX)
 
 
@@ -140,13 +146,7 @@ def open_embedded(data_dir: Path, binary: str | None = None) -> Embedded:
     `binary` is the server program to start, a path or a name on PATH; None for the one that comes with Ganger.
     Raises `EngineError` when the folder cannot be used, no server program can be run, or it does not start.
     """
-    folder = data_dir.expanduser().absolute()
-    try:
-        folder = folder.resolve()
-        _make_folder(folder)
-    except OSError as error:
-        raise _unusable(folder, error) from None
-    return Embedded(folder, binary)
+    return Embedded(open_data_folder(data_dir), binary)
 
 
 def await_end(data_dir: Path) -> None:
@@ -159,73 +159,69 @@ def await_end(data_dir: Path) -> None:
             os.close(descriptor)
 
 
-def _make_folder(folder: Path) -> None:
-    """Make it private. Git is told to ignore it, unless it is a folder that had something else in it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not any(folder.iterdir()):
-        (folder / ".gitignore").write_text("*\n")
-
-
-def _open(path: Path) -> int:
-    try:
-        return warden.open_lock(path)
-    except OSError as error:
-        raise _unusable(path.parent, error) from None
-
-
-def _unusable(folder: Path, error: OSError) -> EngineError:
-    return EngineError(f"cannot keep data in the folder {folder}: {error.strerror or error}; "
-                       "name another one with --data-dir or GANGER_DATA_DIR")
-
-
-def _has_warden(folder: Path) -> bool:
+def _has_warden(folder: DataFolder) -> bool:
     """Whether a living warden holds its lock. Only under start.lock: the probe itself takes the lock for a moment."""
-    descriptor = _open(folder / warden.WARDEN_LOCK)
+    descriptor = folder.open_lock(warden.WARDEN_LOCK)
     try:
         return not warden.try_lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
 
-def _read_note(folder: Path) -> tuple[str, int | None]:
-    """What the warden wrote of itself: the path of the socket, and a descriptor that is readable once it is dead.
+def _watch_warden(folder: DataFolder, note: Note) -> int | None:
+    """A descriptor that is readable once the warden is dead.
 
-    The number in the file may have passed to another process, so the lock is looked at again after opening it.
+    The number in its note may have passed to another process, so the lock is looked at again after opening it.
     """
     try:
-        note = json.loads((folder / warden.WARDEN_LOCK).read_bytes())
-        path, pid = str(note["socket"]), int(note["pid"])
-    except (OSError, ValueError, KeyError):
-        return "", None
-    try:
-        watched = os.pidfd_open(pid)
+        watched = os.pidfd_open(note.pid)
     except OSError:  # dead, or in another container that shares the folder
-        return path, None
-    if _has_warden(folder):
-        return path, watched
+        return None
+    if not folder.is_own or _has_warden(folder):
+        return watched
     os.close(watched)
-    return path, None
+    return None
 
 
-def _check_patience(folder: Path, state: str, waited_s: float) -> None:
+def _state(folder: DataFolder, path: str) -> str:
+    """As `warden.ping`. In the folder of another user, only a socket of that user's is spoken to."""
+    if not folder.is_own and not _belongs_to(folder.owner, Path(path)):
+        return "silent"
+    return warden.ping(path)
+
+
+def _belongs_to(uid: int, path: Path) -> bool:
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISSOCK(found.st_mode) and found.st_uid == uid
+
+
+def _check_patience(folder: DataFolder, state: str, waited_s: float) -> None:
+    if state == "denied":
+        raise EngineError(f"the embedded Redis of {folder.path} was started by another user, and does not let "
+                          f"{user_name(os.geteuid())} in; stop what that user runs there")
+    if state == "silent" and not folder.is_own:
+        raise folder.not_running()
     if waited_s > (_LOADING_S if state == "loading" else _SILENT_S):
         doing = "still loads its data" if state == "loading" else "does not answer"
-        raise EngineError(f"the embedded Redis of {folder} {doing} after {waited_s:.0f} s; "
-                          f"see {folder / warden.SERVER_LOG}")
+        raise EngineError(f"the embedded Redis of {folder.path} {doing} after {waited_s:.0f} s; "
+                          f"see {folder.path / warden.SERVER_LOG}")
 
 
 class _Launch:
     """A warden that this process has started, and the pipe on which it reports."""
 
-    def __init__(self, folder: Path, asked: str | None) -> None:
-        binary = find_server(folder, asked)
+    def __init__(self, folder: DataFolder, asked: str | None) -> None:
+        binary, path = find_server(folder.path, asked), socket_path(folder.path)
         self._reader, writer = os.pipe2(os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._reader, select.POLLIN)
         self._heard = b""
         try:
-            with _open_log(folder) as log:
-                half = subprocess.Popen([sys.executable, "-I", "-S", warden.__file__, str(folder), binary],
+            with folder.open_log() as log:
+                half = subprocess.Popen([sys.executable, "-I", "-S", warden.__file__, str(folder.path), binary, path],
                                         stdin=subprocess.DEVNULL, stdout=writer, stderr=log)
         finally:
             os.close(writer)
@@ -246,7 +242,9 @@ class _Launch:
         self._raise_failure()
 
     def close(self) -> None:
-        os.close(self._reader)
+        if self._reader >= 0:
+            os.close(self._reader)
+            self._reader = -1
 
     def _listen(self, patience_s: float | None) -> bool:
         """Hear what there is to hear within the time; False once the other side has closed."""
@@ -262,18 +260,12 @@ class _Launch:
                 raise EngineError("the embedded Redis does not start: " + line.removeprefix("failed "))
 
 
-def _relaunch(folder: Path, binary: str | None, before: _Launch | None, launches: int) -> _Launch:
+def _relaunch(folder: DataFolder, binary: str | None, before: _Launch | None, launches: int) -> _Launch:
     """Start a warden where there is none, unless the one started before has said why it cannot be."""
     if before is not None:
         before.hear_out()
         before.close()
     if launches > _LAUNCHES_MAX:
-        raise EngineError(f"the embedded Redis of {folder} dies as it starts; see {folder / warden.SERVER_LOG}")
+        raise EngineError(f"the embedded Redis of {folder.path} dies as it starts; "
+                          f"see {folder.path / warden.SERVER_LOG}")
     return _Launch(folder, binary)
-
-
-def _open_log(folder: Path) -> BinaryIO:
-    try:
-        return (folder / warden.SERVER_LOG).open("ab")
-    except OSError as error:
-        raise _unusable(folder, error) from None

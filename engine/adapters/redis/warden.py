@@ -17,8 +17,8 @@ What it reports on its standard output: `held`, then `ready` or `failed <why>`; 
 
 import contextlib
 import ctypes
+import errno
 import fcntl
-import hashlib
 import json
 import os
 import select
@@ -32,10 +32,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 USERS_LOCK, START_LOCK, WARDEN_LOCK, SERVER_LOCK = "users.lock", "start.lock", "warden.lock", "server.lock"
 SERVER_LOG = "redis.log"
-SOCKET_PATH_BYTES_MAX = 100  # the kernel's limit is 107; Redis adds a suffix of its own while it binds
 
 _LOG_BYTES_MAX = 1_048_576
 _SHUTDOWN_S = 30.0
@@ -43,14 +43,29 @@ _ORPHAN_S = 3.0  # a kill loses nothing that Redis has confirmed: it is in the p
 _RESTARTS_MAX, _RESTARTS_PERIOD_S = 5, 30.0
 _PING_S = 1.0
 _PR_SET_PDEATHSIG = 1
+_SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class WardenError(Exception):
     """Redis cannot be run in this folder; the message says why."""
 
 
-def open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def open_lock(path: Path, *, create: bool = True) -> int:
+    """Open a lock file of this folder, for writing only where it may be created. Never through a link."""
+    how = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
+    return _checked(path, os.open(path, how | _SAFELY, 0o600))
+
+
+def open_log(path: Path) -> BinaryIO:
+    descriptor = _checked(path, os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _SAFELY, 0o600))
+    return os.fdopen(descriptor, "ab")
+
+
+def _checked(path: Path, descriptor: int) -> int:
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, f"{path} is not a plain file")
 
 
 def try_lock(descriptor: int, kind: int) -> bool:
@@ -63,13 +78,15 @@ def try_lock(descriptor: int, kind: int) -> bool:
 
 
 def ping(path: str) -> str:
-    """How the server behind the socket is: `ready`, `loading` its data, or `silent`."""
+    """How the server behind the socket is: `ready`, `loading` its data, `silent`, or `denied` to this user."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(_PING_S)
         try:
             client.connect(path)
             client.sendall(b"PING\r\n")
             answer = client.recv(64)
+        except PermissionError:
+            return "denied"
         except OSError:
             return "silent"
     if answer.startswith(b"-LOADING"):
@@ -77,40 +94,14 @@ def ping(path: str) -> str:
     return "ready" if answer[:1] in (b"+", b"-") else "silent"
 
 
-def socket_path(folder: Path) -> str:
-    """Where the socket of this folder is: in it, or in a private folder if the path would be too long."""
-    path = folder / "redis.sock"
-    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
-        return str(path)
-    identity = f"{folder}:{folder.stat().st_ino}".encode()
-    name = f"ganger-{os.getuid()}-{hashlib.sha256(identity).hexdigest()[:16]}"
-    for parent in (os.environ.get("TMPDIR"), "/tmp"):
-        if parent and len(os.fsencode(Path(parent, name, "redis.sock"))) <= SOCKET_PATH_BYTES_MAX:
-            return str(_private_folder(Path(parent, name)) / "redis.sock")
-    raise WardenError(f"the path {folder} is too long for a socket, and so is that of the temporary folder")
-
-
-def _private_folder(path: Path) -> Path:
-    """Make it, or check that nobody else made it first: they could listen in its place."""
-    try:
-        path.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise WardenError(f"cannot make the folder {path} for the socket: {error.strerror}") from None
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise WardenError(f"{path} belongs to somebody else or is open to others: remove it")
-    return path
-
-
 class Warden:
     """Keeps one redis-server running in a folder for as long as the folder has users."""
 
-    def __init__(self, folder: Path, binary: str) -> None:
-        self.folder, self.binary = folder, binary
+    def __init__(self, folder: Path, binary: str, path: str) -> None:
+        self.folder, self.binary, self.socket = folder, binary, path
         self.held = open_lock(folder / WARDEN_LOCK)
         self.server_lock = open_lock(folder / SERVER_LOCK)
         self.bell, self._ring = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # rung when it is time to end
-        self.socket = ""
         self.log_start = 0
         self.deaths: deque[float] = deque(maxlen=_RESTARTS_MAX)
 
@@ -119,7 +110,6 @@ class Warden:
             report("other")
             return 0
         try:
-            self.socket = socket_path(self.folder)
             self.announce()
             self.claim_folder()
             self.listen_for_the_end()
@@ -193,10 +183,10 @@ class Warden:
 
     def start_server(self) -> "subprocess.Popen[bytes]":
         log = self.folder / SERVER_LOG
-        if log.exists() and log.stat().st_size > _LOG_BYTES_MAX:
+        if log.exists() and log.lstat().st_size > _LOG_BYTES_MAX:
             log.replace(log.with_suffix(".log.1"))
-        with log.open("ab") as output:
-            self.log_start = output.tell()
+        with open_log(log) as output:
+            self.log_start = output.seek(0, os.SEEK_END)
             return subprocess.Popen(  # preexec_fn is safe here: no other thread runs Python code
                 [self.binary, *arguments(self.folder, self.socket)], cwd=self.folder, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output, pass_fds=[self.server_lock], preexec_fn=_end_with(os.getpid()))
@@ -282,15 +272,19 @@ def report(line: str, *, last: bool = False) -> None:
         pass
 
 
-def main(folder: str, binary: str) -> int:
+def main(folder: str, binary: str, path: str) -> int:
     if os.fork():  # the one who started it waits for this half only, and has no child to look after
         os._exit(0)
     os.setsid()
     os.umask(0o077)
     os.chdir("/")
-    return Warden(Path(folder), binary).run()
+    try:
+        return Warden(Path(folder), binary, path).run()
+    except OSError as error:  # a file of the folder that cannot be opened, a process that cannot be started
+        report(f"failed {error}")
+        return 1
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    os._exit(main(*sys.argv[1:3]))
+    os._exit(main(*sys.argv[1:4]))

@@ -12,7 +12,7 @@ import pytest
 import redis
 from processes import await_death, connect, note, open_embedded, server_pid, warden_pid
 
-from engine.adapters.redis import warden
+from engine.adapters.redis import data_folder, warden
 from engine.adapters.redis.embedded import await_end
 
 
@@ -60,7 +60,7 @@ def test_any_name_of_a_folder_will_do(folder, name):
     folder = folder / name
     try:
         with open_embedded(folder) as embedded:
-            assert len(str(note(folder)["socket"])) <= warden.SOCKET_PATH_BYTES_MAX
+            assert len(str(note(folder)["socket"])) <= data_folder.SOCKET_PATH_BYTES_MAX
             connect(embedded.url).set("a", 1)
             socket = Path(str(note(folder)["socket"]))
             assert socket.parent.stat().st_mode & 0o777 == 0o700

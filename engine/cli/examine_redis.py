@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli.finding import Finding, State
 from engine.cli.output import size
+from engine.core.storage import DELETES_TASKS, writing_fault
 from engine.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _SKEW_MS_MAX = 1000.0
 _FULL = 0.8  # of maxmemory
+_MAINTAINED_SINCE = (7, 2)
 
 
 def examine(settings: "Settings", *, embedded: bool) -> list[Finding]:
@@ -40,8 +42,18 @@ def appendfsync(broker: "Broker") -> str | None:
 
 
 def version(info: dict[str, Any]) -> Finding:
-    """An older one would not have let us in."""
+    """One older than 6.2 would not have let us in."""
+    if info["server"] == "redis" and _number(info["version"]) < _MAINTAINED_SINCE:
+        return Finding("version", State.WARN, f"redis {info['version']}: its makers no longer mend this line, and "
+                       'durability="fsync" wants appendfsync always there', "Redis 7.2 or Valkey, unless your "
+                       "distribution mends it")
     return Finding("version", State.OK, f"{info['server']} {info['version'] or 'unknown'}")
+
+
+def _number(version: str | None) -> tuple[int, ...]:
+    """A user who may not ask is believed to have a new one."""
+    parts = (version or "").split(".")[:2]
+    return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else _MAINTAINED_SINCE
 
 
 def role(info: dict[str, Any]) -> Finding:
@@ -55,7 +67,8 @@ def eviction(info: dict[str, Any]) -> Finding:
     if policy is None:
         return Finding("eviction", State.WARN, "this user may not ask for it", "make sure that it is noeviction")
     if policy != "noeviction":
-        return Finding("eviction", State.FAIL, f"{policy}: tasks may vanish when memory is short",
+        lost = "tasks" if policy.startswith(DELETES_TASKS) else "idempotency keys and logs"
+        return Finding("eviction", State.FAIL, f"{policy}: {lost} may vanish when memory is short",
                        "redis-cli CONFIG SET maxmemory-policy noeviction")
     return Finding("eviction", State.OK, policy)
 
@@ -63,8 +76,8 @@ def eviction(info: dict[str, Any]) -> Finding:
 def persistence(info: dict[str, Any]) -> Finding:
     """A submit that returned is in Redis; how long it is there if the machine stops is up to this."""
     if info["aof_enabled"]:
-        if not info["aof_ok"]:
-            return Finding("persistence", State.FAIL, "the append-only file cannot be written", "is its disk full?")
+        if (fault := writing_fault(info)) is not None:
+            return Finding("persistence", State.FAIL, fault, "make room on the disk of Redis; it goes on by itself")
         fsync = info["appendfsync"]
         if fsync == "no":
             return Finding("persistence", State.WARN, "append-only file, fsync left to the kernel",

@@ -132,6 +132,9 @@ class Settings(BaseModel):
         None, "Server program that the embedded Redis runs: a redis-server of 6.2 or later, or a valkey-server. "
         "Without it, the Valkey that is installed with Ganger; where that is missing, one on PATH.",
         limit="the path of a program, or its name on PATH", shown='"redis-server"')
+    allow_eviction: bool = setting(
+        False, "Start even where Redis deletes tasks when its memory is full (a maxmemory-policy of allkeys-lru, "
+        "allkeys-lfu or allkeys-random).", limit="true or false")
     queue_prefix: str = setting(
         "ganger", "Prefix of every key in Redis; engines with different prefixes do not see each other.",
         limit="1 to 64 of the characters A-Z a-z 0-9 . _ : -")

@@ -145,6 +145,12 @@ class Supervision:
         self.stopping = True
         return self._advance(now_s)
 
+    def give_up(self, reason: str, now_s: float) -> list[Command]:
+        """Stop every child, because what they need is not there; `reason` is what the last command will say."""
+        if not self.stopping:
+            self.stopping, self._reason = True, reason
+        return self._advance(now_s)
+
     def tick(self, now_s: float) -> list[Command]:
         commands: list[Command] = []
         for child in self.children.values():

@@ -17,7 +17,7 @@ class Readiness:
         self._on_ready: Callable[[], None] = lambda: None
         self._awaited: set[str] = set()
         self._failures: dict[str, str] = {}
-        self._is_ready = self._said = False
+        self.is_ready = self._said = False
 
     def expect(self, names: Iterable[str], on_ready: Callable[[], None]) -> None:
         """Wait for these children; `on_ready` is called once all of them are."""
@@ -26,8 +26,8 @@ class Readiness:
     def ready(self, name: str, failures: dict[str, str]) -> None:
         self._awaited.discard(name)
         self._failures.update(failures)
-        if not self._awaited and not self._is_ready:
-            self._is_ready = True
+        if not self._awaited and not self.is_ready:
+            self.is_ready = True
             self._on_ready()
             self._say(b"ready " + orjson.dumps(self._failures))
 

@@ -135,6 +135,8 @@ class Root:
     def _heard(self, name: str, message: dict[str, Any]) -> None:
         if message.get("is") == "asked":
             control.obey(self, message["order"])
+        if message.get("is") == "refused" and not self.readiness.is_ready:  # later, what runs is better than nothing
+            self._carry_out(self.core.give_up(message["reason"], time.monotonic()))
         if message.get("is") != "ready":
             return
         log.info("ready", extra={"child": name})

@@ -48,6 +48,17 @@ def scheduler(server: RedisServer) -> Iterator[Scheduler]:
     REGISTRY.update(kept)
 
 
+def test_a_redis_that_deletes_tasks_is_refused_unless_told_otherwise() -> None:
+    server = RedisServer(binaries()[0], maxmemory="100mb", **{"maxmemory-policy": "allkeys-lru"})
+    try:
+        with pytest.raises(EngineError, match="maxmemory-policy is allkeys-lru, and must be noeviction"):
+            Scheduler(redis_url=server.url, max_workers=1).start()
+        with Scheduler(redis_url=server.url, max_workers=1, allow_eviction=True) as scheduler:
+            assert scheduler.client.workers()
+    finally:
+        server.stop()
+
+
 # -- a running engine -------------------------------------------------------------------------------------------------
 
 

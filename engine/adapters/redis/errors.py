@@ -10,6 +10,8 @@ Words that scripts answer with are no errors; the verbs in this package
 know what they mean.
 """
 
+import re
+
 from redis import exceptions
 
 from engine.errors import BrokerDenied, BrokerError, BrokerFull, BrokerReadOnly, BrokerUnavailable
@@ -40,6 +42,9 @@ _BY_CLASS: tuple[tuple[type[Exception], type[BrokerError]], ...] = (
     (exceptions.TimeoutError, BrokerUnavailable),
     (OSError, BrokerUnavailable),
 )
+# Where in a script it happened: of use only for an error that nobody expects. The first is how Redis 6.2 says it.
+_PLACE = re.compile(r"^Error running script \(call to \w+\): @user_script:\d+: (@user_script: ?\d+: )?-?"
+                    r"|\.? script: (\w+, )?on @user_script:\d+\.?$")
 _HINTS: dict[type[BrokerError], str] = {
     BrokerFull: "Redis is at its maxmemory and refuses writes",
     BrokerReadOnly: "Redis refuses writes",
@@ -55,7 +60,8 @@ def from_redis(error: Exception) -> BrokerError:
         return BrokerUnavailable(f"this Redis is a node of a Cluster, and the keys are on another one: name it as "
                                  f"redis+cluster://HOST:PORT ({error})")
     kind = _kind(error)
-    return kind(f"{_HINTS[kind]}: {error or type(error).__name__}")
+    text = str(error) if kind is BrokerError else _PLACE.sub("", str(error))
+    return kind(f"{_HINTS[kind]}: {text or type(error).__name__}")
 
 
 def _kind(error: Exception) -> type[BrokerError]:

@@ -23,6 +23,7 @@ from engine.services.keeper.neighbours import Neighbours
 from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds
 from engine.services.keeper.sampling import Sampling
+from engine.services.keeper.storage import StorageWatch
 
 CONTROL = b"control "  # begins what is rung for the root: an order as JSON
 ORDER_BYTES_MAX = 16_384
@@ -37,8 +38,11 @@ class KeeperLoop:
     """Goes its rounds when they are due or the bell rings, and publishes a sample of the tree at its interval."""
 
     def __init__(self, rounds: Rounds, broker: Broker, keeping: KeeperBroker, bell: Link, poller: EpollPoller,
-                 sample_interval_s: float, tell_root: Callable[[dict[str, Any]], None]) -> None:
+                 sample_interval_s: float, tell_root: Callable[[dict[str, Any]], None],
+                 *, allow_eviction: bool = False) -> None:
         self.rounds, self.broker, self.keeping, self.bell, self.poller = rounds, broker, keeping, bell, poller
+        self.storage = StorageWatch(broker.info, lambda reason: tell_root({"is": "refused", "reason": reason}),
+                                    allow_eviction=allow_eviction)
         self.sampling, self.recorder, self.tell_root = Sampling(), Recorder(), tell_root
         self.sample_interval_s, self.host, self.root_pid = sample_interval_s, host_name(), os.getppid()
         self._kept_s = max(PROCESSES_S, 2 * sample_interval_s)
@@ -61,6 +65,8 @@ class KeeperLoop:
                 self._ring(event.message if isinstance(event, Pushed) else b"", now_s)
         if now_s >= self._round_s:
             self._round_s = now_s + self.rounds.go()
+            if self.rounds.has_contact:
+                self.storage.look()
         if now_s >= self._sample_s - TOGETHER_S:
             self._sample_s = now_s + self.sample_interval_s
             self._sample(now_s)
@@ -141,4 +147,5 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
     reports = Reports(keeping.supervisors)
     rounds = Rounds(composition.supervisor_name("keeper"), keeping, reports, Neighbours(reports), settings.lease_s)
     bell = Link(settings.redis_url, broker.keys.keeper_bell, RedisClock(), poller)
-    return KeeperLoop(rounds, broker, keeping, bell, poller, settings.sample_interval_s, tell_root)
+    return KeeperLoop(rounds, broker, keeping, bell, poller, settings.sample_interval_s, tell_root,
+                      allow_eviction=settings.allow_eviction)

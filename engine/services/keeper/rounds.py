@@ -71,7 +71,7 @@ class Rounds:
         self._leases: dict[str, Watched] = {}
         self._ahead_ms = float("-inf")  # Redis's clock before ours, when we looked last
         self._cursor: Any = None  # how far the reconciling has come
-        self._has_contact = True  # so that the first failure is told
+        self.has_contact = True  # so that the first failure is told
         self._contact_s = self._poll_s = self._reconciled_s = float("-inf")
         self._reconciling = Duty(self._reconcile_some)
 
@@ -81,12 +81,12 @@ class Rounds:
         try:
             wait_s = self._round(now_s)
         except BrokerError as error:
-            if self._has_contact:
+            if self.has_contact:
                 errors.warning("Redis is away", extra={"reason": str(error)})
-            self._has_contact = False
+            self.has_contact = False
             self._leases.clear()
             return TICK_S
-        self._has_contact = True
+        self.has_contact = True
         self._contact_s = self.monotonic_s()
         return wait_s
 

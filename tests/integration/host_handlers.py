@@ -3,7 +3,9 @@
 import ctypes
 import io
 import logging
+import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -423,3 +425,116 @@ def talk_bytes(payload: Any) -> dict[str, Any]:
 @handler("log_badly")
 def log_badly(payload: Any) -> None:
     logging.getLogger("bad").warning("%d", "no number")
+
+
+@handler("leave_orphan")
+def leave_orphan(payload: Any) -> int:
+    """A process whose parent is gone when the run ends, and which dies when the pipe is closed; return its pid."""
+    reader, writer = os.pipe()
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        orphan = os.fork()
+        if orphan == 0:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+        os.write(tell, b"%d" % orphan)
+        os._exit(0)
+    os.waitpid(child, 0)
+    _PIPES.append(writer)
+    os.close(reader)
+    return int(os.read(told, 20))
+
+
+_PIPES: list[int] = []
+
+
+@handler("let_orphans_die")
+def let_orphans_die(payload: Any) -> None:
+    while _PIPES:
+        os.close(_PIPES.pop())
+    time.sleep(0.01)
+
+
+@handler("own_children")
+def own_children(payload: Any) -> list[int]:
+    """Begin children of each kind that end between two runs; ask for their exit codes in the second one."""
+    if not _OWN:
+        forked = os.fork()
+        if forked == 0:
+            os._exit(3)
+        process = multiprocessing.get_context("fork").Process(target=os._exit, args=(4,))
+        process.start()
+        popen = subprocess.Popen(["sh", "-c", "exit 5"])
+        for pid in (forked, process.pid, popen.pid):
+            assert pid is not None
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        _OWN.extend((forked, process, popen))
+        return []
+    forked, process, popen = _OWN
+    process.join()
+    return [os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]), process.exitcode, popen.wait()]
+
+
+_OWN: list[Any] = []
+
+
+@handler("leave")
+def leave(what: str) -> None:
+    """Leave the process in a state that would hurt the next run."""
+    if what == "alarm":
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+    elif what == "ignored children":
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    elif what == "streams":
+        sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+    elif what == "signals":
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        signal.set_wakeup_fd(-1)
+    elif what == "limits":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (5, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    raise ValueError("in haste, before it was undone")
+
+
+@handler("try_out")
+def try_out(payload: Any) -> int:
+    """What the leftovers of another run would hurt."""
+    print("said")
+    time.sleep(0.3)
+    with open(os.devnull), open(os.devnull), open(os.devnull):
+        return subprocess.run(["sh", "-c", "exit 7"]).returncode
+
+
+@handler("signals_of_children")
+def signals_of_children(payload: Any) -> list[str]:
+    """What is ignored, blocked or caught in a program and in a fork of ours."""
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    os.kill(pid, signal.SIGTERM)
+    ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    status = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True).stdout
+    masks = [line.split() for line in status.splitlines() if line.startswith(("SigBlk", "SigCgt", "SigIgn"))]
+    ignored = [number.name for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+               if any(int(mask, 16) >> (number - 1) & 1 for _, mask in masks)]
+    return [signal.Signals(-ended).name, *ignored]
+
+
+@handler("say_raw_and_fail")
+def say_raw_and_fail(payload: int) -> None:
+    os.write(2, b"said by %d\n" % payload)
+    raise ValueError
+
+
+@handler("say_raw")
+def say_raw(payload: int) -> None:
+    os.write(2, b"said by %d\n" % payload)
+
+
+@handler("printf")
+def printf(payload: int) -> None:
+    libc = ctypes.CDLL(None)
+    libc.printf(b"said by %d\n", payload)

@@ -2,7 +2,8 @@
 
 1. Its own session, death with the fork server, adoption of its own orphans.
 2. Descriptors 1 and 2 on the pipe for output; the fork server's own closed.
-3. Signals as any program has them, save SIGUSR1 (soft interrupts) and SIGUSR2 (stack dumps).
+3. Signals as any program has them, save SIGUSR1 (soft interrupts), SIGUSR2 (stack dumps), and those that ask a program
+   to end: whether a worker ends is for its root to decide, which may have got the same signal, and drains then.
 4. Stack dumps from C code alone, so that they come with the GIL held. The end of a dump is marked by a byte on the
    control socket: faulthandler calls the handler before its own, which is CPython's, also in C, and that writes the
    signal's number to the wakeup descriptor.
@@ -15,22 +16,24 @@ import os
 import signal
 import sys
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from errno import EBADF
 from os import write
 from signal import set_wakeup_fd
 from signal import signal as set_handler
+from types import FrameType
 from typing import NoReturn
 
 from engine.adapters.process import lifetime, limits
 from engine.adapters.process.child import Worker, WorkerSettings
-from engine.adapters.process.copies import become_copy
+from engine.adapters.process.copies import Forks
 from engine.adapters.process.limits import move_up
 from engine.adapters.process.routes import Route
+from engine.adapters.process.signals import DEFERRED, deferred
 from engine.adapters.process.title import Title
 from engine.core.outcome import EXIT_DESCRIPTORS_CLOSED
 
-_DEFAULTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGQUIT)
+_DEFAULTS = (signal.SIGCHLD, signal.SIGQUIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,7 @@ class Ends:
     def out_of_reach(self) -> "Ends":
         """Moved to high numbers. The next open() gets the lowest free one, so a handler that closes descriptors which
         are not its own can't get one of these for a file, to which the worker would then write its frames."""
-        return replace(self, tasks=move_up(self.tasks), replies=move_up(self.replies), control=move_up(self.control),
-                       dump=move_up(self.dump))
+        return Ends(*(move_up(getattr(self, field.name)) for field in fields(self)))
 
 
 def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Route], server: int,
@@ -58,21 +60,19 @@ def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Rout
         _leave_home(server)
         os.dup2(ends.output, 1)
         os.dup2(ends.output, 2)
-        os.close(ends.output)
         ends = ends.out_of_reach()
         for number in _DEFAULTS:
             set_handler(number, signal.SIG_DFL)
         _restart_gevent()
-        worker = Worker(settings, routes, ends.tasks, ends.replies, ends.control, Title(title))
+        worker = Worker(settings, routes, ends.tasks, ends.replies, ends.control, ends.output, Title(title))
         worker.interrupts.install()
-        _dump_to(ends.dump, ends.control)
-        own = (ends.tasks, ends.replies, ends.control, ends.dump)
-        os.register_at_fork(after_in_child=lambda: become_copy(worker, own))
+        _take_signals(worker, ends)
+        Forks(worker, (ends.tasks, ends.replies, ends.control, ends.output, ends.dump)).register()
         worker.capture.install()
         gc.enable()
         lifetime.begin(worker.outbox.post, forked=True)
         signal.raise_signal(signal.SIGUSR1)  # an interrupt may have come before we listened
-        worker.serve()
+        worker.serve(lambda: _take_signals(worker, ends))
     except lifetime.StartFailed:  # the pool has been told of it
         pass
     except BaseException as error:  # noqa: BLE001
@@ -100,8 +100,16 @@ def _restart_gevent() -> None:
         gevent.get_hub().loop.reset_sigchld()
 
 
-def _dump_to(fd: int, marks: int) -> None:
-    set_wakeup_fd(marks, warn_on_full_buffer=False)
-    set_handler(signal.SIGUSR2, lambda number, frame: None)
-    faulthandler.enable(fd)
-    faulthandler.register(signal.SIGUSR2, fd, all_threads=True, chain=True)
+def _take_signals(worker: Worker, ends: Ends) -> None:
+    worker.interrupts.listen()
+    for number in DEFERRED:
+        set_handler(number, deferred)
+    set_wakeup_fd(ends.control, warn_on_full_buffer=False)
+    faulthandler.unregister(signal.SIGUSR2)  # else it would not install its handler again
+    set_handler(signal.SIGUSR2, _nothing)
+    faulthandler.enable(ends.dump)
+    faulthandler.register(signal.SIGUSR2, ends.dump, all_threads=True, chain=True)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """The mark is written by CPython, before this."""

@@ -7,6 +7,7 @@ counts twice: it is what each task pays beside its own work.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from os import read
@@ -16,11 +17,15 @@ from typing import Any, NoReturn
 import orjson
 
 from engine.adapters.process import lifetime
+from engine.adapters.process.between import LEAVES_S, Between
 from engine.adapters.process.capture import Capture
 from engine.adapters.process.copies import leave
 from engine.adapters.process.growth import Growth
 from engine.adapters.process.interrupts import Interrupts, Shield, call
+from engine.adapters.process.leftovers import Leftovers
 from engine.adapters.process.meter import Meter
+from engine.adapters.process.native_output import NativeOutput
+from engine.adapters.process.orphans import Orphans
 from engine.adapters.process.outbox import Outbox
 from engine.adapters.process.outcomes import Facts, InvalidResult, Outcomes, PayloadRefused, refused
 from engine.adapters.process.reporting import Progress
@@ -52,7 +57,7 @@ class Worker:
     """The loop, and what one run needs. Not to be used from any thread but the main one."""
 
     def __init__(self, settings: WorkerSettings, routes: dict[bytes, Route], tasks: int, replies: int,
-                 control: int, title: Title) -> None:
+                 control: int, output: int, title: Title) -> None:
         self._settings, self._routes, self._tasks = settings, routes, tasks
         self.outbox = Outbox(replies)
         self._joiner = Joiner()
@@ -60,13 +65,15 @@ class Worker:
         self.interrupts = Interrupts(control)
         self.capture = Capture(self.outbox.post, settings.log_bytes_max)
         self.meter = Meter()
-        self.growth = Growth(settings.growth_bytes_max, self.outbox.post)
+        self.orphans, self.native_output = Orphans(tasks), NativeOutput(output)
         self._outcomes = Outcomes(settings.name, os.getpid(), settings.result_bytes_max)
         self._payload_bytes_max = settings.payload_bytes_max
         self.is_copy = False  # set in a process that a handler has forked
 
-    def serve(self) -> NoReturn:
-        """Run tasks until told to quit, or until the pool is gone."""
+    def serve(self, take_signals: Callable[[], None]) -> NoReturn:
+        """Run tasks until told to quit, or until the pool is gone. `take_signals` puts signals back after a run."""
+        growth = Growth(self._settings.growth_bytes_max, self.outbox.post)
+        self.between = Between(growth, Leftovers(self.capture, take_signals), self.orphans, self.meter)
         self.outbox.reply(frames.frame(frames.BOOTED, 0, orjson.dumps({"pid": os.getpid()})))
         receive, tasks, run = read, self._tasks, self._run
         while True:
@@ -99,7 +106,7 @@ class Worker:
             route = self._routes.get(message[_NAME_AT : message.index(b'"', _NAME_AT)])
             if route is None:
                 route = self._find(message)
-            if route.measured:
+            if measured := route.measured:
                 self._title.begin(route.spec.name, task_id)
                 meter.begin()
             arguments = self._arguments(route, message[message.index(b"\n", _NAME_AT) + 1 :])
@@ -116,14 +123,23 @@ class Worker:
         if self.interrupts.stood == token:
             wall_s -= self.interrupts.frozen_s
         cpu_s = meter.end(route, wall_s)
-        self._title.end()
+        if measured or route.measured:
+            self._look_after(route, wall_s)
         dropped = capture.finish() if capture.used else 0
         body = outcomes.completed(run, result, int(started_s * 1000 + offset_ms), int(ended_s * 1000 + offset_ms),
                                   wall_s, cpu_s, meter.peak_bytes, dropped)
         wall_us = min(int(wall_s * 1e6), WALL_US_MAX)
         self.outbox.reply(FRAME_HEAD.pack(len(body), REPLIED, token, COMPLETED, wall_us) + body)
-        if ended_s >= self.growth.look_s:
-            self.growth.look(ended_s)
+        if ended_s >= self.between.due_s:
+            self.between.tidy(ended_s)
+
+    def _look_after(self, route: Route, wall_s: float) -> None:
+        """Before the reply of a run that was not short, or whose handler's runs were not short so far."""
+        self._title.end()
+        if self.native_output.settle():
+            route.measured = True  # so that we look again, however short its runs are
+        if wall_s > LEAVES_S:
+            self.between.due_s = 0.0
 
     def _fail(self, message: bytes, route: Route | None, error: BaseException, started_s: float) -> None:
         """Reply for a run that an exception ended."""
@@ -135,12 +151,12 @@ class Worker:
         if self.interrupts.stood == token:
             wall_s -= self.interrupts.frozen_s
         self._title.end()
+        self.native_output.settle()
         facts = Facts(run, int(started_s * 1000 + offset_ms), int(ended_s * 1000 + offset_ms), wall_s,
                       self.meter.end(route, wall_s), self.meter.peak_bytes, self.capture.finish())
         verdict, body = self._outcomes.failed(route, error, facts)
         self.outbox.reply(frames.frame(REPLIED, token, body, verdict, int(wall_s * 1e6)))
-        if ended_s >= self.growth.look_s:
-            self.growth.look(ended_s)
+        self.between.tidy(ended_s)
 
     def _find(self, message: bytes) -> Route:
         """The handler of a task whose name has to be read properly."""

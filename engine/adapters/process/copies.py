@@ -11,12 +11,26 @@ import faulthandler
 import os
 import sys
 import traceback
-from signal import SIG_DFL, SIG_IGN, SIGUSR1, SIGUSR2, set_wakeup_fd
+from contextlib import suppress
+from signal import (
+    SIG_BLOCK,
+    SIG_DFL,
+    SIG_IGN,
+    SIG_SETMASK,
+    SIGUSR1,
+    SIGUSR2,
+    getsignal,
+    pthread_sigmask,
+    set_wakeup_fd,
+)
 from signal import signal as set_handler
+from threading import local
 from typing import TYPE_CHECKING, NoReturn
 
 from engine.adapters.process import limits
+from engine.adapters.process.orphans import children_of_thread
 from engine.adapters.process.outcomes import traceback_of
+from engine.adapters.process.signals import DEFERRED, deferred
 
 if TYPE_CHECKING:
     from engine.adapters.process.child import Worker
@@ -24,18 +38,47 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130  # as a shell tells of a program that SIGINT has ended
 
 
+class Forks:
+    """What a worker does around each fork of its handler. `fds` are the descriptors between it and its pool."""
+
+    def __init__(self, worker: "Worker", fds: tuple[int, ...]) -> None:
+        self._worker, self._fds = worker, fds
+        self._kept = local()  # of the thread that forks: its mask, and its children
+
+    def register(self) -> None:
+        os.register_at_fork(before=self._before, after_in_parent=self._after_in_parent,
+                            after_in_child=self._after_in_child)
+
+    def _before(self) -> None:
+        """A signal that comes before the copy has its own handlers must wait, else it would be taken and forgotten."""
+        self._kept.mask = pthread_sigmask(SIG_BLOCK, DEFERRED)
+        self._kept.children = [] if self._worker.is_copy else children_of_thread()
+
+    def _after_in_parent(self) -> None:
+        pthread_sigmask(SIG_SETMASK, self._kept.mask)
+        if not self._worker.is_copy:
+            self._worker.orphans.forked(self._kept.children)
+
+    def _after_in_child(self) -> None:
+        if not self._worker.is_copy:  # in a fork of a fork, those descriptors have been given back long ago
+            become_copy(self._worker, self._fds)
+        pthread_sigmask(SIG_SETMASK, self._kept.mask)
+
+
 def become_copy(worker: "Worker", fds: tuple[int, ...]) -> None:
-    """Called in the child of each fork; `fds` are the descriptors between the worker and its pool."""
-    if worker.is_copy:
-        return  # a fork of a fork: those descriptors have been given back long ago
+    """Leave the engine, as told above."""
     worker.is_copy = True
     set_wakeup_fd(-1)
     set_handler(SIGUSR1, SIG_IGN)
     faulthandler.unregister(SIGUSR2)
     set_handler(SIGUSR2, SIG_DFL)
+    for number in DEFERRED:
+        if getsignal(number) is deferred:  # and not a handler of the user's
+            set_handler(number, SIG_DFL)
     faulthandler.disable()
     for fd in fds:
-        os.close(fd)
+        with suppress(OSError):  # the handler may have closed it
+            os.close(fd)
     worker.outbox.become_copy()
     worker.capture.become_copy()
 

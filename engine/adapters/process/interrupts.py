@@ -51,8 +51,12 @@ class Interrupts:
         self.stood, self.frozen_s = _NOBODY, 0.0  # the run that stood still last, and for how long in all
         self.context: tuple[int, Context] | None = None  # of the last run that wanted one, with its token
 
-    def install(self) -> None:
+    def listen(self) -> None:
+        """Take SIGUSR1."""
         set_handler(signal.SIGUSR1, self._on_signal)
+
+    def install(self) -> None:
+        self.listen()
         usual = sys.unraisablehook
         sys.unraisablehook = lambda unraisable: self._not_ignored(unraisable, usual)
 

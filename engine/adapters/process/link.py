@@ -83,7 +83,7 @@ class Link:
             os.set_blocking(fd, False)
         self.handed_over = (self._tasks.theirs, replies, control, spill, dump)
         self.output = Output(output, poller, settings.log_bytes_max, self._spilled,
-                             lambda at_s: alarms.set(self.output.drain, at_s))
+                             lambda at_s: alarms.set(self.output.drain, at_s), self._read_replies)
         poller.register(self._replies, self._read_replies)
 
     # -- what the host asks ---------------------------------------------------------------------------------------
@@ -215,6 +215,8 @@ class Link:
 
     def _read_replies(self, mask: int = 0) -> bool:
         """Read once; False when there was nothing."""
+        if self._replies < 0:
+            return False
         try:
             data = os.read(self._replies, _READ_BYTES_MAX)
         except BlockingIOError:

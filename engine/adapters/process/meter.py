@@ -49,6 +49,10 @@ class Meter:
                 self._lower_the_mark()
         return cpu_s
 
+    def forget_children(self) -> None:
+        """Children were reaped between two runs: count from here on."""
+        self._of_children()
+
     def _of_children(self) -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         before_s, self._children_s = self._children_s, usage.ru_utime + usage.ru_stime

@@ -20,10 +20,15 @@ _F_SETPIPE_SZ = 1031
 
 
 class Output:
-    """One worker's pipe. `spill(text, dropped_bytes)` gets what is kept, `alarm` the moment of the next `drain`."""
+    """One worker's pipe. `spill(text, dropped_bytes)` gets what is kept, `alarm` the moment of the next `drain`.
+
+    `before` is called before the pipe is read. It reads the replies: a worker replies when its output has been read, so
+    what is here now belongs to the run after the last reply.
+    """
 
     def __init__(self, fd: int, poller: Poller, bytes_max: int, spill: Callable[[str, int], None],
-                 alarm: Callable[[float | None], None]) -> None:
+                 alarm: Callable[[float | None], None], before: Callable[[], object] = lambda: None) -> None:
+        self._before = before
         self._fd, self._poller, self._bytes_max, self._spill, self._alarm = fd, poller, bytes_max, spill, alarm
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._room = bytes_max
@@ -69,6 +74,7 @@ class Output:
     def _ready(self, mask: int) -> None:
         if not self._is_open:
             return
+        self._before()
         if self._room:
             self._take()
         else:

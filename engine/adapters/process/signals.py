@@ -1,4 +1,6 @@
-"""The signals of a fork server: taken back after the imports, since a module may do anything to them.
+"""The signals of a fork server and its workers.
+
+Those of the fork server are taken back after the imports, since a module may do anything to them.
 
 The functions are bound here, before any module of the user is imported and can replace them.
 """
@@ -23,7 +25,9 @@ from signal import (
     setitimer,
 )
 from signal import signal as set_handler
+from types import FrameType
 
+DEFERRED = (SIGTERM, SIGINT, SIGHUP)  # the root decides on the end of its tree, and a worker's run ends before it
 _IGNORED = (SIGINT, SIGUSR1, SIGUSR2)
 
 
@@ -44,7 +48,12 @@ def take_back() -> None:
         setitimer(timer, 0)
     for number in (SIGUSR1, SIGUSR2):
         faulthandler.unregister(number)  # a registration that is there already would not install its handler again
-    ignore()
-    for number in (SIGCHLD, SIGTERM, SIGHUP, SIGQUIT):
+    for number in (*_IGNORED, *DEFERRED):
+        set_handler(number, SIG_IGN)
+    for number in (SIGCHLD, SIGQUIT):
         set_handler(number, SIG_DFL)
     pthread_sigmask(SIG_UNBLOCK, (SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2))
+
+
+def deferred(number: int, frame: FrameType | None) -> None:
+    """A worker's handler of the DEFERRED signals. A function, and not SIG_IGN, which its children would inherit."""

@@ -1,0 +1,32 @@
+"""What a worker does between two runs: after a reply and before the next task, ten times a second at most, and after
+each run that was long enough, or failed, to have left something behind."""
+
+from dataclasses import dataclass
+
+from engine.adapters.process.growth import Growth
+from engine.adapters.process.leftovers import Leftovers
+from engine.adapters.process.meter import Meter
+from engine.adapters.process.orphans import Orphans
+
+LEAVES_S = 0.001  # a shorter run has hardly started a process
+_LOOK_S = 0.1
+
+
+@dataclass(slots=True)
+class Between:
+    """`due_s` is the moment (time.monotonic) from which `tidy` is to be called after a reply."""
+
+    growth: Growth
+    leftovers: Leftovers
+    orphans: Orphans
+    meter: Meter
+    due_s: float = 0.0
+
+    def tidy(self, now_s: float) -> None:
+        """Look at what the runs have left. Waits while there are children and no task."""
+        self.due_s = now_s + _LOOK_S
+        self.leftovers.put_back()
+        if now_s >= self.growth.look_s:
+            self.growth.look(now_s)
+        if self.orphans.reap():
+            self.meter.forget_children()  # what orphans used is not the next run's

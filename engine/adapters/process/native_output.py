@@ -1,0 +1,41 @@
+"""Output of a run that goes round Python: C code and children write to descriptors 1 and 2, a pipe to the pool.
+
+The pool takes what it reads there for output of the run that goes on. So a run that has left something in the pipe
+replies only when the pool has read it, else the line would be in the log of the next run, or of none.
+"""
+
+import ctypes
+from array import array
+from collections.abc import Callable
+from fcntl import ioctl
+from termios import FIONREAD
+from time import monotonic, sleep
+
+_PATIENCE_S = 0.05  # a child may go on writing for ever
+_PAUSE_S = 0.0002
+
+_libc = ctypes.CDLL(None)
+_c_stdout = ctypes.c_void_p.in_dll(_libc, "stdout")
+_flush: Callable[[ctypes.c_void_p], int] = _libc.fflush
+
+
+class NativeOutput:
+    """`fd` is the worker's end of the pipe."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._unread = array("i", (0,))
+
+    def settle(self) -> bool:
+        """Wait until the pool has read everything; False if there was nothing to wait for."""
+        _flush(_c_stdout)
+        if not self._has_unread():
+            return False
+        until_s = monotonic() + _PATIENCE_S
+        while self._has_unread() and monotonic() < until_s:
+            sleep(_PAUSE_S)
+        return True
+
+    def _has_unread(self) -> bool:
+        ioctl(self._fd, FIONREAD, self._unread)
+        return self._unread[0] > 0

@@ -4,7 +4,7 @@ It does for several callers in one round trip what `Client` does for one.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
@@ -70,9 +70,11 @@ class Operator(Client):
         """Write what was prepared; return the tasks in order, an earlier one where its queue knows its idempotency key.
 
         Where the earlier one is another task than the one prepared, an `InvalidOption` that says so stands for it.
+        Only Redis knows when a delayed task was written, and so its version.
         """
         ids = self.broker.submit(submissions)
-        earlier = [task_id for task_id, made in zip(ids, submissions, strict=True) if task_id != made.id]
+        earlier = [task_id for task_id, made in zip(ids, submissions, strict=True)
+                   if task_id != made.id or "due_ms" in made.record.options]
         known = dict(zip(earlier, self.broker.read(earlier), strict=True)) if earlier else {}
         return [idempotency.fault(made, known.get(task_id)) or known.get(task_id) or fresh(made._replace(id=task_id))
                 for task_id, made in zip(ids, submissions, strict=True)]
@@ -137,15 +139,15 @@ class Operator(Client):
 
     # -- acting ---------------------------------------------------------------------------------------------------
 
-    def amend(self, task_id: str, changes: Mapping[str, Any], version: str | None = None) -> Stored:
+    def amend(self, task_id: str, changes: Mapping[str, Any], versions: Collection[str] | None = None) -> Stored:
         """Change name, tags, limits or priority of a task that has not started; None takes what was said away.
 
-        Raises `ChangedMeanwhile` if it is not in that version, `MoveRefused`, `TaskNotFound`, `InvalidOption`.
+        Raises `ChangedMeanwhile` if it is in none of these versions, `MoveRefused`, `TaskNotFound`, `InvalidOption`.
         """
         named = {name: None if value is None else _AMENDED[name](value) for name, value in changes.items()
                  if name != "priority"}
         priority = None if changes.get("priority") is None else check.priority(changes["priority"])
-        amending.amend(self.broker.redis, self.broker.keys, known_id(task_id), named, priority, version)
+        amending.amend(self.broker.redis, self.broker.keys, known_id(task_id), named, priority, versions)
         return self.stored(task_id)
 
     def able(self, wanted: Search, operation: Operation, limit: int) -> tuple[list[Stored], bool]:

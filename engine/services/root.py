@@ -137,6 +137,8 @@ class Root:
             control.obey(self, message["order"])
         if message.get("is") == "refused" and not self.readiness.is_ready:  # later, what runs is better than nothing
             self._carry_out(self.core.give_up(message["reason"], time.monotonic()))
+        if message.get("is") == "waits" and name not in self.retiring:
+            self.readiness.ready(_kin(name), {})  # it goes on trying, and the others do without it
         if message.get("is") != "ready":
             return
         log.info("ready", extra={"child": name})

@@ -21,9 +21,13 @@ PATIENCE_S = 30
 
 
 class Engine:
-    """`ganger run --api` with the handlers of api_handlers.py, in a folder of its own; `settings` as with --set."""
+    """`ganger run --api` with the handlers of api_handlers.py, in a folder of its own; `settings` as with --set.
 
-    def __init__(self, command: str = "run", variables: Mapping[str, str] | None = None, **settings: Any) -> None:
+    `serves`: whether the API is expected to listen.
+    """
+
+    def __init__(self, command: str = "run", variables: Mapping[str, str] | None = None, *, serves: bool = True,
+                 **settings: Any) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ganger-test-"))
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("GANGER_")}
         self.environment |= {"GANGER_DATA_DIR": str(self.folder / "data"), "PYTHONPATH": str(ROOT), **(variables or {})}
@@ -36,7 +40,7 @@ class Engine:
         self.process = self.popen(command, *self.arguments)
         self.reader = threading.Thread(target=self._listen, daemon=True)
         self.reader.start()
-        self.url = self.await_line(lambda row: row["message"] == "the API listens")["url"]
+        self.url = self.await_line(lambda row: row["message"] == "the API listens")["url"] if serves else ""
         if command == "run":
             self.await_line(lambda row: row["message"] == "ready" and row["child"] == "pool default")
         self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_S)

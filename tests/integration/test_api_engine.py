@@ -68,6 +68,11 @@ def test_a_batch_tells_of_each_item(engine: Engine, http: httpx.Client, halt: st
     items = mixed.json()["items"]
     assert [item["status"] for item in items] == [201, 422]
     assert items[1]["problem"]["field"] == "task_type"
+    bad = [{"task_type": "double", "delay": -1}, {"task_type": 7}, "no object", {"task_type": "double", "proirity": 1}]
+    malformed = http.post("/tasks/batch", json={"tasks": [*bad, {**tasks[0], "queue": "elsewhere"}]})
+    assert (malformed.status_code, malformed.json()["submitted"], malformed.json()["refused"]) == (207, 1, 4)
+    fields = [item["problem"] and item["problem"]["field"] for item in malformed.json()["items"]]
+    assert fields == ["delay", "task_type", "body", "proirity", None]
     none = http.post("/tasks/batch", json={"tasks": [*tasks, {"task_type": "nobody"}], "all_or_nothing": True})
     assert (none.status_code, none.json()["field"]) == (422, "tasks[3].task_type")
     assert http.get("/tasks", params={"queue": halt}).json()["tasks"].__len__() == 4

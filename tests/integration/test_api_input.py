@@ -1,6 +1,7 @@
 """The ladder of bad input: whatever comes, the answer is a problem that names the field and the limit, never a fault
 of ours."""
 
+import gzip
 import json
 import socket
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ def task(**fields: Any) -> bytes:
     return json.dumps({"task_type": "noop", **fields}).encode()
 
 
+WIDE = b"{" + b",".join(b'"%d":1' % n for n in range(5_000)) + b"}"
 CASES = [
     # size and depth
     Case("a body over the limit", 413, task(payload="x" * BODY_BYTES_MAX), "body"),
@@ -88,8 +90,16 @@ CASES = [
     Case("a webhook to this host", 422, task(webhook={"url": "http://127.0.0.1/"}), "webhook.url"),
     Case("a webhook to a file", 422, task(webhook={"url": "file:///etc/passwd"}), "webhook.url"),
     Case("a webhook with a line break", 422, task(webhook={"url": "http://a.example/\r\nX: y"}), "webhook.url"),
-    Case("one bad task in a batch", 422, b'{"tasks":[{"task_type":"a"},{"task_type":1}]}', "tasks.1.task_type",
+    Case("one bad task in a batch of all or nothing", 422,
+         b'{"all_or_nothing":true,"tasks":[{"task_type":"a"},{"task_type":1}]}', "tasks[1].task_type",
          path="/tasks/batch"),
+    Case("an unknown field of a batch", 422, b'{"tasks":[{"task_type":"a"}],"all":true}', "all", path="/tasks/batch"),
+    Case("a body that is packed", 415, gzip.compress(task()), "content-encoding",
+         headers={**PLAIN, "content-encoding": "gzip"}),
+    Case("unknown fields in a large body", 422, WIDE, "0"),
+    Case("unknown fields within a large body", 422, b'{"filter":' + WIDE + b"}", "filter.0",
+         path="/tasks/batch/cancel"),
+    Case("a large body that is no JSON", 400, b'{"task_type":' + b" " * 30_000 + b"noop}", "body"),
     # queries and headers
     Case("a page of none", 422, b"", "limit", "GET", "/tasks?limit=0"),
     Case("a page of all", 422, b"", "limit", "GET", "/tasks?limit=501"),
@@ -102,6 +112,9 @@ CASES = [
     Case("a window of no time", 422, b"", "window_s", "GET", "/scheduler/metrics?window_s=0"),
     Case("a time without a place", 422, b"", "since", "GET", "/scheduler/logs?since=2026-01-01T00:00:00"),
     Case("a time as a number", 422, b"", "until", "GET", "/scheduler/logs?until=1.5"),
+    Case("a parameter with a typo", 422, b"", "stauts", "GET", "/tasks?stauts=FAILED"),
+    Case("a parameter where there is none", 422, task(), "wait", "POST", "/tasks?wait=1"),
+    Case("a parameter for a quick call", 422, b"", "full", "GET", f"/tasks/{TASK}?full=1"),
     Case("a long idempotency key", 422, task(), "idempotency-key", headers={**PLAIN, "idempotency-key": "k" * 201}),
     Case("an event of nobody's", 422, b"", "last-event-id", "GET", "/events", {"last-event-id": "now"}),
     # methods and paths
@@ -149,8 +162,13 @@ def test_a_body_in_pieces_is_counted(http: httpx.Client) -> None:
     (b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc", 400),
     (b"NONSENSE\r\n\r\n", 400), (b"BREW /pot HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
     (b"GET /api/v1/queues HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 200_000, 431),
+    (b"GET /api/v1/queues HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 66_000 + b"\r\n\r\n", 431),
+    (b"POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nX: " + b"x" * 66_000 + b"\r\n\r\nabc",
+     431),
+    (b"GET /api/v1/queues HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", 400),
     (b"GET /api/v1/queues HTTP/1.1\r\nHost: local", 408), (b"", None),
 ], ids=["a body that does not come", "two lengths", "no HTTP", "a method that nobody knows", "a header of 200 kB",
+        "a whole head of 66 kB", "a whole head of 66 kB and a body", "two Host headers",
         "a head that does not end", "nothing at all"])
 def test_what_is_hardly_http(engine: Engine, sent: bytes, status: int | None) -> None:
     parts = urlsplit(engine.url)
@@ -159,6 +177,22 @@ def test_what_is_hardly_http(engine: Engine, sent: bytes, status: int | None) ->
         answer = raw.recv(65_536)
     assert answer.split()[1:2] == ([] if status is None else [str(status).encode()])
     assert engine.http.get("/queues").status_code == 200
+
+
+def test_a_head_is_answered_as_a_get_is_without_the_body(engine: Engine, http: httpx.Client) -> None:
+    for path in ("/queues", "/scheduler/health", "/tasks", "/events", "/nothing", f"/tasks/{TASK}", "/docs"):
+        with http.stream("GET", path) as got:
+            answer = http.head(path)
+            assert (answer.status_code, answer.content) == (got.status_code, b""), path
+            assert answer.headers["content-type"] == got.headers["content-type"]
+    assert http.get("/tasks/batch/cancel").headers["allow"] == "POST"
+    assert "HEAD" in http.delete("/tasks").headers["allow"]
+    assert http.head("/tasks/batch/cancel").status_code == 405
+
+
+def test_problems_are_titled_as_their_status_is(http: httpx.Client) -> None:
+    for answer, title in ((http.get("/nothing"), "Not Found"), (http.get("/tasks?limit=0"), "Unprocessable Content")):
+        assert (answer.json()["type"], answer.json()["title"]) == ("about:blank", title)
 
 
 def test_the_same_field_twice_and_odd_texts_are_taken_as_they_are(http: httpx.Client) -> None:

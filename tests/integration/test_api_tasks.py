@@ -118,6 +118,21 @@ def test_a_task_that_waits_is_changed_by_version(engine: Engine, http: httpx.Cli
     assert queues[paused]["URGENT"] == 1
 
 
+@pytest.mark.parametrize("delay", [None, 3600])
+def test_versions_are_those_of_http(http: httpx.Client, paused: str, delay: float | None) -> None:
+    made = http.post("/tasks", json={"task_type": "double", "queue": paused, "delay": delay})
+    url, version = f"/tasks/{made.json()['id']}", made.headers["etag"]
+    assert http.get(url).headers["etag"] == version, "nothing has changed since its submit"
+    for header in (version, f'"another", {version}', f"W/{version}", "*"):
+        same = http.get(url, headers={"If-None-Match": header})
+        assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", version)
+    assert http.get(url, headers={"If-None-Match": '"another"'}).status_code == 200
+    changed = http.patch(url, json={"name": "new"}, headers={"If-Match": f'"another", {version}'})
+    assert changed.status_code == 200, changed.text
+    assert http.get(url, headers={"If-None-Match": version}).headers["etag"] == changed.headers["etag"] != version
+    assert http.patch(url, json={"name": "newer"}, headers={"If-Match": f'"another", {version}'}).status_code == 412
+
+
 def test_what_waits_is_cancelled_at_once_and_run_again(engine: Engine, http: httpx.Client, paused: str) -> None:
     task_id = engine.submit("double", {"number": 1}, queue=paused)["id"]
     assert http.post(f"/tasks/{task_id}/cancel").json()["status"] == "CANCELLED"

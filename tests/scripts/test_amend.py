@@ -11,7 +11,7 @@ def test_it_changes_the_record_and_the_line(shop: Shop) -> None:
     task_id = shop.submit()
     before = shop.broker.read([task_id])[0]
     amend(shop.broker.redis, shop.keys, task_id, {"name": "new", "timeout": 5.0}, TaskPriority.URGENT,
-          version_of(before))
+          {version_of(before)})
     after = shop.broker.read([task_id])[0]
     assert (after.record.options, after.life.priority) == ({"name": "new", "timeout": 5.0}, TaskPriority.URGENT)
     assert shop.client.zrange(shop.keys.line("q", TaskPriority.URGENT), 0, -1) == [task_id.encode()]
@@ -29,4 +29,4 @@ def test_what_is_taken_away_is_not_kept(shop: Shop) -> None:
 def test_another_version_changes_nothing(shop: Shop) -> None:
     task_id = shop.submit()
     with pytest.raises(ChangedMeanwhile):
-        shop.unchanged(lambda: amend(shop.broker.redis, shop.keys, task_id, {"name": "x"}, None, "0"))
+        shop.unchanged(lambda: amend(shop.broker.redis, shop.keys, task_id, {"name": "x"}, None, {"0"}))

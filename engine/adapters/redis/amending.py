@@ -1,6 +1,6 @@
 """Changing what was said about a task that has not started: name, tags, limits, priority; all of it or nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from typing import Any, cast
 
@@ -23,18 +23,18 @@ def version_of(stored: Stored) -> str:
 
 
 def amend(redis: Connections, keys: Keys, task_id: str, changes: Mapping[str, Any], priority: TaskPriority | None,
-          version: str | None = None) -> None:
+          versions: Collection[str] | None = None) -> None:
     """Set options of the record (None takes one away), and the priority.
 
-    Raises `ChangedMeanwhile` if the task is not in that version, `MoveRefused` if it runs or has ended,
+    Raises `ChangedMeanwhile` if the task is in none of these versions, `MoveRefused` if it runs or has ended,
     `TaskNotFound`.
     """
     for _ in range(TRIES):
         stored = look(redis, keys, [task_id])[0]
         if stored is None:
             raise TaskNotFound(task_id)
-        if version is not None and version_of(stored) != version:
-            raise ChangedMeanwhile(f"task {task_id} is not in version {version} any more")
+        if versions is not None and version_of(stored) not in versions:
+            raise ChangedMeanwhile(f"task {task_id} is not in version {' or '.join(sorted(versions))} any more")
         if stored.problem is not None:
             raise BrokerError(f"task {task_id} cannot be read: {stored.problem}")
         raw = redis.call("HGET", keys.tasks, task_id)

@@ -39,7 +39,8 @@ def create_app(desk: Desk) -> ASGIApp:
         await desk.close()
 
     app = FastAPI(title="Ganger", version=engine_version(), lifespan=lifespan, docs_url=f"{BASE}/docs", redoc_url=None,
-                  openapi_url=f"{BASE}/openapi.json", redirect_slashes=False)
+                  openapi_url=f"{BASE}/openapi.json", redirect_slashes=False,
+                  generate_unique_id_function=lambda one: one.name)  # what generated clients call it
     for noun in NOUNS:
         app.include_router(noun.router, prefix=BASE)
     app.include_router(scheduler.scrape)
@@ -77,7 +78,8 @@ def _methods() -> dict[str, set[str]]:
 def _allowed(methods: dict[str, set[str]], path: str) -> list[str]:
     """Of that path; where several agree with it, of the one with the fewest places to fill."""
     found = [template for template in methods if compile_path(template)[0].match(path)]
-    return sorted(methods[min(found, key=lambda template: template.count("{"))]) if found else []
+    allowed = methods[min(found, key=lambda template: template.count("{"))] if found else set()
+    return sorted(allowed | ({"HEAD"} if "GET" in allowed else set()))
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

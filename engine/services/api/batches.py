@@ -1,6 +1,6 @@
 """Many tasks in one call: submit, list, search, and do something to all that agree with a filter."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header, Query
 from starlette.requests import Request
@@ -10,7 +10,7 @@ from engine.adapters.redis.looking import Stored
 from engine.client.operator import Operation
 from engine.core.lifecycle import TaskStatus
 from engine.core.priority import TaskPriority
-from engine.services.api import cursors, problems
+from engine.services.api import bodies, cursors, problems
 from engine.services.api.access import Guest, Role
 from engine.services.api.desk import Desk, Wish, desk_of, guest_of
 from engine.services.api.models.base import Priority
@@ -21,10 +21,11 @@ from engine.services.api.models.search import (
     BatchResult,
     PriorityOperation,
     TaskBatch,
+    TaskBatchEnvelope,
     TaskPage,
     TaskSearch,
 )
-from engine.services.api.models.tasks import TaskResponse
+from engine.services.api.models.tasks import TaskCreate, TaskResponse
 from engine.services.api.problems import Problem, Refused
 from engine.services.api.route import given, noun, told
 from engine.services.api.tasks import JSON, allow_time, carry
@@ -35,17 +36,14 @@ router = noun("tasks")
 
 @router.post("/tasks/batch", status_code=201, summary="Submit up to 1,000 tasks", response_model=BatchResult, **told(
     Role.SUBMIT, 409, body=TaskBatch, responses={207: {"model": BatchResult, "description": "Some were refused."}}))
-async def submit(
+async def submit_tasks(
     request: Request, traceparent: Annotated[str, Header(max_length=200)] = "",
 ) -> Response:
     """201 if all were submitted, 207 if some were refused; with all_or_nothing 422 if one is, and none is submitted."""
     desk = desk_of(request)
-    batch = await given(request, TaskBatch)
+    batch = await given(request, TaskBatchEnvelope)
     allow_time(request, BATCH_S)
-    wishes = [Wish(task.options(), guest_of(request)) for task in batch.tasks]
-    for wish in wishes:
-        carry(wish.task, traceparent)
-    became = await desk.hands.do(desk.submit_all, wishes, all_or_nothing=batch.all_or_nothing)
+    became = await desk.hands.do(_submitted, desk, guest_of(request), batch, traceparent)
     items = [_item(index, one) for index, one in enumerate(became)]
     refused = sum(item.id is None for item in items)
     request.scope["audit"] = {"submitted": len(items) - refused, "refused": refused}
@@ -58,6 +56,21 @@ async def submit(
     return Response(result.model_dump_json(), 207 if refused else 201, media_type=JSON)
 
 
+def _submitted(desk: Desk, guest: Guest, batch: TaskBatchEnvelope, traceparent: str) -> list[Stored | Exception]:
+    """What became of each; in a thread."""
+    wishes = [_wish(value, guest, traceparent) for value in batch.tasks]
+    return desk.submit_all(wishes, all_or_nothing=batch.all_or_nothing)
+
+
+def _wish(value: Any, guest: Guest, traceparent: str) -> Wish | Refused:
+    try:
+        wish = Wish(bodies.item(TaskCreate, value).options(), guest)
+    except Refused as refused:
+        return refused
+    carry(wish.task, traceparent)
+    return wish
+
+
 def _item(index: int, became: Stored | Exception) -> BatchItem:
     if isinstance(became, Stored):
         return BatchItem(index=index, status=201, id=became.id)
@@ -66,7 +79,7 @@ def _item(index: int, became: Stored | Exception) -> BatchItem:
 
 
 @router.get("/tasks", summary="List tasks, page by page", response_model=TaskPage, **told(Role.READ))
-async def page(
+async def list_tasks(
     request: Request,
     status: Annotated[list[TaskStatus] | None, Query(max_length=8)] = None,
     task_type: Annotated[str | None, Query(max_length=200)] = None,
@@ -87,7 +100,7 @@ async def page(
 
 
 @router.post("/tasks/search", summary="Search tasks", response_model=TaskPage, **told(Role.READ, body=TaskSearch))
-async def search(request: Request) -> Response:
+async def search_tasks(request: Request) -> Response:
     """By anything that is known of them, page by page."""
     return await _page(request, await given(request, TaskSearch))
 
@@ -103,28 +116,28 @@ async def _page(request: Request, search: TaskSearch) -> Response:
 
 @router.post("/tasks/batch/cancel", summary="Cancel the tasks that agree with a filter", **told(
     Role.OPERATE, body=BatchOperation))
-async def cancel(request: Request) -> BatchReport:
+async def cancel_tasks(request: Request) -> BatchReport:
     """Those that wait and those that run. With dry_run they are only counted."""
     return await _operate(request, "cancel", await given(request, BatchOperation))
 
 
 @router.post("/tasks/batch/retry", summary="Run the tasks again that agree with a filter", **told(
     Role.OPERATE, body=BatchOperation))
-async def retry(request: Request) -> BatchReport:
+async def retry_tasks(request: Request) -> BatchReport:
     """Those that FAILED, were CANCELLED or timed out. With dry_run they are only counted."""
     return await _operate(request, "retry", await given(request, BatchOperation))
 
 
 @router.post("/tasks/batch/delete", summary="Forget the tasks that agree with a filter", **told(
     Role.ADMIN, body=BatchOperation))
-async def delete(request: Request) -> BatchReport:
+async def delete_tasks(request: Request) -> BatchReport:
     """Those that have ended, with their results. With dry_run they are only counted."""
     return await _operate(request, "delete", await given(request, BatchOperation))
 
 
 @router.post("/tasks/batch/priority", summary="Change the priority of the tasks that agree with a filter", **told(
     Role.OPERATE, body=PriorityOperation))
-async def priority(request: Request) -> BatchReport:
+async def prioritize_tasks(request: Request) -> BatchReport:
     """Those that have not started. With dry_run they are only counted."""
     asked = await given(request, PriorityOperation)
     return await _operate(request, "priority", asked, TaskPriority.parse(asked.priority))

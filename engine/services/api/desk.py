@@ -54,9 +54,11 @@ class Desk:
         self.submits: Gathering[Wish, Stored] = Gathering("submit", self._submit)
         self.reads: Gathering[str, Stored] = Gathering("read", self._read)
         self.tracing: Tracing | None = None
+        self.body_bytes = 0  # of all requests under way
         self.listeners = 0  # answers without end that are under way
         self._depths: tuple[float, dict[str, int]] = (float("-inf"), {})
         self.background = Background()
+        self.large_bodies = asyncio.Semaphore(1)  # parsed at once: parsing one holds up all Python of this process
         self.health = Health(self.operator, self.hands, self.background)
 
     async def open(self) -> None:
@@ -119,24 +121,13 @@ class Desk:
     def _submit(self, wishes: Sequence[Wish]) -> list[Stored | Exception]:
         return self.submit_all(wishes)
 
-    def submit_all(self, wishes: Sequence[Wish], *, all_or_nothing: bool = False) -> list[Stored | Exception]:
-        """Check each, write those that pass in one go; for each what became of it.
+    def submit_all(self, wishes: Sequence[Wish | Exception], *,
+                   all_or_nothing: bool = False) -> list[Stored | Exception]:
+        """Check each, write those that pass in one go; for each what became of it. What is an exception stays so.
 
         With `all_or_nothing` nothing is written if one does not pass, and only those that do not are told of.
         """
-        made: list[Submission | Exception] = []
-        for task, guest in wishes:
-            try:
-                if "webhook" in task:
-                    targets.check(task["webhook"]["url"], "webhook.url", private=self.settings.webhooks_private)
-                if self.tracing is not None:
-                    self._trace(self.tracing, task)
-                submission = self.operator.prepare(task)
-                guest.must_see(submission.record.queue)
-                self.must_have_room(submission.record.queue)
-                made.append(submission)
-            except GangerError as error:
-                made.append(error)
+        made = [wish if isinstance(wish, Exception) else self._prepared(wish) for wish in wishes]
         if all_or_nothing and not any(isinstance(one, Exception) for one in made):
             submissions = [one for one in made if isinstance(one, Submission)]
             made = [fault or one for one, fault in zip(made, self.operator.key_faults(submissions), strict=True)]
@@ -144,8 +135,27 @@ class Desk:
             return [one if isinstance(one, Exception) else Refused(424, "another task was refused") for one in made]
         good = [one for one in made if isinstance(one, Submission)]
         written = iter(self.operator.commit(good) if good else [])
-        return [_if_seen(next(written), guest) if isinstance(one, Submission) else one
-                for one, (_, guest) in zip(made, wishes, strict=True)]
+        became: list[Stored | Exception] = []
+        for one, wish in zip(made, wishes, strict=True):
+            if isinstance(one, Submission) and isinstance(wish, Wish):
+                became.append(_if_seen(next(written), wish.guest))
+            elif isinstance(one, Exception):
+                became.append(one)
+        return became
+
+    def _prepared(self, wish: Wish) -> Submission | Exception:
+        task, guest = wish
+        try:
+            if "webhook" in task:
+                targets.check(task["webhook"]["url"], "webhook.url", private=self.settings.webhooks_private)
+            if self.tracing is not None:
+                self._trace(self.tracing, task)
+            submission = self.operator.prepare(task)
+            guest.must_see(submission.record.queue)
+            self.must_have_room(submission.record.queue)
+        except GangerError as error:
+            return error
+        return submission
 
     @staticmethod
     def _trace(tracer: Tracing, task: dict[str, Any]) -> None:

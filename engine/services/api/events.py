@@ -47,7 +47,7 @@ class Wanted:
 
 
 @router.get("/events", summary="Every change of a task's status, as it happens", **told(Role.READ, **sse.DOCUMENTED))
-async def events(
+async def follow_events(
     request: Request,
     status: Annotated[list[TaskStatus] | None, Query(max_length=8, description="Only these.")] = None,
     task_id: Annotated[str | None, Query(max_length=64)] = None,
@@ -102,7 +102,7 @@ async def _text(desk: Desk, wanted: Wanted, entry: Entry) -> bytes:
 
 @router.get("/tasks/{task_id}/logs", tags=["tasks"], summary="What a task's runs printed and logged",
             response_model=list[LogEntry], **told(Role.READ, 404))
-async def logs(
+async def get_task_logs(
     request: Request, task_id: TaskId,
     start: Annotated[int, Query(ge=0, le=1_000_000_000, description="The first line, from 0.")] = 0,
     follow: Annotated[bool, Query(description="Go on, as server-sent events, until the task has ended.")] = False,

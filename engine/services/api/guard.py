@@ -15,12 +15,14 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.services.api import problems
 from engine.services.api.access import ANYBODY, NOBODY, Guest, NotAKey, is_forwarded
 from engine.services.api.desk import Desk
 from engine.services.api.problems import Refused
+from engine.services.api.route import GONE
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC = frozenset({"/api/v1/scheduler/health", "/api/v1/openapi.json", "/api/v1/docs"})
@@ -31,6 +33,8 @@ HEADERS: list[tuple[bytes, bytes]] = [
 ]
 DOCS = "/api/v1/docs"
 METRICS = "/metrics"  # says that Redis is away, so whoever had a key when the keys were read last may go on to ask
+BODIES_MAX = 8  # of the largest size that are in memory at once,
+BODY_BYTES_FREE = 65_536  # beside those that are so small
 FAILURES_PER_S, FAILURES_AT_ONCE = 10.0, 200.0  # tokens that are no keys, of one address: the rest is answered 429
 DOCS_POLICY = (b"content-security-policy", (  # FastAPI's page takes its script from there, and starts it in the page
     b"default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' "
@@ -51,7 +55,9 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
-        call = _Call(scope, receive, send, self.desk.settings.api_body_bytes_max)
+        if scope["method"] == "HEAD":  # answered as GET is; uvicorn sends no body
+            scope = {**scope, "method": "GET", "is_head": True}
+        call = _Call(scope, receive, send, self.desk)
         guest = NOBODY
         try:
             guest = self._admit(scope)
@@ -60,12 +66,15 @@ class Guard:
                 scope["deadline"] = deadline
                 call.check_length()
                 await self.app(scope, call.receive, call.send)
+        except ClientDisconnect:
+            call.status = GONE
         except Exception as error:
             if call.status is None:
                 await problems.response(call.reason_for(error), scope["path"])(scope, receive, call.send)
             elif not isinstance(error, TimeoutError):
                 raise
         finally:
+            call.close()
             if scope["method"] not in SAFE:
                 _write_down(scope, guest, call.status)
 
@@ -113,9 +122,9 @@ class Guard:
 class _Call:
     """One request: counts what comes in, marks what goes out."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, bytes_max: int) -> None:
-        self._scope, self._receive, self._send, self._bytes_max = scope, receive, send, bytes_max
-        self._bytes = 0
+    def __init__(self, scope: Scope, receive: Receive, send: Send, desk: Desk) -> None:
+        self._scope, self._receive, self._send, self._desk = scope, receive, send, desk
+        self._bytes, self._bytes_max = 0, desk.settings.api_body_bytes_max
         self._awaits_body = False
         self.status: int | None = None
 
@@ -129,10 +138,19 @@ class _Call:
         self._awaits_body = True
         message = await self._receive()
         self._awaits_body = False
-        self._bytes += len(message.get("body", b""))
+        size = len(message.get("body", b""))
+        self._bytes += size
+        self._desk.body_bytes += size
         if self._bytes > self._bytes_max:
             raise self._too_large()
+        if self._bytes > BODY_BYTES_FREE and self._desk.body_bytes > BODIES_MAX * self._bytes_max:
+            raise Refused(503, "too many large bodies are under way", headers={
+                "Retry-After": "1", "Connection": "close"})
         return message
+
+    def close(self) -> None:
+        """Its body is not in memory any more."""
+        self._desk.body_bytes -= self._bytes
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

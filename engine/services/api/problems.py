@@ -25,11 +25,12 @@ from engine.errors import (
 MEDIA_TYPE = "application/problem+json"
 RETRY_S = 1  # what Retry-After says while Redis is away
 
-TITLES = {
-    400: "Malformed request", 401: "Not authenticated", 403: "Not allowed", 404: "Not found", 405: "Method not allowed",
-    408: "Too slow", 409: "Not possible in this state", 412: "Changed meanwhile", 413: "Too large",
-    415: "Unsupported media type", 422: "Not acceptable", 429: "Too much", 500: "A fault of the server",
-    503: "Not available now",
+TITLES = {  # of about:blank: the phrases of RFC 9110
+    304: "Not Modified", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
+    405: "Method Not Allowed", 408: "Request Timeout", 409: "Conflict", 412: "Precondition Failed",
+    413: "Content Too Large", 415: "Unsupported Media Type", 422: "Unprocessable Content", 424: "Failed Dependency",
+    429: "Too Many Requests", 431: "Request Header Fields Too Large", 500: "Internal Server Error",
+    503: "Service Unavailable",
 }
 errors = logging.getLogger("ganger.errors")
 
@@ -48,7 +49,7 @@ class Problem(BaseModel):
     model_config = ConfigDict(title="Problem")
 
     type: str = Field(default="about:blank", examples=["about:blank"])
-    title: str = Field(examples=["Not possible in this state"])
+    title: str = Field(examples=["Conflict"])
     status: int = Field(examples=[409])
     detail: str = Field(examples=["cannot retry task 01H5RC2K8D7QZ3V0M4T: it is RUNNING"])
     instance: str | None = Field(default=None, examples=["/api/v1/tasks/01H5RC2K8D7QZ3V0M4T/retry"])
@@ -98,7 +99,7 @@ def of(error: Exception) -> Refused:
 
 
 def as_dict(refused: Refused, instance: str | None = None) -> dict[str, Any]:
-    told = {"type": "about:blank", "title": TITLES.get(refused.status, "Refused"), "status": refused.status,
+    told = {"type": "about:blank", "title": TITLES.get(refused.status, "Error"), "status": refused.status,
             "detail": str(refused), "instance": instance, **refused.facts}
     return {name: value for name, value in told.items() if value is not None}
 

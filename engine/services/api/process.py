@@ -1,18 +1,26 @@
 """The API as a child of the root: the server's event loop goes round inside the child's own.
 
 So a loop that hangs says no more that it is well, and is ended and started anew like any other child.
+
+Where it cannot serve, as while another program has the port, the pools are none the worse: it says so in one line,
+and tries again every few seconds.
 """
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 import uvloop
 
 from engine.adapters.poller import EpollPoller
+from engine.errors import GangerError
 from engine.services.api import server
 from engine.services.bootstrap import Bootstrap
+
+RETRY_S = 5.0
 
 log = logging.getLogger("ganger.execution")
 
@@ -25,46 +33,87 @@ class ApiLoop:
 
     def __init__(self, name: str, bootstrap: Bootstrap, poller: EpollPoller,
                  tell_root: Callable[[dict[str, Any]], None]) -> None:
-        server.check_open(bootstrap.settings)
-        listener = server.listen(bootstrap.settings, beside_predecessor=name.isdigit())
-        self.loop, self.poller, self.tell_root = uvloop.new_event_loop(), poller, tell_root
-        self.server = server.make_server(bootstrap.settings, is_child=True)
+        self.bootstrap, self.poller, self.tell_root = bootstrap, poller, tell_root
+        self._is_successor = name.isdigit()
+        self.loop = uvloop.new_event_loop()
         self.loop.add_reader(poller.fileno(), self._root_says)
-        self.serving = self.loop.create_task(self.server.serve([listener]))
-        self.url = server.url_of(listener)
-        self._said_ready = False
+        self.server: server.Server | None = None
+        self.serving: asyncio.Task[None] | None = None
+        self.url = ""
+        self._reason = ""  # why it does not serve yet
+        self._retry_s = 0.0
+        self._said_ready = self._is_over = False
+        self._heard = asyncio.Event()
 
     def turn(self, patience_s: float) -> None:
         """One round; waits for `patience_s` at most."""
-        if not self._said_ready and self.server.started:
+        if self.serving is None:
+            self._begin()
+        if not self._said_ready and self.server is not None and self.server.started:
             self._said_ready = True
             log.info("the API listens", extra={"url": self.url})
             self.tell_root({"is": "ready"})
-        self.loop.run_until_complete(self._round(patience_s if self._said_ready else 0.05))
+        is_starting = self.serving is not None and not self._said_ready
+        self.loop.run_until_complete(self._round(0.05 if is_starting else min(patience_s, RETRY_S)))
+
+    def _begin(self) -> None:
+        """Serve, if that is possible by now."""
+        now_s, settings = time.monotonic(), self.bootstrap.settings
+        if now_s < self._retry_s or self._is_over:
+            return
+        try:
+            server.check_open(settings)
+            listener = server.listen(settings, beside_predecessor=self._is_successor)
+        except GangerError as error:
+            self._retry_s = now_s + RETRY_S
+            if str(error) != self._reason:
+                self._reason = str(error)
+                log.error("there is no API for now; the pools run without it", extra={
+                    "reason": self._reason, "next_try_s": RETRY_S})
+            self.tell_root({"is": "waits"})
+            return
+        self.server = server.make_server(settings, is_child=True)
+        self.serving = self.loop.create_task(self.server.serve([listener]))
+        self.url = server.url_of(listener)
 
     async def _round(self, patience_s: float) -> None:
-        await asyncio.wait([self.serving], timeout=patience_s)
+        if self.serving is not None:
+            await asyncio.wait([self.serving], timeout=patience_s)
+        else:
+            self._heard.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), patience_s)
 
     def _root_says(self) -> None:
         self.poller.wait(0)
+        self._heard.set()
 
     def drain(self) -> None:
         """Answer what is under way, then end."""
-        self.server.should_exit = True
+        self._end()
 
     def stop(self) -> None:
-        self.server.should_exit = self.server.force_exit = True
+        self._end(at_once=True)
+
+    def _end(self, *, at_once: bool = False) -> None:
+        self._is_over = True
+        if self.server is not None:
+            self.server.should_exit = True
+            self.server.force_exit = self.server.force_exit or at_once
 
     @property
     def is_done(self) -> bool:
-        return self.serving.done()
+        return self._is_over if self.serving is None else self.serving.done()
 
     def close(self) -> int:
         rest = asyncio.all_tasks(self.loop)  # after a stop at once: what it did not wait for
         for task in rest:
             task.cancel()
-        self.loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
+        if rest:
+            self.loop.run_until_complete(asyncio.wait(rest))
         self.loop.close()
+        if self.server is None or self.serving is None:
+            return 0  # it was told to end before it could serve
         return 0 if self.server.started and self.serving.exception() is None else 1
 
 

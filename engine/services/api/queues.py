@@ -15,7 +15,7 @@ Name = Annotated[str, Path(description="Name of the queue.", pattern=r"^[A-Za-z0
 
 
 @router.get("/queue/stats", summary="All queues together", **told(Role.READ))
-async def totals(request: Request) -> QueueTotals:
+async def get_queue_totals(request: Request) -> QueueTotals:
     """How much waits by priority and for how long, and how many tasks are in each status."""
     desk, guest = desk_of(request), guest_of(request)
     queues = await _seen(request)
@@ -31,13 +31,13 @@ async def totals(request: Request) -> QueueTotals:
 
 
 @router.get("/queues", summary="Each queue, and what waits in it", **told(Role.READ))
-async def queues(request: Request) -> list[QueueStats]:
+async def list_queues(request: Request) -> list[QueueStats]:
     """Every queue that was ever used."""
     return await _seen(request)
 
 
 @router.post("/queues/{name}/pause", summary="Start no more tasks of a queue", **told(Role.OPERATE))
-async def pause(request: Request, name: Name) -> QueueChange:
+async def pause_queue(request: Request, name: Name) -> QueueChange:
     """What runs goes on, and submits are accepted."""
     desk = desk_of(request)
     guest_of(request).must_see(name)
@@ -46,7 +46,7 @@ async def pause(request: Request, name: Name) -> QueueChange:
 
 
 @router.post("/queues/{name}/resume", summary="Start tasks of a queue again", **told(Role.OPERATE))
-async def resume(request: Request, name: Name) -> QueueChange:
+async def resume_queue(request: Request, name: Name) -> QueueChange:
     """The end of a pause."""
     desk = desk_of(request)
     guest_of(request).must_see(name)
@@ -55,7 +55,7 @@ async def resume(request: Request, name: Name) -> QueueChange:
 
 
 @router.post("/queues/{name}/purge", summary="Cancel every task that waits in a queue", **told(Role.ADMIN))
-async def purge(request: Request, name: Name) -> QueueChange:
+async def purge_queue(request: Request, name: Name) -> QueueChange:
     """What runs goes on."""
     desk = desk_of(request)
     guest_of(request).must_see(name)

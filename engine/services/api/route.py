@@ -6,19 +6,21 @@ from typing import Any, TypeVar
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from engine.core.names import did_you_mean
 from engine.errors import GangerError
-from engine.services.api import problems
+from engine.services.api import bodies, problems
 from engine.services.api.access import Role
 from engine.services.api.desk import guest_of
 from engine.services.api.problems import Refused
 
 Model = TypeVar("Model", bound=BaseModel)
-FIELDS_MAX = 20  # told of one refusal
 
+GONE = 499  # nobody is there to read the answer: for the audit log only
 ALWAYS = (400, 401, 403, 422, 429, 503)  # any call may be answered so
 BODIES: set[type[BaseModel]] = set()
 
@@ -28,12 +30,29 @@ class Route(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         inner = super().get_route_handler()
-        role = Role[(self.openapi_extra or {}).get("x-role", "ADMIN").upper()]
+        role, known = _role(self), {field.alias for field in self.dependant.query_params}
+
+        async def checked(request: Request) -> Response:
+            for name in request.query_params:
+                if name not in known:
+                    hint = did_you_mean(name, known) or f"; there is {', '.join(sorted(known)) or 'none'}"
+                    raise Refused(422, f"there is no parameter {name[:80]!r}{hint}", field=name[:80],
+                                  limit=", ".join(sorted(known)) or "no parameters")
+            return await inner(request)
 
         async def handle(request: Request) -> Response:
-            return await answered(request, role, inner)
+            return await answered(request, role, checked)
 
         return handle
+
+
+def _role(route: APIRoute) -> Role:
+    return Role[(route.openapi_extra or {}).get("x-role", "ADMIN").upper()]
+
+
+def role_of(router: APIRouter, endpoint: Callable[..., Any]) -> Role:
+    """The least role that may use an endpoint, as its route says."""
+    return next(_role(one) for one in router.routes if isinstance(one, APIRoute) and one.endpoint is endpoint)
 
 
 async def answered(request: Request, role: Role, call: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -42,8 +61,14 @@ async def answered(request: Request, role: Role, call: Callable[[Request], Await
         guest_of(request).must_be(role)
         return await call(request)
     except RequestValidationError as error:
-        return problems.response(_not_acceptable(error.errors()), request.url.path)
+        return problems.response(bodies.not_acceptable(error.errors()), request.url.path)
     except GangerError as error:
+        return problems.response(error, request.url.path)
+    except ClientDisconnect:
+        return Response(status_code=GONE)
+    except HTTPException:
+        raise
+    except Exception as error:  # noqa: BLE001  a fault of ours: it is logged, and told in the form of all others
         return problems.response(error, request.url.path)
 
 
@@ -69,30 +94,4 @@ def told(role: Role, *statuses: int, body: type[BaseModel] | None = None, body_r
 
 async def given(request: Request, model: type[Model], *, required: bool = True) -> Model:
     """The body of a request. Raises `Refused` for one that is not JSON, or not what the model asks for."""
-    raw = await request.body()
-    if not raw and not required:
-        raw = b"{}"
-    elif request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refused(415, "a body has to be application/json", limit="application/json")
-    try:
-        return model.model_validate_json(raw, strict=True)
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-        if details[0]["type"] == "json_invalid":
-            raise Refused(400, f"the body is not JSON: {details[0]['msg'].partition(': ')[2]}", field="body") from None
-        raise _not_acceptable(details) from None
-
-
-def _not_acceptable(details: Any) -> Refused:
-    fields = [_field(detail) for detail in details[:FIELDS_MAX]]
-    first = fields[0]
-    return Refused(422, f"{first['field']}: {first['detail']}", field=first["field"], limit=first.get("limit"),
-                   fields=fields)
-
-
-def _field(detail: dict[str, Any]) -> dict[str, Any]:
-    path = [str(part) for part in detail["loc"] if part not in ("body", "query", "path", "header")]
-    limits = {name: value for name, value in (detail.get("ctx") or {}).items() if name != "error"}
-    limit = ", ".join(f"{name} {value}" for name, value in limits.items())
-    field = {"field": ".".join(path) or "body", "detail": str(detail["msg"])[:500]}
-    return {**field, "limit": limit[:500]} if limit else field
+    return await bodies.read(request, model, required=required)

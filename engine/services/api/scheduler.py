@@ -35,7 +35,7 @@ Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 @router.post("/scheduler/control", status_code=202, summary="Tell the engine what to do", **told(
     Role.ADMIN, 409, body=SchedulerControl))
-async def control(request: Request) -> SchedulerControlled:
+async def control_scheduler(request: Request) -> SchedulerControlled:
     """start, stop, restart, pause, resume, drain or scale; 409 where no engine heard it."""
     guest_of(request).must_see_all()
     asked = await given(request, SchedulerControl)
@@ -60,7 +60,7 @@ def _control(desk: Desk, asked: SchedulerControl) -> SchedulerControlled:
 
 
 @router.get("/scheduler/status", summary="What runs where, and what waits", **told(Role.READ))
-async def status(request: Request) -> SchedulerStatus:
+async def get_scheduler_status(request: Request) -> SchedulerStatus:
     """The pools with their slots, all processes, and the tasks by status."""
     guest_of(request).must_see_all()
     return await desk_of(request).hands.do(_status, desk_of(request))
@@ -81,7 +81,7 @@ def _status(desk: Desk) -> SchedulerStatus:
 
 
 @router.get("/scheduler/metrics", summary="How much, how well, how long", **told(Role.READ))
-async def metrics(
+async def get_scheduler_metrics(
     request: Request, window_s: Annotated[int, Query(ge=1, le=figures.WINDOW_S_MAX)] = 300,
 ) -> SchedulerMetrics:
     """Throughput, success, times and resources of what ended within the window; by queue and by type."""
@@ -107,7 +107,7 @@ def _metrics(desk: Desk, window_s: int) -> SchedulerMetrics:
 
 @router.get("/scheduler/health", summary="Whether it lives, and whether it is ready", **told(Role.NONE, responses={
     503: {"model": SchedulerHealth, "description": "Not ready, and why."}}))
-async def health(
+async def get_health(
     request: Request, probe: Annotated[Literal["live", "ready"], Query()] = "ready",
 ) -> SchedulerHealth:
     """`probe=live` is answered with 200 by any server that answers; `probe=ready` with 503 where tasks would wait."""
@@ -119,7 +119,7 @@ async def health(
 
 
 @router.get("/scheduler/logs", summary="The engine's own log, the newest first", **told(Role.ADMIN))
-async def logs(
+async def list_engine_logs(
     request: Request,
     level: Annotated[Level, Query(description="The least severe to be told.")] = "INFO",
     since: Annotated[Asked | None, Query()] = None,
@@ -161,7 +161,7 @@ def _entry(row: dict[str, Any]) -> EngineLogEntry:
 
 @scrape.get("/metrics", summary="For Prometheus", **told(Role.READ, response_class=Response, responses={200: {
     "description": "Metrics in Prometheus's text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}}))
-async def prometheus(request: Request) -> Response:
+async def get_prometheus_metrics(request: Request) -> Response:
     """Answered also while Redis is away, with `ganger_redis_up 0`."""
     desk = desk_of(request)
     guest_of(request).must_see_all()

@@ -33,6 +33,8 @@ def stream(request: Request, messages: AsyncIterator[bytes], seconds: float | No
     desk = desk_of(request)
     if desk.listeners >= LISTENERS_MAX:
         raise BrokerUnavailable(f"{LISTENERS_MAX} listen already")
+    if request.scope.get("is_head"):
+        return Response(media_type=MEDIA_TYPE)
     request.scope["deadline"].reschedule(None)
 
     async def all_of_it() -> AsyncIterator[bytes]:

@@ -39,7 +39,7 @@ _ETAG = {"ETag": {"description": "Version of the task, for If-Match.", "schema":
 
 @router.post("/tasks", status_code=201, summary="Submit a task", response_model=TaskResponse, **told(
     Role.SUBMIT, 409, body=TaskCreate, responses={201: {"headers": {**_LOCATION, **_ETAG}}}))
-async def submit(
+async def submit_task(
     request: Request,
     idempotency_key: Annotated[str, Header(max_length=200)] = "",
     traceparent: Annotated[str, Header(max_length=200)] = "",
@@ -57,22 +57,28 @@ async def submit(
 
 
 @router.get("/tasks/{task_id}/status", summary="Where a task is", response_model=TaskState, **told(Role.READ, 404))
-async def status(request: Request, task_id: TaskId) -> Response:
+async def get_task_status(request: Request, task_id: TaskId) -> Response:
     """The least that can be asked, and the quickest."""
     stored = await desk_of(request).task(task_id, guest_of(request))
     return Response(TaskState.of(stored).model_dump_json(), media_type=JSON)
 
 
 @router.get("/tasks/{task_id}", summary="All that is known of a task", response_model=TaskResponse, **told(
-    Role.READ, 404, responses={200: {"headers": _ETAG}}))
-async def get(request: Request, task_id: TaskId) -> Response:
+    Role.READ, 404, responses={200: {"headers": _ETAG}, 304: {"description": "It is as If-None-Match names it."}}))
+async def get_task(
+    request: Request, task_id: TaskId,
+    if_none_match: Annotated[str, Header(max_length=200, description="ETags of versions that you have.")] = "",
+) -> Response:
     """Where it is, how its latest run ended, and what that used."""
-    return _task(await desk_of(request).task(task_id, guest_of(request)))
+    stored = await desk_of(request).task(task_id, guest_of(request))
+    if if_none_match and (if_none_match.strip() == "*" or version_of(stored) in _versions(if_none_match)):
+        return Response(status_code=304, headers={"ETag": f'"{version_of(stored)}"'})
+    return _task(stored)
 
 
 @router.get("/tasks/{task_id}/result", summary="What the handler returned", response_model=TaskResult, **told(
     Role.READ, 404, 409))
-async def result(
+async def get_task_result(
     request: Request, task_id: TaskId,
     wait: Annotated[float, Query(ge=0, le=WAIT_S_MAX, description="Seconds to wait for the end.")] = 0,
 ) -> Response:
@@ -86,7 +92,7 @@ async def result(
 
 
 @router.get("/tasks/{task_id}/runs", summary="How each run of a task went", **told(Role.READ, 404))
-async def runs(request: Request, task_id: TaskId) -> list[TaskRun]:
+async def list_task_runs(request: Request, task_id: TaskId) -> list[TaskRun]:
     """Worker, times, cause, CPU and memory of each, and what was found out about those that died."""
     desk = desk_of(request)
     stored = await desk.task(task_id, guest_of(request))
@@ -99,25 +105,25 @@ async def runs(request: Request, task_id: TaskId) -> list[TaskRun]:
 
 @router.patch("/tasks/{task_id}", summary="Change a task that has not started", response_model=TaskResponse, **told(
     Role.OPERATE, 404, 409, 412, body=TaskUpdate, responses={200: {"headers": _ETAG}}))
-async def change(
+async def update_task(
     request: Request, task_id: TaskId,
-    if_match: Annotated[str, Header(max_length=200, description="ETag of the version that you have seen.")] = "",
+    if_match: Annotated[str, Header(max_length=200, description="ETags of versions that you have seen.")] = "",
 ) -> Response:
     """Its priority, name, tags and limits. With If-Match only if nobody has changed it, and it has not moved."""
     desk = desk_of(request)
     update = await given(request, TaskUpdate)
     await desk.task(task_id, guest_of(request))
     changes = {name: getattr(update, name) for name in update.model_fields_set}
-    version = None if if_match in ("", "*") else if_match.removeprefix("W/").strip('"')
+    versions = None if if_match.strip() in ("", "*") else _versions(if_match)
     try:
-        return _task(await desk.hands.do(desk.operator.amend, task_id, changes, version))
+        return _task(await desk.hands.do(desk.operator.amend, task_id, changes, versions))
     except ChangedMeanwhile as error:
         raise Refused(412, str(error), task_id=task_id) from None
 
 
 @router.post("/tasks/{task_id}/cancel", summary="Cancel a task", **told(
     Role.OPERATE, 404, 409, body=CancelRequest, body_required=False))
-async def cancel(request: Request, task_id: TaskId) -> Moved:
+async def cancel_task(request: Request, task_id: TaskId) -> Moved:
     """One that waits is CANCELLED at once; one that runs is RUNNING until its worker has stopped it."""
     desk = desk_of(request)
     reason = (await given(request, CancelRequest, required=False)).reason
@@ -126,12 +132,17 @@ async def cancel(request: Request, task_id: TaskId) -> Moved:
 
 
 @router.post("/tasks/{task_id}/retry", summary="Run a task again after its end", **told(Role.OPERATE, 404, 409))
-async def retry(request: Request, task_id: TaskId) -> Moved:
+async def retry_task(request: Request, task_id: TaskId) -> Moved:
     """One that FAILED, was CANCELLED or timed out is queued again, with all its retries."""
     desk = desk_of(request)
     await desk.task(task_id, guest_of(request))
     await desk.hands.do(desk.operator.retry, task_id)
     return Moved(id=task_id, status=(await desk.task(task_id, guest_of(request))).life.status)
+
+
+def _versions(header: str) -> frozenset[str]:
+    """Of a list of ETags. A proxy that packs answers makes weak ones of ours, which are as good."""
+    return frozenset(one.strip().removeprefix("W/").strip('"') for one in header.split(","))
 
 
 def carry(options: dict[str, Any], traceparent: str) -> None:

@@ -25,7 +25,7 @@ WebhookId = Annotated[str, Path(pattern="^[0-9a-f]{16}$", examples=["5f0c2a9be1d
 
 @router.post("/webhooks", status_code=201, summary="Tell a URL of ends of tasks", **told(
     Role.ADMIN, 409, body=WebhookCreate))
-async def create(request: Request) -> Webhook:
+async def create_webhook(request: Request) -> Webhook:
     """What is sent is signed with `secret`, which is told this once, in the form of Standard Webhooks: the header
     webhook-signature is "v1," and the HMAC-SHA256 of "webhook-id.webhook-timestamp.body" in base64. Whoever answers
     with anything but a 2xx within 10 seconds is asked again, for about a day."""
@@ -46,7 +46,7 @@ async def create(request: Request) -> Webhook:
 
 
 @router.get("/webhooks", summary="Every webhook", **told(Role.ADMIN))
-async def webhooks(request: Request) -> list[Webhook]:
+async def list_webhooks(request: Request) -> list[Webhook]:
     """Without their secrets."""
     desk, guest = desk_of(request), guest_of(request)
     found = await desk.hands.do(desk.deliveries.hooks.all)
@@ -55,7 +55,7 @@ async def webhooks(request: Request) -> list[Webhook]:
 
 
 @router.get("/webhook/secret", summary="What messages to tasks' own webhooks are signed with", **told(Role.ADMIN))
-async def secret(request: Request) -> WebhookSecret:
+async def get_task_webhook_secret(request: Request) -> WebhookSecret:
     """One for all tasks, made when it is first needed."""
     desk = desk_of(request)
     guest_of(request).must_see_all()
@@ -63,7 +63,7 @@ async def secret(request: Request) -> WebhookSecret:
 
 
 @router.post("/webhook/secret", summary="Sign messages to tasks' own webhooks with another secret", **told(Role.ADMIN))
-async def renew(request: Request) -> WebhookSecret:
+async def renew_task_webhook_secret(request: Request) -> WebhookSecret:
     """From now on."""
     desk = desk_of(request)
     guest_of(request).must_see_all()
@@ -72,7 +72,7 @@ async def renew(request: Request) -> WebhookSecret:
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, summary="Tell a URL no more", **told(
     Role.ADMIN, 404, response_class=Response))
-async def delete(request: Request, webhook_id: WebhookId) -> Response:
+async def delete_webhook(request: Request, webhook_id: WebhookId) -> Response:
     """Messages to it that are under way are dropped."""
     desk, guest = desk_of(request), guest_of(request)
     kept = (await desk.hands.do(desk.deliveries.hooks.all)).get(webhook_id)
@@ -82,7 +82,7 @@ async def delete(request: Request, webhook_id: WebhookId) -> Response:
 
 
 @router.get("/webhook/deliveries", summary="Messages that have not arrived yet", **told(Role.ADMIN))
-async def deliveries(request: Request) -> list[Delivery]:
+async def list_webhook_deliveries(request: Request) -> list[Delivery]:
     """The next 1,000, each with how often it was tried, and why in vain. Those given up are in the engine's log."""
     desk = desk_of(request)
     guest_of(request).must_see_all()

@@ -21,7 +21,7 @@ Slot = Annotated[int, Path(ge=0, le=1023, examples=[0])]
 
 
 @router.get("/workers", summary="Every worker, and what it runs", **told(Role.READ))
-async def workers(request: Request) -> list[Worker]:
+async def list_workers(request: Request) -> list[Worker]:
     """Of all pools on all hosts, with their CPU and memory now."""
     desk = desk_of(request)
     guest_of(request).must_see_all()
@@ -30,7 +30,7 @@ async def workers(request: Request) -> list[Worker]:
 
 
 @router.get("/workers/{supervisor}/{slot}", summary="A worker, with its last hour", **told(Role.READ, 404))
-async def worker(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerDetail:
+async def get_worker(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerDetail:
     """What its slot has used, a row for every ten seconds."""
     desk = desk_of(request)
     guest_of(request).must_see_all()
@@ -43,7 +43,7 @@ async def worker(request: Request, supervisor: Supervisor, slot: Slot) -> Worker
 
 @router.post("/workers/{supervisor}/{slot}/stack", summary="Where every thread of a worker is", **told(
     Role.OPERATE, 404, 409))
-async def stack(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerStack:
+async def get_worker_stack(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerStack:
     """Its Python stacks; it goes on."""
     desk = desk_of(request)
     guest_of(request).must_see_all()
@@ -57,7 +57,7 @@ async def stack(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerS
 
 @router.post("/workers/{supervisor}/{slot}/restart", status_code=202, summary="A fresh worker in its place", **told(
     Role.OPERATE, 404, body=WorkerOrder, body_required=False))
-async def restart(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerTold:
+async def restart_worker(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerTold:
     """When it has ended its task; with at_once now, and its task is given back, run elsewhere, charged nothing."""
     desk = desk_of(request)
     guest_of(request).must_see_all()

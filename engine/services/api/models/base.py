@@ -1,7 +1,7 @@
 """What all models of the API have in common."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -44,6 +44,7 @@ class Given(BaseModel):
     """A body of a request: nothing is converted, and an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    is_plain: ClassVar[bool] = False  # no moments or the like: what JSON was parsed to can be validated as it is
 
 
 class Told(BaseModel):

@@ -1,6 +1,6 @@
 """Which tasks, and what is to be done to them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
@@ -72,6 +72,15 @@ class TaskBatch(Given):
 
     tasks: list[TaskCreate] = Field(min_length=1, max_length=BATCH_MAX)
     all_or_nothing: bool = Field(default=False, description="Submit none of them unless all are acceptable.")
+
+
+class TaskBatchEnvelope(Given):
+    """The same before its tasks were looked at: each has its own result."""
+
+    is_plain = True
+
+    tasks: list[Any] = Field(min_length=1, max_length=BATCH_MAX)
+    all_or_nothing: bool = False
 
 
 class BatchItem(Told):

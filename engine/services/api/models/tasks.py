@@ -30,6 +30,8 @@ TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 class TaskCreate(Given):
     """A task to submit. What is left out is as the handler says, or as the settings do."""
 
+    is_plain = True
+
     model_config = ConfigDict(json_schema_extra={"examples": [
         {"name": "thumbnail of 7", "task_type": "thumbnail", "payload": {"id": 7}, "priority": "high", "timeout": 60,
          "tags": ["customer-42"]}]})

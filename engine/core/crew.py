@@ -18,6 +18,7 @@ from engine.core.window import Windows
 INTERRUPTED = (b"S", b"I")  # words of a worker whose run was ended by an exception of ours
 IDLE = (Phase.UP, Phase.STANDBY)
 HEIR_AHEAD_S = 0.02  # an heir is started so long before it will be needed; it takes some milliseconds
+LEAVES_S_MIN = 0.001  # a shorter run can't leave much memory behind
 _SHORTEST_S = 1e-6
 _GIVES_UP = "workers die faster than the restart budget allows"
 
@@ -145,6 +146,13 @@ class Crew:
         self.commands.append(Watch(slot.index, limits))
         if limits.nice:
             self.succession.prepare(slot, now_s)
+
+    def next_of_limits(self, slot: Slot, limits: Limits, wall_s: float) -> None:
+        """A run has ended that had limits; those behind it have the same."""
+        if not slot.runs:
+            self.let_go(slot, limits)
+        elif wall_s >= LEAVES_S_MIN:  # what it has left must not be charged to the next one
+            self.commands.append(Watch(slot.index, limits))
 
     def let_go(self, slot: Slot, limits: Limits) -> None:
         """The last of the runs that had these limits has ended."""

@@ -170,8 +170,8 @@ class Dispatch:
         slot.interrupted = False
         self.windows.observe(run.task_type, wall_s)
         self.ending.answered(run, word, outcome, after_s)
-        if slot.limits is not None and not runs:
-            self.crew.let_go(slot, slot.limits)
+        if slot.limits is not None:
+            self.crew.next_of_limits(slot, slot.limits, wall_s)
         if slot.served >= slot.notice or word in INTERRUPTED:
             self.crew.near_end(slot, word, now_s)
         if runs:

@@ -77,6 +77,33 @@ def multiply(payload: dict[str, Any], ctx: Context) -> int:
     return payload["children"]
 
 
+kept: list[bytes] = []
+
+
+@handler("leave_over")
+def leave_over(payload: dict[str, Any]) -> None:
+    """Leave memory, idle processes and busy ones behind."""
+    kept.append(b"x" * (payload.get("mib", 0) * MIB))
+    for _ in range(payload.get("idle", 0)):
+        subprocess.Popen(["sleep", "60"])
+    for _ in range(payload.get("busy", 0)):
+        if os.fork() == 0:
+            signal.alarm(60)
+            while True:
+                pass
+
+
+@handler("rest")
+def rest(payload: dict[str, Any], ctx: Context) -> None:
+    """Use nothing for a while, or for ever; perhaps wait for what an earlier run has left."""
+    ctx.progress(None, "here")
+    if payload.get("reap"):
+        for pid in [int(pid) for pid in open("/proc/thread-self/children").read().split()]:  # noqa: SIM115
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    time.sleep(payload["hold_s"])
+
+
 @handler("niceness")
 def niceness(payload: Any) -> list[int]:
     """Of this process and of a child."""

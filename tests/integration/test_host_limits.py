@@ -72,6 +72,48 @@ def test_memory_that_was_shared_and_is_written_to_counts_for_each(stage: Stage) 
     end(stage)
 
 
+# -- what earlier runs have left ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("left", "limits"), [
+    ({"mib": 300}, Limits(memory_bytes=200 * MIB)),
+    ({"idle": 5}, Limits(processes=3)),
+    ({"busy": 2}, Limits(cpu_s=0.2)),
+    ({"mib": 150, "idle": 5, "busy": 1}, Limits(memory_bytes=100 * MIB, processes=3, cpu_s=0.2)),
+], ids=["memory", "processes", "cpu time", "all"])
+@pytest.mark.parametrize("reaps", [False, True], ids=["", "and waits for them"])
+def test_what_an_earlier_run_has_left_is_not_charged(left: dict[str, int], limits: Limits, reaps: bool) -> None:
+    stage = Stage("tests.integration.limit_handlers")
+    stage.start()
+    stage.up()
+    stage.run("leave_over", left)
+    token = begin(stage, limits, "rest", hold_s=0.7, reap=reaps)
+    assert stage.reply(token)[0] == b"C"
+    assert stage.all_of(Exceeded) == []
+    stage.close()
+
+
+def test_a_run_is_charged_with_its_own_beside_what_was_left(stage: Stage) -> None:
+    stage.up()
+    stage.run("leave_over", {"mib": 300, "idle": 5})
+    begin(stage, Limits(memory_bytes=200 * MIB), "grow", mib=2000, mib_per_s=500)
+    found = stage.wait_for(Exceeded)
+    assert "in 1 process, over its max_memory of 200.0 MiB" in found.message
+    mortem = end(stage)
+    assert 200 * MIB < mortem["usage"]["memory_bytes"] < 1000 * MIB
+
+
+def test_processes_beside_those_that_were_left_count(stage: Stage) -> None:
+    stage.up()
+    stage.run("leave_over", {"idle": 5})
+    begin(stage, Limits(processes=3), "multiply", children=4, hold_s=60)
+    assert "it has 5 processes, over its max_processes of 3" in stage.wait_for(Exceeded).message
+    end(stage)
+
+
+# -- CPU time and processes ------------------------------------------------------------------------------------------
+
+
 def test_cpu_time_of_the_whole_tree_is_limited(stage: Stage) -> None:
     begin(stage, Limits(cpu_s=0.3), "burn")
     found = stage.wait_for(Exceeded)

@@ -174,6 +174,16 @@ class TestLimits:
         pool.core.replied(0, second.token, b"C", 1e-6, b"{}", pool.now_s)
         assert pool.did(Unwatch)
 
+    def test_a_run_that_may_have_left_something_is_not_charged_to_the_next(self, pool: Pool) -> None:
+        runs = self.claim(pool, self.LIMITS, self.LIMITS, self.LIMITS)
+        pool.core.commands.clear()
+        pool.core.replied(0, runs[0].token, b"C", 1e-6, b"{}", pool.now_s)
+        assert not pool.did(Watch), "it was too short to leave anything"
+        pool.core.replied(0, runs[1].token, b"C", 0.005, b"{}", pool.now_s)
+        assert pool.did(Watch) == [Watch(0, self.LIMITS)]
+        pool.core.replied(0, runs[2].token, b"C", 0.005, b"{}", pool.now_s)
+        assert [type(command) for command in pool.core.commands if type(command) in (Watch, Unwatch)] == [Unwatch]
+
     @pytest.mark.parametrize("other", [None, Limits(memory_bytes=200)])
     def test_one_with_others_waits_until_they_have_ended(self, pool: Pool, other: Limits | None) -> None:
         for kinds in ((self.LIMITS, other), (other, self.LIMITS)):

@@ -37,10 +37,11 @@ class Group:
         """Take a process in; all that it starts from now on is born here. Raises `OSError`."""
         (self._path / "cgroup.procs").write_text(str(pid))
 
-    def hold(self, limits: Limits) -> None:
+    def hold(self, limits: Limits, left_bytes: int = 0) -> None:
+        """`left_bytes` are those that the run is not charged with."""
         if limits.memory_bytes and self._has_memory:
             room = min(max(limits.memory_bytes // _ROOM_SHARE, _ROOM_BYTES_MIN), _ROOM_BYTES_MAX)
-            self._write("memory.max", str(limits.memory_bytes + room))
+            self._write("memory.max", str(limits.memory_bytes + left_bytes + room))
             self._write("memory.swap.max", "0")
         if limits.processes and self._has_pids:
             self._write("pids.max", str(limits.processes * _TASKS_OF_A_PROCESS))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from engine.adapters.process.alarms import Alarms
+from engine.adapters.process.baseline import held_bytes
 from engine.adapters.process.cgroup import Group, Groups
 from engine.adapters.process.oom import OomKiller
 from engine.adapters.process.usage import TreeUsage
@@ -19,6 +20,7 @@ class Custody:
         self._slot, self._alarms, self._events, self._groups = slot, alarms, events, groups
         self._oom_killer, self._oom_mark = oom_killer, oom_killer.mark()
         self._pid = 0
+        self._born_bytes: int | None = None
         self._group: Group | None = None
         self._watch: Watch | None = None
         self.is_hungry = False  # it has passed its limit of memory
@@ -26,15 +28,22 @@ class Custody:
     def begin(self, pid: int) -> None:
         self._pid, self._group = pid, self._groups.make(pid)
 
+    def booted(self) -> None:
+        """Note what a worker holds before its first run: what is more before a later run, others have left."""
+        self._born_bytes = held_bytes(self._pid)
+
     def watch(self, limits: Limits) -> None:
         """Hold the runs that are sent next to these limits."""
         def exceeded(breach: Breach) -> None:
             self.is_hungry = breach.cause is Cause.OUT_OF_MEMORY
             self._events.append(Exceeded(self._slot, limits, breach.cause, breach.message))
 
+        if self._watch is not None:  # the run before had the same limits
+            self._watch.stop()
+        usage = TreeUsage(self._pid, limits, self._group, self._born_bytes)
         if self._group is not None:
-            self._group.hold(limits)
-        self._watch = Watch(self._pid, limits, TreeUsage(self._pid, limits, self._group), self._alarms, exceeded)
+            self._group.hold(limits, usage.left_bytes)
+        self._watch = Watch(self._pid, limits, usage, self._alarms, exceeded)
 
     def unwatch(self) -> None:
         if self._watch is not None:

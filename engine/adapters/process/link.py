@@ -209,6 +209,7 @@ class Link:
         """A worker is up when it said so and can be signalled."""
         if self._has_booted and self.pid:
             self.is_up = True
+            self.custody.booted()
             self._events.append(Booted(self.slot, self.pid))
 
     # -- what came ------------------------------------------------------------------------------------------------

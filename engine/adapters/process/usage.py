@@ -11,25 +11,30 @@ process holds is over the limit and its largest process alone is not; and in a t
 import os
 import threading
 import time
-from contextlib import suppress
 from dataclasses import replace
 
+from engine.adapters.process.baseline import Baseline, held_bytes, kilobytes, ticks_of
 from engine.adapters.process.cgroup import Group
-from engine.adapters.process.descendants import descendants, stat_fields
+from engine.adapters.process.descendants import stat_fields
 from engine.core.limits import Limits, Usage, is_doubtful
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 _REST_SHARE = 10  # the exact figure is taken at most a tenth of the time
-_HELD = (b"RssAnon", b"RssShmem", b"VmSwap")
 _SHARES = (b"Pss_Anon", b"Pss_Shmem", b"SwapPss")
 
 
 class TreeUsage:
-    """Samples one worker's tree. CPU time counts from now, or from the first look where it has no limit."""
+    """Samples one worker's tree. CPU time counts from now, or from the first look where it has no limit.
 
-    def __init__(self, pid: int, limits: Limits, group: Group | None) -> None:
-        self._pid, self._limits, self._group = pid, limits, group
+    What is there already is not counted, but for the memory that a fresh worker has: `born_bytes`, None if not known.
+    """
+
+    def __init__(self, pid: int, limits: Limits, group: Group | None, born_bytes: int | None = None) -> None:
+        self._left = Baseline(pid, born_bytes)
+        self.left_bytes = self._left.own_bytes + sum(map(held_bytes, self._left.present() if group else ()))
+        raised_bytes = limits.memory_bytes + self.left_bytes if limits.memory_bytes else 0
+        self._limits, self._group = replace(limits, memory_bytes=raised_bytes), group
         self._shared_bytes = 0  # by how much the sum was too high when last known
         self._exact: _Exact | None = None
         self._exact_s = 0.0  # not before: it costs much
@@ -42,7 +47,10 @@ class TreeUsage:
         usage = self._look()
         if self._cpu_s_before is None:
             self._cpu_s_before = usage.cpu_s
-        return replace(usage, cpu_s=usage.cpu_s - self._cpu_s_before)
+        left_bytes = self.left_bytes
+        return replace(usage, cpu_s=max(0.0, usage.cpu_s - self._cpu_s_before),
+                       memory_bytes=max(0, usage.memory_bytes - left_bytes),
+                       memory_bytes_min=max(0, usage.memory_bytes_min - left_bytes))
 
     def _look(self) -> Usage:
         if self._group is not None and (found := self._told_by(self._group)) is not None:
@@ -54,16 +62,17 @@ class TreeUsage:
         memory = group.memory_bytes() if self._limits.memory_bytes else 0
         if memory is None:
             return None
-        return Usage(memory, memory, group.cpu_s(), len(group.members()))
+        cpu_s = group.cpu_s() - self._left.all_ticks() / _TICKS_PER_S
+        return Usage(memory, memory, cpu_s, len(set(group.members()) - set(self._left.present())))
 
     def _told_by_processes(self) -> Usage:
-        pids = [self._pid, *descendants(self._pid)]
-        ticks = alive = resident = 0
+        pids = self._left.tree()
+        ticks, alive, resident = -self._left.gone_ticks(), 0, 0
         for pid in pids:
             fields = stat_fields(pid)
             if fields is None:
                 continue
-            ticks += sum(map(int, fields[11:15]))  # its own, and of the children that it has waited for
+            ticks += ticks_of(fields)
             if fields[0] not in "ZX":
                 alive += 1
                 resident += int(fields[21])
@@ -71,7 +80,7 @@ class TreeUsage:
         most = resident * _PAGE_BYTES  # with mapped files, so at least what we count
         if not self._limits.memory_bytes or most <= self._limits.memory_bytes:
             return Usage(most, 0, cpu_s, alive)
-        held = [sum(_kilobytes(f"/proc/{pid}/status", _HELD)) for pid in pids]
+        held = [held_bytes(pid) for pid in pids]
         return self._weighed(pids, Usage(sum(held), max(held), cpu_s, alive))
 
     def _weighed(self, pids: list[int], sums: Usage) -> Usage:
@@ -104,17 +113,6 @@ class _Exact:
 
     def _measure(self) -> None:
         begun_s = time.thread_time()
-        size = sum(sum(_kilobytes(f"/proc/{pid}/smaps_rollup", _SHARES)) for pid in self._pids)
+        size = sum(sum(kilobytes(f"/proc/{pid}/smaps_rollup", _SHARES)) for pid in self._pids)
         self.took_s = time.thread_time() - begun_s
         self.bytes = size
-
-
-def _kilobytes(path: str, names: tuple[bytes, ...]) -> list[int]:
-    """Figures of a file of `Name:  123 kB` lines, in bytes; none of a process that is gone."""
-    found = []
-    with suppress(OSError), open(path, "rb") as file:
-        for line in file:
-            name, _, rest = line.partition(b":")
-            if name in names:
-                found.append(int(rest.split()[0]) * 1024)
-    return found

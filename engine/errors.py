@@ -21,6 +21,7 @@
     │   ├── BrokerDenied                  password, user or permission
     │   ├── BrokerTooOld
     │   └── DurabilityUnavailable         `durability="fsync"` of a Redis that cannot know
+    ├── NotRunning (also LookupError)     no worker or pool of that name is running
     └── EngineError                       the tree could not be started, stopped or reached
 
     For handlers: `Retry` and `Cancel` to raise; `SoftTimeout` and `TaskInterrupted`
@@ -140,6 +141,10 @@ class BrokerTooOld(BrokerError):
 
 class DurabilityUnavailable(BrokerError):
     """A submit asked for `durability="fsync"`, which this Redis cannot promise. Nothing has changed."""
+
+
+class NotRunning(GangerError, LookupError):
+    """No worker or pool of that name is running."""
 
 
 class EngineError(GangerError):

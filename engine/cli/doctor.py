@@ -44,7 +44,8 @@ def doctor(session: Session, handlers: HandlersOption = None, assignments: SetOp
     else:
         findings.append(Finding("settings", State.OK, "acceptable"))
         findings += _of_redis(session, settings, mend=repair)
-        findings += [examine_host.importable(settings), *examine_host.limits(settings)]
+        runs = any(finding.name == "pools" and finding.state is State.OK for finding in findings)
+        findings += [examine_host.importable(settings, pools_run=runs), *examine_host.limits(settings)]
     failed = any(finding.state is State.FAIL for finding in findings)
     if session.out.as_json:
         session.out.json({"ok": not failed, "findings": [finding.as_json() for finding in findings]})

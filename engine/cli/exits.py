@@ -22,8 +22,8 @@ class Exit(IntEnum):
 
 _MEANINGS = {
     Exit.OK: "done",
-    Exit.FAILED: "the task failed, does not exist, or its status does not allow it; doctor found a failure; "
-                 "the output cannot be written",
+    Exit.FAILED: "the task failed, does not exist, or its status does not allow it; no such worker or pool "
+                 "is running; doctor found a failure; the output cannot be written",
     Exit.USAGE: "wrong usage: an argument, payload, option or setting that is not acceptable",
     Exit.BROKER: "Redis is unavailable, full, read-only, too old, or refuses the password",
     Exit.WAITED: "the task has not ended within the time to wait",

@@ -12,8 +12,8 @@ PriorityOption = Annotated[str | None, typer.Option(metavar="PRIORITY", help="LO
 NameOption = Annotated[str | None, typer.Option(metavar="NAME", help="Name that the task was given.")]
 TagOption = Annotated[str | None, typer.Option(metavar="TAG", help="One of its tags.")]
 QuarantinedOption = Annotated[bool, typer.Option(
-    "--quarantined", help="Set aside, having cost as many workers as it may.")]
-LimitOption = Annotated[int, typer.Option(metavar="N", min=1, help="At most as many.")]
+    "--quarantined", help="Only tasks that were set aside because they cost too many workers.")]
+LimitOption = Annotated[int, typer.Option(metavar="N", min=1, help="Show or change at most this many.")]
 
 
 def given_filter(**options: str | bool | None) -> dict[str, Any]:

@@ -122,8 +122,7 @@ def open_api(
         if count:
             raise InvalidOption(f"there are {count} keys, and a call needs one of them; revoke them first",
                                 field="keys", value=str(count), limit="no keys")
-        if not yes and not typer.confirm("Let whoever can reach the API do everything, without a key?", default=False,
-                                         err=True):
+        if not yes and not session.out.confirm("Let whoever can reach the API do everything, without a key?"):
             raise InvalidOption("the API was not opened", field="yes", limit="--yes, or the answer y")
         keys.open()
     if session.out.as_json:

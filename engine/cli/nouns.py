@@ -1,5 +1,8 @@
 """The commands by name, each loaded when it is called or asked for help: the others need not be waited for."""
 
+import re
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -9,6 +12,7 @@ from typer.main import get_group
 
 from engine.core.names import did_you_mean
 
+_TYPE = re.compile(r" <.*>$")
 SUMMARIES = {
     "run": "Start the engine: pools of workers and the keeper",
     "demo": "See it work: real tasks beside some that hang, crash and leak",
@@ -29,7 +33,7 @@ SUMMARIES = {
     "api": "Serve the REST API alone, beside engines that run elsewhere",
     "keys": "Create, list and revoke the keys of the API",
     "config": "Check, show or start a configuration",
-    "install-service": "Write a unit of systemd for an engine in a folder",
+    "install-service": "Write a systemd unit for an engine in a folder",
     "doctor": "Check Redis, the handlers and the limits of this host",
 }
 
@@ -47,11 +51,26 @@ class Nouns(TyperGroup):
             return None
         app = typer.Typer(rich_markup_mode=None)
         _module(cmd_name).add_to(app)
-        return get_group(app).commands[cmd_name]
+        return _without_types(get_group(app).commands[cmd_name])
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(SUMMARIES.items()))
+
+
+def _without_types(command: Any) -> Any:
+    """The command with arguments that its help calls by their names alone: `ID`, not `ID <list[str]>`."""
+    for below in getattr(command, "commands", {}).values():
+        _without_types(below)
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            parameter.get_help_record = partial(_help_record, parameter.get_help_record)
+    return command
+
+
+def _help_record(record: Callable[[Any], tuple[str, str] | None], ctx: Any) -> tuple[str, str] | None:
+    told = record(ctx)
+    return told and (_TYPE.sub("", told[0]), told[1])
 
 
 def _module(name: str) -> ModuleType:

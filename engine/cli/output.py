@@ -61,7 +61,11 @@ class Output:
         """Ask for a y on stderr."""
         import typer
 
-        return typer.confirm(one_line(question), default=False, err=True)
+        try:
+            return typer.confirm(one_line(question), default=False, err=True)
+        except typer.Abort:  # the end of the input
+            self.note("")
+            return False
 
     def error(self, error: GangerError) -> None:
         """One line for people; with --json the error is the document as well."""
@@ -157,17 +161,25 @@ def _json_escape(character: str) -> str:
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 task`, `3 tasks`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float | None) -> str:
-    """`12 ms`, `3.4 s`, `5 min`, `2.0 h`, `3.1 d`."""
+    """`12 ms`, `3.4 s`, `5 min`, `2 min 7 s`, `2 h 5 min`, `3 d 4 h`."""
     if seconds is None:
         return ""
     if seconds < 0.9995:
         return f"{seconds * 1000:.3g} ms"
-    if seconds < 120:
+    if seconds < 99.95:
         return f"{seconds:.3g} s"
-    for unit, length, next_length in (("min", 60, 7200), ("h", 3600, 172_800), ("d", 86_400, float("inf"))):
-        if seconds < next_length:
-            return f"{seconds / length:.3g} {unit}"
+    whole = round(seconds)
+    for (unit, length), (below, part) in zip(
+            (("d", 86_400), ("h", 3600), ("min", 60)), (("h", 3600), ("min", 60), ("s", 1)), strict=True):
+        if whole >= length:
+            rest = whole % length // part
+            return f"{whole // length} {unit} {rest} {below}" if rest else f"{whole // length} {unit}"
     return ""
 
 
@@ -187,7 +199,8 @@ def when(moment: datetime | None) -> str:
     if moment is None:
         return ""
     from_now = (moment - datetime.now(UTC)).total_seconds()
-    relative = f"in {duration(from_now)}" if from_now > 0 else f"{duration(-from_now)} ago"
+    away = duration(round(abs(from_now)) if abs(from_now) >= 10 else abs(from_now))
+    relative = f"in {away}" if from_now > 0 else f"{away} ago"
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S} ({relative})"
 
 

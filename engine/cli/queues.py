@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.output import duration
+from engine.cli.output import counted, duration
 from engine.cli.session import Session, command, with_common
+from engine.core.names import did_you_mean
 from engine.core.priority import DESCENDING
 from engine.errors import InvalidOption
 
@@ -36,10 +37,16 @@ def list_queues(session: Session) -> None:
 
 
 def pause(session: Session, queue: QueueArgument) -> None:
-    """Start no more tasks of a queue. Those that run go on, and submits are accepted."""
+    """Start no more tasks of a queue. Those that run go on, and submits are accepted.
+
+    A queue without tasks can be paused too, before it gets its first.
+    """
     with session.client() as client:
+        known = [stats.queue for stats in client.queue_stats()]
         client.pause(queue)
     _told(session, queue, "paused")
+    if queue not in known:
+        session.out.note(f"there are no tasks in {queue} yet{did_you_mean(queue, known)}")
 
 
 def resume(session: Session, queue: QueueArgument) -> None:
@@ -56,13 +63,14 @@ def purge(
     """Cancel every task that waits in a queue."""
     with session.client() as client:
         waiting = sum(stats.total for stats in client.queue_stats() if stats.queue == queue)
-        if not yes and not session.out.confirm(f"Cancel the {waiting} tasks that wait in {queue}?"):
+        tasks = "the task that waits" if waiting == 1 else f"the {waiting} tasks that wait"
+        if waiting and not yes and not session.out.confirm(f"Cancel {tasks} in {queue}?"):
             raise InvalidOption("nothing was purged", field="yes", limit="--yes, or the answer y")
         purged = client.purge(queue)
     if session.out.as_json:
         session.out.json({"queue": queue, "purged": purged})
     else:
-        session.out.line(f"{purged} tasks of {queue} cancelled")
+        session.out.line(f"{counted(purged, 'task')} of {queue} cancelled")
 
 
 def _told(session: Session, queue: str, state: str) -> None:

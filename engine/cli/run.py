@@ -17,7 +17,8 @@ ganger run --config /etc/ganger.toml --set lease_s=30
 
 MISSING = "the API needs more packages: pip install 'ganger[api]'"
 HandlersOption = Annotated[list[str] | None, typer.Option(
-    "--handlers", metavar="MODULE", help="Module with handlers to import; may be given several times.")]
+    "--handlers", metavar="MODULE",
+    help="Module with handlers to import, such as my_app.tasks; may be given several times.")]
 SetOption = Annotated[list[str] | None, typer.Option(
     "--set", metavar="NAME=VALUE",
     help="Any other setting (`ganger config show` lists them); may be given several times.")]
@@ -31,7 +32,7 @@ def run(
     session: Session,
     handlers: HandlersOption = None,
     max_workers: Annotated[int | None, typer.Option(
-        metavar="N", help="Worker processes of a pool (default: one for each core).")] = None,
+        metavar="N", help="Worker processes of each pool (default: one for each core).")] = None,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = None,
     log_format: Annotated[str | None, typer.Option(metavar="FORM", help="text, json or auto.")] = None,
     api: Annotated[bool, typer.Option("--api", help="Serve the REST API too (see `ganger api`).")] = False,

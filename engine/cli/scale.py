@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from engine.cli.session import Session, command
-from engine.errors import EngineError, InvalidOption
+from engine.errors import EngineError, InvalidOption, NotRunning
 
 WORKERS_MAX = 1024
 _REPORTED_S, _POLL_S = 5.0, 0.1
@@ -22,15 +22,15 @@ def scale(
                                            "for, between scale_min and scale_max.")],
     pool: Annotated[str, typer.Option(metavar="NAME", help="Which pool, on every host that has one.")] = "default",
 ) -> None:
-    """Give a pool more or fewer workers while it runs. No task is hurt: who is one too many finishes what it runs.
+    """Give a pool more or fewer workers while it runs. No task is hurt: a worker too many ends its run first.
 
-    It holds until the engine ends, for pools that are restarted too.
+    This holds until the engine ends, also for a pool that is restarted.
     """
     asked = _asked(workers)
     with session.operator() as operator:
         before = {report["supervisor"]: report for report in _pools(operator.broker.supervisors(), pool)}
         if not before:
-            raise EngineError(f"no pool {pool!r} is running")
+            raise NotRunning(f"no pool {pool!r} is running")
         if not operator.command({"do": "scale", "workers": asked, "pool": pool}):
             raise EngineError("no engine is running that could be told")
         after = _await_reports(operator, pool, before)

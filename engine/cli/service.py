@@ -28,15 +28,15 @@ def add_to(app: typer.Typer) -> None:
 
 def install_service(
     session: Session,
-    user: Annotated[str, typer.Option("--user", metavar="USER", help="Whom it runs as.")],
+    user: Annotated[str, typer.Option("--user", metavar="USER", help="The user that it runs as.")],
     folder: Annotated[Path, typer.Option(
         "--dir", metavar="DIR", help="Where ganger.toml and your handlers are, and where it may write.")],
     template: Annotated[bool, typer.Option(
-        "--template", help="Several engines, each in a folder of its own below DIR.")] = False,
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where units are kept; - prints it.")] = SYSTEMD,
+        "--template", help="A unit for several engines, each in its own folder below DIR.")] = False,
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to write the unit; - prints it.")] = SYSTEMD,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the unit if there is one.")] = False,
 ) -> None:
-    """Write a unit of systemd for an engine in a folder."""
+    """Write a systemd unit for an engine in a folder."""
     name = "ganger@.service" if template else "ganger.service"
     text = unit(name, user, _checked(user, folder), template=template)
     if str(to) == "-":

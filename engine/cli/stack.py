@@ -7,7 +7,7 @@ import typer
 from engine.cli.session import Session, command
 from engine.cli.workers import await_place
 from engine.core.identity import is_task_id
-from engine.errors import EngineError, InvalidOption
+from engine.errors import InvalidOption, NotRunning
 
 _STACKS_S = 5.0  # for them to come
 _LIMIT = "SUPERVISOR/SLOT, POOL/SLOT, SLOT, or the id of a running task"
@@ -21,9 +21,9 @@ def stack(
     session: Session,
     worker: Annotated[str, typer.Argument(metavar="WORKER", help=f"{_LIMIT}, as `ganger workers` shows them.")],
 ) -> None:
-    """Print the Python stacks of all threads of a worker. Its run goes on unharmed.
+    """Print the Python stacks of all threads of a worker. Its run goes on.
 
-    C code that holds the GIL is no obstacle.
+    It works for a worker that is in C code and holds the GIL too.
     """
     with session.operator() as operator:
         if is_task_id(worker):
@@ -38,7 +38,7 @@ def stack(
 
 
 def place_of(supervisors: list[dict[str, Any]], worker: str) -> tuple[str, int]:
-    """The supervisor and the slot that are meant. Raises `InvalidOption`, `EngineError`."""
+    """The supervisor and the slot that are meant. Raises `InvalidOption`, `NotRunning`."""
     name, _, number = worker.rpartition("/")
     if not (number.isascii() and number.isdigit()):
         raise InvalidOption(f"{worker!r} is not {_LIMIT}", field="worker", value=worker, limit=_LIMIT)
@@ -46,7 +46,7 @@ def place_of(supervisors: list[dict[str, Any]], worker: str) -> tuple[str, int]:
         "", report["supervisor"], report.get("pool")) and any(
             slot.get("slot") == int(number) and slot.get("pid") for slot in report.get("slots") or [])]
     if not meant:
-        raise EngineError(f"there is no worker {worker}")
+        raise NotRunning(f"there is no worker {worker}; ganger workers shows those that there are")
     if len(meant) > 1:
         names = ", ".join(f"{report['supervisor']}/{number}" for report in meant)
         raise InvalidOption(f"{worker} may be any of {names}", field="worker", value=worker, limit=names)

@@ -22,41 +22,55 @@ def add_to(app: typer.Typer) -> None:
     command(app, "submit", examples=_EXAMPLES)(submit)
 
 
+Priority = Annotated[str | None, typer.Option(metavar="PRIORITY", help="LOW, NORMAL, HIGH or URGENT.")]
+
+
+def _option(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text)
+
+
 def submit(
     session: Session,
     task_type: Annotated[str, typer.Argument(metavar="TYPE", help="Name of the handler.")],
-    payload: Annotated[str | None, typer.Option(
-        metavar="JSON", help="Payload as JSON text, @FILE, or - for standard input (default: null).")] = None,
+    payload: Annotated[str | None, _option(
+        "JSON", "Payload as JSON text, @FILE, or - for standard input (default: null).")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and print the result.")] = False,
     wait_timeout: Annotated[float | None, typer.Option(
-        metavar="SECONDS", min=0, help="Wait at most as long; exit code 4 if it has not ended then.")] = None,
-    name: Annotated[str | None, typer.Option(metavar="TEXT", help="A name for people.")] = None,
-    queue: Annotated[str | None, typer.Option(metavar="QUEUE", help="Queue to put it in.")] = None,
-    priority: Annotated[str | None, typer.Option(metavar="PRIORITY", help="LOW, NORMAL, HIGH or URGENT.")] = None,
-    delay: Annotated[float | None, typer.Option(metavar="SECONDS", help="Do not start it before.")] = None,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Kill a run after as long.")] = None,
-    soft_timeout: Annotated[float | None, typer.Option(
-        metavar="SECONDS", help="Raise SoftTimeout in it after.")] = None,
-    max_retries: Annotated[int | None, typer.Option(metavar="N", help="Further runs after a failure.")] = None,
-    expires: Annotated[float | None, typer.Option(metavar="SECONDS", help="Do not start it after.")] = None,
-    idempotency_key: Annotated[str | None, typer.Option(
-        metavar="KEY", help="A second submit to the same queue with the same key gives the first task.")] = None,
-    fair_key: Annotated[str | None, typer.Option(
-        metavar="KEY", help="Tasks of one queue take turns by it, such as a customer.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag; may be given several times.")] = None,
-    max_deliveries: Annotated[int | None, typer.Option(
-        metavar="N", help="1: never run it again when the first run's fate is unknown.")] = None,
-    max_memory: Annotated[str | None, typer.Option(
-        metavar="SIZE", help="End a run that uses more, with all that it starts, such as 512M.")] = None,
-    max_cpu_seconds: Annotated[float | None, typer.Option(
-        metavar="SECONDS", help="End a run that uses more, with all that it starts.")] = None,
-    max_processes: Annotated[int | None, typer.Option(
-        metavar="N", help="End a run that has more, its worker included.")] = None,
-    nice: Annotated[int | None, typer.Option(metavar="N", help="Let others go first, 0 to 19.")] = None,
-    result_ttl: Annotated[float | None, typer.Option(
-        metavar="SECONDS", help="Keep the task as long after it completed.")] = None,
-    durability: Annotated[str | None, typer.Option(
-        metavar="fsync", help="Return only when it is on Redis's disk.")] = None,
+        metavar="SECONDS", min=0,
+        help="Wait at most this many seconds; exit code 4 if the task has not ended by then.")] = None,
+    name: Annotated[str | None, _option("TEXT", "A name for people; it need not be unique.")] = None,
+    queue: Annotated[str | None, _option("QUEUE", "Queue to put it in.")] = None,
+    priority: Priority = None,
+    delay: Annotated[float | None, _option("SECONDS", "Start it after this many seconds at the earliest.")] = None,
+    expires: Annotated[float | None, _option(
+        "SECONDS", "Give it up if it has not started within this many seconds.")] = None,
+    timeout: Annotated[float | None, _option(
+        "SECONDS", "Kill a run that takes longer than this many seconds.")] = None,
+    soft_timeout: Annotated[float | None, _option(
+        "SECONDS", "Raise SoftTimeout in the handler after this many seconds.")] = None,
+    max_retries: Annotated[int | None, _option(
+        "N", "Run it again after a failure, at most this many times.")] = None,
+    max_deliveries: Annotated[int | None, _option(
+        "N", "With 1 it is never run again when the fate of its first run is unknown.")] = None,
+    idempotency_key: Annotated[str | None, _option(
+        "KEY", "A second submit to the same queue with the same key gives the first task.")] = None,
+    fair_key: Annotated[str | None, _option(
+        "KEY", "Tasks of one queue take turns by this key, such as a customer.")] = None,
+    tag: Annotated[list[str] | None, _option("TAG", "A tag; may be given several times.")] = None,
+    max_memory: Annotated[str | None, _option(
+        "SIZE", "End a run that uses more memory, with all that it starts; such as 512M.")] = None,
+    max_cpu_seconds: Annotated[float | None, _option(
+        "SECONDS", "End a run that uses more processor time, with all that it starts.")] = None,
+    max_processes: Annotated[int | None, _option(
+        "N", "End a run that has more processes, its worker included.")] = None,
+    nice: Annotated[int | None, _option("N", "How far it lets other processes go first, 0 to 19.")] = None,
+    result_ttl: Annotated[float | None, _option(
+        "SECONDS", "Keep the task for this many seconds after it has completed.")] = None,
+    durability: Annotated[str | None, _option(
+        "fsync", "fsync: return only when the task is on the disk of Redis.")] = None,
+    webhook: Annotated[str | None, _option(
+        "URL", "Where the API sends a message when the task has ended.")] = None,
+    traceparent: Annotated[str | None, _option("W3C", "Trace context that the handler's spans belong to.")] = None,
 ) -> int | None:
     """Submit one task and print its id, or with --wait its result."""
     options: dict[str, Any] = {
@@ -64,8 +78,8 @@ def submit(
         "soft_timeout": soft_timeout, "max_retries": max_retries, "expires": expires,
         "idempotency_key": idempotency_key, "fair_key": fair_key, "tags": tag or None,
         "max_deliveries": max_deliveries, "max_memory": max_memory, "max_cpu_seconds": max_cpu_seconds,
-        "max_processes": max_processes, "nice": nice, "result_ttl": result_ttl,
-        "durability": durability}
+        "max_processes": max_processes, "nice": nice, "result_ttl": result_ttl, "durability": durability,
+        "webhook": None if webhook is None else {"url": webhook}, "traceparent": traceparent}
     content = None if payload is None else payload_of(payload)
     with session.client() as client:
         task_id = client.submit(task_type, content, **options)

@@ -57,7 +57,8 @@ def status(session: Session, ids: IdsArgument) -> None:
 
 def result(
     session: Session, task_id: IdArgument,
-    wait: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Wait as long for the task to end.")] = 0.0,
+    wait: Annotated[float, typer.Option(
+        metavar="SECONDS", min=0, help="Wait at most this many seconds for the task to end.")] = 0.0,
 ) -> int:
     """Print what the handler returned, as JSON."""
     with session.client() as client:
@@ -77,14 +78,15 @@ def told_end(session: Session, client: "Client", task_id: str, wait_s: float) ->
     if not completed:
         error = task.error
         why = f"{error.kind}: {error.message}" if error else task.cause or "no error is known"
-        session.out.note("ganger: " + f"task {task_id} is {task.status}: {why}".replace("\n", " "))
+        told = f"task {task_id} is {task.status}: {why}".replace("\n", " ")
+        session.out.note(f"ganger: {told}; see ganger status {task_id}")
     return Exit.OK if completed else Exit.FAILED
 
 
 def cancel(
     session: Session, ids: IdsArgument,
     reason: Annotated[str, typer.Option(
-        metavar="TEXT", help="Why; kept with the task.")] = "cancelled on the command line",
+        metavar="TEXT", help="Why it is cancelled; kept with the task.")] = "cancelled on the command line",
 ) -> None:
     """Cancel tasks.
 
@@ -110,7 +112,7 @@ def retry(
 ) -> None:
     """Queue tasks again that failed, timed out or were cancelled.
 
-    By their ids, or all that match the options; without --status those that FAILED.
+    Either those with these ids, or all that match the options. Without --status these are the tasks that FAILED.
     """
     chosen = given_filter(status=status, task_type=task_type, queue=queue, priority=priority, name=name, tag=tag,
                           quarantined=quarantined)
@@ -200,8 +202,20 @@ def _worker(task: "Task") -> str | None:
 
 
 def _post_mortem(facts: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(name, value if isinstance(value, str) else _json(value)) for name, value in facts.items()
-            if value not in (None, "", {})]
+    return [(name, _words(name, value)) for name, value in facts.items() if value not in (None, "", {})]
+
+
+def _words(name: str, value: Any) -> str | None:
+    """A fact for people, by the unit that its name ends in; several as `state sleeping, threads 1, rss 14.2 MiB`."""
+    if isinstance(value, dict):
+        return ", ".join(f"{_plain(inner)} {_words(inner, part)}" for inner, part in value.items() if part is not None)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return size(value) if name.endswith("_bytes") else duration(value) if name.endswith("_s") else str(value)
+    return value if isinstance(value, str) else _json(value)
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix("_bytes").removesuffix("_s").replace("_", " ")
 
 
 def _json(value: Any, characters_max: int = 2000) -> str | None:

@@ -34,7 +34,7 @@ def add_to(app: typer.Typer) -> None:
 def top(
     session: Session,
     once: Annotated[bool, typer.Option("--once", help="Print it once and end.")] = False,
-    interval: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, max=60, help="Between two looks.")] = 1.0,
+    interval: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, max=60, help="Time between two looks.")] = 1.0,
 ) -> None:
     """Watch the processes, what they run and the queues, live.
 

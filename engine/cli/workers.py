@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.live import gauges
-from engine.cli.output import duration, size
+from engine.cli.output import counted, duration, size
 from engine.cli.session import Session, command, with_common
 from engine.core.history import ENTRY_S, past
 from engine.core.lifecycle import TaskStatus
@@ -113,7 +113,7 @@ def set_level(
     if session.out.as_json:
         session.out.json([{"supervisor": name, "level": level.upper()} for name in told])
     else:
-        session.out.line(f"{len(told)} pools log {level.upper()} and above")
+        session.out.line(f"{counted(len(told), 'pool')} will log {level.upper()} and above")
 
 
 def stack(

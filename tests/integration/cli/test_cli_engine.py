@@ -145,6 +145,7 @@ def test_a_task_that_fails_is_an_exit_code_and_one_clean_line(engine):
     assert done.stdout == ""
     submitted, told = done.stderr.splitlines()
     assert "ValueError: broken on two lines" in told
+    assert told.endswith("; see ganger status " + submitted.removeprefix("submitted "))
     assert "\x1b" not in told
     task_id = submitted.removeprefix("submitted ")
     task = document(engine.ganger("result", task_id, "--json"))
@@ -153,6 +154,7 @@ def test_a_task_that_fails_is_an_exit_code_and_one_clean_line(engine):
     text = engine.ganger("status", task_id).stdout
     assert "FAILED" in text
     assert "in broken" in text, "the traceback"
+    assert not [line for line in text.splitlines() if not line.strip()], "no line is empty"
     assert task_id in engine.ganger("tasks", "--status", "FAILED").stdout
     assert document(engine.ganger("retry", task_id, "--json")) == [{"id": task_id, "status": "QUEUED"}]
     assert engine.ganger("result", task_id, "--wait", "10").code == Exit.FAILED
@@ -218,12 +220,14 @@ def test_the_stacks_of_a_running_task_are_written_to_the_log(engine, held):
 
 def test_the_level_of_the_log_changes_while_it_runs(engine):
     assert document(engine.ganger("workers", "level", "debug", "--json"))[0]["level"] == "DEBUG"
-    assert engine.ganger("workers", "level", "INFO").stdout == "1 pools log INFO and above\n"
-    assert engine.ganger("workers", "level", "INFO", "--pool", "none").stdout == "0 pools log INFO and above\n"
+    assert engine.ganger("workers", "level", "INFO").stdout == "1 pool will log INFO and above\n"
+    assert engine.ganger("workers", "level", "INFO", "--pool", "none").stdout == "0 pools will log INFO and above\n"
 
 
 def test_the_doctor_sees_the_pool(engine):
     found = {one["name"]: one for one in document(engine.ganger("doctor", "--json"))["findings"]}
+    assert found["handlers"]["state"] == "ok"
+    assert found["handlers"]["detail"] == "none are set for this command; the pools that run have their own"
     assert found["pools"]["detail"] == "1 running, with 2 workers; limits held by sampling"
 
 
@@ -234,7 +238,8 @@ def test_the_stacks_of_a_worker_are_printed_and_it_goes_on(engine, held):
     assert told["worker"] == f"{told['supervisor']}/{told['slot']}"
     for name in (told["worker"], f"default/{told['slot']}", str(told["slot"])):
         assert "cli_handlers.py" in engine.ganger("stack", name).stdout
-    assert engine.ganger("stack", "default/99").code == Exit.ENGINE
+    for nobody in (["stack", "default/99"], ["stack", "99"], ["scale", "3", "--pool", "nosuch"]):
+        assert engine.ganger(*nobody).code == Exit.FAILED, "5 would say that the engine could not be started"
     assert engine.ganger("stack", "the first").code == Exit.USAGE
     release()
     assert engine.ganger("result", task_id, "--wait", "10").stdout == '"talked"\n'

@@ -23,11 +23,12 @@ def test_every_option_of_submit_reaches_the_task(ganger):
     task = document(ganger(
         "submit", "echo", "--name", "cover", "--queue", "images", "--priority", "urgent", "--delay", "60", "--expires",
         "90", "--timeout", "30", "--soft-timeout", "20", "--max-retries", "5", "--tag", "a", "--tag", "b", "--fair-key",
-        "k", "--max-deliveries", "1", "--result-ttl", "60", "--idempotency-key", "once", "--json"))
+        "k", "--max-deliveries", "1", "--result-ttl", "60", "--idempotency-key", "once", "--webhook", "https://example.com/hook",
+        "--traceparent", f"00-{'1' * 32}-{'2' * 16}-01", "--json"))
     assert (task["name"], task["queue"], task["priority"], task["status"]) == ("cover", "images", "URGENT", "PENDING")
     assert task["tags"] == ["a", "b"]
     assert task["due_at"] < task["expires_at"]
-    again = ganger("submit", "echo", "--idempotency-key", "once")
+    again = ganger("submit", "echo", "--queue", "images", "--idempotency-key", "once")
     assert again.stdout.strip() == task["id"]
 
 
@@ -107,10 +108,23 @@ def test_queues_are_listed_paused_resumed_and_purged(ganger):
 
 def test_purging_asks_first(ganger):
     ganger("submit", "echo", "--queue", "images")
-    assert ganger("queues", "purge", "images", input="n\n").exit_code == Exit.USAGE
+    for answer in ("n\n", ""):
+        refused = ganger("queues", "purge", "images", input=answer)
+        assert refused.exit_code == Exit.USAGE
+        assert "nothing was purged" in refused.stderr
     asked = ganger("queues", "purge", "images", input="y\n")
-    assert "Cancel the 1 tasks that wait in images?" in asked.stderr
-    assert asked.stdout.endswith("1 tasks of images cancelled\n")
+    assert "Cancel the task that waits in images?" in asked.stderr
+    assert asked.stdout.endswith("1 task of images cancelled\n")
+    nothing = ganger("queues", "purge", "images")
+    assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (Exit.OK, "0 tasks of images cancelled\n", "")
+
+
+def test_pausing_a_queue_that_nobody_knows_says_so(ganger):
+    ganger("submit", "echo", "--queue", "images")
+    paused = ganger("queues", "pause", "image")
+    assert paused.stdout == "image is paused\n"
+    assert paused.stderr == "there are no tasks in image yet; did you mean 'images'?\n"
+    assert ganger("queues", "pause", "images").stderr == ""
 
 
 # -- the engine, without one ---------------------------------------------------------------------------------------

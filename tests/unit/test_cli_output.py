@@ -1,0 +1,40 @@
+"""How the command says numbers, times and values, and how its tables fit."""
+
+import json
+
+import pytest
+
+from engine.cli.output import clean, counted, document, duration, one_line
+from engine.cli.task import _words
+
+
+@pytest.mark.parametrize(("seconds", "words"), [
+    (None, ""), (0, "0 ms"), (0.0123, "12.3 ms"), (0.9999, "1 s"), (2.11, "2.11 s"), (57.31, "57.3 s"),
+    (99.9, "99.9 s"),     (120, "2 min"), (126.6, "2 min 7 s"), (3599.9, "1 h"), (7500, "2 h 5 min"), (90_000, "1 d 1 h"), (864_000, "10 d"),
+])
+def test_a_time_has_two_units_at_most(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(count, "pool") for count in (0, 1, 2)] == ["0 pools", "1 pool", "2 pools"]
+
+
+def test_what_steers_a_terminal_becomes_an_escape() -> None:
+    assert clean("a\x1b[2J\x9b\u202e\U000e0001\n\tü 😀") == "a\\x1b[2J\\x9b\\u202e\\U000e0001\n\tü 😀"
+    assert one_line("a\n\tb\r") == "a\\n\\tb\\x0d"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+@pytest.mark.parametrize("value", ["\x9b\u202e\x7f\x1b", "ü", "😀", "\U000e0001", "\ud800", 1 << 80, {"→": ["\u2028"]}])
+def test_a_document_is_the_same_value_in_characters_that_are_safe(value: object, encoding: str) -> None:
+    text = document(value, encoding)
+    assert json.loads(text) == value
+    assert text.isprintable()
+    text.encode(encoding)
+
+
+def test_facts_of_a_post_mortem_are_words() -> None:
+    facts = {"state": "sleeping", "threads": 1, "user_s": 0.25, "rss_bytes": 14_876_672, "wchan": None}
+    assert _words("proc", facts) == "state sleeping, threads 1, user 250 ms, rss 14.2 MiB"
+    assert _words("why", "timeout") == "timeout"

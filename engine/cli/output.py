@@ -7,6 +7,7 @@ steer a terminal, forge a line or be read as markup, be it printed at once or by
 
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -50,6 +51,11 @@ class Output:
         """Print what rich draws. Whoever makes it cleans the text in it."""
         console().print(renderable)
 
+    @property
+    def room(self) -> int | None:
+        """The columns of the terminal; None where it is none."""
+        return console().width if sys.stdout.isatty() else None
+
     def flush(self) -> None:
         sys.stdout.flush()
 
@@ -76,17 +82,22 @@ class Output:
             self.json({"error": told})
         self.note("ganger: " + str(error).replace("\n", " "))
 
-    def table(self, headings: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-        """Rows under headings, as wide as they are where it is no terminal."""
-        from rich.table import Table
+    def table(self, headings: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = (),
+              cut: Sequence[str] = (), leave_out: Sequence[str] = ()) -> None:
+        """Rows under headings, as wide as they are where it is no terminal.
 
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for heading in headings:
-            table.add_column(heading, justify="right" if heading in right else "left",
-                             no_wrap=heading in right or heading == "id", overflow="fold")
-        for row in rows:
-            table.add_row(*(styled(cell) for cell in row))
-        self.draw(table)
+        On a terminal that is too narrow, the text of the columns `cut` is cut off; if that is not enough, the columns
+        `leave_out` are left out, one after the other, and a note says so.
+        """
+        from engine.cli import tables
+
+        cells = [[styled(cell) for cell in row] for row in rows]
+        room = self.room
+        shape = tables.fit(headings, cells, room, cut, leave_out)
+        self.draw(tables.drawn(headings, cells, shape, right))
+        if shape.left_out:
+            told = f"no room for {', '.join(shape.left_out)}: a wider terminal, a pipe and --json have all columns"
+            self.note(textwrap.fill(told, room or WIDTH_OF_PIPES))
 
     def facts(self, facts: Iterable[tuple[str, Any]]) -> None:
         """Name and value, one a line; what is not known is left out. Further lines of a value are indented."""

@@ -33,7 +33,8 @@ def list_queues(session: Session) -> None:
     names = [priority.name for priority in DESCENDING]
     session.out.table(("queue", "state", *names, "total", "oldest"), [
         (queue.queue, "paused" if queue.paused else "open", *(queue.queued.get(name, 0) for name in names), queue.total,
-         duration(queue.oldest_s)) for queue in queues], right=(*names, "total", "oldest"))
+         duration(queue.oldest_s)) for queue in queues], right=(*names, "total", "oldest"), cut=("queue",),
+        leave_out=("total", "state", "oldest", "LOW", "NORMAL"))
 
 
 def pause(session: Session, queue: QueueArgument) -> None:

@@ -47,7 +47,8 @@ def tasks(
     if session.out.as_json:
         session.out.json(found)
     elif found:
-        session.out.table(_HEADINGS, map(_row, found), right=("run", "age", "took"))
+        session.out.table(_HEADINGS, map(_row, found), right=("run", "age", "took"), cut=("type", "name", "error"),
+                          leave_out=("name", "run", "queue", "priority", "took", "age", "type", "error"))
     else:
         session.out.note("no task matches")
 

@@ -38,16 +38,17 @@ def top(
 ) -> None:
     """Watch the processes, what they run and the queues, live.
 
-    Keys select a worker or a queue, cancel a task, show stacks, pause and resume; ? tells which, q ends it.
+    Keys select a worker or a queue, cancel a task, show stacks, pause and resume; ? tells which, q ends it. A
+    terminal that cannot move its cursor (TERM=dumb), or a pipe, gets the screen once.
     """
     from engine.cli.live import screen
 
+    printer = console()
     with session.operator() as operator:
         snapshot = take(operator.broker)
         if session.out.as_json:
             session.out.json(snapshot)
-        elif once or not (sys.stdout.isatty() and sys.stdin.isatty()):
-            printer = console()
+        elif once or not (sys.stdout.isatty() and sys.stdin.isatty()) or printer.is_dumb_terminal:
             columns, lines = printer.size if sys.stdout.isatty() else _SIZE_OF_PIPES
             for line in screen.overview(Board(snapshot), columns, lines):
                 session.out.draw(line)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from engine.adapters.redis.broker import Broker
 
 HEADINGS = ("pool", "host", "slot", "pid", "state", "CPU", "memory", "served", "restarts", "running", "type", "task")
-PAST_HEADINGS = ("worker", "host", "CPU, last hour", "mean", "most", "memory", "written")
-MINUTES = 60
+LEAVE_OUT = ("host", "restarts", "served", "pid", "CPU", "memory", "pool", "running", "type")
+MINUTES, MINUTES_MIN = 60, 12  # that a curve shows, a column each
+_BESIDE_CURVE = 48  # columns of a terminal for what stands beside it
 RIGHT = ("slot", "pid", "CPU", "memory", "served", "restarts", "running")
 _REPORTED_S, _POLL_S = 5.0, 0.1
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -43,7 +44,7 @@ def list_workers(session: Session) -> None:
     if session.out.as_json:
         session.out.json(supervisors)
     elif supervisors:
-        session.out.table(HEADINGS, rows(supervisors), right=RIGHT)
+        session.out.table(HEADINGS, rows(supervisors), right=RIGHT, cut=("type",), leave_out=LEAVE_OUT)
         for report in supervisors:
             for stop in report.get("stopped") or []:
                 session.out.note(f"pool {report.get('pool')}: {stop['task_type']} is stopped for another "
@@ -65,7 +66,11 @@ def history(session: Session) -> None:
     if session.out.as_json:
         session.out.json(told)
     elif told:
-        session.out.table(PAST_HEADINGS, map(_past_row, told), right=PAST_HEADINGS[3:])
+        room = session.out.room
+        minutes = MINUTES if room is None else min(MINUTES, max(MINUTES_MIN, room - _BESIDE_CURVE))
+        headings = ("worker", "host", f"CPU, {minutes} min", "mean", "most", "memory", "written")
+        session.out.table(headings, (_past_row(one, minutes) for one in told), right=headings[3:], cut=("worker",),
+                          leave_out=("host", "written", "memory", "mean", "most"))
     else:
         session.out.note("no pool is running; start one: ganger run --handlers MODULE")
 
@@ -80,11 +85,12 @@ def _histories(broker: "Broker") -> Iterator[dict[str, Any]]:
                    "slot": slot.get("slot"), "history": past(entries, f"worker {pool}/{slot.get('slot')}")}
 
 
-def _past_row(told: dict[str, Any]) -> tuple[Any, ...]:
+def _past_row(told: dict[str, Any], minutes: int) -> tuple[Any, ...]:
     rows = told["history"]
     cpu = [row["cpu_percent"] for row in rows if row["cpu_percent"] is not None]
     written = sum(row["write_bytes_per_s"] or 0 for row in rows) * ENTRY_S
-    return (f"{told['pool']}/{told['slot']}", told["host"], gauges.sparkline(_by_minute(rows), max([100.0, *cpu])),
+    curve = gauges.sparkline(_by_minute(rows)[-minutes:], max([100.0, *cpu]))
+    return (f"{told['pool']}/{told['slot']}", told["host"], curve,
             percent(sum(cpu) / len(cpu) if cpu else None), percent(max(cpu, default=None)),
             size(max((row["rss_bytes"] or 0 for row in rows), default=None)), size(written))
 

@@ -143,6 +143,16 @@ def test_json_is_one_document(engine: Scheduler, redis: RedisServer) -> None:
     assert done.stdout.count("\n") == 1
 
 
+def test_a_terminal_that_cannot_move_its_cursor_gets_the_screen_once(engine: Scheduler, redis: RedisServer) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GANGER_")}
+    command = ["/usr/bin/env", "TERM=dumb", sys.executable, "-m", "engine", "top", "--redis-url", redis.url]
+    terminal = Terminal(command, {**environment, "PYTHONPATH": str(HERE.parents[1])}, HERE)
+    assert terminal.end() == 0
+    assert b"\x1b" not in terminal.raw
+    assert "worker 0" in terminal.text
+    terminal.close()
+
+
 def test_it_says_so_while_redis_is_away(engine: Scheduler, redis: RedisServer, top: Terminal) -> None:
     redis.kill()
     top.see("Redis has been away for")

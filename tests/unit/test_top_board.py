@@ -149,3 +149,33 @@ def test_bars_and_numbers_in_few_characters() -> None:
 def test_keys_have_names() -> None:
     assert named(b"\x1b[A\x1bOBjq\t\x1b[Z?y") == ["up", "down", "down", "quit", "tab", "backtab", "?", "y"]
     assert named(b"\x1b") == ["escape"]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 79])
+def test_on_a_narrow_terminal_every_priority_is_there_and_nothing_is_cut_off_unsaid(columns: int) -> None:
+    lines = shown(Board(snapshot()), columns, 24)
+    heading = next(line for line in lines if "queue" in line and "URGENT" in line)
+    assert heading.split() == ["queue", *(["state"] if "state" in heading else []), "URGENT", "HIGH", "NORMAL", "LOW"]
+    row = next(line for line in lines if "q1" in line)
+    assert "9" in row
+    assert row.rstrip().endswith("1" if columns == 40 else "1 5.0s"), "the count of LOW, and how long it has waited"
+    assert "? help" in lines[-1]
+
+
+def test_a_stack_is_readable_and_can_be_moved_sideways() -> None:
+    board = Board(snapshot())
+    folder = "/srv/a_very_long_folder/of_some_project/with_many_parts"
+    frame = f'  File "{folder}/app/tasks.py", line 9 in render'
+    board.show("Where h.default.a/0 is", f"Current thread (most recent call first):\n{frame}")
+    lines = [line.rstrip() for line in shown(board, 60, 24)]
+    assert lines[3].startswith("  app/tasks.py:9  in render  /srv/a_very")
+    assert "←→ scroll" in lines[-1]
+    for _ in range(2):
+        assert board.press("right") is None
+    assert [line.rstrip() for line in shown(board, 60, 24)][3].startswith(frame[40:-len(" in render")])
+    for _ in range(9):
+        board.press("left")
+    assert board.page is not None
+    assert board.page.left == 0
+    assert [line.rstrip() for line in shown(board, 60, 24)][3] == lines[3]
+    assert named(b"\x1b[C\x1bOD") == ["right", "left"]

@@ -1,12 +1,13 @@
 """What `ganger top` shows at this moment, and what each key does about it. Knows neither terminal nor Redis."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.cli.live.processes import Row, rows
 from engine.cli.snapshot import Snapshot
 from engine.core.identity import short
 
+SIDEWAYS = 20  # columns that a key moves a page by
 HELP = """\
 up, down   select a worker
 c          cancel the task that it runs; asks first
@@ -33,11 +34,12 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Text before the rest, from line `first` on."""
+    """Text before the rest, from line `first` and column `left` on."""
 
     title: str
     lines: list[str]
     first: int = 0
+    left: int = 0
 
 
 class Board:
@@ -122,7 +124,11 @@ class Board:
         steps = {"up": -1, "down": 1, "page up": -10, "page down": 10, " ": 10}
         if key in steps:
             first = min(max(0, page.first + steps[key]), max(0, len(page.lines) - 1))
-            self.page = Page(page.title, page.lines, first)
+            self.page = replace(page, first=first)
+        elif key in ("left", "right"):
+            widest = max(map(len, page.lines), default=0)
+            left = page.left + (SIDEWAYS if key == "right" else -SIDEWAYS)
+            self.page = replace(page, left=min(max(0, left), max(0, widest - SIDEWAYS)))
         else:
             self.page = None
 

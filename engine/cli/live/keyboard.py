@@ -11,7 +11,8 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 _NAMES = {"\x1b[A": "up", "\x1bOA": "up", "k": "up", "\x1b[B": "down", "\x1bOB": "down", "j": "down", "\t": "tab",
-          "\x1b[Z": "backtab", "\x1b": "escape", "\r": "enter", "\n": "enter", "\x03": "quit", "\x04": "quit",
+          "\x1b[C": "right", "\x1bOC": "right", "\x1b[D": "left", "\x1bOD": "left", "\x1b[Z": "backtab",
+          "\x1b": "escape", "\r": "enter", "\n": "enter", "\x03": "quit", "\x04": "quit",
           "q": "quit", "Q": "quit", "h": "?", "\x1b[5~": "page up", "\x1b[6~": "page down"}
 _KEYS = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
 _CONTROL = 6  # where termios keeps the control characters

@@ -1,5 +1,6 @@
 """Draws a board into so many columns and lines, with nothing beyond. It works at 80x24, and uses more."""
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,14 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 KEYS = "↑↓ worker  c cancel  s stack  tab queue  p pause/resume  ? help  q quit"
+KEYS_SHORT = "? help  q quit  ↑↓ worker  c s tab p"
 NAME_MIN = 8  # columns of what a worker runs
 WIDE = 100  # columns from which there is room for pids and states
+NARROW = 80  # columns below which something has to go
+CELL_WITHOUT_AGE = 7  # columns of a priority with room for its count alone
 _QUEUES_SHARE = 4  # of the lines, one in so many may be queues
+_FRAME = re.compile(
+    r'(?P<indent> *)File "(?P<folder>.*?)(?P<file>[^/"]*/?[^/"]+)", line (?P<line>\d+) in (?P<function>.*)')
 _STATES = {"frozen": "blue", "silent": "red", "draining": "yellow", "booting": "yellow", "dying": "red",
            "idle": "dim", "standby": "dim", "down": "red"}
 
@@ -30,14 +36,14 @@ def draw(board: Board, columns: int, lines: int, now_s: float) -> "RenderableTyp
     body = _page(board, columns, lines) if board.page is not None else overview(board, columns, lines, now_s)
     body = body[: lines - 1]
     body += [_text() for _ in range(lines - 1 - len(body))]
-    body.append(_foot(board))
+    body.append(_foot(board, columns))
     for text in body:
         text.truncate(columns, overflow="ellipsis")
     return Group(*body)
 
 
 def overview(board: Board, columns: int, lines: int, now_s: float = 0.0) -> "list[Text]":
-    head = [_statuses(board), _counters(board)]
+    head = [_statuses(board, columns), _counters(board)]
     if board.trouble:
         away_s = now_s - (board.away_s or now_s)
         head.append(_text(clean(f"Redis has been away for {duration(away_s)}: {board.trouble}".replace("\n", " ")),
@@ -48,11 +54,13 @@ def overview(board: Board, columns: int, lines: int, now_s: float = 0.0) -> "lis
     return [*head, *_processes(board, columns, room), *detail]
 
 
-def _statuses(board: Board) -> "Text":
-    line = _text("ganger", "bold")
-    line.append(time.strftime("  %H:%M:%S", time.localtime(board.snapshot.now_ms / 1000)), "dim")
+def _statuses(board: Board, columns: int) -> "Text":
+    line, gap = _text(), "   " if columns >= NARROW else "  "
+    if columns >= NARROW:
+        line.append("ganger", "bold")
+        line.append(time.strftime("  %H:%M:%S", time.localtime(board.snapshot.now_ms / 1000)), "dim")
     for status in (TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.RETRYING, TaskStatus.PENDING):
-        line.append(f"   {status.lower()} ", "dim").append(str(board.snapshot.statuses.get(status, 0)))
+        line.append(f"{gap}{status.lower()} ", "dim").append(str(board.snapshot.statuses.get(status, 0)))
     frozen = sum(row.state == "frozen" for row in board.rows)
     if frozen:
         line.append(f"   {frozen} frozen", "blue")
@@ -74,22 +82,33 @@ def _counters(board: Board) -> "Text":
 
 def _queues(board: Board, columns: int, room: int) -> "list[Text]":
     """How many wait by priority, and for how long the first of them has."""
-    name_width, cell = (22, 14) if columns >= WIDE else (14, 13)
+    name_width, state_width, cell = _queue_widths(columns)
     names = [priority.name for priority in DESCENDING]
-    found = [_text(f"  {'queue':<{name_width}}{'state':<8}" + "".join(f"{name:>{cell}}" for name in names), "dim")]
+    heading = f"  {'queue':<{name_width}}{'state' if state_width > 1 else '':<{state_width}}"
+    found = [_text(heading + "".join(f"{name:>{cell}}" for name in names), "dim")]
     queues = board.snapshot.queues
     at = next((at for at, queue in enumerate(queues) if queue.queue == board.queue), 0)
     for queue in _around(queues, at, room - 1):
         is_selected = queue.queue == board.queue
         line = _text("▶ " if is_selected else "  ").append(_fit(queue.queue, name_width), "bold" if is_selected else "")
-        line.append(f"{'paused' if queue.paused else 'open':<8}", "yellow" if queue.paused else "dim")
+        state = ("paused" if queue.paused else "open") if state_width > 1 else "!" if queue.paused else ""
+        line.append(f"{state:<{state_width}}", "yellow" if queue.paused else "dim")
         ages = (queue.model_extra or {}).get("oldest_s_by_priority") or {}
         for name in names:
             count = queue.queued.get(name, 0)
-            age = f" {gauges.brief(ages[name])}" if count and name in ages else ""
+            age = f" {gauges.brief(ages[name])}" if count and name in ages and cell > CELL_WITHOUT_AGE else ""
             line.append(f"{f'{count}{age}' if count else '·':>{cell}}", STYLES.get(name, "") if count else "dim")
         found.append(line)
     return found
+
+
+def _queue_widths(columns: int) -> tuple[int, int, int]:
+    """Columns of the name, of the state (1: only a sign that it is paused) and of each priority."""
+    if columns >= NARROW:
+        return (22, 8, 14) if columns >= WIDE else (14, 8, 13)
+    state = 8 if columns >= 70 else 1
+    cell = min(12, max(CELL_WITHOUT_AGE, (columns - 12) // len(DESCENDING)))
+    return max(6, columns - 2 - state - cell * len(DESCENDING)), state, cell
 
 
 def _processes(board: Board, columns: int, room: int) -> "list[Text]":
@@ -161,15 +180,24 @@ def _page(board: Board, columns: int, lines: int) -> "list[Text]":
     page = board.page
     assert page is not None
     shown = page.lines[page.first : page.first + lines - 4]
-    return [_text(one_line(page.title), "bold"), _text(), *(_text(clean(line)) for line in shown)]
+    return [_text(one_line(page.title), "bold"), _text(), *(_text(_sideways(line, page.left)) for line in shown)]
 
 
-def _foot(board: Board) -> "Text":
+def _sideways(line: str, left: int) -> str:
+    """A line of a page from one of its columns on. In a stack, a file comes before its folder."""
+    text = clean(line).expandtabs(4)
+    if left == 0 and (frame := _FRAME.match(text)):
+        text = f"{frame['indent']}{frame['file']}:{frame['line']}  in {frame['function']}  {frame['folder']}"
+    return text[left:]
+
+
+def _foot(board: Board, columns: int) -> "Text":
     if board.question is not None:
         return _text(one_line(board.question[0]), "bold yellow")
     if board.page is not None:
-        return _text("↑↓ scroll  any other key: back  q quit", "dim")
-    return _text(one_line(board.note), "yellow") if board.note else _text(KEYS, "dim")
+        return _text("↑↓ ←→ scroll  any other key: back  q quit", "dim")
+    keys = KEYS if columns >= len(KEYS) else KEYS_SHORT
+    return _text(one_line(board.note), "yellow") if board.note else _text(keys, "dim")
 
 
 def _around(rows: Any, at: int, room: int) -> Any:
@@ -188,7 +216,7 @@ def _name_width(columns: int) -> int:
 
 
 def _bar_width(columns: int) -> int:
-    return 10 if columns >= WIDE else 5
+    return 10 if columns >= WIDE else 5 if columns >= NARROW else 0
 
 
 def _text(text: str = "", style: str = "") -> "Text":

@@ -108,11 +108,12 @@ class TaskCancelled(TaskFailed):
 
 
 class ResultNotReady(GangerError, TimeoutError):
-    """The task has not ended within the time one was ready to wait."""
+    """The task has not ended within the time one was ready to wait, nor have `others` of those that were waited for."""
 
-    def __init__(self, task_id: str, status: str, wait_s: float) -> None:
-        super().__init__(f"task {task_id} is still {status} after {wait_s:g} s")
-        self.task_id, self.status = task_id, status
+    def __init__(self, task_id: str, status: str, wait_s: float, others: int = 0) -> None:
+        more = f" ({others + 1} tasks have not ended)" if others else ""
+        super().__init__(f"task {task_id} is still {status} after {wait_s:g} s{more}")
+        self.task_id, self.status, self.wait_s, self.others = task_id, status, wait_s, others
 
 
 class BrokerError(GangerError):

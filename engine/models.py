@@ -3,9 +3,9 @@
 `Task.of` is the one place where a stored record, life and outcome become a Task.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
@@ -15,6 +15,7 @@ from engine.core.lifecycle import TaskStatus
 from engine.core.outcome import is_quarantined
 from engine.core.priority import TaskPriority
 from engine.core.record import Record
+from engine.deferred import Deferred
 
 
 class Stored(Protocol):
@@ -30,6 +31,18 @@ class Stored(Protocol):
     def outcome(self) -> Mapping[str, Any] | None: ...
     @property
     def progress(self) -> Mapping[str, Any] | None: ...
+
+
+class RawTask(Protocol):
+    """A task as the broker got it, not read yet but for its status."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def status(self) -> TaskStatus: ...
+
+    def outcome(self) -> Mapping[str, Any] | None: ...
+    def stored(self) -> Stored: ...
 
 
 class Model(BaseModel):
@@ -52,7 +65,7 @@ class Progress(Model):
     at: datetime | None = None
 
 
-class Task(Model):
+class Task(Deferred, Model):
     """A task as it is now. Times are UTC, durations seconds, memory bytes; None is not known, or not yet."""
 
     id: str
@@ -96,27 +109,47 @@ class Task(Model):
 
     @classmethod
     def of(cls, stored: Stored) -> Self:
-        record, life, options = stored.record, stored.life, stored.record.options
-        outcome: Mapping[str, Any] = stored.outcome or {}
-        running = life.status is TaskStatus.RUNNING
-        started_ms = life.at_ms if running else outcome.get("started_ms")
-        due_ms = options.get("due_ms")
-        error = outcome.get("error")
-        return cls(
-            id=stored.id, name=options.get("name"), task_type=record.task_type, status=life.status,
-            priority=life.priority, queue=record.queue, payload=_payload(record.payload),
-            attempts=life.attempts, crashes=life.crashes, run=life.run,
-            result=outcome.get("result"), error=TaskError(**error) if error else None, cause=outcome.get("cause"),
-            progress=_progress(stored.progress),
-            created_at=moment(record.created_ms), due_at=_moment(due_ms),
-            expires_at=_moment(options.get("expires_ms")), started_at=_moment(started_ms),
-            ended_at=_moment(None if running else outcome.get("ended_ms")),
-            wait_s=_wait_s(max(record.created_ms, due_ms or 0), started_ms, life.run),
-            wall_s=outcome.get("wall_s"), cpu_s=outcome.get("cpu_s"), peak_rss_bytes=outcome.get("peak_rss_bytes"),
-            worker=life.owner if running else outcome.get("worker"), pid=outcome.get("pid"),
-            quarantined=is_quarantined(life.status, outcome),
-            post_mortem=outcome.get("post_mortem"), tags=list(options.get("tags") or ()),
-            fair_key=options.get("fair_key"))
+        """The task of a stored record, life and outcome."""
+        return cls.made(_values(stored))
+
+    @classmethod
+    def unread(cls, raw: RawTask, status: TaskStatus) -> Self:
+        """As `of`, but what Redis holds is read when a field is asked for. Most who wait look at little of a task."""
+        return cls.later(raw, {"id": raw.id, "status": status})
+
+    @classmethod
+    def read(cls, source: RawTask) -> dict[str, Any]:
+        return _values(source.stored())
+
+    read_alone: ClassVar[Mapping[str, Callable[[RawTask], Any]]] = {
+        "result": lambda raw: (raw.outcome() or _NO_OUTCOME).get("result")}
+
+
+def _values(stored: Stored) -> dict[str, Any]:
+    """The fields of a Task. What was stored was checked as it was read (core/stored.py)."""
+    record, life, options = stored.record, stored.life, stored.record.options
+    outcome: Mapping[str, Any] = stored.outcome or _NO_OUTCOME
+    told, said = outcome.get, cast(Mapping[str, Any], options).get
+    running = life.status is TaskStatus.RUNNING
+    started_ms, ended_ms = (life.at_ms, None) if running else (told("started_ms"), told("ended_ms"))
+    due_ms, expires_ms, tags = said("due_ms"), said("expires_ms"), said("tags")
+    error, wall_s, cpu_s, created_ms = told("error"), told("wall_s"), told("cpu_s"), record.created_ms
+    return {
+        "id": stored.id, "name": said("name"), "task_type": record.task_type, "status": life.status,
+        "priority": life.priority, "queue": record.queue, "payload": _payload(record.payload),
+        "attempts": life.attempts, "crashes": life.crashes, "run": life.run,
+        "result": told("result"), "error": TaskError(**error) if error else None, "cause": told("cause"),
+        "progress": _progress(stored.progress) if stored.progress else None,
+        "created_at": moment(created_ms), "due_at": _moment(due_ms), "expires_at": _moment(expires_ms),
+        "started_at": _moment(started_ms), "ended_at": _moment(ended_ms),
+        "wait_s": _wait_s(created_ms, due_ms, started_ms, life.run),
+        "wall_s": None if wall_s is None else float(wall_s), "cpu_s": None if cpu_s is None else float(cpu_s),
+        "peak_rss_bytes": told("peak_rss_bytes"), "worker": life.owner if running else told("worker"),
+        "pid": told("pid"), "quarantined": is_quarantined(life.status, outcome), "post_mortem": told("post_mortem"),
+        "tags": list(tags) if tags else [], "fair_key": said("fair_key")}
+
+
+_NO_OUTCOME: Mapping[str, Any] = {}
 
 
 class QueueStats(Model):
@@ -170,9 +203,11 @@ def _moment(at_ms: float | None) -> datetime | None:
     return None if at_ms is None else moment(at_ms)
 
 
-def _wait_s(from_ms: int, started_ms: float | None, run: int) -> float | None:
+def _wait_s(created_ms: int, due_ms: int | None, started_ms: float | None, run: int) -> float | None:
     """Only the first run's wait is known: a later one's includes the run before."""
-    return None if started_ms is None or run != 1 else max(0.0, (started_ms - from_ms) / 1000)
+    if started_ms is None or run != 1:
+        return None
+    return max(0.0, (started_ms - max(created_ms, due_ms or 0)) / 1000)
 
 
 def _payload(text: bytes) -> Any:
@@ -183,7 +218,5 @@ def _payload(text: bytes) -> Any:
         return text.decode(errors="replace")
 
 
-def _progress(told: Mapping[str, Any] | None) -> Progress | None:
-    if not told:
-        return None
+def _progress(told: Mapping[str, Any]) -> Progress:
     return Progress(fraction=told.get("fraction"), message=told.get("message"), at=_moment(told.get("at_ms")))

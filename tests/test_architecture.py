@@ -29,7 +29,7 @@ LAYER_OF = {  # the longest prefix counts
     "ports": "ports",
     "config": "config",
     "adapters": "adapters", "adapters.redis": "redis", "adapters.process": "process",
-    "client": "client", "models": "client", "submission": "client", "scheduler": "client",
+    "client": "client", "deferred": "client", "models": "client", "submission": "client", "scheduler": "client",
     "services": "services",
     "testing": "testing",
     "cli": "cli", "demo": "cli", "__main__": "cli",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import starmap
 from types import TracebackType
 from typing import Any, Unpack
 
@@ -10,7 +11,15 @@ from engine.client.ended import value_of
 from engine.client.filters import Filter, checked
 from engine.client.port import Way
 from engine.client.reach import Reach
-from engine.client.waiting import FOR_EVER, await_ended, await_outcome, known_id, patience
+from engine.client.waiting import (
+    FOR_EVER,
+    as_completed,
+    await_all,
+    await_outcome,
+    in_order,
+    known_id,
+    patience,
+)
 from engine.config import Settings, load_settings
 from engine.core.lifecycle import TaskStatus
 from engine.core.names import check_queue_name
@@ -85,9 +94,26 @@ class Client:
         Raises `TaskNotFound` for an id that there is not, at once.
         """
         ids = [known_id(task_id) for task_id in task_ids]
-        wait_s = FOR_EVER if timeout is None else patience(timeout, "timeout")
-        found = await_ended(self._reach, ids, wait_s)
-        return [Task.of(stored) for stored in found]
+        return await_all(self._reach, ids, _wait_s(timeout))
+
+    def as_completed(self, task_ids: Iterable[str], timeout: float | None = None) -> Iterator[Task]:
+        """Yield each task once it has ended, the first to end first; each id once.
+
+        Tasks are read as they end and not kept, so any number of them can be gone through. Raises `ResultNotReady`
+        when some have not ended after `timeout` seconds (None: waits without end), `TaskNotFound` for an id that there
+        is not.
+        """
+        ids, wait_s = [known_id(task_id) for task_id in task_ids], _wait_s(timeout)
+        return starmap(Task.unread, as_completed(self._reach, ids, wait_s))
+
+    def results(self, task_ids: Iterable[str], timeout: float | None = None) -> Iterator[Any]:
+        """Yield what the handlers returned, in the order of the ids, each once it is there. Payloads are not read.
+
+        Raises, when it comes to a task that has no result, `TaskFailed`, `TaskTimedOut` or `TaskCancelled`;
+        `ResultNotReady` when some have not ended after `timeout` seconds (None: waits without end); `TaskNotFound`.
+        """
+        ids, wait_s = [known_id(task_id) for task_id in task_ids], _wait_s(timeout)
+        return in_order(self._reach, ids, wait_s)
 
     def tasks(self, *, limit: int = 100, **matching: Unpack[Filter]) -> list[Task]:
         """Up to `limit` tasks that match, the newest first where that is cheap to know."""
@@ -218,3 +244,7 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.close()
+
+
+def _wait_s(timeout: float | None) -> float:
+    return FOR_EVER if timeout is None else patience(timeout, "timeout")

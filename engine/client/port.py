@@ -1,11 +1,11 @@
 """What the client asks of a broker. Redis's is `adapters/redis/broker.py`; the inline engine has one of its own."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from engine.core.lifecycle import TaskStatus
 from engine.core.priority import TaskPriority
-from engine.models import Stored
+from engine.models import RawTask, Stored
 from engine.submission import Submission
 
 
@@ -17,8 +17,11 @@ class ClientBroker(Protocol):
 
     def read(self, ids: Sequence[str]) -> Sequence[Stored | None]: ...
 
-    def wait(self, ids: Collection[str], until_monotonic_s: float, /) -> set[str]:
-        """Block until all have ended or it is so late; return those that have ended, or do not exist."""
+    def read_raw(self, ids: Sequence[str], *, records: bool = True) -> Iterator[RawTask | None]:
+        """As `read`, not looked into yet. Without `records` only status and outcome can be read of them."""
+
+    def ends(self, ids: Iterable[str], until_monotonic_s: float, /) -> Iterator[Collection[str]]:
+        """Yield tasks as they end, or are found not to exist, until all have or it is so late. Blocks meanwhile."""
 
     def hear(self, task_id: str, until_monotonic_s: float, /) -> tuple[TaskStatus, Mapping[str, Any]] | None:
         """Block until a task has ended or it is so late; return its status and outcome if these came with the news.

@@ -1,65 +1,125 @@
-"""Waiting for tasks to end, through all that may happen to Redis meanwhile."""
+"""Waiting for tasks to end, through all that may happen to Redis meanwhile.
+
+Tasks are read as they end, a slice at a time, while others still run.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from engine import options as check
+from engine.client.ended import value_of
 from engine.client.port import Way
 from engine.core.identity import is_task_id
-from engine.core.lifecycle import TaskStatus
-from engine.errors import BrokerError, BrokerUnavailable, TaskNotFound, passes
-from engine.models import Stored
+from engine.core.lifecycle import FINAL, TaskStatus
+from engine.errors import BrokerError, BrokerUnavailable, ResultNotReady, TaskNotFound, passes
+from engine.models import RawTask, Task
+
+Ended = tuple[RawTask, TaskStatus]
 
 FOR_EVER = math.inf
 _PAUSE_S = 0.1  # before the next try while Redis is away
-_READ_MAX = 500  # tasks in one round trip
+_READ_MAX = 500  # tasks in one slice
 
 
-def await_ended(way: Way, ids: Sequence[str], wait_s: float) -> list[Stored]:
-    """Wait up to `wait_s` until all have ended; return them in order, as they are then.
+def ended(way: Way, ids: Iterable[str], until_s: float, *, records: bool = True,
+          look_first: bool = False) -> Iterator[Ended]:
+    """Yield each task once it has ended, with its status, until all have or it is `until_s` by the clock of `way`.
 
-    Raises `TaskNotFound` for an id that there is not, and a `BrokerError` if Redis is away at the end of the wait, or
-    does not let this client in at all.
+    Without `records` only status and outcome can be read of them; `look_first` where most have ended already. Raises
+    `TaskNotFound` for an id that there is not, and a `BrokerError` if Redis is away at the end of the wait, or does not
+    let this client in at all.
     """
-    until_s = way.now_s() + wait_s
-    found: dict[str, Stored] = {}
-    unread = list(dict.fromkeys(ids))
-    while True:
+    pending = dict.fromkeys(ids)
+    was_let_in = False
+    while pending:
         try:
-            _read(way, unread, found)
-            pending = [task_id for task_id in found if not found[task_id].life.status.is_final]
-            now_s = way.now_s()
-            if not pending or now_s >= until_s:
-                return [found[task_id] for task_id in ids]
-            ended = way.broker().wait(pending, until_s)
-            unread = list(ended) if way.now_s() < until_s else pending
+            for over in _slices(way, pending, until_s, look_first):
+                was_let_in = True
+                for raw in _read(way, over, records=records):
+                    status = raw.status
+                    if status in FINAL:  # else somebody has tried it again meanwhile
+                        del pending[raw.id]
+                        yield raw, status
+            if way.now_s() >= until_s:
+                return
         except BrokerError as error:
-            if not passes(error, was_let_in=bool(found)) or way.now_s() + _PAUSE_S >= until_s:
+            if not passes(error, was_let_in=was_let_in) or way.now_s() + _PAUSE_S >= until_s:
                 raise
             way.sleep(_PAUSE_S)
 
 
+def _slices(way: Way, pending: Mapping[str, None], until_s: float, look_first: bool) -> Iterator[Collection[str]]:
+    """Tasks that may have ended. Nobody is asked to tell of ends once it is too late for that."""
+    if look_first or way.now_s() >= until_s:
+        yield list(pending)
+    if pending and way.now_s() < until_s:
+        yield from way.broker().ends(list(pending), until_s)
+
+
+def await_all(way: Way, ids: Sequence[str], wait_s: float) -> list[Task]:
+    """Wait up to `wait_s` until all have ended; return them in order, as they are then. Raises as `ended` does."""
+    found: dict[str, Task] = {}
+    if wait_s > 0:
+        found = {raw.id: Task.unread(raw, status) for raw, status in ended(way, ids, way.now_s() + wait_s)}
+    rest = list(dict.fromkeys(task_id for task_id in ids if task_id not in found))
+    found |= {raw.id: Task.unread(raw, raw.status) for raw in _read(way, rest)}
+    return [found[task_id] for task_id in ids]
+
+
+def as_completed(way: Way, ids: Sequence[str], wait_s: float, *, records: bool = True) -> Iterator[Ended]:
+    """Yield tasks as they end. Raises `ResultNotReady` if some have not within `wait_s`, else as `ended` does."""
+    left = dict.fromkeys(ids)
+    for end in ended(way, ids, way.now_s() + wait_s, records=records):
+        del left[end[0].id]
+        yield end
+    if left:
+        first = next(iter(left))
+        status = next(_read(way, [first])).status
+        raise ResultNotReady(first, status, wait_s, len(left) - 1)
+
+
+def in_order(way: Way, ids: Sequence[str], wait_s: float) -> Iterator[Any]:
+    """Yield what tasks returned, in the order of `ids`. Of those that end before their turn only a slice is kept.
+
+    Raises the error of the first that has no result, and else as `as_completed` does.
+    """
+    until_s = way.now_s() + wait_s
+    for start in range(0, len(ids), _READ_MAX):
+        few = ids[start : start + _READ_MAX]
+        found: dict[str, Ended] = {}
+        turn = 0
+        for end in as_completed(way, few, max(0.0, until_s - way.now_s()), records=False):
+            found[end[0].id] = end
+            while turn < len(few) and few[turn] in found:
+                raw, status = found[few[turn]]
+                yield value_of(raw.id, status, raw.outcome())
+                turn += 1
+
+
 def await_outcome(way: Way, task_id: str, wait_s: float) -> tuple[TaskStatus, Mapping[str, Any] | None]:
-    """As `await_ended` for one task, but only what it came to: mostly that comes with the news and need not be read."""
+    """Wait up to `wait_s` for one task; return what it came to. Mostly that comes with the news and is not read."""
     until_s = way.now_s() + wait_s
     if wait_s > 0:
         with suppress(BrokerUnavailable):  # at the end of the wait; the read says it once more
             told = way.broker().hear(task_id, until_s)
             if told is not None:
                 return told
-    stored = await_ended(way, [task_id], max(0.0, until_s - way.now_s()))[0]
-    return stored.life.status, stored.outcome
+        for raw, status in ended(way, [task_id], until_s, records=False, look_first=True):
+            return status, raw.outcome()
+    raw = next(_read(way, [task_id], records=False))
+    return raw.status, raw.outcome()
 
 
-def _read(way: Way, ids: Sequence[str], found: dict[str, Stored]) -> None:
-    for start in range(0, len(ids), _READ_MAX):
-        few = ids[start : start + _READ_MAX]
-        for task_id, stored in zip(few, way.broker().read(few), strict=True):
-            if stored is None:
+def _read(way: Way, ids: Iterable[str], *, records: bool = True) -> Iterator[RawTask]:
+    rest = iter(ids)
+    while few := list(islice(rest, _READ_MAX)):
+        for task_id, raw in zip(few, way.broker().read_raw(few, records=records), strict=True):
+            if raw is None:
                 raise TaskNotFound(task_id)
-            found[task_id] = stored
+            yield raw
 
 
 def patience(value: Any, field: str) -> float:

@@ -9,6 +9,7 @@ The alphabet is Crockford's base 32: no I, L, O or U to misread. Nineteen
 characters fill Redis's 24-byte allocation for a short string exactly.
 """
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -19,7 +20,8 @@ RANDOM_BITS = 45
 SHARDS_MAX = len(ALPHABET)
 _DIGITS = 9
 _PAIRS = tuple(first + second for first in ALPHABET for second in ALPHABET)  # two digits at once: 4 times as fast
-_VALUES = {letter: value for value, letter in enumerate(ALPHABET)}
+_AS_PYTHON = bytes.maketrans(ALPHABET.encode(), b"0123456789abcdefghijklmnopqrstuv")  # the digits that int() reads
+_ID = re.compile(f"[{ALPHABET}]{{{LENGTH}}}")
 
 
 def encode(number: int) -> str:
@@ -57,18 +59,15 @@ def task_ids(now_ms: int, random_bits: int, shard: int = 0) -> Iterator[str]:
 
 def created_ms(task_id: str) -> int:
     """When the task was submitted, by Redis's clock."""
-    number = 0
-    for letter in task_id[1 : 1 + _DIGITS]:
-        number = number << 5 | _VALUES[letter]
-    return number
+    return int(task_id[1 : 1 + _DIGITS].encode().translate(_AS_PYTHON), 32)
 
 
 def shard(task_id: str) -> int:
-    return _VALUES[task_id[0]]
+    return ALPHABET.index(task_id[0])
 
 
 def is_task_id(text: str) -> bool:
-    return len(text) == LENGTH and all(letter in _VALUES for letter in text)
+    return _ID.fullmatch(text) is not None
 
 
 def short(task_id: str) -> str:

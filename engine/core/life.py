@@ -10,7 +10,7 @@ write: settling names the run, and a newer run refuses it.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.core.lifecycle import TaskStatus
 from engine.core.priority import TaskPriority
@@ -18,10 +18,11 @@ from engine.core.priority import TaskPriority
 # As the scripts read it (lua/prelude.lua). A line that only one of the two could read would be rescued for ever.
 # Counts have nine digits at most, so that a frame can carry them; moments and places fourteen, which Lua keeps exactly.
 _LINE = re.compile(rb"([A-Z]+) (\d{1,9}) (\d{1,9}) (\d{1,9}) (\d) (\d{1,14}) (\d{1,14}) (\S+)")
+_STATUSES = {status.encode(): status for status in TaskStatus}
+_PRIORITIES = {b"%d" % priority: priority for priority in TaskPriority}
 
 
-@dataclass(frozen=True, slots=True)
-class Life:
+class Life(NamedTuple):
     status: TaskStatus
     run: int = 0  # number of the latest run, 0 before the first
     attempts: int = 0  # runs that ended in the handler's own failure
@@ -39,7 +40,15 @@ class Life:
             if parts is None:
                 raise ValueError
             status, run, attempts, crashes, priority, place, at_ms, owner = parts.groups()
-            return cls(TaskStatus(status.decode()), int(run), int(attempts), int(crashes), TaskPriority(int(priority)),
-                       int(place), int(at_ms), owner.decode())
-        except ValueError as error:  # a UnicodeDecodeError is one
+            return cls(_STATUSES[status], int(run), int(attempts), int(crashes), _PRIORITIES[priority], int(place),
+                       int(at_ms), owner.decode())
+        except (KeyError, ValueError) as error:  # a UnicodeDecodeError is a ValueError
             raise ValueError(f"not a life line: {line[:100]!r}") from error
+
+    @staticmethod
+    def status_of(line: bytes) -> TaskStatus | None:
+        """The status alone, in a third of the time; None where only `parse` can tell."""
+        parts = _LINE.fullmatch(line)
+        if parts is None or parts[5] not in _PRIORITIES or not parts[8].isascii():
+            return None
+        return _STATUSES.get(parts[1])

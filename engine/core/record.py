@@ -107,12 +107,28 @@ class Record(NamedTuple):
         line, newline, payload = stored.partition(b"\n")
         if not newline:
             raise ValueError("a task record without a payload")
-        head = orjson.loads(line)
-        if not isinstance(head, list) or not 3 <= len(head) <= 4:
-            raise ValueError("a task record whose first line is not a list of three or four")
-        task_type, queue, priority = head[:3]
-        options = head[3] if len(head) == 4 else {}
-        if not (isinstance(task_type, str) and isinstance(queue, str) and type(priority) is int
-                and is_task_id(task_id)):
-            raise ValueError("a task record with a field of the wrong type, or under an id that is none")
-        return cls(task_type, queue, TaskPriority(priority), created_ms(task_id), payload, believed(options))
+        if not is_task_id(task_id):
+            raise ValueError("a task record under an id that is none")
+        head = _heads.get(line) or _read_head(line)
+        return cls(*head[:3], created_ms(task_id), payload, head[3])
+
+
+Head = tuple[str, str, TaskPriority, Options]
+
+HEADS_KEPT, HEAD_BYTES_KEPT = 512, 512
+_heads: dict[bytes, Head] = {}  # those without options: the tasks of one type share them
+
+
+def _read_head(line: bytes) -> Head:
+    head = orjson.loads(line)
+    if not isinstance(head, list) or not 3 <= len(head) <= 4:
+        raise ValueError("a task record whose first line is not a list of three or four")
+    task_type, queue, priority = head[:3]
+    if not (isinstance(task_type, str) and isinstance(queue, str) and type(priority) is int):
+        raise ValueError("a task record with a field of the wrong type")
+    if len(head) == 4:
+        return task_type, queue, TaskPriority(priority), believed(head[3])
+    read = task_type, queue, TaskPriority(priority), NO_OPTIONS
+    if len(_heads) < HEADS_KEPT and len(line) <= HEAD_BYTES_KEPT:
+        _heads[line] = read
+    return read

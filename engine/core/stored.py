@@ -5,10 +5,11 @@ Each function reads one kind of stored JSON. What cannot be read becomes somethi
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
 
+from engine.core.limits import MEMORY_BYTES_MAX
 from engine.core.outcome import Outcome
 from engine.core.record import COUNT_MAX, MOMENT_MS_MAX
 
@@ -30,6 +31,10 @@ def _moment(value: Any) -> bool:
 
 def _count(value: Any) -> bool:
     return type(value) is int and 0 <= value <= COUNT_MAX
+
+
+def _bytes(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MEMORY_BYTES_MAX
 
 
 def _object(value: Any) -> bool:
@@ -59,7 +64,7 @@ Shape = Mapping[str, Callable[[Any], bool]]
 
 _OUTCOME: Shape = {
     "run": _count, "cause": _text, "error": _error, "started_ms": _moment, "ended_ms": _moment, "wall_s": _number,
-    "cpu_s": _number, "peak_rss_bytes": _moment, "worker": _text, "pid": _count, "post_mortem": _object}
+    "cpu_s": _number, "peak_rss_bytes": _bytes, "worker": _text, "pid": _count, "post_mortem": _object}
 _PROGRESS: Shape = {"fraction": _number, "message": _text, "at_ms": _moment}
 _ROW: Shape = {"at_ms": _moment, "run": _count, "stream": _text, "level": _text, "text": _text}
 _HOOK: Shape = {
@@ -74,26 +79,54 @@ _ENTRY: Shape = {"at_ms": _moment, "rows": _object}
 _REPORT: Shape = {"host": _text, "pool": _text, "slots": _slots, "identity": _object, "import_failures": _object}
 
 
-def _read(text: bytes, shape: Shape) -> dict[str, Any] | None:
-    """The object, if it is one and each of its known fields is of its kind, or null."""
+def _loaded(text: bytes) -> Any:
     try:
-        told = orjson.loads(text)
+        return orjson.loads(text)
     except ValueError:
         return None
-    if not isinstance(told, dict):
-        return None
-    fits = all(value is None or name not in shape or shape[name](value) for name, value in told.items())
-    return told if fits else None
+
+
+def _fits(told: Any, shape: Shape) -> bool:
+    """Whether it is an object, and each of its known fields is of its kind, or null."""
+    return isinstance(told, dict) and all(
+        value is None or name not in shape or shape[name](value) for name, value in told.items())
+
+
+def _read(text: bytes, shape: Shape) -> dict[str, Any] | None:
+    """The object, if it is one that fits."""
+    told = _loaded(text)
+    return told if _fits(told, shape) else None
+
+
+# An outcome as a worker writes it for a run that returned (adapters/process/outcomes.py): nearly all that is ever read.
+_RETURNED = ("run", "cause", "result", "started_ms", "ended_ms", "wall_s", "cpu_s", "peak_rss_bytes",
+             "logs_dropped_bytes", "worker", "pid")
+_RETURNED_TYPES = (int, int, int, float, float, int, str, int)
+
+
+def _is_returned(told: Any) -> bool:
+    """Whether it is such an outcome: the same as `_fits`, in a third of the time."""
+    if type(told) is not dict or tuple(told) != _RETURNED:
+        return False
+    run, cause, _, started_ms, ended_ms, wall_s, cpu_s, rss_bytes, _, worker, pid = told.values()
+    return (cause == "returned"
+            and (type(run), type(started_ms), type(ended_ms), type(wall_s), type(cpu_s), type(rss_bytes), type(worker),
+                 type(pid)) == _RETURNED_TYPES
+            and 0 <= run <= COUNT_MAX and 0 <= pid <= COUNT_MAX and 0 <= started_ms <= MOMENT_MS_MAX
+            and 0 <= ended_ms <= MOMENT_MS_MAX and 0 <= rss_bytes <= MEMORY_BYTES_MAX
+            and 0 <= wall_s <= MOMENT_MS_MAX and 0 <= cpu_s <= MOMENT_MS_MAX)
 
 
 def outcome(text: bytes, run: int) -> dict[str, Any]:
     """How run `run` ended."""
-    told = _read(text, _OUTCOME)
-    if told is None:
+    told = _loaded(text)
+    if _is_returned(told):
+        return cast(dict[str, Any], told)
+    if not _fits(told, _OUTCOME):
         told = orjson.loads(Outcome.unreadable(run, "its outcome is not as any worker writes it").encode())
     if told.get("run") is None:
         told["run"] = run
-    return told
+    return cast(dict[str, Any], told)
 
 
 def progress(text: bytes) -> dict[str, Any] | None:

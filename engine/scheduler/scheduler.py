@@ -12,7 +12,7 @@ No `if __name__ == "__main__"` is needed: the fork server executes the script up
 """
 
 import atexit
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from threading import RLock
 from types import TracebackType
@@ -199,6 +199,14 @@ class Scheduler:
     def wait(self, task_ids: Iterable[str], timeout: float | None = None) -> "list[Task]":
         """As `Client.wait`."""
         return self.client.wait(task_ids, timeout)
+
+    def as_completed(self, task_ids: Iterable[str], timeout: float | None = None) -> "Iterator[Task]":
+        """As `Client.as_completed`."""
+        return self.client.as_completed(task_ids, timeout)
+
+    def results(self, task_ids: Iterable[str], timeout: float | None = None) -> Iterator[Any]:
+        """As `Client.results`."""
+        return self.client.results(task_ids, timeout)
 
     def cancel(self, task_id: str, reason: str = "cancelled by a client") -> "TaskStatus":
         """As `Client.cancel`."""

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.adapters.redis.broker import Stored
@@ -32,7 +32,7 @@ class Entry:
             status = step(self.life.status, move)
         except IllegalMove:
             raise MoveRefused(self.id, str(move), str(self.life.status)) from None
-        self.life = replace(self.life, status=status, at_ms=now_ms, **changes)
+        self.life = self.life._replace(status=status, at_ms=now_ms, **changes)
 
     def check_waits(self, verb: str) -> None:
         """Raises `MoveRefused` for a task that runs or has ended."""

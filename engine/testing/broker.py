@@ -1,9 +1,9 @@
 """The broker of an inline engine: the client's verbs on a book in memory."""
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import replace
-from typing import Any
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from engine import options as check
 from engine.adapters.redis.broker import Stored
@@ -13,10 +13,31 @@ from engine.core.lifecycle import Move, TaskStatus
 from engine.core.outcome import Outcome
 from engine.core.priority import DESCENDING, TaskPriority
 from engine.errors import GangerError
+from engine.models import RawTask
 from engine.submission import Submission
 from engine.testing.book import Entry
 from engine.testing.clock import FakeClock
 from engine.testing.engine import InlineEngine
+
+
+class _Known(NamedTuple):
+    """A task that has been read already, as `RawTask`."""
+
+    task: Stored
+
+    @property
+    def id(self) -> str:
+        return self.task.id
+
+    @property
+    def status(self) -> TaskStatus:
+        return self.task.life.status
+
+    def outcome(self) -> Mapping[str, Any] | None:
+        return self.task.outcome
+
+    def stored(self) -> Stored:
+        return self.task
 
 
 class InlineBroker:
@@ -58,15 +79,24 @@ class InlineBroker:
         found = (self._book.find(task_id, self.clock.now_ms()) for task_id in ids)
         return [entry.snapshot() if entry is not None else None for entry in found]
 
-    def wait(self, ids: Collection[str], until_s: float, /) -> set[str]:
+    def read_raw(self, ids: Sequence[str], *, records: bool = True) -> Iterator[RawTask | None]:
+        return (None if stored is None else _Known(stored) for stored in self.read(ids))
+
+    def ends(self, ids: Iterable[str], until_s: float, /) -> Iterator[list[str]]:
         """Let time pass, from one thing that happens to the next. Raises `GangerError` for a wait without an end."""
         until_ms = until_s if until_s == math.inf else math.ceil(until_s * 1000)
+        pending = list(ids)
         while True:
             self._engine.run_due()
-            found = zip(ids, self.read(list(ids)), strict=True)
-            ended = {task_id for task_id, task in found if task is None or task.life.status.is_final}
-            if len(ended) == len(ids) or self.clock.now_ms() >= until_ms:
-                return ended
+            over = {task_id for task_id, task in zip(pending, self.read(pending), strict=True)
+                    if task is None or task.life.status.is_final}
+            if over:
+                yield [task_id for task_id in pending if task_id in over]
+                pending = [task_id for task_id in pending if task_id not in over]
+                if pending:
+                    continue  # whoever got those may have done something about the others
+            if not pending or self.clock.now_ms() >= until_ms:
+                return
             next_ms = min(self._engine.next_ms() or math.inf, until_ms)
             if next_ms == math.inf:
                 raise GangerError("these tasks will never end: they wait for nothing that time brings "
@@ -74,8 +104,8 @@ class InlineBroker:
             self._engine.advance_to(int(next_ms))
 
     def hear(self, task_id: str, until_s: float, /) -> None:
-        """As `wait` for one task: nothing comes with the news here."""
-        self.wait([task_id], until_s)
+        """Let time pass as `ends` does: nothing comes with the news here."""
+        deque(self.ends([task_id], until_s), maxlen=0)
 
     def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
              priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
@@ -115,7 +145,7 @@ class InlineBroker:
     def set_priority(self, task_id: str, priority: TaskPriority) -> None:
         entry = self._book.get(task_id, self.clock.now_ms())
         entry.check_waits("change the priority of")
-        entry.life = replace(entry.life, priority=priority)
+        entry.life = entry.life._replace(priority=priority)
 
     def delete(self, ids: Sequence[str]) -> int:
         return sum(self._book.remove(task_id, self.clock.now_ms()) for task_id in ids)

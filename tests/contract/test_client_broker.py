@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine import Client, TaskPriority, TaskStatus
-from engine.errors import InvalidOption, MoveRefused, TaskCancelled, TaskNotFound
+from engine.errors import InvalidOption, MoveRefused, ResultNotReady, TaskCancelled, TaskNotFound
 from engine.testing import Inline
 
 NOWHERE = "0" * 19
@@ -126,3 +126,47 @@ def test_an_id_that_there_is_not(client: Client, task_id: Any) -> None:
                 lambda one: client.set_priority(one, "high"), lambda one: client.wait([one])):
         with pytest.raises(TaskNotFound, match="no task has the id"):
             ask(task_id)
+
+
+# -- results as they come ---------------------------------------------------------------------------------------------
+
+
+def test_tasks_are_given_as_they_end_each_once(client: Client) -> None:
+    first, second, third = client.submit_many({"task_type": "x", "payload": n, "delay": 60} for n in range(3))
+    client.cancel(second)
+    given = client.as_completed([first, second, second, third])
+    assert next(given).id == second
+    client.cancel(third)
+    client.cancel(first)
+    assert {task.id for task in given} == {first, third}
+    assert list(client.as_completed([])) == []
+
+
+def test_those_that_have_not_ended_in_time_are_counted(client: Client) -> None:
+    over, *rest = client.submit_many({"task_type": "x", "payload": n, "delay": 60} for n in range(3))
+    client.cancel(over)
+    for timeout in (0, 0.01):
+        given = client.as_completed([over, *rest], timeout)
+        assert next(given).id == over
+        with pytest.raises(ResultNotReady, match=r"PENDING after .* s \(2 tasks have not ended\)"):
+            next(given)
+
+
+def test_no_task_of_that_id_is_said_before_anything_is_waited_for(client: Client) -> None:
+    queued = client.submit("x", delay=60)
+    for given in (client.as_completed([queued, NOWHERE]), client.results([NOWHERE, queued])):
+        with pytest.raises(TaskNotFound):
+            next(given)
+    with pytest.raises(TaskNotFound):
+        client.as_completed(["no id"])
+
+
+def test_results_come_in_the_order_of_their_ids(client: Client) -> None:
+    queued = client.submit_many({"task_type": "x", "payload": n, "delay": 60} for n in range(2))
+    client.cancel(queued[1], "why")
+    given = client.results(queued, timeout=0.01)
+    with pytest.raises(ResultNotReady):
+        next(given)
+    client.cancel(queued[0], "first")
+    with pytest.raises(TaskCancelled, match="first"):
+        next(client.results(queued))

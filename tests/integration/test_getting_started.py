@@ -48,7 +48,7 @@ def test_the_script(project: Path) -> None:
 def test_the_project(project: Path) -> None:
     assert run(project, "order.py").splitlines() == [
         "{'title': 'Emma', 'sheets': 50}", "COMPLETED 1 printing for the shop", "['bound Emma']", "too thick to bind",
-        "payload.pages", "['Volume 0', 'Volume 1', 'Volume 2']"]
+        "payload.pages", "['Volume 0', 'Volume 1', 'Volume 2']", *["COMPLETED 50"] * 3]
 
 
 def test_the_tests(project: Path) -> None:

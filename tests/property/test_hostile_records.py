@@ -1,6 +1,7 @@
 """Whatever stands in Redis, reading it ends in a value of the promised shape: never in an exception, never in code."""
 
 import base64
+import warnings
 from typing import Any
 
 import orjson
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from engine.adapters.redis.hooks import new_secret
-from engine.adapters.redis.looking import _stored
+from engine.adapters.redis.looking import RawTask, _stored
 from engine.core import frames, stored
 from engine.core.event import events
 from engine.core.life import Life
@@ -62,7 +63,13 @@ def test_a_task_is_told_whatever_is_stored_of_it(record: bytes, line: bytes | No
     found = _stored(ID, record, line, outcome, progress)
     assert found is not None
     told = Task.of(found)
-    orjson.dumps(told.model_dump(mode="json"))
+    with warnings.catch_warnings(action="error"):  # of pydantic's, for a field that is not of its type
+        orjson.dumps(told.model_dump(mode="json"))
+    assert Task.model_validate(told.model_dump()) == told, "it is not validated, since it always would be"
+    raw = RawTask(ID, record, line, outcome, progress)
+    assert raw.status is found.life.status
+    assert Task.unread(raw, raw.status) == told
+    assert Task.unread(raw, raw.status).result == told.result
     assert isinstance(found.fair_key, str)
     assert found.seen[0] == ID
     if found.problem is None:

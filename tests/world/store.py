@@ -5,7 +5,7 @@ to `watch`, which keeps the ledger.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -242,9 +242,9 @@ class Store:
     def _settle(self, supervisor: str, one: Settlement, move: Move, payer: str, now_ms: int) -> None:
         life = self.life[one.task_id]
         if payer == "attempt":
-            self.life[one.task_id] = replace(life, attempts=life.attempts + 1)
+            self.life[one.task_id] = life._replace(attempts=life.attempts + 1)
         elif payer == "crash":
-            self.life[one.task_id] = replace(life, crashes=life.crashes + 1)
+            self.life[one.task_id] = life._replace(crashes=life.crashes + 1)
         if one.outcome:
             self.outcomes[one.task_id, one.run] = one.outcome
         self.held[supervisor].discard(one.task_id)
@@ -263,7 +263,7 @@ class Store:
                 life = self.life_of(task_id)
                 assert Move.CLAIM in MOVES[life.status]
                 if self.expiring.pop(task_id, now_ms + 1) <= now_ms:
-                    self.life[task_id] = replace(life, priority=priority, place=place)
+                    self.life[task_id] = life._replace(priority=priority, place=place)
                     self._put(task_id, Move.EXPIRE, now_ms, now_ms + KEPT_MS)
                     self.outcomes[task_id, life.run] = b"{}"
                     self.watch.moved(task_id, life.run, Move.EXPIRE, "nobody", "step", b"")
@@ -326,7 +326,7 @@ class Store:
                  and life.at_ms > now_ms + AHEAD_MS]
         for task_id, life in ahead:
             self.due[task_id] = now_ms + max(0, self.due[task_id] - life.at_ms)
-            self.life[task_id] = replace(life, at_ms=now_ms)
+            self.life[task_id] = life._replace(at_ms=now_ms)
         return len(ahead)
 
     def rescue(self, supervisor: str, now_ms: int) -> Rescued:
@@ -376,7 +376,7 @@ class Store:
             self.due[task_id] = at_ms
         else:
             self.ended[to][task_id] = at_ms
-        self.life[task_id] = replace(life, status=to, place=place, at_ms=now_ms, owner="-")
+        self.life[task_id] = life._replace(status=to, place=place, at_ms=now_ms, owner="-")
 
     def _queue(self, task_id: bytes, priority: TaskPriority, place: int) -> int:
         if not place:
@@ -391,7 +391,7 @@ class Store:
             self.given[life.priority] -= 1
         self.expiring.pop(task_id, None)
         self.outcomes[task_id, run] = b"{}"
-        self.life[task_id] = replace(life, run=run)
+        self.life[task_id] = life._replace(run=run)
         self._put(task_id, move, now_ms, now_ms + KEPT_MS)
         self.watch.moved(task_id, run, move, "nobody", "withdraw", b"")
 

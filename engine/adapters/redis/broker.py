@@ -4,7 +4,7 @@ It only hands on; each verb is in the file that its kind is named after.
 Threads may share it. Everything raises only what `engine.errors` has.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from engine.adapters.clock import RedisClock
@@ -13,7 +13,7 @@ from engine.adapters.redis.connection import Connections
 from engine.adapters.redis.durability import Durability
 from engine.adapters.redis.hooks import Hooks
 from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.looking import Stored, look
+from engine.adapters.redis.looking import RawTask, Stored, look, look_raw
 from engine.adapters.redis.operating import Operating
 from engine.adapters.redis.reading import Reading
 from engine.adapters.redis.submitting import NewTask, Submittable
@@ -50,7 +50,7 @@ def connect(settings: BrokerSettings) -> "Broker":
 
 
 class Broker:
-    """Opens its connections when they are needed. `timeout_s` bounds each call; `wait` has its own bound.
+    """Opens its connections when they are needed. `timeout_s` bounds each call; `ends` has its own bound.
 
     `failed_ttl_s`: how long a task that was cancelled here is kept. `idempotency_ttl_s`: how long a key is remembered.
     """
@@ -102,6 +102,10 @@ class Broker:
         """The tasks as they are now, None where there is none."""
         return look(self.redis, self.keys, ids)
 
+    def read_raw(self, ids: Sequence[str], *, records: bool = True) -> Iterator[RawTask | None]:
+        """As `read`, but nothing is looked into yet; without `records`, only how they ended is there to be read."""
+        return look_raw(self.redis, self.keys, ids, records=records)
+
     def outcomes(self, task_id: str) -> list[dict[str, Any]]:
         """How each run of a task ended, the first first."""
         return self._reading.outcomes(task_id)
@@ -117,9 +121,9 @@ class Broker:
         wanted = finding.Wanted(status, task_type, queue, priority, name, tag, quarantined)
         return finding.find(self.redis, self.keys, wanted, limit, cursor)
 
-    def wait(self, ids: Collection[str], until_monotonic_s: float) -> set[str]:
-        """Block until all have ended or time is up; return those that have ended or do not exist."""
-        return self._waiting.wait(ids, until_monotonic_s)
+    def ends(self, ids: Iterable[str], until_monotonic_s: float) -> Iterator[Collection[str]]:
+        """Yield tasks as they end, or are found not to exist, until all have or time is up."""
+        return self._waiting.ends(ids, until_monotonic_s)
 
     def hear(self, task_id: str, until_monotonic_s: float) -> tuple[TaskStatus, dict[str, Any]] | None:
         """Block until a task has ended or time is up; return its status and outcome if they came with the news."""

@@ -1,8 +1,7 @@
 """Reading tasks as they are stored, and numbering the lines that a script is to touch."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from engine.adapters.redis.connection import Argument, Connections
 from engine.adapters.redis.keys import Keys
@@ -18,8 +17,7 @@ from engine.core.record import MOMENT_MS_MAX, Record
 BATCH_TASKS = 250  # looked at in one script call
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A task as Redis has it at one moment."""
 
     id: str
@@ -48,15 +46,48 @@ class Stored:
         return self.life.run if self.outcome is None else self.life.run + 1
 
 
+class RawTask(NamedTuple):
+    """A task as Redis answered: read when somebody asks, and then only what is asked for."""
+
+    id: str
+    record: bytes
+    line: bytes | None
+    told: bytes | None  # the outcome of its latest run
+    progress: bytes | None
+
+    @property
+    def status(self) -> TaskStatus:
+        if self.line is None:
+            return TaskStatus.QUEUED
+        return Life.status_of(self.line) or self.stored().life.status
+
+    def outcome(self) -> dict[str, Any] | None:
+        """The outcome of its latest run, if that has ended."""
+        return reading.outcome(self.told, 0) if self.told else self.stored().outcome
+
+    def stored(self) -> Stored:
+        stored = _stored(*self)
+        assert stored is not None  # there is a record
+        return stored
+
+
 def look(redis: Connections, keys: Keys, ids: Sequence[str]) -> list[Stored | None]:
     """Read tasks; None where there is none. One that cannot be read has a `problem`."""
+    return [None if raw is None else raw.stored() for raw in look_raw(redis, keys, ids)]
+
+
+def look_raw(redis: Connections, keys: Keys, ids: Sequence[str], *,
+             records: bool = True) -> Iterator[RawTask | None]:
+    """As `look`, with nothing read yet; without `records` they are all empty. Ids that cannot be any give None."""
     names = (keys.tasks, keys.life, keys.outcomes, keys.progress)
-    found: list[Stored | None] = []
-    for start in range(0, len(ids), BATCH_TASKS):
+    start = 0
+    while start < len(ids):
         few = ids[start : start + BATCH_TASKS]
-        told = redis.run("look", names, few)
-        found += [_stored(task_id, *told[4 * n : 4 * n + 4]) for n, task_id in enumerate(few)]
-    return found
+        told = redis.run("look", names, ["1" if records else "0", *few])
+        fields = iter(told)
+        for task_id, *found in zip(few, fields, fields, fields, fields, strict=False):
+            yield None if found[0] is None or not is_task_id(task_id) else RawTask(task_id, *found)
+        start += len(told) // 4
 
 
 def sorted_out(members: Iterable[bytes]) -> tuple[list[str], list[bytes]]:
@@ -94,9 +125,14 @@ def known(found: Sequence[Stored | None]) -> list[Stored]:
 
 def _stored(task_id: str, record: bytes | None, line: bytes | None, outcome: bytes | None,
             progress: bytes | None) -> Stored | None:
-    if record is None or not is_task_id(task_id):
+    if record is None:
         return None
-    told, problem = _record(task_id, record)
+    problem = None
+    try:
+        told = Record.decode(record, task_id)
+    except ValueError as error:
+        problem = str(error)
+        told = Record("", "", TaskPriority.NORMAL, created_ms(task_id), b"null")  # stands in for it
     if line is None:
         life = Life(TaskStatus.QUEUED, priority=told.priority, at_ms=told.created_ms)
         return Stored(task_id, told, life, problem=problem)
@@ -108,14 +144,6 @@ def _stored(task_id: str, record: bytes | None, line: bytes | None, outcome: byt
         return Stored(task_id, told, life, reading.outcome(end, 0), None, line, str(error), is_lost=True)
     return Stored(task_id, told, life, reading.outcome(outcome, life.run) if outcome else None,
                   reading.progress(progress) if progress else None, line, problem)
-
-
-def _record(task_id: str, stored: bytes) -> tuple[Record, str | None]:
-    """The record, or one that stands in for it and why."""
-    try:
-        return Record.decode(stored, task_id), None
-    except ValueError as error:
-        return Record("", "", TaskPriority.NORMAL, created_ms(task_id), b"null"), str(error)
 
 
 def readable(found: Sequence[Stored | None]) -> list[Stored]:

@@ -1,14 +1,13 @@
 """Waiting for tasks to end, on a channel of one's own.
 
-Law: subscribe before saying what one waits for, and ask again each second,
-so that neither a message lost nor a connection lost is waited for for ever.
+Law: subscribe before saying what one waits for, and ask again each second, so that neither a message lost nor a
+connection lost is waited for for ever. Of many tasks some are asked for each second, in turn.
 """
 
 import os
 import secrets
 import time
-from collections.abc import Collection
-from itertools import islice
+from collections.abc import Collection, Iterable, Iterator
 from threading import Lock
 from typing import Any
 
@@ -21,14 +20,16 @@ from engine.core.lifecycle import TaskStatus
 from engine.errors import BrokerError, BrokerUnavailable, passes
 
 RECHECK_S = 1.0
+RECHECK_TASKS = 2_000  # each time
 PAUSE_S = 0.05  # before the next try while Redis is away
 BATCH_TASKS = 500
+IDLE_MAX = 16  # subscribed connections kept for the next who wait
 
 Ends = dict[str, str]  # id -> "STATUS outcome" if that came with the news, else ""
 
 
 class Waiting:
-    """Keeps the subscribed connections of threads that have waited, for the next ones to wait."""
+    """Keeps some of the subscribed connections of threads that have waited, for the next ones to wait."""
 
     def __init__(self, redis: Connections, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
@@ -36,29 +37,21 @@ class Waiting:
         self._pid = os.getpid()
         self._idle: list[_Ear] = []
 
-    def wait(self, task_ids: Collection[str], until_s: float) -> set[str]:
-        """Block until all have ended or `time.monotonic()` is `until_s`; return those that ended or do not exist.
+    def ends(self, task_ids: Iterable[str], until_s: float) -> Iterator[Ends]:
+        """Yield tasks as they end, or are found not to exist, until all have or `time.monotonic()` is `until_s`.
 
         Raises a `BrokerError` if Redis is away at the end of the wait; what happens before that is survived.
         """
-        return set(self._await(task_ids, until_s))
-
-    def hear(self, task_id: str, until_s: float) -> tuple[TaskStatus, dict[str, Any]] | None:
-        """Block as `wait` does; return the status and the outcome, if they came with the news of the end."""
-        news = self._await([task_id], until_s).get(task_id)
-        if not news:
-            return None
-        status, _, outcome = news.partition(" ")
-        return TaskStatus(status), orjson.loads(outcome)
-
-    def _await(self, task_ids: Collection[str], until_s: float) -> Ends:
-        pending, ended = set(task_ids), Ends()
+        pending = set(task_ids)
         while pending:
-            ear = self._take()
+            ear, is_fresh = self._take()
             try:
-                ear.listen(pending, ended, until_s)
+                yield from ear.listen(pending, until_s)
             except BrokerError as error:
                 ear.close()
+                if not is_fresh:  # the others that lay idle are not better off
+                    self.close()
+                    continue
                 was_let_in = self._redis.version is not None
                 if not passes(error, was_let_in=was_let_in) or time.monotonic() + PAUSE_S >= until_s:
                     raise
@@ -67,12 +60,16 @@ class Waiting:
             except BaseException:
                 ear.close()
                 raise
-            if ear.is_quiet:
-                self._put_back(ear)
-            else:
-                ear.close()
+            self._put_back(ear)
             break
-        return ended
+
+    def hear(self, task_id: str, until_s: float) -> tuple[TaskStatus, dict[str, Any]] | None:
+        """Block until it has ended or time is up; return the status and the outcome, if they came with the news."""
+        news = next((over[task_id] for over in self.ends([task_id], until_s)), "")
+        if not news:
+            return None
+        status, _, outcome = news.partition(" ")
+        return TaskStatus(status), orjson.loads(outcome)
 
     def close(self) -> None:
         with self._lock:
@@ -80,15 +77,19 @@ class Waiting:
         for ear in idle:
             ear.close()
 
-    def _take(self) -> "_Ear":
+    def _take(self) -> "tuple[_Ear, bool]":
+        """A connection, and whether it is a new one."""
         with self._lock:
             if self._pid != os.getpid():  # forked: the parent goes on listening on those
                 self._pid, self._idle = os.getpid(), []
-            return self._idle.pop() if self._idle else _Ear(self._redis, self._keys)
+            return (self._idle.pop(), False) if self._idle else (_Ear(self._redis, self._keys), True)
 
     def _put_back(self, ear: "_Ear") -> None:
         with self._lock:
-            self._idle.append(ear)
+            if ear.is_quiet and len(self._idle) < IDLE_MAX:
+                self._idle.append(ear)
+                return
+        ear.close()
 
 
 class _Ear:
@@ -106,34 +107,42 @@ class _Ear:
         tried again."""
         return not self._expected
 
-    def listen(self, pending: set[str], ended: Ends, until_s: float) -> None:
-        """Move ids from `pending` to `ended` as they end, until none is pending or time is up."""
+    def listen(self, pending: set[str], until_s: float) -> Iterator[Ends]:
+        """Yield those of `pending` that end, and take them out of it, until none is left or time is up."""
         connection = self._connection or self._subscribe()
-        recheck_s = 0.0
+        yield from self._watch(list(pending), pending)
+        recheck_s, unchecked = time.monotonic() + RECHECK_S, list[str]()
         while pending:
             now_s = time.monotonic()
             if now_s >= recheck_s:
-                over = self._watch(pending)
-                if not self._expected:
-                    self._expected = pending.difference(over)
-                _move(over, pending, ended)
+                unchecked = unchecked or list(pending)
+                few, unchecked = unchecked[:RECHECK_TASKS], unchecked[RECHECK_TASKS:]
+                yield from self._watch(few, pending)
                 recheck_s = now_s + RECHECK_S
-                continue
-            if now_s >= until_s:
+            is_over = now_s >= until_s
+            over = self._heard(connection, pending, 0 if is_over else max(0.0, min(recheck_s, until_s) - now_s))
+            if over:
+                yield over
+            if is_over:
                 return
-            try:
-                if connection.can_read(timeout=max(0.0, min(recheck_s, until_s) - now_s)):
-                    ids, _, news = connection.read_response()[2].decode().partition(" ")
-                    over = ids.split(",")
-                    self._expected.difference_update(over)
-                    _move(over, pending, ended, news)
-            except (RedisError, OSError) as error:
-                raise BrokerUnavailable(f"lost Redis while waiting: {error}") from error
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.disconnect()
+
+    def _heard(self, connection: Connection, pending: set[str], patience_s: float) -> Ends:
+        """What is told within `patience_s`, with all that has been told by then, up to a batch."""
+        over: Ends = {}
+        try:
+            while len(over) < BATCH_TASKS and connection.can_read(timeout=0 if over else patience_s):
+                ids, _, news = connection.read_response()[2].decode().partition(" ")
+                told = ids.split(",")
+                self._expected.difference_update(told)
+                over |= _taken(told, pending, news)
+        except (RedisError, OSError) as error:
+            raise BrokerUnavailable(f"lost Redis while waiting: {error}") from error
+        return over
 
     def _subscribe(self) -> Connection:
         connection = self._redis.open()
@@ -146,18 +155,21 @@ class _Ear:
         self._connection = connection
         return connection
 
-    def _watch(self, pending: set[str]) -> list[str]:
-        """Say what we wait for; return what need not be waited for any more."""
-        over: list[str] = []
-        rest = iter(pending)
+    def _watch(self, ids: list[str], pending: set[str]) -> Iterator[Ends]:
+        """Say that we wait for these; yield those that need not be waited for."""
         names = (self._keys.tasks, self._keys.life, self._keys.waiters)
-        while few := list(islice(rest, BATCH_TASKS)):
-            over += (task_id.decode() for task_id in self._redis.run("watch", names, [self._name, *few]))
-        return over
+        for start in range(0, len(ids), BATCH_TASKS):
+            few = [task_id for task_id in ids[start : start + BATCH_TASKS] if task_id in pending]
+            if not few:
+                continue
+            over = [task_id.decode() for task_id in self._redis.run("watch", names, [self._name, *few])]
+            self._expected.update(set(few).difference(over))
+            if taken := _taken(over, pending):
+                yield taken
 
 
-def _move(over: Collection[str], pending: set[str], ended: Ends, news: str = "") -> None:
-    for task_id in over:
-        if task_id in pending:  # else of a wait before this one
-            pending.remove(task_id)
-            ended[task_id] = news
+def _taken(over: Collection[str], pending: set[str], news: str = "") -> Ends:
+    """Take those out that are waited for; others are of a wait before this one."""
+    ended = {task_id: news for task_id in over if task_id in pending}
+    pending.difference_update(ended)
+    return ended

@@ -32,7 +32,18 @@ from typing import Any
 
 
 class GangerError(Exception):
-    """The root of every error that Ganger raises."""
+    """The root of every error that Ganger raises. All of them can be pickled and copied, with their attributes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[GangerError], args: tuple[Any, ...], attributes: dict[str, Any]) -> GangerError:
+    """An error as it was, not made anew: its arguments are not those that its class is called with."""
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(attributes)
+    return error
 
 
 class InvalidInput(GangerError, ValueError):

@@ -177,6 +177,19 @@ class Handler(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<Handler {self.spec.name!r}: {self.spec.reference}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by name, as functions are, so that multiprocessing can be given one."""
+        return _handler_of, (self.spec.reference, self.spec.name)
+
+
+def _handler_of(reference: str, name: str) -> Handler[..., Any]:
+    """The handler `name`, in a process that may have to import its module first."""
+    found = resolve(reference)
+    if isinstance(found, Handler) and found.spec.name == name:
+        return found
+    spec = REGISTRY.get(name)
+    return Handler(spec, spec.function) if spec is not None else Handler(make_spec(name, found, {}), found)
+
 
 def handler(name: str, **options: Unpack[HandlerOptions]) -> Callable[[Callable[P, R]], Handler[P, R]]:
     """Register the decorated function under `name`.

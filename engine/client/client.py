@@ -238,12 +238,20 @@ class Client:
         """Close the connections. The last user of an embedded Redis ends it; its data is kept."""
         self._reach.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied by its settings, a password of Redis's among them. The other opens its own connections."""
+        return _client_of, (type(self), self.settings)
+
     def __enter__(self) -> "Client":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.close()
+
+
+def _client_of(kind: type[Client], settings: Settings) -> Client:
+    return kind(settings=settings)
 
 
 def _wait_s(timeout: float | None) -> float:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from threading import RLock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 from engine.errors import BrokerError, EngineError, GangerError, InvalidSetting
 from engine.handler import REGISTRY, HandlerSpec, MainCollected, collecting, register
@@ -54,6 +54,9 @@ class Scheduler:
         self._before: Client | None = None  # the default client that ours stands in for
         if not collecting():
             _ = self.settings  # what is wrong with them is better known now
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Scheduler owns processes, and cannot be pickled or copied; pass its `client` instead")
 
     # -- the engine -----------------------------------------------------------------------------------------------
 

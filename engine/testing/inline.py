@@ -19,7 +19,7 @@ moves the clock beyond its timeout has timed out.
 
 from collections import ChainMap
 from collections.abc import Callable
-from typing import Any, Unpack
+from typing import Any, NoReturn, Unpack
 
 from engine.client import Client, set_default_client
 from engine.config import Settings
@@ -64,6 +64,9 @@ class Inline(Client):
     def run(self) -> int:
         """Run everything that can run now; return how many runs that took."""
         return self._inline.run_due()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an Inline engine is part of this process, and cannot be pickled or copied")
 
     def __enter__(self) -> "Inline":
         self._before.append(set_default_client(self))

@@ -1,11 +1,14 @@
 """The client on a real Redis, without workers: what is written, what is read, and what each trouble is called."""
 
+import copy
+import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,8 @@ from engine.errors import (
     UnknownHandler,
 )
 from engine.handler import MainCollected, set_collecting
+from engine.scheduler import Scheduler
+from engine.testing import Inline
 from tests.redis_server import RedisServer, binaries, digest
 
 NOWHERE = "0" * 19
@@ -75,6 +80,26 @@ def test_an_unknown_handler_is_refused_once_pools_have_said_what_they_can(client
     with pytest.raises(UnknownHandler, match="did you mean 'thumbnail'"):
         client.submit("tumbnail")
     assert client.handlers()["thumbnail"]["queue"] == "images"
+
+
+def submit_elsewhere(client: Client, payload: int) -> str:
+    with client:
+        return client.submit("x", payload)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_client_may_be_given_to_other_processes(client: Client, method: str) -> None:
+    client.submit("x")  # its connections stay here
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+        task_id = pool.submit(submit_elsewhere, client, 7).result(timeout=50)
+    assert client.get(task_id).payload == 7
+    assert copy.copy(client).settings == client.settings
+
+
+def test_what_owns_an_engine_stays_where_it_is() -> None:
+    for one, words in ((Scheduler(), "pass its `client`"), (Inline(), "part of this process")):
+        with pytest.raises(TypeError, match=words):
+            pickle.dumps(one)
 
 
 # -- waiting ----------------------------------------------------------------------------------------------------------

@@ -1,11 +1,15 @@
 """Registering handlers: what is accepted, what a spec says of it, and what each refusal tells."""
 
+import copy
 import functools
 import importlib
 import math
+import multiprocessing
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -91,6 +95,42 @@ def test_the_decorator_registers_and_leaves_a_plain_call() -> None:
     assert decorated.spec is spec
     assert (spec.queue, spec.priority, spec.timeout, spec.max_retries) == ("numbers", TaskPriority.HIGH, 30, 0)
     assert spec.soft_timeout is None
+
+
+SQUARES = """
+from engine import handler
+
+@handler("square", max_retries=0)
+def square(n):
+    return n * n
+
+def cube(n):
+    return n ** 3
+
+of_another_name = handler("cube")(cube)
+"""
+
+
+@pytest.fixture
+def squares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    (tmp_path / "squares_of_test.py").write_text(SQUARES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield importlib.import_module("squares_of_test")
+    del sys.modules["squares_of_test"]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_handler_may_be_given_to_other_processes(squares: ModuleType, method: str) -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+        assert list(pool.map(squares.square, [1, 2, 3], timeout=50)) == [1, 4, 9]
+        assert list(pool.map(squares.of_another_name, [2], timeout=50)) == [8]
+
+
+def test_a_pickled_handler_is_the_one_of_its_module(squares: ModuleType) -> None:
+    assert pickle.loads(pickle.dumps(squares.square)) is squares.square
+    assert copy.deepcopy(squares.square) is squares.square
+    cube = pickle.loads(pickle.dumps(squares.of_another_name))
+    assert (cube.spec, cube(2)) == (REGISTRY["cube"], 8)
 
 
 def test_an_announcement_holds_only_what_was_given() -> None:

@@ -139,7 +139,7 @@ class Exited:
     pid: int
     exitcode: int | None
     signal: str | None  # "SIGKILL"
-    usage: dict[str, Any]  # {"cpu_s", "peak_rss_bytes"} of the worker's whole life
+    usage: dict[str, Any]  # {"cpu_s", "peak_rss_bytes"} since the moment "since_s" (monotonic), where its run began
     post_mortem: dict[str, Any] | None  # {"why","stacks","signal","sender","proc"}; None after `quit`
     unread: list[bytes] = field(default_factory=list)  # messages that it never began to read, oldest first
     stranded: bool = False  # it went down with the fork server

@@ -93,6 +93,26 @@ def leave_over(payload: dict[str, Any]) -> None:
                 pass
 
 
+@handler("work")
+def work(payload: dict[str, Any]) -> None:
+    """Use so much CPU time."""
+    until_s = time.process_time() + payload["cpu_s"]
+    while time.process_time() < until_s:
+        pass
+
+
+@handler("work_below")
+def work_below(payload: dict[str, Any], ctx: Context) -> None:
+    """A child uses CPU time and memory; says so when it has, and both stay."""
+    code = (f"import time\nkept = b'x' * ({payload['mib']} << 20)\n"
+            f"while time.process_time() < {payload['cpu_s']}: pass\nprint(flush=True)\ninput()")
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    ctx.progress(None, "here")
+    child.wait()
+
+
 @handler("rest")
 def rest(payload: dict[str, Any], ctx: Context) -> None:
     """Use nothing for a while, or for ever; perhaps wait for what an earlier run has left."""

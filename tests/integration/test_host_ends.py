@@ -14,6 +14,7 @@ from engine.ports import Dumped, Exited, Logged, Replied, ServerLost
 from tests.integration.host_kit import Stage, is_alive, open_descriptors
 
 HANDLERS = "tests.integration.host_handlers"
+LIMITED = "tests.integration.limit_handlers"
 PATIENT_S = 5.0  # for stacks: on a machine that is busy with other tests, a worker may not get a processor in 10 ms
 
 
@@ -109,6 +110,55 @@ def test_a_worker_without_a_processor_for_a_while_tells_its_stacks_all_the_same(
     assert mortem is not None
     assert "hang_python" in mortem["stacks"]
     assert "no_stacks" not in mortem
+
+
+# -- what it has used -------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_run_has_used_only_its_own_cpu_time() -> None:
+    stage = Stage(LIMITED)
+    stage.start()
+    stage.up()
+    _, outcome = stage.run("work", {"cpu_s": 0.5})
+    assert outcome["cpu_s"] >= 0.5
+    stage.begin("rest", {"hold_s": 60})
+    ended = stage.end()
+    stage.close()
+    assert ended.usage["cpu_s"] < 0.25
+
+
+def test_what_a_killed_run_has_started_counts_with_it() -> None:
+    stage = Stage(LIMITED)
+    stage.start()
+    stage.up()
+    stage.begin("work_below", {"cpu_s": 0.5, "mib": 150})
+    ended = stage.end()
+    stage.close()
+    assert ended.usage["cpu_s"] >= 0.45
+    assert ended.usage["peak_rss_bytes"] > 150 << 20
+
+
+def test_what_earlier_runs_have_left_does_not_count_with_a_killed_one() -> None:
+    stage = Stage(LIMITED)
+    stage.start()
+    stage.up()
+    stage.run("leave_over", {"busy": 1})
+    stage.run("work", {"cpu_s": 0.3})
+    stage.begin("rest", {"hold_s": 60})
+    ended = stage.end()
+    stage.close()
+    assert ended.usage["cpu_s"] < 0.15
+
+
+def test_a_crashed_run_has_used_only_its_own_cpu_time() -> None:
+    stage = Stage(LIMITED)
+    stage.start()
+    stage.up()
+    stage.run("work", {"cpu_s": 0.5})
+    stage.send("crash")
+    ended = stage.wait_for(Exited)
+    stage.close()
+    assert ended.usage["cpu_s"] < 0.25
 
 
 def test_killing_twice_is_killing_once(worker: Stage) -> None:

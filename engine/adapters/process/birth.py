@@ -25,6 +25,7 @@ from types import FrameType
 from typing import NoReturn
 
 from engine.adapters.process import lifetime, limits
+from engine.adapters.process.account import Write
 from engine.adapters.process.child import Worker, WorkerSettings
 from engine.adapters.process.copies import Forks
 from engine.adapters.process.limits import move_up
@@ -53,7 +54,7 @@ class Ends:
 
 
 def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Route], server: int,
-                  title: str) -> NoReturn:
+                  title: str, write_mark: Write) -> NoReturn:
     """Never returns and never lets an exception out: above it on the stack is the fork server's own loop."""
     code = 1
     try:
@@ -64,7 +65,8 @@ def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Rout
         for number in _DEFAULTS:
             set_handler(number, signal.SIG_DFL)
         _restart_gevent()
-        worker = Worker(settings, routes, ends.tasks, ends.replies, ends.control, ends.output, Title(title))
+        worker = Worker(settings, routes, ends.tasks, ends.replies, ends.control, ends.output, Title(title),
+                        write_mark)
         worker.interrupts.install()
         _take_signals(worker, ends)
         Forks(worker, (ends.tasks, ends.replies, ends.control, ends.output, ends.dump)).register()

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import orjson
 
 from engine.adapters.process import lifetime
+from engine.adapters.process.account import Write
 from engine.adapters.process.between import LEAVES_S, Between
 from engine.adapters.process.capture import Capture
 from engine.adapters.process.copies import leave
@@ -57,14 +58,14 @@ class Worker:
     """The loop, and what one run needs. Not to be used from any thread but the main one."""
 
     def __init__(self, settings: WorkerSettings, routes: dict[bytes, Route], tasks: int, replies: int,
-                 control: int, output: int, title: Title) -> None:
+                 control: int, output: int, title: Title, write_mark: Write) -> None:
         self._settings, self._routes, self._tasks = settings, routes, tasks
         self.outbox = Outbox(replies)
         self._joiner = Joiner()
         self._title = title
         self.interrupts = Interrupts(control)
         self.capture = Capture(self.outbox.post, settings.log_bytes_max)
-        self.meter = Meter()
+        self.meter = Meter(write_mark)
         self.orphans, self.native_output = Orphans(tasks), NativeOutput(output)
         self._outcomes = Outcomes(settings.name, os.getpid(), settings.result_bytes_max)
         self._payload_bytes_max = settings.payload_bytes_max

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from engine.adapters.process.account import Account
 from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.baseline import held_bytes
 from engine.adapters.process.cgroup import Group, Groups
@@ -16,9 +17,11 @@ from engine.ports import Event, Exceeded
 class Custody:
     """Begins when the process is known, ends with `close`. Breaches are reported as `Exceeded`."""
 
-    def __init__(self, slot: int, alarms: Alarms, events: list[Event], groups: Groups, oom_killer: OomKiller) -> None:
+    def __init__(self, slot: int, alarms: Alarms, events: list[Event], groups: Groups, oom_killer: OomKiller,
+                 account: Account) -> None:
         self._slot, self._alarms, self._events, self._groups = slot, alarms, events, groups
         self._oom_killer, self._oom_mark = oom_killer, oom_killer.mark()
+        self.account = account
         self._pid = 0
         self._born_bytes: int | None = None
         self._group: Group | None = None
@@ -74,6 +77,10 @@ class Custody:
     def facts(self) -> dict[str, Any]:
         """For a post-mortem: what the watched run used, and its limits."""
         return {} if self._watch is None else {"usage": self._watch.facts()}
+
+    def usage(self, life: dict[str, Any]) -> dict[str, Any]:
+        """What the last run of a worker that is gone has used, by what the kernel tells of the worker's life."""
+        return self.account.usage(life, 0 if self._watch is None else self._watch.most_bytes)
 
     def close(self) -> None:
         """Nothing is left of the worker."""

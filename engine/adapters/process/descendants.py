@@ -70,9 +70,13 @@ def freeze(roots: Iterable[int]) -> list[int]:
 def end(roots: Iterable[int]) -> list[int]:
     """Freeze, then kill, processes and all below them; return who they were. Reaping is their parents' part."""
     known = freeze(roots)
-    for pid in known:
-        send(pid, signal.SIGKILL)
+    kill(known)
     return known
+
+
+def kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        send(pid, signal.SIGKILL)
 
 
 def send(pid: int, number: int) -> bool:

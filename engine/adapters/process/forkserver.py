@@ -27,6 +27,7 @@ import orjson
 import setproctitle
 
 from engine.adapters.process import descendants, limits, open_files, signals
+from engine.adapters.process.account import Marks
 from engine.adapters.process.birth import Ends, become_worker
 from engine.adapters.process.child import WorkerSettings
 from engine.adapters.process.inherited import Census
@@ -46,9 +47,11 @@ class ForkServer:
     config: dict[str, Any]
     routes: dict[bytes, Route] = field(default_factory=dict)
     reaper: Reaper = field(init=False)
+    marks: Marks = field(init=False)
 
     def __post_init__(self) -> None:
         self.reaper = Reaper(self._died)
+        self.marks = Marks(self.config["page"])
 
     # -- start ----------------------------------------------------------------------------------------------------
 
@@ -114,7 +117,8 @@ class ForkServer:
         if pid == 0:
             self.control.close()
             self.reaper.forget_all()
-            become_worker(ends, settings, self.routes, server, f"ganger: worker {slot}")
+            become_worker(ends, settings, self.routes, server, f"ganger: worker {slot}",
+                          self.marks.writer(slot))
         for fd in (ends.tasks, ends.replies, ends.control, ends.output, ends.dump):
             close(fd)
         if pid > 0:

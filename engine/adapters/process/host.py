@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from engine.adapters.process import cgroup, freezing, limits
+from engine.adapters.process.account import Account, Page
 from engine.adapters.process.aftermath import MARK, Aftermath
 from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.cgroup import Groups
@@ -52,6 +53,7 @@ class ProcessHost:
         self._spawns = 0
         self._server: Server | None = None
         self._aftermath: Aftermath | None = None
+        self._page: Page | None = None
         self._alarms = Alarms()
         self._oom_killer, self._groups = OomKiller(), Groups(cgroup.base())
         self._rounds = self._clean_rounds = 0
@@ -59,11 +61,17 @@ class ProcessHost:
     def start(self) -> None:
         assert self._server is None, "the fork server runs already"
         limits.adopt_orphans()
-        self._server = self.server(self._settings, {MARK: self._mark}, self._poller, self._reported, self._lost)
+        if self._page is None:
+            self._page = Page()
+        self._server = self.server(self._settings, {MARK: self._mark}, self._page, self._poller, self._reported,
+                                   self._lost)
 
     def stop(self) -> None:
         self._stop_server()
         self._oom_killer.close()
+        if self._page is not None:
+            self._page.close()
+            self._page = None
 
     def _stop_server(self) -> None:
         server = self._server
@@ -93,7 +101,8 @@ class ProcessHost:
             self._events.append(Exited(slot, 0, None, None, {}, {"why": "too many open files (ulimit -n)"}))
             return
         self._spawns += 1
-        custody = Custody(slot, self._alarms, self._events, self._groups, self._oom_killer)
+        custody = Custody(slot, self._alarms, self._events, self._groups, self._oom_killer,
+                          Account(self._page, slot))
         link = Link(slot, self._poller, self._alarms, self._events, self._settings, custody)
         self._links[slot] = self._by_spawn[self._spawns] = link
         self._send_to[slot] = link.send

@@ -6,6 +6,7 @@ Through ctypes, since nothing in the standard library speaks prctl. Linux only.
 import contextlib
 import ctypes
 import fcntl
+import mmap
 import os
 import resource
 import sys
@@ -18,6 +19,8 @@ _RESERVED_DESCRIPTORS = 16  # of these, for the engine
 _OOM_SCORE = 500  # of 1000: half of the memory is added to what the process uses, when a victim is chosen
 
 _libc = ctypes.CDLL(None, use_errno=True)  # at import, so that a freshly forked worker finds it loaded
+_libc.mmap.restype = ctypes.c_void_p
+_MAP_FAILED = ctypes.c_void_p(-1).value
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -73,6 +76,21 @@ def move_up(fd: int) -> int:
         return fd
     os.close(fd)
     return moved
+
+
+def map_shared(fd: int, size: int) -> "ctypes.Array[ctypes.c_char]":
+    """Map a file that other processes map too. Unlike the mmap module this keeps no descriptor. Raises `OSError`."""
+    address = _libc.mmap(None, ctypes.c_size_t(size), mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd,
+                         ctypes.c_long(0))
+    if address in (None, _MAP_FAILED):
+        code = ctypes.get_errno()
+        raise OSError(code, f"mmap of {size} bytes: {os.strerror(code)}")
+    return (ctypes.c_char * size).from_address(address)
+
+
+def unmap(memory: "ctypes.Array[ctypes.c_char]") -> None:
+    """Give back what `map_shared` gave; it must not be touched any more."""
+    _libc.munmap(ctypes.c_void_p(ctypes.addressof(memory)), ctypes.c_size_t(ctypes.sizeof(memory)))
 
 
 def _prctl(option: int, value: int) -> None:

@@ -189,10 +189,13 @@ class Link:
 
     def _strike(self, now_s: float) -> None:
         """Stop the worker and everything below it, then kill them; again, if it should not be gone by then."""
-        self.ending.is_struck = True
+        was_struck, self.ending.is_struck = self.ending.is_struck, True
         self._alarms.set(self._strike, now_s + _STRIKE_AGAIN_S)
         if self._signal(signal.SIGSTOP):
-            descendants.end([self.pid])
+            known = descendants.freeze([self.pid])
+            if not was_struck:
+                self.custody.account.close(self.pid, known[1:])
+            descendants.kill(known)
             self.custody.kill()
 
     def _signal(self, number: signal.Signals) -> bool:
@@ -318,7 +321,7 @@ class Link:
             code, number = (None, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), None)
         name = None if number is None else signal_name(number)
         oom = self.custody.oom() if name == "SIGKILL" and not self.ending.is_struck else None
-        unread = self.take_back()
+        usage, unread = self.custody.usage(usage), self.take_back()
         self._close()
         if self.ending.is_watched:
             self._events.append(Dumped(self.slot, self._stacks.text))

@@ -11,6 +11,7 @@ import os
 import resource
 import time
 
+from engine.adapters.process.account import Write
 from engine.adapters.process.routes import Route
 
 SHORT_S = 0.0001
@@ -20,14 +21,19 @@ _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
 class Meter:
-    def __init__(self) -> None:
+    """`write` tells the pool what had been used when, for the case that the run does not end by itself."""
+
+    def __init__(self, write: Write = lambda cpu_s, at_s: None) -> None:
+        self._write = write
         self._mark_s = time.process_time()
         self._children_s = 0.0
+        write(self._mark_s, time.monotonic())
         self._usual_peak_bytes = self.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def begin(self) -> None:
         """A run begins whose route is `measured`."""
-        self._mark_s = time.process_time()
+        self._mark_s = mark_s = time.process_time()
+        self._write(mark_s + self._children_s, time.monotonic())
 
     def end(self, route: Route | None, wall_s: float) -> float:
         """CPU seconds of the run that has just ended; `peak_bytes` is its peak."""
@@ -42,6 +48,7 @@ class Meter:
         cpu_s, self._mark_s = max(0.0, now_s - self._mark_s), now_s
         if not was_measured:
             cpu_s = min(cpu_s, wall_s)
+        self._write(now_s + self._children_s, time.monotonic())
         if wall_s > _LONG_S:
             self.peak_bytes = usage.ru_maxrss * 1024
             cpu_s += self._of_children()
@@ -56,6 +63,7 @@ class Meter:
     def _of_children(self) -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         before_s, self._children_s = self._children_s, usage.ru_utime + usage.ru_stime
+        self._write(self._mark_s + self._children_s, time.monotonic())
         return self._children_s - before_s
 
     def _lower_the_mark(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from engine.adapters.poller import READ, WRITE
+from engine.adapters.process.account import Page
 from engine.adapters.process.identity import Identity, born_at
 from engine.core import frames
 from engine.core.frames import PACKET_BYTES_MAX
@@ -32,14 +33,14 @@ class Server:
 
     boot = _BOOT  # what the process runs
 
-    def __init__(self, settings: HostSettings, mark: dict[str, str], poller: Poller, report: Report,
+    def __init__(self, settings: HostSettings, mark: dict[str, str], page: Page, poller: Poller, report: Report,
                  lost: Callable[[], None]) -> None:
         self._poller, self._report, self._lost = poller, report, lost
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", self.boot, _ROOT, str(theirs.fileno())], stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),), env=os.environ | settings.environment | mark | _KEEP_ENVIRON)
+                pass_fds=(theirs.fileno(), page.fd), env=os.environ | settings.environment | mark | _KEEP_ENVIRON)
         self.identity = Identity(self.process.pid, born_at(self.process.pid))
         self._socket, self._joiner = ours, frames.Joiner()
         self._orders: deque[tuple[bytes, Sequence[int]]] = deque()  # not sent yet, with their descriptors
@@ -48,7 +49,7 @@ class Server:
         self._is_open = True
         ours.setblocking(False)
         poller.register(ours.fileno(), self._ready)
-        self._orders.extend((packet, ()) for packet in frames.pieces(orjson.dumps(_config(settings))))
+        self._orders.extend((packet, ()) for packet in frames.pieces(orjson.dumps(_config(settings, page.fd))))
         self._flush()
 
     def order(self, message: dict[str, Any], fds: Sequence[int]) -> None:
@@ -107,8 +108,9 @@ def _close(fds: Sequence[int]) -> None:
         os.close(fd)
 
 
-def _config(settings: HostSettings) -> dict[str, Any]:
+def _config(settings: HostSettings, page_fd: int) -> dict[str, Any]:
     return {
+        "page": page_fd,
         "supervisor": settings.supervisor, "pool": settings.pool, "modules": settings.modules, "main": settings.main,
         "functions": settings.functions, "threads": settings.threads,
         "sys_path": settings.sys_path or [path or os.getcwd() for path in sys.path],

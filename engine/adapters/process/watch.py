@@ -27,6 +27,7 @@ class Watch:
         self.limits, self._source, self._alarms, self._exceeded = limits, source, alarms, exceeded
         self._cores = len(os.sched_getaffinity(0))
         self._seen = Usage(0, 0, 0.0, 0)
+        self.most_bytes = 0  # that a look has seen for certain
         if limits.nice:
             _step_back(pid, limits.nice)
         if limits.are_watched:  # what is over before anybody can look costs nothing
@@ -43,6 +44,7 @@ class Watch:
     def _look(self, now_s: float) -> None:
         begun_s = time.thread_time()
         self._seen = usage = self._source.look()
+        self.most_bytes = max(self.most_bytes, usage.memory_bytes_min)
         found = breach(self.limits, usage)
         if found is not None:
             self._exceeded(found)

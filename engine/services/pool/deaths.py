@@ -13,12 +13,12 @@ from engine.ports import Exited
 
 
 def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int, stood_s: float = 0.0,
-            inherited: Mapping[str, Any] = MappingProxyType({})) -> Outcome:
-    """What the end of its worker means for the run that it was executing: for `wall_s`, beside which it stood still for
-    `stood_s`. `inherited` is what the fork may have broken, see `core/inheritance`."""
+            since_s: float = 0.0, inherited: Mapping[str, Any] = MappingProxyType({})) -> Outcome:
+    """What the end of its worker means for the run that it was executing: since the moment `since_s`, for `wall_s`,
+    beside which it stood still for `stood_s`. `inherited` is what the fork may have broken, see `core/inheritance`."""
     facts: dict[str, Any] = {
         "worker": worker, "pid": event.pid, "ended_ms": now_ms, "started_ms": now_ms - int((wall_s + stood_s) * 1000),
-        "wall_s": round(wall_s, 6), "cpu_s": event.usage.get("cpu_s"),
+        "wall_s": round(wall_s, 6), "cpu_s": _cpu_s(event.usage, since_s, wall_s),
         "peak_rss_bytes": event.usage.get("peak_rss_bytes"), "post_mortem": _with_output(event, run.token),
     }
     if event.oom is not None:
@@ -32,6 +32,16 @@ def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int,
     return replace(end, remark=inheritance.hint(inherited, end.cpu_s, wall_s))
 
 
+def _cpu_s(usage: Mapping[str, Any], since_s: float, wall_s: float) -> float | None:
+    """Of the run. Runs before it that were too short to be measured may be in the figure: then it is at most its wall
+    time."""
+    cpu_s: float | None = usage.get("cpu_s")
+    if cpu_s is not None and usage.get("since_s", since_s) < since_s - _NOT_MEASURED_S:
+        return min(cpu_s, wall_s)
+    return cpu_s
+
+
+_NOT_MEASURED_S = 0.1
 DEATHS_MAX = 10  # that are told of
 
 

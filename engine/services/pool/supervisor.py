@@ -258,12 +258,12 @@ class Pool:
     def _exited(self, event: Exited, now_s: float) -> None:
         unread = [frames.token_of(message) for message in event.unread]
         slot = self.core.slots[event.slot]
-        wall_s, stood_s = slot.running_s(now_s), slot.stood_s(now_s)
+        wall_s, stood_s, since_s = slot.running_s(now_s), slot.stood_s(now_s), slot.since_s
         log.info("a worker has ended", extra={"worker": f"{self.terms.supervisor}/{event.slot}", "pid": event.pid,
                                               "exit_code": event.exitcode, "signal": event.signal})
         self._tell_of_slow_start(slot, event)
         self.register.worker_ended(slot, event, self.clock.now_ms())
-        self.core.exited(event.slot, lambda run: self._death(run, event, wall_s, stood_s), unread, now_s,
+        self.core.exited(event.slot, lambda run: self._death(run, event, wall_s, stood_s, since_s), unread, now_s,
                          stranded=event.stranded)
 
     def _tell_of_slow_start(self, slot: Slot, event: Exited) -> None:
@@ -271,9 +271,9 @@ class Pool:
             log.error("a worker has not started in time (boot_timeout_s)", extra={
                 "worker": f"{self.terms.supervisor}/{event.slot}", "stacks": event.post_mortem.get("stacks") or None})
 
-    def _death(self, run: Run, event: Exited, wall_s: float, stood_s: float) -> Outcome:
+    def _death(self, run: Run, event: Exited, wall_s: float, stood_s: float, since_s: float) -> Outcome:
         return deaths.outcome(run, event, worker=f"{self.terms.supervisor}/{event.slot}", wall_s=wall_s,
-                              stood_s=stood_s, now_ms=self.clock.now_ms(), inherited=self.inherited)
+                              stood_s=stood_s, since_s=since_s, now_ms=self.clock.now_ms(), inherited=self.inherited)
 
     def _exceeded(self, event: Exceeded, now_s: float) -> None:
         self.core.exceeded(event.slot, event.limits, event.cause, event.message)

@@ -5,6 +5,7 @@
     │   ├── InvalidPayload                not JSON, or not what the handler's model asks for
     │   ├── PayloadTooLarge
     │   ├── InvalidOption                 queue, priority, delay, timeout, …
+    │   │   └── IdempotencyConflict       over REST: the key stands for another task already
     │   ├── UnknownHandler
     │   ├── InvalidHandler                cannot be reached by name: a lambda, a closure
     │   └── InvalidSetting
@@ -67,6 +68,10 @@ class PayloadTooLarge(InvalidInput):
 
 class InvalidOption(InvalidInput):
     """A queue, priority, delay, timeout or other option of a submit is out of its bounds."""
+
+
+class IdempotencyConflict(InvalidOption):
+    """The idempotency key stands for another task already."""
 
 
 class UnknownHandler(InvalidInput):

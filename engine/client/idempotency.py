@@ -9,25 +9,25 @@ import orjson
 
 from engine.adapters.redis.broker import Broker
 from engine.adapters.redis.looking import Stored
-from engine.errors import InvalidOption
+from engine.errors import IdempotencyConflict
 from engine.submission import Submission
 
 
-def fault(made: Submission, earlier: Stored | None) -> InvalidOption | None:
+def fault(made: Submission, earlier: Stored | None) -> IdempotencyConflict | None:
     """What is wrong with a submit whose idempotency key stands for `earlier`; None where it is the same again."""
     if earlier is None or _is_same(made, earlier.record.task_type, earlier.record.payload):
         return None
     return _fault(made)
 
 
-def faults(broker: Broker, submissions: Sequence[Submission]) -> list[InvalidOption | None]:
+def faults(broker: Broker, submissions: Sequence[Submission]) -> list[IdempotencyConflict | None]:
     """The same for each of several, before they are written. Raises `BrokerError`."""
     keyed = {(made.record.queue, made.idempotency_key): made for made in reversed(submissions) if made.idempotency_key}
     found: list[bytes | None] = broker.redis.call_all(
         [("GET", broker.keys.idempotency(queue, str(key))) for queue, key in keyed]) if keyed else []
     ids = {key: told.decode() for key, told in zip(keyed, found, strict=True) if told is not None}
     known = dict(zip(ids, broker.read(list(ids.values())), strict=True)) if ids else {}
-    told: list[InvalidOption | None] = []
+    told: list[IdempotencyConflict | None] = []
     for made in submissions:
         key = made.record.queue, made.idempotency_key
         first, earlier = keyed.get(key), known.get(key)
@@ -40,9 +40,9 @@ def faults(broker: Broker, submissions: Sequence[Submission]) -> list[InvalidOpt
     return told
 
 
-def _fault(made: Submission) -> InvalidOption:
+def _fault(made: Submission) -> IdempotencyConflict:
     key = str(made.idempotency_key)
-    return InvalidOption(
+    return IdempotencyConflict(
         f"the idempotency key {key!r} stands for a task of the queue {made.record.queue!r} with another type or "
         "payload; use another key for another task", field="idempotency_key", value=key,
         limit="one key for one task of a queue")

@@ -26,7 +26,7 @@ from engine.core.identity import is_task_id
 from engine.core.life import Life
 from engine.core.lifecycle import MOVES, Move, TaskStatus
 from engine.core.priority import TaskPriority
-from engine.errors import EngineError, InvalidOption, MoveRefused, TaskNotFound
+from engine.errors import EngineError, IdempotencyConflict, MoveRefused, TaskNotFound
 from engine.submission import Submission
 
 Operation = Literal["cancel", "retry", "delete", "priority"]
@@ -66,10 +66,10 @@ class Operator(Client):
             self.broker.durability.check()  # here, so that others of the same batch are not refused with it
         return self._submissions.one(task.get("task_type"), task.get("payload"), options, self.broker.clock.now_ms())
 
-    def commit(self, submissions: Sequence[Submission]) -> list[Stored | InvalidOption]:
+    def commit(self, submissions: Sequence[Submission]) -> list[Stored | IdempotencyConflict]:
         """Write what was prepared; return the tasks in order, an earlier one where its queue knows its idempotency key.
 
-        Where the earlier one is another task than the one prepared, an `InvalidOption` that says so stands for it.
+        Where the earlier one is another task than the one prepared, an `IdempotencyConflict` stands for it.
         Only Redis knows when a delayed task was written, and so its version.
         """
         ids = self.broker.submit(submissions)
@@ -79,7 +79,7 @@ class Operator(Client):
         return [idempotency.fault(made, known.get(task_id)) or known.get(task_id) or fresh(made._replace(id=task_id))
                 for task_id, made in zip(ids, submissions, strict=True)]
 
-    def key_faults(self, submissions: Sequence[Submission]) -> list[InvalidOption | None]:
+    def key_faults(self, submissions: Sequence[Submission]) -> list[IdempotencyConflict | None]:
         """For each whether its idempotency key stands for another task already; nothing is written."""
         return idempotency.faults(self.broker, submissions)
 

@@ -30,6 +30,11 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     for name in [name for name in case.headers or {} if name.lower() == "if-match"]:
         del case.headers[name]  # a version that somebody has seen
     if isinstance(body, dict):
+        if path.endswith("/tasks/batch"):
+            body["all_or_nothing"] = True  # else what is wrong with one of the tasks is told of that one
+        if "idempotency_key" in body:
+            case.headers = {name: value for name, value in (case.headers or {}).items()
+                            if name.lower() != "idempotency-key"}  # the two have to be the same
         body.pop("cursor", None)
         for task in (body, *body["tasks"]) if isinstance(body.get("tasks"), list) else (body,):
             _be_acceptable(task)

@@ -1,6 +1,7 @@
 """Who may do what: every endpoint by every role, queues of a key, rates, and where the API refuses to start."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -235,6 +236,27 @@ def test_a_full_queue_is_told_with_the_time_to_wait(engine: Engine, keys: dict[s
     assert "full" in answer.json()["detail"]
 
 
+def test_health_has_a_rate_too_and_is_read_once_a_second(redis_url: str, redis_server: RedisServer) -> None:
+    """It needs no key, so whoever asks must not be able to keep Redis busy with it."""
+    engine = Engine("api", variables={"GANGER_REDIS_URL": redis_url})
+    limited = Engine("api", variables={"GANGER_REDIS_URL": redis_url}, api_rate_per_s=0.01)
+    try:
+        with redis_server.client() as client:
+            def reads() -> int:
+                return int(client.info("commandstats").get("cmdstat_zrange", {"calls": 0})["calls"])
+
+            before = reads()
+            answers = [engine.http.get("/scheduler/health") for _ in range(300)]
+            seconds = sum(answer.elapsed.total_seconds() for answer in answers)
+            assert {answer.status_code for answer in answers} == {503}
+            assert answers[0].json()["reasons"] == ["no pool is running"]
+            assert reads() - before <= seconds + 2
+        assert [limited.http.get("/scheduler/health").status_code for _ in "ab"] == [503, 429]
+    finally:
+        limited.close()
+        engine.close()
+
+
 def test_every_changing_call_is_written_down(engine: Engine, keys: dict[str, str]) -> None:
     engine.http.post("/queues/audited/pause", headers=bearer(keys[OPERATE]))
     engine.http.post("/queues/audited/resume", headers=bearer(keys[READ]))
@@ -254,7 +276,9 @@ def test_headers_protect_browsers_and_other_origins_are_shut_out(engine: Engine,
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert "access-control-allow-origin" not in answer.headers
         assert "server" not in answer.headers
-    assert "https://cdn.jsdelivr.net" in engine.http.get("/docs").headers["content-security-policy"]
+    docs = engine.http.get("/docs")
+    assert docs.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+    assert not re.search(r"""<script|\bsrc=|@import|url\(|href=(?!"#|"openapi)""", docs.text), "it asks nobody else"
     assert engine.http.post("/queues/a/pause", headers=page).status_code == 403
     asked = engine.http.options("/queues", headers={**page, "Access-Control-Request-Method": "POST"})
     assert "access-control-allow-origin" not in asked.headers

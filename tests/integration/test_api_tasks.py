@@ -83,7 +83,7 @@ def test_a_running_task_shows_its_progress_and_is_cancelled(
         held: tuple[str, Callable[[], None]], http: httpx.Client) -> None:
     task_id, _ = held
     while (state := http.get(f"/tasks/{task_id}/status").json())["progress"] is None:
-        pass
+        assert http.get(f"/tasks/{task_id}/result", params={"wait": 0.2}).status_code == 409  # it waits in the server
     assert state["status"] == "RUNNING"
     assert state["progress"]["fraction"] == 0.5
     not_yet = http.get(f"/tasks/{task_id}/result")
@@ -158,7 +158,7 @@ def test_an_idempotency_key_never_stands_for_another_task(http: httpx.Client) ->
     assert post({**first, "payload": {"more": [2], "number": 1}, "name": "changed"}).json()["id"] == task_id
     for other in ({"payload": {"number": 2}}, {"task_type": "fail"}):
         answer = post({**first, **other})
-        assert (answer.status_code, answer.json()["field"]) == (422, "idempotency_key")
+        assert (answer.status_code, answer.json()["field"]) == (409, "idempotency_key")
     assert post({**first, "queue": "elsewhere"}).json()["id"] != task_id
     differs = post({**first, "idempotency_key": "order-43"})
     assert (differs.status_code, "differ" in differs.json()["detail"]) == (422, True)
@@ -171,11 +171,11 @@ def test_a_batch_tells_of_keys_that_stand_for_other_tasks(http: httpx.Client) ->
     answer = http.post("/tasks/batch", json={"tasks": [first, other, first]})
     assert answer.status_code == 207
     items = answer.json()["items"]
-    assert [item["status"] for item in items] == [201, 422, 201]
+    assert [item["status"] for item in items] == [201, 409, 201]
     assert items[0]["id"] == items[2]["id"]
     key = {"idempotency_key": "none of them"}
     refused = http.post("/tasks/batch", json={"all_or_nothing": True, "tasks": [{**first, **key}, {**other, **key}]})
-    assert (refused.status_code, refused.json()["field"]) == (422, "tasks[1].idempotency_key")
+    assert (refused.status_code, refused.json()["field"]) == (409, "tasks[1].idempotency_key")
     assert http.post("/tasks", json={**other, **key}).status_code == 201, "nothing had been written"
 
 

@@ -10,11 +10,22 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
-from engine.services.api import batches, events, problems, queues, route, scheduler, tasks, webhooks, workers
+from engine.services.api import (
+    batches,
+    events,
+    problems,
+    queues,
+    reference,
+    route,
+    scheduler,
+    tasks,
+    webhooks,
+    workers,
+)
 from engine.services.api.desk import Desk
 from engine.services.api.guard import Guard
 from engine.services.api.quick import Quick
@@ -38,7 +49,7 @@ def create_app(desk: Desk) -> ASGIApp:
         yield
         await desk.close()
 
-    app = FastAPI(title="Ganger", version=engine_version(), lifespan=lifespan, docs_url=f"{BASE}/docs", redoc_url=None,
+    app = FastAPI(title="Ganger", version=engine_version(), lifespan=lifespan, docs_url=None, redoc_url=None,
                   openapi_url=f"{BASE}/openapi.json", redirect_slashes=False,
                   generate_unique_id_function=lambda one: one.name)  # what generated clients call it
     for noun in NOUNS:
@@ -57,6 +68,7 @@ def create_app(desk: Desk) -> ASGIApp:
 
     app.add_exception_handler(HTTPException, refuse)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    app.add_route(f"{BASE}/docs", lambda request: HTMLResponse(_page(app)), methods=["GET"], include_in_schema=False)
     guarded: ASGIApp = Guard(Quick(app), desk)
     origins = [part.strip() for part in desk.settings.api_cors_origins.split(",") if part.strip()]
     if origins:
@@ -95,3 +107,10 @@ def _document(app: FastAPI) -> dict[str, Any]:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _page(app: FastAPI) -> str:
+    """The document as a page, made when it is first asked for."""
+    if not hasattr(app.state, "page"):
+        app.state.page = reference.page(_document(app))
+    return str(app.state.page)

@@ -13,7 +13,7 @@ from engine.core.priority import TaskPriority
 from engine.services.api import bodies, cursors, problems
 from engine.services.api.access import Guest, Role
 from engine.services.api.desk import Desk, Wish, desk_of, guest_of
-from engine.services.api.models.base import Priority
+from engine.services.api.models.base import CURSOR, Priority
 from engine.services.api.models.search import (
     BatchItem,
     BatchOperation,
@@ -50,7 +50,7 @@ async def submit_tasks(
     if refused and batch.all_or_nothing:
         first = next(item for item in items if item.problem and item.status != 424)
         assert first.problem is not None
-        raise Refused(422, f"none was submitted, because of tasks[{first.index}]: {first.problem.detail}",
+        raise Refused(first.status, f"none was submitted, because of tasks[{first.index}]: {first.problem.detail}",
                       field=f"tasks[{first.index}].{first.problem.field or ''}".rstrip("."), limit=first.problem.limit)
     result = BatchResult(submitted=len(items) - refused, refused=refused, items=items)
     return Response(result.model_dump_json(), 207 if refused else 201, media_type=JSON)
@@ -89,7 +89,7 @@ async def list_tasks(
     tag: Annotated[list[str] | None, Query(max_length=32)] = None,
     text: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    cursor: Annotated[str | None, Query(max_length=200, pattern=CURSOR)] = None,
     sort: Annotated[str, Query(pattern="^-?created$")] = "-created",
 ) -> Response:
     """The newest first. POST /tasks/search can do more."""

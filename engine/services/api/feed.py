@@ -19,9 +19,9 @@ from engine.services.background import Background
 
 KEPT = 2_000  # entries in memory
 EVENTS_KEPT = 20_000  # in these entries
-PAGE = 500
+PAGE = 200
 BACKLOG_PAGE = 100  # of what is read from Redis again for one follower: they take turns
-BACKLOGS = 4  # pages read from Redis at once
+BACKLOGS = 2  # pages read from Redis at once
 BLOCK_MS = 500
 PAUSE_S = 0.2  # before the next try while Redis is away
 
@@ -52,9 +52,12 @@ class Feed:
 
     def start(self, background: Background | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        (background or Background()).keep_thread("feed", self._read)
+        self._background = background or Background()
+        self._background.keep_thread("feed", self._read)
 
     def close(self) -> None:
+        """End the reader, and with it what looks after it."""
+        self._background.stop()
         self._stop.set()
 
     def hang_up(self) -> None:
@@ -184,6 +187,8 @@ class Feed:
         found: list[Entry] = []
         if self.position is not None and key >= key_of(self.position):
             return Batch([])
+        if not self._kept or key < self._kept[0][0]:
+            return None
         for at, entry in reversed(self._kept):
             if at <= key:
                 return Batch(found[::-1])

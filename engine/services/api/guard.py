@@ -22,6 +22,7 @@ from engine.services.api import problems
 from engine.services.api.access import ANYBODY, NOBODY, Guest, NotAKey, is_forwarded
 from engine.services.api.desk import Desk
 from engine.services.api.problems import Refused
+from engine.services.api.reference import POLICY
 from engine.services.api.route import GONE
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -36,10 +37,6 @@ METRICS = "/metrics"  # says that Redis is away, so whoever had a key when the k
 BODIES_MAX = 8  # of the largest size that are in memory at once,
 BODY_BYTES_FREE = 65_536  # beside those that are so small
 FAILURES_PER_S, FAILURES_AT_ONCE = 10.0, 200.0  # tokens that are no keys, of one address: the rest is answered 429
-DOCS_POLICY = (b"content-security-policy", (  # FastAPI's page takes its script from there, and starts it in the page
-    b"default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' "
-    b"https://cdn.jsdelivr.net; img-src data: https://fastapi.tiangolo.com; connect-src 'self'; "
-    b"frame-ancestors 'none'"))
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 audit = logging.getLogger("ganger.audit")
@@ -156,7 +153,7 @@ class _Call:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             if self._scope["path"] == DOCS:
-                message["headers"] = [*message["headers"], DOCS_POLICY]
+                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY)]
             own = {name for name, _ in message["headers"]}
             message["headers"] = [*message["headers"], *(header for header in HEADERS if header[0] not in own)]
         await self._send(message)

@@ -14,6 +14,7 @@ from engine.errors import (
     DurabilityUnavailable,
     EngineError,
     GangerError,
+    IdempotencyConflict,
     InvalidInput,
     MoveRefused,
     PayloadTooLarge,
@@ -76,6 +77,8 @@ def of(error: Exception) -> Refused:
             return error
         case PayloadTooLarge():
             return Refused(413, str(error), field=error.field, value=error.value, limit=error.limit)
+        case IdempotencyConflict():
+            return Refused(409, str(error), field=error.field, value=error.value, limit=error.limit)
         case InvalidInput():
             return Refused(422, str(error), field=error.field, value=error.value or None, limit=error.limit or None)
         case TaskNotFound():

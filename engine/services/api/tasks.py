@@ -45,7 +45,7 @@ async def submit_task(
     traceparent: Annotated[str, Header(max_length=200)] = "",
 ) -> Response:
     """When it answers, the task is in Redis. A second submit to the same queue with the same Idempotency-Key gives the
-    first task, and 422 where the type or the payload is another."""
+    first task, and 409 where the type or the payload is another."""
     options = (await given(request, TaskCreate)).options()
     if idempotency_key and options.setdefault("idempotency_key", idempotency_key) != idempotency_key:
         raise Refused(422, "the header Idempotency-Key and the field idempotency_key differ", field="idempotency_key",

@@ -14,7 +14,7 @@ from engine.services.api.models.scheduler import Sample, Worker, WorkerDetail, W
 from engine.services.api.problems import Refused
 from engine.services.api.route import given, noun, told
 
-STACK_S = 5.0  # for the stacks to come
+STACK_S = 8.0  # for the stacks to come
 router = noun("workers")
 Supervisor = Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9._-]+$", examples=["host.default.3f9a1c"])]
 Slot = Annotated[int, Path(ge=0, le=1023, examples=[0])]

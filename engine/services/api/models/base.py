@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from engine.core.identity import ALPHABET, LENGTH
 from engine.core.limits import MEMORY_BYTES_MAX, NICE_MAX
@@ -23,9 +23,14 @@ def _not_a_number(value: object) -> object:
 
 
 _DATED = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
-Priority = Literal["LOW", "NORMAL", "HIGH", "URGENT", "low", "normal", "high", "urgent"]
+# Small letters are taken too. They are not in the document: generated clients would have two names for one value.
+Priority = Annotated[Literal["LOW", "NORMAL", "HIGH", "URGENT", "low", "normal", "high", "urgent"],
+                     WithJsonSchema({"type": "string", "enum": ["LOW", "NORMAL", "HIGH", "URGENT"]})]
 Seconds = Annotated[float, Field(ge=0, le=SECONDS_MAX)]
-Text = Annotated[str, Field(min_length=1, max_length=NAME_MAX)]
+# In words that every dialect of regular expressions knows: most of what is not printable.
+PRINTABLE = "^[^\\x00-\\x1f\\x7f-\\xa0\\xad\\u2028\\u2029]*$"
+PrintableText = Annotated[str, Field(min_length=1, max_length=NAME_MAX, json_schema_extra={"pattern": PRINTABLE})]
+Text = Annotated[str, Field(min_length=1, max_length=NAME_MAX)]  # of a filter: what nothing agrees with is no error
 Queue = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", examples=["images"])]
 Asked = Annotated[AwareDatetime, BeforeValidator(_not_a_number)]  # in a query; in a body no text is taken for a number
 WHOLE = BeforeValidator(lambda value: int(value) if _is_whole(value) else value)  # outside of bounds, else these are
@@ -36,6 +41,7 @@ Memory = (Annotated[int, Field(ge=MEMORY_BYTES_MIN, le=MEMORY_BYTES_MAX), WHOLE]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000), WHOLE]
 
 EVENT_ID = r"^[0-9]{1,15}-[0-9]{1,15}$"
+CURSOR = r"^[A-Za-z0-9_-]+$"
 EXAMPLE_ID = "01H5RC2K8D7QZ3V0M4T"
 ID_PATTERN = f"^[{ALPHABET}]{{{LENGTH}}}$"
 

@@ -8,7 +8,7 @@ from engine.adapters.redis.searching import Search
 from engine.core.lifecycle import TaskStatus
 from engine.core.priority import TaskPriority
 from engine.options import TAGS_MAX
-from engine.services.api.models.base import WHOLE, Given, Priority, Queue, Text, Told
+from engine.services.api.models.base import CURSOR, WHOLE, Given, PrintableText, Priority, Queue, Text, Told
 from engine.services.api.models.tasks import TaskCreate, TaskResponse
 from engine.services.api.problems import Problem
 
@@ -55,7 +55,7 @@ class TaskSearch(TaskFilter):
 
     sort: Literal["-created", "created"] = Field(default="-created", description="The newest first, or the oldest.")
     limit: Annotated[int, Field(ge=1, le=PAGE_MAX), WHOLE] = 100
-    cursor: str | None = Field(default=None, max_length=200, description="`next` of the page before.")
+    cursor: str | None = Field(default=None, max_length=200, pattern=CURSOR, description="`next` of the page before.")
 
 
 class TaskPage(Told):
@@ -107,7 +107,7 @@ class BatchOperation(Given):
     dry_run: bool = Field(default=False, description="Only count.")
     limit: Annotated[int, Field(ge=1, le=OPERATED_MAX), WHOLE] = Field(
         default=1_000, description="Look at as many tasks that agree, at most.")
-    reason: Text = Field(default="cancelled over the API", description="Of a cancel.")
+    reason: PrintableText = Field(default="cancelled over the API", description="Of a cancel.")
 
 
 class PriorityOperation(BatchOperation):

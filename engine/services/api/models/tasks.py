@@ -16,10 +16,10 @@ from engine.services.api.models.base import (
     Given,
     Memory,
     Nice,
+    PrintableText,
     Priority,
     Queue,
     Seconds,
-    Text,
     Told,
 )
 from engine.services.api.models.webhooks import TaskWebhook
@@ -33,15 +33,15 @@ class TaskCreate(Given):
     is_plain = True
 
     model_config = ConfigDict(json_schema_extra={"examples": [
-        {"name": "thumbnail of 7", "task_type": "thumbnail", "payload": {"id": 7}, "priority": "high", "timeout": 60,
+        {"name": "thumbnail of 7", "task_type": "thumbnail", "payload": {"id": 7}, "priority": "HIGH", "timeout": 60,
          "tags": ["customer-42"]}]})
 
-    task_type: Text = Field(description="Name of the handler.", examples=["thumbnail"])
+    task_type: PrintableText = Field(description="Name of the handler.", examples=["thumbnail"])
     payload: Any = Field(default=None, description="What the handler gets: any JSON value.", examples=[{"id": 7}])
-    name: Text | None = Field(
+    name: PrintableText | None = Field(
         default=None, description="For people: what this task is about.", examples=["thumbnail of 7"])
     queue: Queue | None = None
-    priority: Priority | None = Field(default=None, examples=["high"])
+    priority: Priority | None = Field(default=None, examples=["HIGH"])
     delay: Seconds | None = Field(default=None, examples=[5], description="Seconds before which it is not started.")
     timeout: Seconds | None = Field(
         default=None, examples=[60], description="Seconds of one run until it is killed; 0 is never.")
@@ -50,12 +50,12 @@ class TaskCreate(Given):
     max_retries: Count | None = Field(default=None, examples=[3])
     expires: Seconds | None = Field(
         default=None, examples=[3600], description="Seconds after which it is not started any more.")
-    idempotency_key: Text | None = Field(
+    idempotency_key: PrintableText | None = Field(
         default=None, description="A second submit to the same queue with the same key gives the first task. "
                                          "The same as the header Idempotency-Key.")
-    fair_key: Text | None = Field(
+    fair_key: PrintableText | None = Field(
         default=None, description="Within a queue, keys take turns.", examples=["customer-42"])
-    tags: list[Text] | None = Field(default=None, max_length=TAGS_MAX, examples=[["customer-42"]])
+    tags: list[PrintableText] | None = Field(default=None, max_length=TAGS_MAX, examples=[["customer-42"]])
     max_deliveries: Annotated[int, Field(ge=1, le=1_000_000_000), WHOLE] | None = Field(
         default=None, description="1: never run again when the fate of a run is unknown.")
     max_memory: Memory | None = Field(
@@ -86,11 +86,11 @@ class TaskCreate(Given):
 class TaskUpdate(Given):
     """What to change of a task that has not started; null takes what was said away."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"priority": "urgent", "timeout": 120}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"priority": "URGENT", "timeout": 120}]})
 
-    priority: Priority | None = Field(default=None, examples=["urgent"])
-    name: Text | None = None
-    tags: list[Text] | None = Field(default=None, max_length=TAGS_MAX)
+    priority: Priority | None = Field(default=None, examples=["URGENT"])
+    name: PrintableText | None = None
+    tags: list[PrintableText] | None = Field(default=None, max_length=TAGS_MAX)
     timeout: Seconds | None = None
     soft_timeout: Seconds | None = None
     max_retries: Count | None = Field(default=None, examples=[3])
@@ -190,4 +190,4 @@ class Moved(Told):
 class CancelRequest(Given):
     """Why; may be left out."""
 
-    reason: Text = Field(default="cancelled over the API", examples=["wrong input"])
+    reason: PrintableText = Field(default="cancelled over the API", examples=["wrong input"])

@@ -30,7 +30,7 @@ from engine.adapters.process.orphans import Orphans
 from engine.adapters.process.outbox import Outbox
 from engine.adapters.process.outcomes import Facts, InvalidResult, Outcomes, PayloadRefused, refused
 from engine.adapters.process.reporting import Progress
-from engine.adapters.process.routes import Route
+from engine.adapters.process.routes import ALWAYS, Route
 from engine.adapters.process.title import Title
 from engine.context import Context
 from engine.core import frames
@@ -138,6 +138,9 @@ class Worker:
         """Before the reply of a run that was not short, or whose handler's runs were not short so far."""
         self._title.end()
         if self.native_output.settle():
+            route.settles = ALWAYS
+        if route.settles > 0:
+            route.settles -= 1
             route.measured = True  # so that we look again, however short its runs are
         if wall_s > LEAVES_S:
             self.between.due_s = 0.0

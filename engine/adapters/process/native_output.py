@@ -27,7 +27,7 @@ class NativeOutput:
         self._unread = array("i", (0,))
 
     def settle(self) -> bool:
-        """Wait until the pool has read everything; False if there was nothing to wait for."""
+        """Wait until the pool has read everything; False if there was nothing unread (any more)."""
         _flush(_c_stdout)
         if not self._has_unread():
             return False

@@ -7,11 +7,14 @@ import orjson
 
 from engine.handler import HandlerSpec
 
+ALWAYS = 1 << 62
+_FIRST_RUNS = 8  # in one of them, what such a handler writes is seen before the pool has read it
+
 
 class Route:
     """One handler, ready to be called."""
 
-    __slots__ = ("function", "measured", "parse", "spec", "takes_payload", "wants_context")
+    __slots__ = ("function", "measured", "parse", "settles", "spec", "takes_payload", "wants_context")
 
     def __init__(self, spec: HandlerSpec) -> None:
         self.spec = spec
@@ -19,6 +22,7 @@ class Route:
         self.parse: Callable[[bytes], Any] = orjson.loads if spec.payload_model is None else spec.parse
         self.takes_payload, self.wants_context = spec.takes_payload, spec.wants_context
         self.measured = True  # see Meter
+        self.settles = _FIRST_RUNS  # how many more runs are looked at for output that went round Python
 
     def may_retry(self, error: BaseException) -> bool:
         """As the spec says; what ends a process (SystemExit) only ends the run, and is a failure like any other."""

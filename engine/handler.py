@@ -19,6 +19,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 import orjson
 
 from engine import options as check
+from engine.collection import MainCollected, resume_stopped
 from engine.core.priority import TaskPriority
 from engine.errors import InvalidHandler, InvalidPayload
 from engine.options import HandlerOptions
@@ -26,32 +27,6 @@ from engine.signature import Signature, nearest_field, read_signature, refuse_no
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class MainCollected(BaseException):
-    """Ends the re-execution of a main script in the fork server: its handlers are known from here on.
-
-    A BaseException, so that no `except Exception` of the script goes on to its work.
-    """
-
-
-class _Collecting:
-    """Whether this process is re-executing a main script only to find its handlers."""
-
-    active = False
-
-
-def collecting() -> bool:
-    """Whether a main script is being re-executed: `Scheduler.start()` and `Client` then raise MainCollected."""
-    return _Collecting.active
-
-
-def set_collecting(active: bool) -> None:
-    """The fork server says True before it re-executes a main script, and False after.
-
-    A function and not a variable of this module: `engine.handler`, the attribute of the package, is the decorator.
-    """
-    _Collecting.active = active
 
 
 @dataclass(frozen=True)
@@ -145,6 +120,8 @@ class HandlerSpec:
 
 OPTIONS = tuple(field.name for field in fields(HandlerSpec)
                 if field.name not in ("name", "function", "payload_model", "wants_context", "takes_payload"))
+
+_STOPS_MAX = 20  # modules of one package that use the engine
 
 REGISTRY: dict[str, HandlerSpec] = {}
 """Every handler registered in this process, by name."""
@@ -278,8 +255,8 @@ def resolve(reference: str) -> Any:
             found = getattr(found, part)
         except AttributeError:
             raise InvalidHandler(f"module {module_name!r} has no {qualname!r}: a handler has to be defined at the top "
-                                 "level of its module (in a main script: above scheduler.start(), and not below "
-                                 "`if __name__ == \"__main__\"`)", field="reference", value=reference,
+                                 "level of its module (above scheduler.start() and any use of a Client, and not "
+                                 "below `if __name__ == \"__main__\"`)", field="reference", value=reference,
                                  limit="a name at module level") from None
     return found
 
@@ -300,15 +277,25 @@ def register_all(functions: Mapping[str, str]) -> dict[str, str]:
         reference, _, text = line.partition(" ")
         options = orjson.loads(text or "{}")
         try:
-            function = resolve(reference)
+            function = _resolve_collected(reference)
             if name not in REGISTRY:
                 for option in ("retry_on", "no_retry_on"):
                     if option in options:
-                        options[option] = tuple(resolve(one) for one in options[option])
+                        options[option] = tuple(_resolve_collected(one) for one in options[option])
                 register(name, function, **options)
         except Exception:  # noqa: BLE001  whatever a user's module raises is that handler's failure, not ours
             failures[name] = traceback.format_exc()
     return failures
+
+
+def _resolve_collected(reference: str) -> Any:
+    """As `resolve`. A module that uses the engine while it is imported is there as far as it was executed."""
+    for _ in range(_STOPS_MAX):
+        try:
+            return resolve(reference)
+        except MainCollected:
+            resume_stopped()
+    return resolve(reference)
 
 
 def _plain(value: Any) -> Any:

@@ -24,7 +24,7 @@ LAYER_OF = {  # the longest prefix counts
     "errors": "errors",
     "core": "core",
     "handler": "handler", "context": "handler", "signature": "handler", "options": "handler", "encoding": "handler",
-    "hooks": "handler",
+    "hooks": "handler", "collection": "handler",
     "logs": "logs",
     "ports": "ports",
     "config": "config",
@@ -62,7 +62,8 @@ DANGEROUS_CALLS = {"__import__", "compile", "eval", "exec", "exec_module", "impo
 ALLOWED = {  # what each of them imports is named by whoever starts the engine, never by who submits a task
     "engine/__init__.py": {"import_module"},  # its own modules, from a fixed table
     "engine/handler.py": {"import_module"},  # functions of a main script, named by the Scheduler that starts the pool
-    "engine/adapters/process/loading.py": {"import_module", "compile", "exec"},  # the settings' `handlers`; that script
+    "engine/adapters/process/loading.py": {"import_module"},  # the settings' `handlers`
+    "engine/adapters/process/script.py": {"compile", "exec"},  # the main script of the Scheduler
     "engine/services/child.py": {"import_module"},  # its own modules, from a fixed table
 }
 

@@ -2,8 +2,8 @@
 
 1. Where no `redis_url` is set it is a user of the embedded Redis of `data_dir`.
 2. A child of os.fork gets a broker of its own; the parent's is left alone, since both share its sockets.
-3. While a main script is re-executed in the fork server, using it ends the re-execution: what the script
-   would submit was submitted by the real one.
+3. While modules and the main script are executed in the fork server, using it ends that: what they would submit is
+   submitted by the real process.
 """
 
 import os
@@ -13,9 +13,9 @@ from threading import Lock
 
 from engine.adapters.redis.broker import Broker, connect
 from engine.adapters.redis.embedded import Embedded, open_embedded
+from engine.collection import check_use
 from engine.config import Settings
 from engine.errors import GangerError
-from engine.handler import MainCollected, collecting
 
 
 class Reach:
@@ -55,8 +55,7 @@ class Reach:
             embedded.close()
 
     def _open(self) -> Broker:
-        if collecting():
-            raise MainCollected
+        check_use("a Client")
         with self._lock:
             if self._closed:
                 raise GangerError("this client has been closed")

@@ -2,7 +2,8 @@
 
 The document is JSON, on an inherited descriptor:
 
-    {"settings": {…}, "main": {"path": …, "argv": "[…]"} | {"module": …, "argv": "[…]"} | null,
+    {"settings": {…},
+     "main": {"path": …, "argv": "[…]"} or with "archive" beside it | {"module": …, "argv": "[…]"} | null,
      "functions": {"my_task": "__main__:my_handler {…options}"}, "sys_path": […]}
 """
 
@@ -29,22 +30,29 @@ def document(settings: "Settings", registry: Mapping[str, HandlerSpec]) -> bytes
     for spec in registry.values():
         _check_way_back(spec)
     functions = {name: directions(spec) for name, spec in registry.items()}
-    in_main = any(line.startswith("__main__:") for line in functions.values())
-    return orjson.dumps({"settings": told, "main": main_reference() if in_main else None, "functions": functions,
-                         "sys_path": [os.path.abspath(entry) for entry in sys.path]})
+    of_main = [spec.function for spec in registry.values() if spec.reference.startswith("__main__:")]
+    return orjson.dumps({"settings": told, "main": main_reference(of_main[0].__globals__) if of_main else None,
+                         "functions": functions, "sys_path": [os.path.abspath(entry) for entry in sys.path]})
 
 
-def main_reference() -> dict[str, str] | None:
-    """How another process can load the running script, or None for an interactive one.
+def main_reference(namespace: dict[str, Any]) -> dict[str, str] | None:
+    """How another process can load the script whose globals these are, or None for an interactive one.
 
-    `argv` are its arguments as JSON text: a script may read them on its way to `start()`.
+    `argv` are its arguments as JSON text: a script may read them on its way to `start()`. The script is not always the
+    module `__main__`: that may be a launcher (`python -m cProfile script.py`).
     """
     argv = json.dumps(sys.argv[1:])
+    if namespace is not vars(sys.modules["__main__"]) and namespace.get("__file__"):
+        return {"path": os.path.abspath(namespace["__file__"]), "argv": argv}
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None and spec.name != "__main__":
         return {"module": spec.name, "argv": argv}  # python -m package.module
     file = main_file()
-    return None if file is None else {"path": os.path.abspath(file), "argv": argv}
+    if file is None:
+        return None
+    archive = getattr(getattr(spec, "loader", None), "archive", None)
+    packed = {} if archive is None else {"archive": os.path.abspath(archive)}  # python app.pyz
+    return {"path": os.path.abspath(file), **packed, "argv": argv}
 
 
 def in_descriptor(text: bytes) -> int:
@@ -56,10 +64,18 @@ def in_descriptor(text: bytes) -> int:
     return descriptor
 
 
+def _find(spec: HandlerSpec) -> Any:
+    """What the workers will find by the handler's reference."""
+    function = spec.function
+    if spec.reference.startswith("__main__:") and function.__qualname__ in function.__globals__:
+        return function.__globals__[function.__qualname__]  # of the script, which need not be the module `__main__`
+    return resolve(spec.reference)
+
+
 def _check_way_back(spec: HandlerSpec) -> None:
     """A name that leads to something else here will do so in the workers."""
     try:
-        found: Any = resolve(spec.reference)
+        found: Any = _find(spec)
     except ImportError as error:
         raise InvalidHandler(f"the module of {spec.reference}, the handler {spec.name!r}, cannot be imported by that "
                              f"name: {error}", field="function", value=spec.reference,

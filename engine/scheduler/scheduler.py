@@ -18,8 +18,9 @@ from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
+from engine.collection import check_start, check_use, collecting
 from engine.errors import BrokerError, EngineError, GangerError, InvalidSetting
-from engine.handler import REGISTRY, HandlerSpec, MainCollected, collecting, register
+from engine.handler import REGISTRY, HandlerSpec, register
 
 if TYPE_CHECKING:
     from engine.client import Client
@@ -79,10 +80,10 @@ class Scheduler:
     def start(self) -> None:
         """Start the engine; return when its workers are ready. Does nothing if it runs.
 
-        Raises `EngineError` with the reason when it does not start: the traceback of a handler's import, say.
+        Raises `EngineError` with the reason when it does not start: the traceback of a handler's import, say. Also in
+        a worker, and in a process of multiprocessing that executes the main script again: see `engine/collection.py`.
         """
-        if collecting():
-            raise MainCollected
+        check_start()
         with self._lock:
             if self.is_running:
                 return
@@ -170,7 +171,7 @@ class Scheduler:
     def client(self) -> "Client":
         """A client of this engine's Redis; it has all the verbs."""
         if collecting():
-            raise MainCollected
+            check_use("a Client")
         from engine.client import Client
 
         return Client(settings=self.settings)

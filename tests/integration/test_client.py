@@ -18,6 +18,7 @@ import pytest
 from engine import Client, TaskPriority, TaskStatus
 from engine.adapters.redis.keys import Keys
 from engine.client import default_client, set_default_client
+from engine.collection import MainCollected, set_collecting
 from engine.errors import (
     BrokerDenied,
     BrokerFull,
@@ -32,7 +33,6 @@ from engine.errors import (
     TaskNotFound,
     UnknownHandler,
 )
-from engine.handler import MainCollected, set_collecting
 from engine.scheduler import Scheduler
 from engine.testing import Inline
 from tests.redis_server import RedisServer, binaries, digest

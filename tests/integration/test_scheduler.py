@@ -257,7 +257,7 @@ def test_a_script_as_a_module_with_a_guard_models_and_decorators(tmp_path: Path)
     (tmp_path / "shop" / "neighbour.py").write_text("WORD = 'next door'")
     code, out, err = script.run("-m", "shop.app")
     assert code == 0, err
-    assert out.splitlines() == ["once", "Emma 1 next door __mp_main__", "direct 1 next door __main__"]
+    assert out.splitlines() == ["once", "Emma 1 next door __main__", "direct 1 next door __main__"]
     _gone(tmp_path)
 
 
@@ -407,6 +407,24 @@ def test_a_script_that_submits_before_the_start_submits_once(tmp_path: Path) -> 
         task_id = Client().submit("count", 1)
         scheduler.start()
         print(scheduler.result(task_id, wait=10), len(scheduler.tasks()))
+    """).run()
+    assert code == 0, err
+    assert out == "1 1\n"
+    _gone(tmp_path)
+
+
+def test_a_start_and_a_submit_in_an_imported_module_are_done_once(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(textwrap.dedent("""
+        from engine import get_scheduler
+        scheduler = get_scheduler()
+        def count(payload): return payload
+        scheduler.register_handler("count", count)
+        scheduler.start()
+        task_id = scheduler.submit("count", 1)
+    """))
+    code, out, err = Script(tmp_path, """
+        import app
+        print(app.scheduler.result(app.task_id, wait=10), len(app.scheduler.tasks()))
     """).run()
     assert code == 0, err
     assert out == "1 1\n"

@@ -10,15 +10,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from engine.adapters.process import descendants
-
-MARK = "_GANGER_TREE"  # not "GANGER_…": those are settings, and an unknown one is an error to a Client in a handler
+from engine.collection import TREE_MARK
 
 
 class Aftermath:
     """Goes round until nothing is left. `reaped(pid, status, cpu_s, peak_rss_bytes)` tells of each worker."""
 
     def __init__(self, mark: str, workers: set[int], reaped: Callable[[int, int, float, int], None]) -> None:
-        self._mark = f"{MARK}={mark}".encode()
+        self._mark = f"{TREE_MARK}={mark}".encode()
         self._workers, self._reaped = workers, reaped
         self._session = os.getsid(0)
 

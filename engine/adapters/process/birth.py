@@ -32,6 +32,7 @@ from engine.adapters.process.limits import move_up
 from engine.adapters.process.routes import Route
 from engine.adapters.process.signals import DEFERRED, deferred
 from engine.adapters.process.title import Title
+from engine.collection import enter_worker
 from engine.core.outcome import EXIT_DESCRIPTORS_CLOSED
 
 _DEFAULTS = (signal.SIGCHLD, signal.SIGQUIT)
@@ -71,6 +72,7 @@ def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Rout
         _take_signals(worker, ends)
         Forks(worker, (ends.tasks, ends.replies, ends.control, ends.output, ends.dump)).register()
         worker.capture.install()
+        enter_worker()
         gc.enable()
         lifetime.begin(worker.outbox.post, forked=True)
         signal.raise_signal(signal.SIGUSR1)  # an interrupt may have come before we listened

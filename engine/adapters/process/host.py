@@ -18,7 +18,7 @@ from typing import Any
 
 from engine.adapters.process import cgroup, freezing, limits
 from engine.adapters.process.account import Account, Page
-from engine.adapters.process.aftermath import MARK, Aftermath
+from engine.adapters.process.aftermath import Aftermath
 from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.cgroup import Groups
 from engine.adapters.process.custody import Custody
@@ -26,6 +26,7 @@ from engine.adapters.process.link import Link
 from engine.adapters.process.oom import OomKiller
 from engine.adapters.process.server import Server
 from engine.adapters.process.ulimits import FILES_OF_A_WORKER, has_room
+from engine.collection import TREE_MARK
 from engine.core.limits import Limits
 from engine.ports import Dumped, Event, Exited, HostSettings, InterruptReason, Poller, ServerLost, ServerReady
 
@@ -63,7 +64,7 @@ class ProcessHost:
         limits.adopt_orphans()
         if self._page is None:
             self._page = Page()
-        self._server = self.server(self._settings, {MARK: self._mark}, self._page, self._poller, self._reported,
+        self._server = self.server(self._settings, {TREE_MARK: self._mark}, self._page, self._poller, self._reported,
                                    self._lost)
 
     def stop(self) -> None:

@@ -4,20 +4,19 @@ Modules and the main script are named by whoever starts the engine, never by who
 """
 
 import importlib
-import importlib.util
-import json
-import os
-import sys
 import traceback
-import types
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from engine.handler import MainCollected, register_all, set_collecting
+from engine.adapters.process import script
+from engine.collection import MainCollected, resume_stopped, set_collecting, was_used
+from engine.handler import register_all
 
 _USES_THE_ENGINE = "A module of handlers may not use a Client, nor start a Scheduler, while it is imported.\n"
-MAIN_NAME = "__mp_main__"  # as multiprocessing calls it: not "__main__", so that its `if` for that is not entered
+_SECOND_TIME = (
+    "The engine's fork server executes the main script a second time, up to its first use of the engine, to find the "
+    "handlers: that failed. What may happen only once (binding a port, say) belongs below scheduler.start(), or below "
+    '`if __name__ == "__main__":`\n')
 
 
 def load(modules: Sequence[str], main: dict[str, str] | None, functions: dict[str, Any],
@@ -30,24 +29,24 @@ def load(modules: Sequence[str], main: dict[str, str] | None, functions: dict[st
     set_collecting(True)
     try:
         for module in modules:
-            if (failure := _attempt(lambda module=module: importlib.import_module(module))) is not None:
+            if (failure := _attempt(lambda name=module: importlib.import_module(name))) is not None:
                 failures[module] = failure
             imported(module)
-        if main is not None and (failure := _attempt(lambda: _run_main(main), ends=MainCollected)) is not None:
-            failures[next(iter(main.values()))] = failure
         if main is not None:
-            imported(next(iter(main.values())))
+            name = next(iter(main.values()))
+            if (failure := _attempt_main(main)) is not None:
+                failures[name] = failure
+            imported(name)
+            resume_stopped()
+        return failures | register_all(functions)
     finally:
         set_collecting(False)
-    return failures | register_all(functions)
 
 
-def _attempt(action: Any, ends: type[BaseException] | tuple[()] = ()) -> str | None:
-    """The traceback of what it raised, if that is not one of `ends`."""
+def _attempt(action: Any) -> str | None:
+    """The traceback of what it raised."""
     try:
         action()
-    except ends:
-        return None
     except MainCollected:  # the rest of the module was not executed
         return traceback.format_exc() + _USES_THE_ENGINE
     except BaseException:  # noqa: BLE001  a module may call sys.exit() as well as raise
@@ -55,43 +54,15 @@ def _attempt(action: Any, ends: type[BaseException] | tuple[()] = ()) -> str | N
     return None
 
 
-def _run_main(main: dict[str, str]) -> None:
-    """Execute a main script up to where it starts the engine (MainCollected), as a module of its own.
+def _attempt_main(main: dict[str, str]) -> str | None:
+    """The traceback of what ended the script before it came to its use of the engine.
 
-    It is known as `__main__` too, for that is the module its functions say they are from.
+    What comes after that is no failure: a loop or a framework of the script's may turn MainCollected into another
+    exception, a group of them or sys.exit().
     """
-    module = types.ModuleType(MAIN_NAME)
-    code, package, file = _code_of(main)
-    module.__dict__.update(__file__=file, __package__=package)
-    sys.modules[MAIN_NAME] = sys.modules["__main__"] = module
-    sys.argv[:] = [file, *json.loads(main.get("argv", "[]"))]
-    with _silent_stdout():
-        exec(code, module.__dict__)
-
-
-@contextmanager
-def _silent_stdout() -> Iterator[None]:
-    """What the script prints, the real one has printed. Its stderr is left: a warning twice does no harm."""
-    sys.stdout.flush()
-    kept, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
+    set_collecting(True)
     try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
-
-
-def _code_of(main: dict[str, str]) -> tuple[types.CodeType, str | None, str]:
-    if "path" in main:
-        path = main["path"]
-        with open(path, "rb") as file:
-            return compile(file.read(), path, "exec"), None, path
-    name = main["module"]
-    spec = importlib.util.find_spec(name)
-    code = spec.loader.get_code(name) if spec is not None and hasattr(spec.loader, "get_code") else None  # type: ignore[union-attr]
-    if spec is None or code is None:
-        raise ImportError(f"no code for the main module {name!r}")
-    return code, name.rpartition(".")[0], str(spec.origin)
+        script.execute(main)
+    except BaseException:  # noqa: BLE001  a script may call sys.exit() as well as raise
+        return None if was_used() else traceback.format_exc() + _SECOND_TIME
+    return None

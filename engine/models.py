@@ -161,6 +161,7 @@ class QueueStats(Model):
     paused: bool = False
     queued: dict[str, int] = {}  # by the name of the priority
     oldest_s: float | None = None  # how long the first of the line has waited
+    aside: dict[str, int] = {}  # tasks among them that a pool met without knowing their type, by type
 
     @property
     def total(self) -> int:

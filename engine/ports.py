@@ -223,7 +223,7 @@ class Settlement(NamedTuple):
     task_id: bytes
     run: int
     verdict: str  # "move payer", such as "retry attempt"
-    at: int | str  # due moment of a retry, queue of a release, else moment of the task's removal; moments in ms
+    at: int | str  # due moment of a retry, "queue" or "queue type" of a release, else moment of removal; moments in ms
     outcome: bytes  # JSON; empty for a release
 
 
@@ -250,6 +250,7 @@ class Stepped:
     orders: list[bytes]  # letters; each comes again until a step has said that it was heard
     held: int  # how many runs Redis thinks that this supervisor has
     sent_s: float
+    types_known: int = 0  # how many types Redis thinks that it can run; it is given no others
 
 
 @dataclass(slots=True)
@@ -305,11 +306,12 @@ class SupervisorBroker(Protocol):
     def up(self) -> bool:
         """Whether Redis can be spoken to now."""
 
-    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes,
+    def step(self, settlements: list[Settlement], want: int, idle_workers: int | None, held: int, report: bytes,
              makes_way: MakesWay = "", heard: bytes = b"") -> None:
         """Settle, claim up to `want` runs, renew the lease; `Stepped`, `Refused` or `Parted` follows. One at a time.
 
         `idle_workers` have nothing to do: where nothing is to be claimed, new tasks are handed to them as they come.
+        None leaves what the step before it has said of that.
         `held` is how many runs the supervisor has, by what it knows. It `makes_way` for urgent tasks although all its
         workers are busy: never (""), once it has as much as it wants ("+"), or now, so that it wants only these ("!").
         `heard` is the last letter that the last answer brought: it and those before it do not come again.
@@ -321,7 +323,9 @@ class SupervisorBroker(Protocol):
     def ask_waits(self) -> None:
         """How long do the first tasks wait that this supervisor could run? `Waited` follows, or `Parted`."""
 
-    def announce(self, handlers: list[dict[str, Any]]) -> None: ...
+    def announce(self, handlers: list[dict[str, Any]]) -> None:
+        """Say which types this supervisor can run: it is given no others. `Rung`, `NotHeard` or `Parted` follows."""
+
     def log(self, task_id: bytes, rows: list[bytes]) -> None: ...
     def progress(self, task_id: bytes, body: bytes) -> None: ...
     def farewell(self) -> None: ...

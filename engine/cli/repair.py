@@ -14,6 +14,7 @@ _WATCH_S = 2.5  # a supervisor that lives renews its lease each second
 _BATCH = 500
 _MENDED = {
     "line": "queued tasks that were in no line: put back into theirs",
+    "turn": "lines with tasks that never had their turn: they have it now",
     "due": "tasks that waited without a moment: due now",
     "ended": "ended tasks without a moment of removal: they have one now",
     "held": "running tasks without a live lease: queued again, or put under their supervisor's lease",

@@ -22,6 +22,7 @@ class Task:
     priority: TaskPriority
     status: TaskStatus
     expires: bool
+    task_type: str = "t"
     run: int = 0
     attempts: int = 0
     crashes: int = 0
@@ -113,8 +114,7 @@ def found(state: dict[str, Any], prefix: str) -> dict[str, Any]:
         lives[task_id.decode()] = (life.status, life.run, life.attempts, life.crashes, life.priority, life.owner)
     return {
         "tasks": set(here.get("tasks", {})), "lives": lives,
-        "places": {key: _members(value) for key, value in here.items()
-                   if key == "due" or key.startswith(("line:", "ended:", "held:"))},
+        "places": _places(here),
         "expiring": _members(here.get("expiring", [])), "outcomes": set(here.get("outcomes", {})),
         "rescues": here.get("rescues", {}),
         "letters": {key.removeprefix("orders:"): len(value) for key, value in here.items()
@@ -122,6 +122,17 @@ def found(state: dict[str, Any], prefix: str) -> dict[str, Any]:
         "idempotency": {key.removeprefix("idempotency:"): value for key, value in here.items()
                         if key.startswith("idempotency:")},
         "paused": {queue for queue, state in here.get("queues", {}).items() if state == b"paused"}}
+
+
+def _places(here: dict[str, Any]) -> dict[str, set[bytes]]:
+    """What has ids. Whether a task waits in its line or aside depends on who has met it there, so both are one."""
+    places: dict[str, set[bytes]] = {}
+    for key, value in here.items():
+        if key == "due" or key.startswith(("line:", "ended:", "held:")):
+            home = ":".join(key.split(":")[:3])
+            assert not places.get(home, set()) & _members(value), f"in two places: {key}"
+            places.setdefault(home, set()).update(_members(value))
+    return places
 
 
 def _members(value: Any) -> set[bytes]:

@@ -38,6 +38,8 @@ PRIORITIES = some.sampled_from(TaskPriority)
 FAIR_KEYS = some.sampled_from(["", "a", "b"])
 SUPERVISORS = some.sampled_from(["one", "two"])
 CLIENTS = some.sampled_from([0, 1])
+KNOWN = {"one": ("t", "a"), "two": ("t", "b")}  # the types that each supervisor can run, until it learns others
+TYPES = some.sampled_from(["t", "t", "a", "b", "c"])
 
 
 class Tasks(RuleBasedStateMachine):
@@ -50,7 +52,8 @@ class Tasks(RuleBasedStateMachine):
     def begin(self) -> None:
         self.shop, self.model = Shop(self.server), Model()
         self.clients = [self.shop.broker, Broker(self.server.url)]
-        self.supervisors = {name: Supervisor(self.shop, name, "q", "x") for name in ("one", "two")}
+        self.supervisors = {name: Supervisor(self.shop, name, types=types) for name, types in KNOWN.items()}
+        self.known = {name: set(types) for name, types in KNOWN.items()}
         self.heard = self.shop.hearing(P + "done:me")
         self.waited: set[str] = set()
 
@@ -63,20 +66,22 @@ class Tasks(RuleBasedStateMachine):
     # -- what clients do ------------------------------------------------------------------------------------------
 
     @rule(target=ids, client=CLIENTS, queue=QUEUES, priority=PRIORITIES, fair_key=FAIR_KEYS, delayed=some.booleans(),
-          expiring=some.booleans(), key=some.sampled_from([None, None, "k", "l"]))
+          expiring=some.booleans(), key=some.sampled_from([None, None, "k", "l"]), task_type=TYPES)
     def submit(self, client: int, queue: str, priority: TaskPriority, fair_key: str, delayed: bool, expiring: bool,
-               key: str | None) -> Any:
+               key: str | None, task_type: str) -> Any:
         options: dict[str, Any] = {"fair_key": fair_key} if fair_key else {}
         if delayed:
             options["due_ms"] = self.shop.now_ms + HOUR_MS
         if expiring:
             options["expires_ms"] = self.shop.now_ms + 2 * HOUR_MS
-        new, known = self.shop.new(queue, priority, key, **options), self.model.keys.get((queue, key or ""))
+        new, known = self.shop.new(
+            queue, priority, key, task_type=task_type, **options), self.model.keys.get((queue, key or ""))
         if known in self.model.tasks:
             assert self.shop.unchanged(lambda: self.clients[client].submit([new])) == [known]
             return multiple()
         assert self.clients[client].submit([new]) == [new.id]
-        self.model.tasks[new.id] = Task(queue, priority, S.PENDING if delayed else S.QUEUED, expiring)
+        self.model.tasks[new.id] = Task(queue, priority, S.PENDING if delayed else S.QUEUED, expiring,
+                                        task_type)
         if key:
             self.model.keys[queue, key] = new.id
         assert self.shop.unchanged(lambda: self.clients[1 - client].submit([new])) == [new.id], "sent once more"
@@ -159,10 +164,16 @@ class Tasks(RuleBasedStateMachine):
         assert len(supervisor.step()[2]) == len(self.model.letters.get(name, []))
         supervisor.heard = b""
 
+    @rule(name=SUPERVISORS, types=some.sets(some.sampled_from("tabc"), min_size=1))
+    def learn(self, name: str, types: set[str]) -> None:
+        self.known[name] = types
+        self.supervisors[name].learn(*sorted(types))
+
     @rule(name=SUPERVISORS, want=some.integers(1, 4))
     def claim(self, name: str, want: int) -> None:
         open_ones = [task for task in self.model.tasks.values()
-                     if task.status is S.QUEUED and task.queue not in self.model.paused]
+                     if task.status is S.QUEUED and task.queue not in self.model.paused
+                     and task.task_type in self.known[name]]
         refused, claimed, orders, _, held = self.supervisors[name].step(want=want)
         assert (refused, len(claimed)) == ([], min(want, len(open_ones)))
         for task_id, counters in claimed:
@@ -196,10 +207,10 @@ class Tasks(RuleBasedStateMachine):
         known = held[::2]
         strangers = [task_id for task_id in self.model.tasks if task_id not in held][:2]
         told = [(task_id, self.model.tasks[task_id].run) for task_id in [*known, *strangers]]
-        assert recover(self.shop, told, name, ("q", "x")) == [task_id.encode() for task_id in strangers]
+        assert recover(self.shop, told, name) == [task_id.encode() for task_id in strangers]
         for task_id in set(held) - set(known):
             self.model.tasks[task_id].let_go(S.QUEUED)
-        assert self.shop.unchanged(lambda: recover(self.shop, [], name, ("q", "x"), nth=1)) == [], "one that comes late"
+        assert self.shop.unchanged(lambda: recover(self.shop, [], name, nth=1)) == [], "one that comes late"
 
     # -- what the keeper does -------------------------------------------------------------------------------------
 
@@ -227,6 +238,7 @@ class Tasks(RuleBasedStateMachine):
         self.shop.keeper.lapse(name)
         assert self.shop.keeper.rescue(name, 100).is_over
         self.model.rescue(name)
+        self.supervisors[name].learn(*self.known[name])  # as one does that finds itself forgotten
 
     @rule()
     def reconcile(self) -> None:

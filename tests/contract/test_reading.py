@@ -47,10 +47,11 @@ def test_queue_stats(shop: Shop) -> None:
     shop.broker.pause("a")
     empty, full = shop.broker.queue_stats()
     assert empty == {"queue": "a", "paused": True, "queued": {"URGENT": 0, "HIGH": 0, "NORMAL": 0, "LOW": 0},
-                     "oldest_s": None, "oldest_s_by_priority": {}}
+                     "oldest_s": None, "oldest_s_by_priority": {}, "aside": {}}
     assert 0 <= full["oldest_s"] < 60
     assert max(full.pop("oldest_s_by_priority").values()) == full.pop("oldest_s")
-    assert full == {"queue": "b", "paused": False, "queued": {"URGENT": 4, "HIGH": 3, "NORMAL": 2, "LOW": 1}}
+    assert full == {"queue": "b", "paused": False, "queued": {"URGENT": 4, "HIGH": 3, "NORMAL": 2, "LOW": 1},
+                    "aside": {}}
 
 
 def test_status_counts_and_counters(shop: Shop) -> None:

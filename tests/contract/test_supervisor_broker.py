@@ -50,6 +50,8 @@ def shop(redis_server: RedisServer) -> Iterator[Shop]:
 def side(redis_server: RedisServer, shop: Shop) -> Iterator[Side]:
     side = Side(redis_server, shop)
     side.until(lambda heard: any(isinstance(event, Joined) for event in heard))
+    side.broker.announce([{"name": "t"}])
+    side.until(lambda heard: any(isinstance(event, Rung) for event in heard))
     side.heard.clear()
     yield side
     side.broker.close()
@@ -68,15 +70,24 @@ def test_what_a_step_claims_is_not_given_back_by_a_recover_that_was_sent_before(
     assert shop.life(task_id).status is TaskStatus.RUNNING
 
 
-def test_it_tells_when_redis_refuses_to_hear(side: Side, shop: Shop) -> None:
+def test_what_it_can_run_is_heard_by_a_redis_that_is_full(side: Side, shop: Shop) -> None:
     shop.client.config_set("maxmemory", 1)
     try:
-        side.broker.announce([{"name": "a"}])
+        side.broker.announce([{"name": "a"}, {"name": "b"}])
         side.broker.recover([])
         side.until(lambda heard: len(heard) == 2)
     finally:
         shop.client.config_set("maxmemory", 0)
-    assert side.kinds() == [NotHeard, Recovered]
+    assert side.kinds() == [Rung, Recovered]
+    assert shop.client.smembers(shop.keys.types("sup")) == {b"a", b"b"}
+    assert set(shop.broker.handlers()) == {"t", "a", "b"}
+
+
+def test_it_tells_when_redis_does_not_hear_what_it_can_run(side: Side, shop: Shop) -> None:
+    shop.client.set(shop.keys.announced, "of another kind")
+    side.broker.announce([{"name": "a"}])
+    side.until(lambda heard: len(heard) == 1)
+    assert side.kinds() == [NotHeard]
 
 
 def test_one_that_makes_way_is_rung_for_what_is_urgent_and_claims_nothing_else(side: Side, shop: Shop) -> None:

@@ -23,7 +23,7 @@ class Crew:
         self.waiting: dict[int, deque[tuple[int, int]]] = {}  # slot -> token and run of what goes on in it
 
     def start(self) -> None:
-        self.happened.append(ServerReady([], {}))
+        self.happened.append(ServerReady([{"name": name} for name in (*VERDICTS, "waits")], {}))
 
     def spawn(self, slot: int) -> None:
         self.waiting[slot] = deque()

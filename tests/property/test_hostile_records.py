@@ -18,7 +18,7 @@ from engine.core.policy import RunPolicy
 from engine.core.record import Record
 from engine.models import LogLine, Task
 from engine.services.api.access import Access
-from engine.services.pool.claims import Claims
+from engine.services.pool.claims import Claims, UnknownType
 from engine.services.pool.supervisor import _pause_asked
 from engine.submission import Defaults
 
@@ -80,9 +80,10 @@ def test_a_task_is_told_whatever_is_stored_of_it(record: bytes, line: bytes | No
 @given(RECORDS, some.tuples(NUMBERS, NUMBERS, NUMBERS).map(b" ".join))
 def test_a_pool_makes_a_run_of_it_or_sets_it_aside(record: bytes, counters: bytes) -> None:
     claims = Claims(RunPolicy())
+    claims.learn([{"name": "t"}, {"name": ""}])
     try:
         run = claims.make(ID.encode(), record, counters)
-    except ValueError:
+    except (ValueError, UnknownType):
         return
     assert (type(run.task_type), type(run.queue)) == (str, str)
     assert frames.task(run.token, run.number, run.attempts, 0.0, run.task_id, run.record)

@@ -55,9 +55,9 @@ class Shop:
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
-    def new(self, queue: str = "q", priority: TaskPriority = TaskPriority.NORMAL, key: str | None = None,
-            **options: Any) -> NewTask:
-        return NewTask(next(self._ids), Record("t", queue, priority, self.now_ms, PAYLOAD, options), key)
+    def new(self, queue: str = "q", priority: TaskPriority = TaskPriority.NORMAL, key: str | None = None, *,
+            task_type: str = "t", **options: Any) -> NewTask:
+        return NewTask(next(self._ids), Record(task_type, queue, priority, self.now_ms, PAYLOAD, options), key)
 
     def submit(self, *args: Any, **options: Any) -> str:
         return self.broker.submit([self.new(*args, **options)])[0]

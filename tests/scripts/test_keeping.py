@@ -36,6 +36,7 @@ def test_promote_queues_what_is_due(shop: Shop) -> None:
     line = changed.pop(P + "line:q:NORMAL")
     assert [line[0], line[-1]] == [(first.encode(), 1.0), (delayed.encode(), 3.0)]
     assert [task_id for task_id, _ in changed.pop(P + "due")] == [later.encode()]
+    assert [queue for queue, _ in changed.pop(P + "turns:HIGH")] == [b"x"]
     assert changed == {P + "flows:q:NORMAL": {b"k:": b"3", b"v": b"1"}, P + "line:x:HIGH": [(other.encode(), 1.0)],
                        P + "flows:x:HIGH": {b"k:": b"1"}}
     assert sorted(told(shop)[-3:]) == sorted([(first, "QUEUED", 1), (delayed, "QUEUED", 0), (other, "QUEUED", 0)])
@@ -134,7 +135,7 @@ def test_sweep_forgets_all_that_is_kept_of_a_task(shop: Shop) -> None:
     shop.client.rpush(P + "log:" + task_id, "{}")
     assert shop.keeper.sweep(10) == (1, None)
     assert set(changes(shop, before)) <= {P + "counters", P + "flows:q:NORMAL", P + "queues", P + "supervisors",
-                                          P + "turns", P + "events"}
+                                          P + "turns:NORMAL", P + "events"}
 
 
 def test_lead_passes_on_when_it_lapses_or_is_given_up(shop: Shop) -> None:
@@ -290,10 +291,12 @@ class TestRecover:
         assert shop.client.smembers(P + "held:sup") == {broken.encode()}
         assert shop.life(sound).status is TaskStatus.QUEUED
 
-    def test_a_run_of_a_queue_it_does_not_name_stays(self, shop: Shop) -> None:
+    def test_a_run_of_any_queue_goes_back_and_has_its_turn(self, shop: Shop) -> None:
         task_id = shop.claimed("x")
+        shop.client.delete(P + "turns:NORMAL")
         recover(shop, [])
-        assert shop.life(task_id).status is TaskStatus.RUNNING
+        assert shop.life(task_id).status is TaskStatus.QUEUED
+        assert [queue for queue, _ in shop.dump()[P + "turns:NORMAL"]] == [b"x"]
 
 
 def test_farewell(shop: Shop) -> None:
@@ -302,10 +305,11 @@ def test_farewell(shop: Shop) -> None:
     for key in (keys.reports, keys.idle, keys.recovers):
         shop.client.hset(key, mapping={"sup": "{}", "other": "{}"})
     shop.client.rpush(keys.orders("sup"), "{}")
+    shop.client.sadd(keys.types("sup"), "t")
     shop.settle(task_id, TaskStatus.COMPLETED)
     before = shop.dump()
     assert shop.run("farewell", [keys.held("sup"), keys.supervisors, keys.reports, keys.idle, keys.orders("sup"),
-                                 keys.recovers], ["sup"]) == b"OK"
+                                 keys.recovers, keys.types("sup")], ["sup"]) == b"OK"
     assert changes(shop, before) == {
-        keys.supervisors: None, keys.orders("sup"): None,
+        keys.supervisors: None, keys.orders("sup"): None, keys.types("sup"): None,
         **{key: {b"other": b"{}"} for key in (keys.reports, keys.idle, keys.recovers)}}

@@ -98,6 +98,7 @@ def queued_without_a_task(shop: Shop) -> tuple[str, str, set[str]]:
 def queued_twice(shop: Shop) -> tuple[str, str, set[str]]:
     task_id = shop.submit()
     shop.client.zadd(P + "line:q:HIGH", {task_id: 1})
+    shop.client.zadd(P + "turns:HIGH", {"q": 1})
     return task_id, "zset", {"line:q:NORMAL"}
 
 

@@ -28,6 +28,7 @@ def contradict(shop: Shop) -> dict[str, str]:
     shop.client.srem(P + "held:sup", held)
     shop.client.sadd(P + "held:sup", NOBODY)
     shop.client.zadd(P + "line:q:HIGH", {NOBODY: 1})
+    shop.client.zadd(P + "turns:HIGH", {"q": 1})
     queued = shop.submit()
     shop.client.zrem(P + "line:q:NORMAL", queued)
     orphan = shop.claimed(supervisor="buried")

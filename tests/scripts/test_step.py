@@ -17,24 +17,30 @@ SLICE = 16
 class Supervisor:
     """Calls `step` as a pool does. `clock_ms` is what it says the time is."""
 
-    def __init__(self, shop: Shop, name: str = "sup", *queues: str, ageing_ms: int = 0) -> None:
-        self.shop, self.name, self.queues, self.ageing_ms = shop, name, list(queues) or ["q"], ageing_ms
+    def __init__(self, shop: Shop, name: str = "sup", *queues: str, ageing_ms: int = 0,
+                 types: tuple[str, ...] = ("t",)) -> None:
+        self.shop, self.name, self.ageing_ms = shop, name, ageing_ms
+        self.serves = f",{','.join(queues)}," if queues else "*"
         self.clock_ms = shop.now_ms
+        self.learn(*types)
         self.heard = b""  # the last letter that a step brought
 
+    def learn(self, *types: str) -> None:
+        """Say which types it knows."""
+        keys = self.shop.keys
+        self.shop.run("introduce", [keys.types(self.name), keys.handlers, keys.announced], [
+            self.clock_ms, HOUR_MS, *(part for one in types for part in (one, f'{{"name":"{one}"}}'))])
+
     def step(self, settlements: list[tuple[Any, ...]] | None = None, want: int = 0, report: bytes = b"",
-             serves: str = "*", idle: int = 0, held: int = 1000, makes_way: str = "",
+             serves: str = "", idle: int | str = 0, held: int = 1000, makes_way: str = "",
              ) -> tuple[list[Any], list[tuple[str, str]], list[bytes], int, int]:
         keys, settlements = self.shop.keys, settlements or []
         names = [keys.tasks, keys.life, keys.outcomes, keys.held(self.name), keys.supervisors, keys.idle, keys.queues,
-                 keys.turns, keys.due, keys.expiring, keys.waiters, keys.events, keys.counters,
-                 keys.orders(self.name), keys.progress, *map(keys.ended, ENDS), keys.reports]
-        for queue in self.queues:
-            names += [keys.line(queue, priority) for priority in DESCENDING]
-            names += [keys.flows(queue, priority) for priority in DESCENDING]
-        args = [self.name, self.clock_ms, self.clock_ms + 15_000, want, self.ageing_ms, keys.base, serves,
-                len(self.queues), len(settlements), self.clock_ms + HOUR_MS, report, idle, held,
-                makes_way, self.heard, SLICE, *self.queues]
+                 keys.aside, keys.due, keys.expiring, keys.waiters, keys.events, keys.counters,
+                 keys.orders(self.name), keys.progress, *map(keys.ended, ENDS), keys.reports, keys.types(self.name)]
+        args = [self.name, self.clock_ms, self.clock_ms + 15_000, want, self.ageing_ms, keys.base,
+                serves or self.serves, len(settlements), self.clock_ms + HOUR_MS, report, idle, held, makes_way,
+                self.heard, SLICE]
         refused, claimed, *rest = self.shop.run("step", names, [*args, *(part for one in settlements for part in one)])
         self.heard = rest[0][-1] if rest[0] else b""
         words = [one.decode() if isinstance(one, bytes) else one for one in refused]
@@ -118,19 +124,45 @@ def test_clients_that_wait_are_told_once(shop: Shop, supervisor: Supervisor) -> 
     assert shop.keys.waiters not in shop.dump()
 
 
-REFUSALS = {
-    "STALE run": ("STALE", 2, "complete nobody"), "STALE low run": ("STALE", 0, "complete nobody"),
-    "STALE other verdict": ("STALE", 7, "fail attempt"), "ILLEGAL move": ("ILLEGAL", 1, "promote nobody"),
-    "ILLEGAL word": ("ILLEGAL", 1, "nonsense"), "ILLEGAL queue": ("ILLEGAL", 1, "release nobody"),
+REFUSALS = {  # case -> word, run, verdict, at
+    "run": ("STALE", 2, "complete nobody", 1), "low run": ("STALE", 0, "complete nobody", 1),
+    "other verdict": ("STALE", 7, "fail attempt", 1), "move": ("ILLEGAL", 1, "promote nobody", 1),
+    "word": ("ILLEGAL", 1, "nonsense", 1), "queue": ("ILLEGAL", 1, "release nobody", "no/queue"),
+    "due": ("ILLEGAL", 1, "retry attempt", "soon"), "removal": ("ILLEGAL", 1, "fail attempt", ""),
+    "removal of a completed one": ("ILLEGAL", 1, "complete nobody", "never"),
+    "endless": ("ILLEGAL", 1, "complete nobody", "inf"), "before all time": ("ILLEGAL", 1, "retry crash", -1),
 }
 
 
-@pytest.mark.parametrize(("word", "run", "verdict"), REFUSALS.values(), ids=REFUSALS.keys())
+@pytest.mark.parametrize(("word", "run", "verdict", "at"), REFUSALS.values(), ids=REFUSALS.keys())
 def test_a_settlement_that_does_not_fit_changes_nothing(shop: Shop, supervisor: Supervisor, word: str, run: int,
-                                                        verdict: str) -> None:
+                                                        verdict: str, at: object) -> None:
     task_id = shop.submit()
     supervisor.claim(1)
-    assert shop.unchanged(lambda: supervisor.end(task_id, verdict, run, at="nowhere")) == [1, word]
+    assert shop.unchanged(lambda: supervisor.end(task_id, verdict, run, at=at)) == [1, word]
+
+
+@pytest.mark.parametrize("clock_ms", [999_999_999_999, 10_000_000_000_000], ids=["in 2001", "in 2286"])
+def test_a_run_is_settled_whatever_the_clock_said_when_it_was_claimed(shop: Shop, supervisor: Supervisor,
+                                                                      clock_ms: int) -> None:
+    """A life line whose moment has a digit more or less is not cut in the wrong place."""
+    today_ms, task_id = supervisor.clock_ms, shop.submit()
+    supervisor.clock_ms = clock_ms
+    assert supervisor.claim(1) == [task_id]
+    supervisor.clock_ms = today_ms
+    assert supervisor.end(task_id, "complete nobody") == []
+    life = shop.life(task_id)
+    assert (life.status, life.place, life.owner) == (TaskStatus.COMPLETED, 1, "-")
+
+
+def test_a_second_step_that_asks_for_nothing_leaves_what_the_first_said_of_its_sleep(shop: Shop,
+                                                                                     supervisor: Supervisor) -> None:
+    supervisor.step(want=4, idle=4)
+    noted = shop.dump()[shop.keys.idle]
+    supervisor.step(want=0, idle="")
+    assert shop.dump()[shop.keys.idle] == noted
+    supervisor.step(want=0)
+    assert shop.keys.idle not in shop.dump(), "it wants nothing: nobody is to ring for it"
 
 
 def test_nobody_settles_the_run_of_another(shop: Shop, supervisor: Supervisor) -> None:
@@ -253,6 +285,9 @@ def test_a_line_passed_over_for_too_long_is_served_once(shop: Shop) -> None:
     supervisor = Supervisor(shop, ageing_ms=30_000)
     low = [shop.submit(priority=LOW) for _ in range(2)]
     high = [shop.submit(priority=HIGH) for _ in range(6)]
+    turn_us = shop.client.zscore(shop.keys.turns(LOW), "q")
+    assert turn_us is not None
+    supervisor.clock_ms = int(turn_us) // 1000
     assert supervisor.claim(1) == high[:1]
     supervisor.clock_ms += 29_999
     assert supervisor.claim(1) == high[1:2]

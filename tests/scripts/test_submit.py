@@ -19,8 +19,11 @@ def test_plain_tasks_cost_a_record_and_a_place(shop: Shop) -> None:
 
     assert shop.broker.submit([first, other, second]) == [first.id, other.id, second.id]
 
-    row = shop.dump().pop(P + "events")
-    assert shop.dump() == {
+    state = shop.dump()
+    row = state[P + "events"]
+    assert [[queue for queue, _ in state.pop(P + turns)] for turns in ("turns:NORMAL", "turns:URGENT")] == [
+        [b"q"], [b"mail"]]
+    assert state == {
         P + "tasks": {task.id.encode(): task.record.encode() for task in (first, second, other)},
         P + "line:q:NORMAL": [(first.id.encode(), 1.0), (second.id.encode(), 2.0)],
         P + "flows:q:NORMAL": {b"k:": b"2"},
@@ -46,6 +49,7 @@ def test_detailed_tasks(shop: Shop) -> None:
     assert (status, owner) == ("PENDING", "-")
     assert 0 <= int(at_ms) - now_ms < 60_000
     assert state.pop(P + "events")
+    assert [queue for queue, _ in state.pop(P + "turns:NORMAL")] == [b"q"]
     assert state == {
         P + "tasks": {task.id.encode(): task.record.encode() for task in (later, fair, once)},
         P + "life": {},
@@ -104,7 +108,9 @@ def test_fair_keys_take_turns_and_one_that_was_away_starts_level(shop: Shop) -> 
 
 def test_a_submit_wakes_as_many_as_there_are_tasks_and_passes_the_dead_over(shop: Shop) -> None:
     heard = shop.hearing(P + "bell:one", P + "bell:two", P + "bell:other")
-    shop.client.hset(P + "idle", mapping={"dead": "*", "one": "*", "two": ",x,q,", "other": ",x,"})
+    shop.client.hset(P + "idle", mapping={"dead": "*", "one": "*", "two": ",x,q,", "other": ",x,", "strange": "*"})
+    for supervisor in ("dead", "one", "two", "other"):
+        shop.client.sadd(P + "types:" + supervisor, "t")
 
     shop.submit()
     assert len(messages(heard, 1)) == 1
@@ -113,7 +119,7 @@ def test_a_submit_wakes_as_many_as_there_are_tasks_and_passes_the_dead_over(shop
     assert shop.client.hget(P + "idle", "other") == b",x,"
 
     shop.submit()
-    assert shop.dump()[P + "idle"] == {b"other": b",x,"}
+    assert shop.dump()[P + "idle"] == {b"other": b",x,", b"strange": b"*"}
     assert heard.get_message(timeout=0) is None
 
 

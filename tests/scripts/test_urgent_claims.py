@@ -159,13 +159,13 @@ def test_the_priority_of_a_later_run_comes_with_it(shop: Shop) -> None:
 
 
 def test_since_when_the_heads_of_the_lines_wait(shop: Shop) -> None:
-    keys, lines = shop.keys, [("q", URGENT), ("q", LOW), ("paused", LOW), ("empty", LOW)]
+    keys = shop.keys
     first = shop.submit(priority=LOW)
     shop.submit(priority=LOW)
     shop.submit("paused", priority=LOW)
     shop.broker.pause("paused")
     raised = shop.submit(priority=HIGH)
     shop.broker.set_priority(raised, URGENT)
-    names = [keys.life, keys.queues, *(keys.line(*line) for line in lines)]
-    told = shop.unchanged(lambda: shop.run("waits", names, [queue for queue, _ in lines]))
+    names = [keys.life, keys.queues, keys.aside, keys.types("sup")]
+    told = shop.run("waits", names, [keys.base, "*", shop.now_ms])
     assert told == [raised.encode(), b"%d" % shop.life(raised).at_ms, first.encode(), b""]

@@ -17,6 +17,7 @@ from engine.services.pool.supervisor import Pool
 from engine.services.pool.terms import PoolTerms
 
 LEASE_S, MARGIN_S = 15.0, 2.0
+HANDLERS = [{"name": "t"}, {"name": "noop"}]
 RECORD = Record("t", "q", 1, 1, b"{}").encode()
 A, B = b"0" * 18 + b"A", b"0" * 18 + b"B"
 
@@ -48,12 +49,12 @@ class NotedBroker:
 
     def __init__(self) -> None:
         self.steps: deque[tuple[list[Settlement], int]] = deque()
-        self.wants: list[tuple[int, int, int]] = []
+        self.wants: list[tuple[int, int | None, int]] = []
         self.recovers: list[list[tuple[bytes, int]]] = []
         self.happened: list[Any] = []
         self.heard = b""
 
-    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes,
+    def step(self, settlements: list[Settlement], want: int, idle_workers: int | None, held: int, report: bytes,
              makes_way: str = "", heard: bytes = b"") -> None:
         self.steps.append((settlements, want))
         self.wants.append((want, idle_workers, held))
@@ -92,7 +93,7 @@ class Stage:
                           settle_max=settle_max)
         self.pool = Pool(terms, core, self.host, self.broker, self.poller, RedisClock(), lambda message: None,
                          monotonic_s=lambda: self.now_s)
-        self.host.happened = [ServerReady([], {})]
+        self.host.happened = [ServerReady(HANDLERS, {})]
         self.turn()
         self.host.happened = [Booted(0, 100), Booted(1, 101)]
         self.turn()
@@ -103,7 +104,7 @@ class Stage:
         self.pool.turn(1.0)
 
     def answer(self, *claimed: bytes, held: int | None = None, sent_s: float | None = None,
-               orders: tuple[bytes, ...] = ()) -> None:
+               orders: tuple[bytes, ...] = (), types: int | None = None) -> None:
         """Answer the step under way, or the next one; by default Redis believes what the pool does."""
         while not self.pool.stepping.is_under_way:
             self.turn(after_s=BEAT_S)
@@ -111,7 +112,8 @@ class Stage:
         if held is None:
             held = len(claimed) // 3 + len(self.pool.core.runs) + len(self.pool.stepping.outbox)
         self.broker.happened.append(Stepped([], list(claimed), False, list(orders), held,
-                                            self.now_s if sent_s is None else sent_s))
+                                            self.now_s if sent_s is None else sent_s,
+                                            len(self.pool.accord.handlers) if types is None else types))
         self.turn()
 
     def reply(self, slot: int, verdict: bytes = b"C", outcome: bytes = b"{}") -> Replied:

@@ -17,7 +17,7 @@ import orjson
 from engine.core import frames
 from engine.ports import Booted, Exited, Replied, ServerLost, ServerReady
 from tests.world.clock import Timeline
-from tests.world.ledger import Ledger, Start
+from tests.world.ledger import Broken, Ledger, Start
 
 if TYPE_CHECKING:
     from tests.world.tree import Machine
@@ -47,10 +47,10 @@ class WorldHost:
     """`behave(task id, run)` says how long a run takes, and its verdict, or None for one that ends its process."""
 
     def __init__(self, timeline: Timeline, chance: Random, ledger: Ledger, name: str, machine: "Machine",
-                 clumsiness: float, wake: Callable[[], None],
+                 clumsiness: float, types: frozenset[str], wake: Callable[[], None],
                  behave: Callable[[bytes, int], tuple[float, bytes | None, bool]]) -> None:
         self.timeline, self.chance, self.ledger, self.name, self.machine = timeline, chance, ledger, name, machine
-        self.wake, self.behave, self.clumsiness = wake, behave, clumsiness
+        self.wake, self.behave, self.clumsiness, self.types = wake, behave, clumsiness, types
         self.workers: dict[int, Worker] = {}
         self.happened: list[Any] = []
         self.is_server_up = False
@@ -83,6 +83,10 @@ class WorldHost:
 
     def send(self, slot: int, message: bytes) -> None:
         worker = self.workers[slot]
+        if message[:1] == frames.TASK:
+            kind = orjson.loads(message[frames.TASK_HEAD.size : message.index(b"\n", frames.TASK_HEAD.size)])[0]
+            if kind not in self.types:
+                raise Broken(f"{self.name} was given a task of type {kind}, which it cannot run")
         worker.pipe.append(message)
         self._read_soon(worker)
 
@@ -176,7 +180,7 @@ class WorldHost:
     def _ready(self, server: int) -> None:
         if server == self._server:
             self.is_server_up = True
-            self._hear(ServerReady([], {}))
+            self._hear(ServerReady([{"name": name} for name in sorted(self.types)], {}))
 
     def _lost(self, server: int) -> None:
         if self.workers:  # their ends are told before

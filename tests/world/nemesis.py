@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
-from tests.world.ledger import Ledger
+from tests.world.ledger import ENDS, Ledger
 from tests.world.tree import KeeperProcess, Machine, PoolProcess
 from tests.world.wire import Net
 
@@ -17,7 +17,7 @@ class Nemesis:
         self.machines, self.pools, self.keepers = machines, pools, keepers
         blows: list[Callable[[], str]] = [
             self.kill_worker, self.kill_worker, self.stop_worker, self.kill_server, self.kill_pool, self.stop_pool,
-            self.drain_pool, self.kill_keeper, self.stop_keeper, self.silence_redis, self.restart_redis,
+            self.drain_pool, self.deploy, self.kill_keeper, self.stop_keeper, self.silence_redis, self.restart_redis,
             self.fill_redis, self.load_redis, self.cut_wire, self.cut_wire, self.set_redis_clock]
         if not is_local:
             blows += [self.part_host, self.freeze_host]
@@ -74,6 +74,13 @@ class Nemesis:
         pool = self.chance.choice(self.pools)
         pool.drain()
         return pool.name
+
+    def deploy(self) -> str:
+        """Other code, which can run some of the types, or none."""
+        pool = self.chance.choice(self.pools)
+        pool.deployed = frozenset(self.chance.sample(sorted(ENDS), self.chance.randint(0, len(ENDS))))
+        (pool.drain if self.chance.random() < 0.7 else pool.kill)()
+        return f"{pool.name} with {' '.join(sorted(pool.deployed)) or 'nothing'}"
 
     def kill_keeper(self) -> str:
         keeper = self.chance.choice(self.keepers)

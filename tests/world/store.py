@@ -1,6 +1,7 @@
 """Redis with the engine's scripts, in memory: what each verb does, by the same table and with the same words.
 
-Law: one queue, no ageing, no fair keys; all else as in engine/adapters/redis/lua. Whatever ends or moves a run is told
+Law: one queue, no ageing, no fair keys; a task that waits aside keeps its place in the one line that there is; all else
+as in engine/adapters/redis/lua. Whatever ends or moves a run is told
 to `watch`, which keeps the ledger.
 """
 
@@ -74,6 +75,7 @@ class Store:
         self.cancels: dict[bytes, tuple[int, str]] = {}
         self.rescues: dict[bytes, int] = {}
         self.recovers: dict[str, int] = {}
+        self.types: dict[str, frozenset[str]] = {}  # supervisor -> what it can run
         self.keeper: tuple[str, int] | None = None
         self.touched: set[bytes] = set()  # since the ledger looked last
 
@@ -110,12 +112,12 @@ class Store:
         if "expires_ms" in record.options:
             self.expiring[task_id] = record.options["expires_ms"]
         if task_id in self.lines[record.priority]:
-            self._ring_bells(1)
+            self._ring_bells(1, record.task_type)
 
     def _hand_over(self, task_id: bytes, record: Record, now_ms: int) -> bool:
         """To the sleeper with the most idle workers, if it listens."""
         awake = [(-workers, name) for name, (workers, said_ms) in self.idle.items()
-                 if workers and now_ms - said_ms < SILENT_MS_MAX]
+                 if workers and now_ms - said_ms < SILENT_MS_MAX and record.task_type in self.types.get(name, ())]
         if not awake:
             return False
         _, name = min(awake)
@@ -159,12 +161,15 @@ class Store:
 
     # -- supervisors ----------------------------------------------------------------------------------------------
 
-    def step(self, supervisor: str, settlements: Sequence[Settlement], want: int, idle_workers: int, held: int,
+    def introduce(self, supervisor: str, types: frozenset[str]) -> None:
+        self.types[supervisor] = types
+
+    def step(self, supervisor: str, settlements: Sequence[Settlement], want: int, idle_workers: int | None, held: int,
              report: bytes, now_ms: int, lease_end_ms: int, heard: bytes) -> tuple[
                  list[tuple[Settlement, str]], list[Any], list[bytes], int]:
         """Refused with words, claimed (flat), letters, count of what it holds."""
         unheard = max(0, len(self.held.get(supervisor, ())) - held)
-        want = max(0, want - unheard)
+        want = max(0, want - unheard) if self.types.get(supervisor) else 0
         refused, done = [], set[bytes]()
         accepted: list[tuple[Settlement, Move, str]] = []
         for one in settlements:
@@ -188,8 +193,8 @@ class Store:
         claimed: list[Any] = []
         taken = self._claim(supervisor, want, now_ms, claimed) if want else 0
         if taken < want:
-            self.idle[supervisor] = max(0, idle_workers - unheard - taken), now_ms
-        else:
+            self.idle[supervisor] = max(0, (idle_workers or 0) - unheard - taken), now_ms
+        elif idle_workers is not None:
             self.idle.pop(supervisor, None)
         letters = self.orders.get(supervisor, [])
         if heard in letters:
@@ -252,10 +257,11 @@ class Store:
         self.watch.moved(one.task_id, one.run, move, payer, supervisor, one.outcome)
 
     def _claim(self, supervisor: str, want: int, now_ms: int, claimed: list[Any]) -> int:
-        taken = 0
+        taken, known = 0, self.types[supervisor]
         for priority in DESCENDING:
             line = self.lines[priority]
-            for task_id in sorted(line, key=lambda one: (line[one], one))[: want - taken]:
+            ready = [task_id for task_id in line if self.heads[task_id].task_type in known]
+            for task_id in sorted(ready, key=lambda one: (line[one], one))[: want - taken]:
                 place = line.pop(task_id)
                 self.served[priority] = max(self.served[priority], place)
                 self.touched.add(task_id)
@@ -274,6 +280,10 @@ class Store:
                 claimed += (task_id, self.records[task_id],
                             b"%d %d %d" % (life.run + 1, life.attempts, life.crashes))
                 self.watch.claimed(task_id, life.run + 1, supervisor)
+        if taken < want:  # it has met all that are not its own
+            for line in self.lines.values():
+                for task_id in line:
+                    self._ring_bells(1, self.heads[task_id].task_type)
         return taken
 
     # -- the keeper -----------------------------------------------------------------------------------------------
@@ -360,7 +370,7 @@ class Store:
 
     def _bury(self, supervisor: str) -> None:
         self.watch.buried(supervisor)
-        for of_it in (self.supervisors, self.reports, self.idle, self.orders, self.recovers):
+        for of_it in (self.supervisors, self.reports, self.idle, self.orders, self.recovers, self.types):
             of_it.pop(supervisor, None)  # type: ignore[attr-defined]
 
     def _put(self, task_id: bytes, move: Move, now_ms: int, at_ms: int = 0) -> None:
@@ -395,10 +405,12 @@ class Store:
         self._put(task_id, move, now_ms, now_ms + KEPT_MS)
         self.watch.moved(task_id, run, move, "nobody", "withdraw", b"")
 
-    def _ring_bells(self, count: int) -> None:
+    def _ring_bells(self, count: int, task_type: str | None = None) -> None:
         for supervisor in list(self.idle):
             if count <= 0:
                 return
+            if task_type is not None and task_type not in self.types.get(supervisor, ()):
+                continue
             del self.idle[supervisor]
             if self.ring(supervisor, QUEUE):
                 count -= 1

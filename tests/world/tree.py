@@ -22,7 +22,7 @@ from engine.services.pool.terms import PoolTerms
 from engine.services.root import HANG_S, LEASE_MARGIN_S, SILENCE_S_MIN
 from tests.world.clock import HostTime, Timeline, WorldClock
 from tests.world.host import WorldHost
-from tests.world.ledger import Ledger
+from tests.world.ledger import ENDS, Ledger
 from tests.world.wire import Killed, Net, WorldBroker, WorldKeeperBroker
 
 LEASE_S = 15.0
@@ -96,6 +96,7 @@ class PoolProcess(Process):
         super().__init__(net.timeline, chance)
         self.net, self.ledger, self.machine, self.label, self.behave = net, ledger, machine, label, behave
         self.slots, self.window, self.fences = slots, window, fences
+        self.deployed = frozenset(ENDS)  # what its next incarnation can run
         self._begin()
 
     def _begin(self) -> None:
@@ -108,8 +109,8 @@ class PoolProcess(Process):
         machine.pools[pid] = lambda: self._end(incarnation)
         clock = WorldClock(machine.time, machine.wrong_ms)
         ledger = self.ledger
-        self.host = WorldHost(net.timeline, self.chance, ledger, self.name, machine, net.clumsiness, self.wake,
-                              self.behave)
+        self.host = WorldHost(net.timeline, self.chance, ledger, self.name, machine, net.clumsiness,
+                              self.deployed, self.wake, self.behave)
         self.broker = WorldBroker(net, self.name, machine.name, machine.time, clock, LEASE_S, self.wake,
                                   {"host_id": machine.name, "pid": pid, "born_at": 1})
         core = HeardDispatch(ledger.heard, self.slots, RestartBudget(5, 30.0), Windows(self.window),

@@ -162,7 +162,7 @@ class WorldBroker:
     def up(self) -> bool:
         return self.wire is not None
 
-    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes,
+    def step(self, settlements: list[Settlement], want: int, idle_workers: int | None, held: int, report: bytes,
              makes_way: str = "", heard: bytes = b"") -> None:
         now_ms, sent_s, lease_ms = self.clock.now_ms(), self.host_s(), int(self.lease_s * 1000)
         if report:  # the process that all of this happens in is not the one that it tells of
@@ -173,7 +173,8 @@ class WorldBroker:
                 return Refused("LOADING", settlements)
             refused, claimed, orders, now_held = self.net.store.step(
                 self.supervisor, settlements, want, idle_workers, held, report, now_ms, now_ms + lease_ms, heard)
-            return Stepped(refused, claimed, len(claimed) >= 3 * want, orders, now_held, sent_s)
+            return Stepped(refused, claimed, len(claimed) >= 3 * want, orders, now_held, sent_s,
+                           len(self.net.store.types.get(self.supervisor, ())))
 
         self._send(settlements, do)
 
@@ -196,7 +197,15 @@ class WorldBroker:
 
         self._send([], do)
 
-    def announce(self, handlers: list[dict[str, Any]]) -> None: ...
+    def announce(self, handlers: list[dict[str, Any]]) -> None:
+        def do() -> BrokerEvent:
+            if self.net.is_loading:
+                return NotHeard("LOADING", of_runs=False)
+            self.net.store.introduce(self.supervisor, frozenset(one["name"] for one in handlers))
+            return Rung()
+
+        self._send([], do)
+
     def log(self, task_id: bytes, rows: list[bytes]) -> None: ...
     def progress(self, task_id: bytes, body: bytes) -> None: ...
 

@@ -70,6 +70,9 @@ class World:
         for pool in self.pools:
             for worker in pool.host.workers.values():
                 worker.stopped_until_s = 0.0
+            pool.deployed = frozenset(ENDS)
+            if pool.host.types != pool.deployed:
+                pool.drain()
 
     def _is_over(self) -> bool:
         return not self.ledger.letters and all(book.was_told and task_id in self.store.records and (

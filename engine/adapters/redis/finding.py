@@ -12,10 +12,11 @@ from typing import Any
 
 from engine.adapters.redis.connection import Connections
 from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.looking import Stored, look, queue_names, sorted_out, supervisor_names
+from engine.adapters.redis.lines import waiting_keys
+from engine.adapters.redis.looking import Stored, look, sorted_out, supervisor_names
 from engine.core.lifecycle import FINAL, TaskStatus
 from engine.core.outcome import is_quarantined
-from engine.core.priority import DESCENDING, TaskPriority
+from engine.core.priority import TaskPriority
 from engine.errors import InvalidOption
 
 LOOK_TASKS = 200  # at once
@@ -86,10 +87,8 @@ class Places:
         if wanted.quarantined and status is None:
             status = TaskStatus.FAILED  # what a task is that was set aside
         if status is TaskStatus.QUEUED:
-            queues = [wanted.queue] if wanted.queue else queue_names(self._redis, keys)
-            levels = DESCENDING if wanted.priority is None else [wanted.priority]
-            return lambda cursor, count: self._in_zsets(
-                [keys.line(queue, level) for level in levels for queue in queues], cursor, count)
+            lines = waiting_keys(self._redis, keys, wanted.queue, wanted.priority)
+            return lambda cursor, count: self._in_zsets(lines, cursor, count)
         if status in (TaskStatus.PENDING, TaskStatus.RETRYING):
             return lambda cursor, count: self._in_zsets([keys.due], cursor, count)
         if status in FINAL:

@@ -197,7 +197,7 @@ class KeeperBroker:
                      fate.outcome.encode())
         names = [keys.supervisors, keys.held(supervisor), keys.life, keys.outcomes, keys.progress, keys.rescues,
                  keys.idle, keys.reports, keys.orders(supervisor), keys.events, keys.counters, keys.waiters,
-                 keys.ended(TaskStatus.FAILED), keys.ended(TaskStatus.CANCELLED), keys.recovers,
+                 keys.ended(TaskStatus.FAILED), keys.ended(TaskStatus.CANCELLED), keys.recovers, keys.types(supervisor),
                  *lines.names(flows=False)]
         words: list[bytes] = self._redis.run("rescue", names, [
             keys.base, now_ms, supervisor, now_ms + self._kept_ms, *lines.queues(), *told])

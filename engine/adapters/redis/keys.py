@@ -24,7 +24,8 @@ class Keys:
         self.rescues = base + "rescues"  # hash id -> how many of its runs were lost with their supervisor
         # order
         self.queues = base + "queues"  # hash queue -> "open" or "paused"
-        self.turns = base + "turns"  # hash "queue:PRIORITY" -> "turn served_ms"; "n" -> the counter of turns
+        self.unused = base + "unused"  # hash queue -> "since_ms places": it has been empty, and nobody claimed from it
+        self.aside = base + "aside"  # set of the types of which tasks wait aside
         self.due = base + "due"  # zset id -> due_ms of PENDING and RETRYING tasks
         self.expiring = base + "expiring"  # zset id -> expires_ms of tasks not started yet
         self.cancels = base + "cancels"  # hash id -> "run reason": was to be cancelled while that run went on
@@ -34,6 +35,7 @@ class Keys:
         self.recovers = base + "recovers"  # hash supervisor -> number of the recover that was heeded last
         self.idle = base + "idle"  # hash supervisor -> "serves idle_workers said_ms", or "!serves": see prelude.lua
         self.handlers = base + "handlers"  # hash handler -> JSON announcement
+        self.announced = base + "announced"  # zset handler -> when a pool announced it last, ms
         self.keeper = base + "keeper"  # string "keeper until_ms"
         # who listens
         self.waiters = base + "waiters"  # hash id -> ",client,client"
@@ -61,9 +63,17 @@ class Keys:
                 self._of_lines[queue, priority] = names
         return names
 
-    def line(self, queue: str, priority: TaskPriority) -> str:
-        """zset id -> place: the queued tasks of one queue and priority."""
-        return f"{self.base}line:{queue}:{priority.name}"
+    def line(self, queue: str, priority: TaskPriority, task_type: str | None = None) -> str:
+        """zset id -> place: the queued tasks of one queue and priority; with a type, those of it that wait aside."""
+        return f"{self.base}line:{queue}:{priority.name}" + ("" if task_type is None else f":{task_type}")
+
+    def turns(self, priority: TaskPriority, task_type: str | None = None) -> str:
+        """zset queue -> when its line was served last, µs: the lines that may have tasks. See prelude.lua."""
+        return f"{self.base}turns:{priority.name}" + ("" if task_type is None else f":{task_type}")
+
+    def types(self, supervisor: str) -> str:
+        """set of the types that a supervisor can run."""
+        return f"{self.base}types:{supervisor}"
 
     def flows(self, queue: str, priority: TaskPriority) -> str:
         """hash "v" -> place claimed last, "k:<fair key>" -> place given last to that key."""

@@ -9,7 +9,6 @@ from engine.core import stored as reading
 from engine.core.identity import created_ms, is_task_id
 from engine.core.life import Life
 from engine.core.lifecycle import TaskStatus
-from engine.core.names import is_queue_name
 from engine.core.outcome import Outcome
 from engine.core.priority import TaskPriority
 from engine.core.record import MOMENT_MS_MAX, Record
@@ -101,12 +100,6 @@ def sorted_out(members: Iterable[bytes]) -> tuple[list[str], list[bytes]]:
         else:
             strangers.append(member)
     return ids, strangers
-
-
-def queue_names(redis: Connections, keys: Keys) -> list[str]:
-    """The queues that there are, by name."""
-    names = (name.decode(errors="replace") for name in redis.call("HKEYS", keys.queues))
-    return sorted(name for name in names if is_queue_name(name))
 
 
 def supervisor_names(redis: Connections, keys: Keys) -> list[str]:

@@ -13,6 +13,7 @@ import orjson
 
 from engine.adapters.redis.connection import Argument, Connections
 from engine.adapters.redis.keys import Keys
+from engine.adapters.redis.lines import types_aside, waiting_keys
 from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, known, look, readable, sorted_out
 from engine.core.identity import is_task_id
 from engine.core.lifecycle import Move, TaskStatus, step
@@ -23,6 +24,7 @@ from engine.errors import BrokerError, MoveRefused, TaskNotFound
 BATCH_WISHES = 25  # looked at in one portion: each costs a round trip or two
 TRIES = 20  # a task that moves on between reading and writing this often in a row is not one of this world
 
+GATE_TYPES = 100  # looked at for one queue in one script call
 ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
 
 
@@ -106,13 +108,15 @@ class Operating:
     def gate(self, queue: str, state: str) -> None:
         """Set a queue "open" or "paused"."""
         names = [self._keys.queues, self._keys.idle, *(self._keys.line(queue, priority) for priority in DESCENDING)]
-        self._redis.run("gate", names, [self._keys.base, queue, state])
+        types = types_aside(self._redis, self._keys)
+        for start in range(0, max(1, len(types)), GATE_TYPES):
+            few = types[start : start + GATE_TYPES]
+            self._redis.run("gate", names, [self._keys.base, queue, state, self._redis.now_ms(), *few])
 
     def purge(self, queue: str, limit: int) -> int:
         """Cancel up to `limit` of the tasks queued in a queue, the first of the line first; return how many."""
         purged = 0
-        for priority in DESCENDING:
-            line = self._keys.line(queue, priority)
+        for line in waiting_keys(self._redis, self._keys, queue):
             while purged < limit:
                 few = min(BATCH_TASKS, limit - purged)
                 ids, strangers = sorted_out(self._redis.call("ZRANGE", line, 0, few - 1))

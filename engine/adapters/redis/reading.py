@@ -1,11 +1,11 @@
 """What can be known of queues, supervisors, processes and Redis itself. Changes nothing."""
 
 from collections.abc import Iterable
-from operator import itemgetter
 from typing import Any
 
 from engine.adapters.redis.connection import Connections
 from engine.adapters.redis.keys import Keys
+from engine.adapters.redis.lines import waiting_keys, waiting_lines
 from engine.adapters.redis.looking import look, moment, sorted_out, supervisor_names
 from engine.adapters.redis.operating import ENDS
 from engine.core import stored as reading
@@ -39,29 +39,35 @@ class Reading:
         return [reading.log_row(row) for row in rows]
 
     def queue_stats(self) -> list[dict[str, Any]]:
-        """For each queue: `queue`, `paused`, `queued` by priority, `oldest_s` since the first of its lines was made."""
-        states = self._queues()
-        if not states:
-            return []
-        lines = [self._keys.line(queue, priority) for queue in states for priority in DESCENDING]
-        replies = self._redis.call_all([*(("ZCARD", line) for line in lines),
-                                        *(("ZRANGE", line, 0, 0) for line in lines)])
-        counts, firsts = replies[: len(lines)], replies[len(lines) :]
-        now_ms, width = self._redis.now_ms(), len(DESCENDING)
-        stats = []
-        for at, (queue, state) in zip(range(0, len(lines), width), states.items(), strict=True):
-            ages = {priority.name: max(0, now_ms - created_ms(ids[0])) / 1000
-                    for priority, first in zip(DESCENDING, firsts[at : at + width], strict=True)
-                    if (ids := sorted_out(first)[0])}
-            queued = {priority.name: counts[at + place] for place, priority in enumerate(DESCENDING)}
-            stats.append({"queue": queue, "paused": state == b"paused", "queued": queued,
-                          "oldest_s": max(ages.values(), default=None), "oldest_s_by_priority": ages})
-        return sorted(stats, key=itemgetter("queue"))
+        """For each queue: `queue`, `paused`, `queued` by priority, `oldest_s` since the first of its lines was made.
+
+        `aside`: how many of them wait for a pool that knows their type, by type.
+        """
+        states, lines, now_ms = self._queues(), waiting_lines(self._redis, self._keys), self._redis.now_ms()
+        stats = {queue: self._empty(queue, states.get(queue, b"open"))
+                 for queue in sorted({*states, *(line.queue for line in lines)})}
+        replies = self._redis.call_all([command for line in lines for command in (
+            ("ZCARD", line.key), ("ZRANGE", line.key, 0, 0))]) if lines else []
+        for line, count, first in zip(lines, replies[::2], replies[1::2], strict=True):
+            told, name = stats[line.queue], line.priority.name
+            told["queued"][name] += count
+            if line.task_type is not None and count:
+                told["aside"][line.task_type] = told["aside"].get(line.task_type, 0) + count
+            if ids := sorted_out(first)[0]:
+                ages = told["oldest_s_by_priority"]
+                ages[name] = max(ages.get(name, 0.0), (now_ms - created_ms(ids[0])) / 1000)
+                told["oldest_s"] = max(ages.values())
+        return list(stats.values())
+
+    def _empty(self, queue: str, state: bytes) -> dict[str, Any]:
+        return {"queue": queue, "paused": state == b"paused",
+                "queued": {priority.name: 0 for priority in DESCENDING}, "oldest_s": None, "oldest_s_by_priority": {},
+                "aside": {}}
 
     def status_counts(self) -> dict[str, int]:
         """How many tasks are in each status now; beyond 5,000 due later, PENDING and RETRYING are estimates."""
-        keys, queues = self._keys, self._queues()
-        lines = [keys.line(queue, priority) for queue in queues for priority in DESCENDING]
+        keys = self._keys
+        lines = waiting_keys(self._redis, keys)
         held = [keys.held(name) for name in supervisor_names(self._redis, keys)]
         replies = self._redis.call_all([("ZCARD", keys.due), *(("ZCARD", keys.ended(status)) for status in ENDS),
                                  *(("ZCARD", line) for line in lines), *(("SCARD", key) for key in held)])

@@ -13,15 +13,23 @@ from dataclasses import dataclass, field
 
 from engine.adapters.redis.connection import Argument, Connections
 from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.looking import Stored, deliveries, known, look, queue_names, sorted_out, supervisor_names
+from engine.adapters.redis.lines import Line, waiting_lines
+from engine.adapters.redis.looking import Stored, deliveries, known, look, sorted_out, supervisor_names
 from engine.adapters.redis.operating import ENDS, Operating
 from engine.core.lifecycle import Move, TaskStatus
-from engine.core.priority import DESCENDING
+from engine.core.names import is_queue_name
 
 SCAN_COUNT = 200  # ids of one look
 AHEAD_MS = 2000  # no two processes that have asked Redis for the time differ by so much
 
+# Queues that nobody uses for a day are forgotten, and the handlers of pools that are gone as long: so neither a rolling
+# restart nor a night without a pool makes a submit fail.
+UNUSED_MS = 86_400_000
+LINES_TIDIED = 100  # in one script call
+SMALL_LINE = 50  # lines up to this length are looked through several at once
+
 Cursor = tuple[int, bytes]  # which collection, and where in it
+Collection = tuple[str, list[str], str]  # how to go through it, its keys, and what its members must be
 Suspect = tuple[str, str, bytes, int, list[str], str, str]  # what, id, line, is it stored, keys, fair key, queue
 
 _errors = logging.getLogger("ganger.errors")
@@ -42,6 +50,7 @@ class Reconciling:
     def __init__(self, redis: Connections, keys: Keys, operating: Operating, kept_ms: int) -> None:
         self._redis, self._keys, self._operating, self._kept_ms = redis, keys, operating, kept_ms
         self._bounds: dict[str, int | None] = {}  # of the running tasks that are looked at now
+        self._plan: list[Collection] = []  # of the pass under way
 
     def set_aside(self, found: Sequence[Stored]) -> Counter[str]:
         """Let tasks fail that cannot be read, with an outcome that says so; return how many by what was wrong.
@@ -63,28 +72,41 @@ class Reconciling:
         return done
 
     def some(self, cursor: Cursor | None) -> Reconciled:
-        collections = self._collections()
+        if cursor is None or not self._plan:
+            self._plan = self._collections()
         at, position = cursor or (0, b"0")
-        if at >= len(collections):
+        if at >= len(self._plan):
             return Reconciled(None)
-        scan, key, status = collections[at]
-        where, told = self._redis.call(scan, key, position, "COUNT", SCAN_COUNT)
-        members = told if scan == "SSCAN" else told[::2]
-        if status == "flows":
-            result = Reconciled(None, len(members), +Counter(flows=self._trim(key, members)))
+        scan, keys, kind = self._plan[at]
+        if kind == "lines":
+            self._plan += self._lines()
+            where, result = b"0", Reconciled(None)
+        elif scan == "ZRANGE":
+            where, result = b"0", Reconciled(None)
+            for key, told in zip(keys, self._redis.call_all([("ZRANGE", key, 0, -1) for key in keys]), strict=True):
+                result.checked += len(told)
+                result.mended += self._look_through(scan, key, kind, told)
         else:
-            result = Reconciled(None, len(members), self._look_through(scan, key, status, members))
+            where, told = self._redis.call(scan, keys[0], position, "COUNT", SCAN_COUNT)
+            members = told if scan == "SSCAN" else told[::2]
+            result = Reconciled(None, len(members), self._members(scan, keys[0], kind, members))
         more = (at, where) if where != b"0" else (at + 1, b"0")
-        result.cursor = more if more[0] < len(collections) else None
+        result.cursor = more if more[0] < len(self._plan) else None
         return result
+
+    def _members(self, scan: str, key: str, kind: str, members: Sequence[bytes]) -> Counter[str]:
+        if kind == "flows":
+            return +Counter(flows=self._trim(key, members))
+        if kind == "queues":
+            return self._tidy_queues(members)
+        return self._forget_handlers(members) if kind == "handlers" else self._look_through(scan, key, kind, members)
 
     def _look_through(self, scan: str, key: str, kind: str, members: Sequence[bytes]) -> Counter[str]:
         """Find and mend what is wrong with members of a collection."""
         ids, strangers = sorted_out(members)
         if strangers:
-            _errors.error("what is no task's id was removed", extra={
-                "key": key, "members": [member[:80].decode(errors="replace") for member in strangers[:20]]})
-            self._redis.call({"SSCAN": "SREM", "ZSCAN": "ZREM"}.get(scan, "HDEL"), key, *strangers)
+            self._tell_strangers(key, strangers)
+            self._redis.call({"SSCAN": "SREM", "HSCAN": "HDEL"}.get(scan, "ZREM"), key, *strangers)
         found = look(self._redis, self._keys, ids)
         running = [stored for stored in known(found) if stored.life.status is TaskStatus.RUNNING]
         self._bounds = deliveries(self._redis, self._keys, running) if running and kind == "task" else {}
@@ -93,17 +115,68 @@ class Reconciling:
                     if (suspect := self._suspect(key, kind, task_id, stored)) is not None]
         return self._mend(suspects) + self.set_aside(broken) + +Counter(stranger=len(strangers))
 
-    def _collections(self) -> list[tuple[str, str, str]]:
-        """How to go through each, its key, and what its members must be."""
+    def _collections(self) -> list[Collection]:
+        """What there is to go through in this pass. The lines come to it once each of them has its turn."""
         keys = self._keys
-        queues = queue_names(self._redis, keys)
         names = sorted(supervisor_names(self._redis, keys))
-        lines = [(queue, priority) for queue in queues for priority in DESCENDING]
-        return [("HSCAN", keys.tasks, "task"), ("HSCAN", keys.life, "life"), ("ZSCAN", keys.due, "due"),
-                *(("ZSCAN", keys.ended(status), status) for status in ENDS),
-                *(("ZSCAN", keys.line(*line), TaskStatus.QUEUED) for line in lines),
-                *(("SSCAN", keys.held(name), TaskStatus.RUNNING) for name in names),
-                *(("HSCAN", keys.flows(*line), "flows") for line in lines)]
+        return [("HSCAN", [keys.queues], "queues"), ("HSCAN", [keys.handlers], "handlers"),
+                ("HSCAN", [keys.tasks], "task"), ("HSCAN", [keys.life], "life"), ("ZSCAN", [keys.due], "due"),
+                *(("ZSCAN", [keys.ended(status)], status) for status in ENDS),
+                *(("SSCAN", [keys.held(name)], TaskStatus.RUNNING) for name in names), ("", [], "lines")]
+
+    def _lines(self) -> list[Collection]:
+        self._tidy_lines(lines := waiting_lines(self._redis, self._keys))
+        sizes = self._redis.call_all([("ZCARD", line.key) for line in lines]) if lines else []
+        small = [line.key for line, size in zip(lines, sizes, strict=True) if 0 < size <= SMALL_LINE]
+        return [*(("ZSCAN", [line.key], TaskStatus.QUEUED) for line, size in zip(lines, sizes, strict=True)
+                  if size > SMALL_LINE),
+                *(("ZRANGE", small[start : start + LINES_TIDIED], TaskStatus.QUEUED)
+                  for start in range(0, len(small), LINES_TIDIED))]
+
+    def _tidy_lines(self, lines: Sequence[Line]) -> None:
+        """Forget the turns of lines that are empty, and have those looked at again that are not paused any more."""
+        keys = self._keys
+        for start in range(0, len(lines), LINES_TIDIED):
+            told = [part for line in lines[start : start + LINES_TIDIED]
+                    for part in (line.queue, line.priority.name, line.task_type or "")]
+            self._redis.run("tidy_lines", [keys.queues, keys.idle, keys.aside], [
+                keys.base, self._redis.now_ms(), *told])
+
+    def _tidy_queues(self, members: Sequence[bytes]) -> Counter[str]:
+        """Give lines their turns that have none; forget queues that were not used for long."""
+        keys = self._keys
+        names = {member: member.decode(errors="replace") for member in members}
+        strangers = [member for member, name in names.items() if not is_queue_name(name)]
+        if strangers:
+            self._tell_strangers(keys.queues, strangers)
+            self._redis.call("HDEL", keys.queues, *strangers)
+        known = [name for name in names.values() if is_queue_name(name)]
+        turns = flows = 0
+        for start in range(0, len(known), LINES_TIDIED):
+            given, trimmed, _, *long = self._redis.run("tidy_queues", [keys.queues, keys.unused, keys.idle], [
+                keys.base, self._redis.now_ms(), UNUSED_MS, *known[start : start + LINES_TIDIED]])
+            turns, flows = turns + given, flows + trimmed
+            self._plan += [("HSCAN", [key.decode()], "flows") for key in long]
+        return +Counter(turn=turns, flows=flows, stranger=len(strangers))
+
+    def _forget_handlers(self, members: Sequence[bytes]) -> Counter[str]:
+        """Those that no pool has announced for long. What nobody knows the age of begins to count now."""
+        keys, now_ms = self._keys, self._redis.now_ms()
+        if not members:
+            return Counter()
+        said = self._redis.call("ZMSCORE", keys.announced, *members)
+        new = [name for name, at_ms in zip(members, said, strict=True) if at_ms is None]
+        old = [name for name, at_ms in zip(members, said, strict=True)
+               if at_ms is not None and float(at_ms) < now_ms - UNUSED_MS]
+        if new:
+            self._redis.call("ZADD", keys.announced, "NX", *(part for name in new for part in (now_ms, name)))
+        if old:
+            self._redis.call_all([("HDEL", keys.handlers, *old), ("ZREM", keys.announced, *old)])
+        return Counter()
+
+    def _tell_strangers(self, key: str, strangers: Sequence[bytes]) -> None:
+        _errors.error("what does not belong there was removed", extra={
+            "key": key, "members": [member[:80].decode(errors="replace") for member in strangers[:20]]})
 
     def _suspect(self, key: str, kind: str, task_id: str, stored: Stored | None) -> Suspect | None:
         """What seems to be wrong with an id found in one of the collections."""
@@ -126,7 +199,8 @@ class Reconciling:
             fits = life.status in ((TaskStatus.PENDING, TaskStatus.RETRYING) if kind == "due" else (kind,))
             if kind == "due" and life.status is TaskStatus.RETRYING and life.at_ms > self._redis.now_ms() + AHEAD_MS:
                 return "ahead", task_id, line, is_stored, [key], "", ""
-            is_elsewhere = kind == TaskStatus.QUEUED and key != self._keys.line(queue, life.priority)
+            home = self._keys.line(queue, life.priority), self._keys.line(queue, life.priority, stored.record.task_type)
+            is_elsewhere = kind == TaskStatus.QUEUED and key not in home
             what, names = "" if fits and not is_elsewhere else "zset", [key]
         return (what, task_id, line, is_stored, names, stored.fair_key, queue) if what else None
 

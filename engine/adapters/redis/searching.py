@@ -16,14 +16,17 @@ from typing import NamedTuple
 from engine.adapters.redis.connection import Connections
 from engine.adapters.redis.finding import LOOK_TASKS, SCAN_MAX, Place, Places, Wanted
 from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.looking import Stored, known, look, queue_names, sorted_out, supervisor_names
+from engine.adapters.redis.lines import waiting_keys
+from engine.adapters.redis.looking import Stored, known, look, sorted_out, supervisor_names
 from engine.core.identity import created_ms
 from engine.core.lifecycle import TaskStatus
 from engine.core.outcome import is_quarantined
-from engine.core.priority import DESCENDING, TaskPriority
+from engine.core.priority import TaskPriority
 from engine.errors import InvalidOption
 
 SORTED_MAX = 20_000
+_COUNT = {"hash": "HLEN", "set": "SCARD", "zset": "ZCARD"}
+_MEMBERS = {"hash": "HKEYS", "set": "SMEMBERS"}
 EVER = (float("-inf"), float("inf"))
 
 Range = tuple[float, float]  # ms of Redis's clock, both ends included
@@ -112,16 +115,14 @@ class _Candidates:
 
     def count(self) -> int:
         """At least as many as there are."""
-        commands = [("HLEN" if key == self._keys.tasks else "SCARD" if ":held:" in key else "ZCARD", key)
-                    for key in self._sets()]
+        commands = [(_COUNT[kind], key) for kind, key in self._sets()]
         return sum(self._redis.call_all(commands)) if commands else 0
 
     def in_order(self, cursor: str | None) -> Iterator[list[Place]]:
         """The cursor is "s" and the id before."""
         newest, last = not self._wanted.oldest_first, cursor[1:] if cursor else None
         low, high = self._wanted.created_ms
-        commands = [("HKEYS", key) if key == self._keys.tasks else ("SMEMBERS", key) if ":held:" in key
-                    else ("ZRANGE", key, 0, -1) for key in self._sets()]
+        commands = [("ZRANGE", key, 0, -1) if kind == "zset" else (_MEMBERS[kind], key) for kind, key in self._sets()]
         told = self._redis.call_all(commands) if commands else []
         ids = {task_id for members in told for task_id in sorted_out(members)[0]}
         if last is not None:
@@ -145,20 +146,19 @@ class _Candidates:
                 yield [(task_id, f"p{at},{behind}") for task_id, behind in places]
             place = None
 
-    def _sets(self) -> list[str]:
-        """The keys that hold the candidates."""
-        keys, wanted, names = self._keys, self._wanted, []
+    def _sets(self) -> list[tuple[str, str]]:
+        """The keys that hold the candidates, each behind its kind: hash, set or zset."""
+        keys, wanted, names = self._keys, self._wanted, list[tuple[str, str]]()
         for status in wanted.statuses:
             if status is TaskStatus.QUEUED:
-                queues = [wanted.queue] if wanted.queue else queue_names(self._redis, keys)
-                names += [keys.line(queue, priority) for queue in queues for priority in DESCENDING]
+                names += [("zset", key) for key in waiting_keys(self._redis, keys, wanted.queue)]
             elif status is TaskStatus.RUNNING:
-                names += map(keys.held, supervisor_names(self._redis, keys))
+                names += [("set", keys.held(name)) for name in supervisor_names(self._redis, keys)]
             elif status in (TaskStatus.PENDING, TaskStatus.RETRYING):
-                names.append(keys.due)
+                names.append(("zset", keys.due))
             else:
-                names.append(keys.ended(status))
-        return list(dict.fromkeys(names)) if wanted.statuses else [keys.tasks]
+                names.append(("zset", keys.ended(status)))
+        return list(dict.fromkeys(names)) if wanted.statuses else [("hash", keys.tasks)]
 
 
 def every(redis: Connections, keys: Keys, wanted: Search, limit: int) -> list[Stored]:

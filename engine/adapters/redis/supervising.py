@@ -5,7 +5,6 @@ into events; decides nothing. At most one step is under way.
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +18,6 @@ from engine.adapters.redis.link import Answered, Connected, Link, Lost, Pushed
 from engine.core.commands import MakesWay
 from engine.core.identity import LENGTH, created_ms, is_task_id
 from engine.core.lifecycle import TaskStatus
-from engine.core.names import is_queue_name
-from engine.core.priority import DESCENDING
 from engine.ports import (
     BrokerEvent,
     Handed,
@@ -36,6 +33,7 @@ from engine.ports import (
     Waited,
 )
 
+TYPES_TTL_S = 180.0  # what was said of types is believed for so long; it is said again each minute
 _ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
 
 
@@ -66,11 +64,13 @@ class RedisSupervisorBroker:
         self._link = Link(url, keys.bell(terms.supervisor), clock, poller)
         self._events: list[BrokerEvent] = []
         self._serves = "," + ",".join(terms.queues) + "," if terms.queues else "*"
-        self._queues: list[str] = []
-        self._queue_keys: list[str] = []
+        supervisor = terms.supervisor
+        self._step_keys = [
+            keys.tasks, keys.life, keys.outcomes, keys.held(supervisor), keys.supervisors, keys.idle, keys.queues,
+            keys.aside, keys.due, keys.expiring, keys.waiters, keys.events, keys.counters, keys.orders(supervisor),
+            keys.progress, *(keys.ended(status) for status in _ENDS), keys.reports, keys.types(supervisor)]
         self._recovers = 0  # sent so far
         self.has_left = False  # Redis has answered the farewell, or can't
-        self._serve(terms.queues)
 
     @property
     def up(self) -> bool:
@@ -78,37 +78,38 @@ class RedisSupervisorBroker:
 
     # -- what the supervisor asks ---------------------------------------------------------------------------------
 
-    def step(self, settlements: list[Settlement], want: int, idle_workers: int, held: int, report: bytes,
+    def step(self, settlements: list[Settlement], want: int, idle_workers: int | None, held: int, report: bytes,
              makes_way: MakesWay = "", heard: bytes = b"") -> None:
         now_ms, terms = self.clock.now_ms(), self.terms
         args: list[Any] = [terms.supervisor, now_ms, now_ms + int(terms.lease_s * 1000), want,
-                           int(terms.ageing_s * 1000), self.keys.base, self._serves, len(self._queues),
-                           len(settlements), now_ms + int(terms.failed_ttl_s * 1000), report, idle_workers, held,
-                           makes_way, heard, terms.slice, *self._queues]
+                           int(terms.ageing_s * 1000), self.keys.base, self._serves, len(settlements),
+                           now_ms + int(terms.failed_ttl_s * 1000), report,
+                           "" if idle_workers is None else idle_workers, held, makes_way, heard, terms.slice]
         for settlement in settlements:
             args.extend(settlement)
-        self._link.run(_Step(settlements, want, time.monotonic()), "step", self._queue_keys, args)
+        self._link.run(_Step(settlements, want, time.monotonic()), "step", self._step_keys, args)
 
     def recover(self, known: list[tuple[bytes, int]]) -> None:
         self._recovers += 1
-        args: list[Any] = [self.terms.supervisor, self.clock.now_ms(), self.keys.base, self._recovers,
-                           len(self._queues), *self._queues]
+        keys = self.keys
+        names = [keys.tasks, keys.life, keys.held(self.terms.supervisor), keys.idle, keys.events, keys.counters,
+                 keys.progress, keys.recovers]
+        args: list[Any] = [self.terms.supervisor, self.clock.now_ms(), keys.base, self._recovers]
         for task_id, run in known:
             args += [task_id, run]
-        keys = [*self._queue_keys, self.keys.recovers]
         # Whole, so that it is never sent a second time: what a step that overtook it has claimed is not in `known`.
-        self._link.send("recover", "EVAL", scripts.source("recover"), len(keys), *keys, *args)
+        self._link.send("recover", "EVAL", scripts.source("recover"), len(names), *names, *args)
 
     def ask_waits(self) -> None:
         keys = self.keys
-        lines = [(queue, keys.line(queue, priority)) for queue in self._queues for priority in DESCENDING]
-        self._link.run("waits", "waits", [keys.life, keys.queues, *(line for _, line in lines)],
-                       [queue for queue, _ in lines])
+        self._link.run("waits", "waits", [keys.life, keys.queues, keys.aside, keys.types(self.terms.supervisor)],
+                       [keys.base, self._serves, self.clock.now_ms()])
 
     def announce(self, handlers: list[dict[str, Any]]) -> None:
+        keys = self.keys
         pairs = [part for one in handlers for part in (one["name"], orjson.dumps(one))]
-        if pairs:
-            self._link.send("announce", "HSET", self.keys.handlers, *pairs)
+        self._link.run("announce", "introduce", [keys.types(self.terms.supervisor), keys.handlers, keys.announced],
+                       [self.clock.now_ms(), int(TYPES_TTL_S * 1000), *pairs])
 
     def log(self, task_id: bytes, rows: list[bytes]) -> None:
         key = self.keys.log(task_id.decode())
@@ -122,7 +123,8 @@ class RedisSupervisorBroker:
     def farewell(self) -> None:
         keys, supervisor = self.keys, self.terms.supervisor
         self._link.run("farewell", "farewell", [keys.held(supervisor), keys.supervisors, keys.reports, keys.idle,
-                                                keys.orders(supervisor), keys.recovers], [supervisor])
+                                                keys.orders(supervisor), keys.recovers, keys.types(supervisor)],
+                       [supervisor])
 
     def next_deadline_s(self) -> float:
         return self._link.next_deadline_s()
@@ -143,15 +145,13 @@ class RedisSupervisorBroker:
                         self._link.give_up(f"an answer that makes no sense ({error}): {reply!r:.100}", tag)
                 case Pushed(message) if message.startswith(b"="):
                     self._handed(message)
-                case Pushed(message):
-                    self._learn_queue(message.decode(errors="replace"))
+                case Pushed():
                     self._events.append(Rung())
                 case Lost(reason, tags):
                     lost = [settlement for tag in tags if isinstance(tag, _Step) for settlement in tag.settlements]
                     self.has_left = self.has_left or "farewell" in tags
                     self._events.append(Parted(reason, lost))
                 case Connected():
-                    self._learn_queues()
                     self._events.append(Joined())
         events, self._events = self._events, []
         return events
@@ -161,15 +161,14 @@ class RedisSupervisorBroker:
     def _answered(self, tag: object, reply: Any) -> None:
         if isinstance(tag, _Step):
             self._stepped(tag, reply)
-        elif tag == "queues" and isinstance(reply, list):
-            self._serve(sorted(filter(is_queue_name, (name.decode(errors="replace") for name in reply))))
-            self._events.append(Rung())
         elif tag == "farewell":
             self.has_left = True
         elif tag in ("recover", "announce") and isinstance(reply, hiredis.ReplyError):
             self._events.append(NotHeard(str(reply), of_runs=tag == "recover"))
         elif tag == "recover":
             self._events.append(Recovered(reply))
+        elif tag == "announce":
+            self._events.append(Rung())  # of what we know, something may wait
         elif tag == "waits":
             self._events.append(Waited(0.0 if isinstance(reply, hiredis.ReplyError) else self._longest_s(reply)))
 
@@ -185,36 +184,11 @@ class RedisSupervisorBroker:
         if isinstance(reply, hiredis.ReplyError):
             self._events.append(Refused(str(reply), step.settlements))
             return
-        refused, claimed, orders, queue_count, held = reply
+        refused, claimed, orders, types_known, held = reply
         words = [(step.settlements[refused[at] - 1], refused[at + 1].decode()) for at in range(0, len(refused), 2)]
-        if not self.terms.queues and queue_count != len(self._queues):
-            self._learn_queues()
-        self._events.append(Stepped(words, claimed, len(claimed) >= 3 * step.want, orders, held, step.sent_s))
+        self._events.append(Stepped(words, claimed, len(claimed) >= 3 * step.want, orders, held, step.sent_s,
+                                    types_known))
 
     def _handed(self, message: bytes) -> None:
         told, _, record = message.partition(b" ")
-        self._learn_queue(told[1 + LENGTH:].decode(errors="replace"))
         self._events.append(Handed(told[1:1 + LENGTH], record))
-
-    # -- queues ---------------------------------------------------------------------------------------------------
-
-    def _learn_queue(self, queue: str) -> None:
-        """A step can claim from, and give back to, the queues that it names only."""
-        if not self.terms.queues and queue not in self._queues and is_queue_name(queue):
-            self._serve([*self._queues, queue])
-
-    def _learn_queues(self) -> None:
-        if not self.terms.queues:
-            self._link.send("queues", "HKEYS", self.keys.queues)
-
-    def _serve(self, queues: Sequence[str]) -> None:
-        """The keys of a step, which change only with the queues."""
-        keys, supervisor = self.keys, self.terms.supervisor
-        self._queues = list(queues)
-        self._queue_keys = [
-            keys.tasks, keys.life, keys.outcomes, keys.held(supervisor), keys.supervisors, keys.idle, keys.queues,
-            keys.turns, keys.due, keys.expiring, keys.waiters, keys.events, keys.counters, keys.orders(supervisor),
-            keys.progress, *(keys.ended(status) for status in _ENDS), keys.reports]
-        for queue in queues:
-            self._queue_keys += [keys.line(queue, priority) for priority in DESCENDING]
-            self._queue_keys += [keys.flows(queue, priority) for priority in DESCENDING]

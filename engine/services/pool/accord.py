@@ -3,7 +3,7 @@
 Duties
 1. Make runs of what was claimed or handed over, and set aside what cannot be read.
 2. See from each step whether the two beliefs agree; bring them together where they do not, and after each absence.
-3. Tell Redis what can be run here.
+3. Tell Redis what can be run here: with each change, each minute, and whenever it believes otherwise.
 """
 
 import logging
@@ -15,15 +15,16 @@ from engine.core.commands import Settle
 from engine.core.dispatch import Dispatch
 from engine.core.lifecycle import Move
 from engine.core.outcome import Outcome
-from engine.core.retry import Payer, Verdict
+from engine.core.retry import RELEASED, Payer, Verdict
 from engine.core.slot import Run
 from engine.ports import Handed, Joined, NotHeard, Parted, Recovered, Stepped, SupervisorBroker
-from engine.services.pool.claims import Claims
+from engine.services.pool.claims import Claims, UnknownType
 from engine.services.pool.news import News
 from engine.services.pool.stepping import BEAT_S, Stepping
 
 UNREADABLE = Verdict(Move.FAIL, Payer.NOBODY)
 NOT_YET = Verdict(Move.RETRY, Payer.NOBODY, pause_s=5.0)  # longer than a run that is being ended takes to end
+RENEW_S = 60.0  # what can be run here is told again so often: somebody may have deleted it
 RUN_DIGITS_MAX = 15  # what a life line may hold
 
 log = logging.getLogger("ganger.execution")
@@ -41,6 +42,7 @@ class Accord:
         self._offset_ms = clock.offset_ms  # of the clock that what waits for Redis was dated by
         self._is_unheard = False  # Redis refused to hear what we run
         self._away, self._unheard = News(), News()
+        self._renew_s = float("-inf")  # when to tell again what can be run here
         self._tell_s = float("-inf")  # not before this: a Redis that is full refuses as fast as it is asked
 
     def serve(self, handlers: list[dict[str, Any]]) -> None:
@@ -50,6 +52,13 @@ class Accord:
         if self.broker.up:
             self.broker.announce(handlers)
 
+    def _renew(self, event: Stepped, now_s: float) -> None:
+        """Tell again what can be run here, if that is due or Redis believes otherwise."""
+        is_known = event.types_known == len(self.claims.policies)
+        if now_s >= self._renew_s or (not is_known and now_s >= self._renew_s - RENEW_S + BEAT_S):
+            self._renew_s = now_s + RENEW_S
+            self.broker.announce(self.handlers)
+
     # -- what Redis says ------------------------------------------------------------------------------------------
 
     def stepped(self, event: Stepped, now_s: float) -> None:
@@ -58,6 +67,7 @@ class Accord:
         is_agreed = event.held == len(self.core.runs) + self.stepping.unsettled + len(self._decided())
         if now_s >= self._tell_s and (self._is_unheard or not is_agreed):
             self._clear_up()
+        self._renew(event, now_s)
 
     def joined(self, event: Joined, now_s: float) -> None:
         log.info("connected to Redis")
@@ -104,6 +114,9 @@ class Accord:
             except ValueError as error:
                 self._set_aside(task_id, counters, str(error))
                 continue
+            except UnknownType as error:
+                self._give_back(task_id, counters, error)
+                continue
             if task_id in ours:
                 self._settle(Settle(run, NOT_YET, b""))
             else:
@@ -117,6 +130,12 @@ class Accord:
         if number.isdigit() and len(number) <= RUN_DIGITS_MAX:
             run = self.claims.stand_in(task_id, int(number))
             self._settle(Settle(run, UNREADABLE, Outcome.unreadable(run.number, reason)))
+
+    def _give_back(self, task_id: bytes, counters: bytes, unknown: UnknownType) -> None:
+        """It waits, at nobody's cost, for a pool that can run it."""
+        number = int(counters.partition(b" ")[0])
+        run = self.claims.stand_in(task_id, number, f"{unknown.queue} {unknown.task_type}")
+        self._settle(Settle(run, RELEASED, b""))
 
     def _decided(self) -> list[Run]:
         """Runs that the core has ended, and whose ends are not in the outbox yet."""

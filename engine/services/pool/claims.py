@@ -14,6 +14,15 @@ from engine.core.priority import TaskPriority
 from engine.core.record import believed
 from engine.core.slot import Run
 
+
+class UnknownType(Exception):
+    """A task that this pool cannot run. Redis gives it none, unless it has forgotten a type meanwhile."""
+
+    def __init__(self, task_type: str, queue: str) -> None:
+        super().__init__(f"this pool has no handler {task_type!r}")
+        self.task_type, self.queue = task_type, queue
+
+
 _FRESH = b"1 0 0"
 _HEADS_MAX = 1024
 _LARGE = frames.PIECE_BYTES_MAX - frames.TASK_HEAD.size
@@ -36,7 +45,7 @@ class Claims:
     def make(self, task_id: bytes, record: bytes, counters: bytes) -> Run:
         """`counters` is b"run attempts crashes priority", the last only where it may differ from what the record says.
 
-        Raises `ValueError` for a record that cannot be read.
+        Raises `ValueError` for a record that cannot be read, `UnknownType` for one that cannot be run here.
         """
         number, attempts, crashes, changed = (1, 0, 0, None) if counters == _FRESH else _counts(counters)
         self._token = token = (self._token + 1) & frames.TOKEN_MAX
@@ -56,21 +65,24 @@ class Claims:
         try:
             head = orjson.loads(line)
             task_type, queue, priority = head[0], head[1], int(TaskPriority(head[2]))
-            policy = self.policies.get(task_type) or self.default
-            if len(head) == 4:
-                policy = policy.with_options(believed(head[3]))
+            policy = self.policies.get(task_type)
+            options = believed(head[3]) if len(head) == 4 else None
         except (TypeError, IndexError, KeyError, AttributeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
         if type(task_type) is not str or type(queue) is not str:
             raise ValueError("the type and the queue of a task are texts")
+        if policy is None:
+            raise UnknownType(task_type, queue)
+        if options is not None:
+            policy = policy.with_options(options)
         if len(self._heads) >= _HEADS_MAX:
             self._heads.clear()
         self._heads[line] = read = task_type, queue, priority, policy
         return read
 
-    def stand_in(self, task_id: bytes, number: int) -> Run:
-        """For what could not be read: only to be settled."""
-        return Run(task_id, number, 0, 0, "", "", self.default, b"", 0)
+    def stand_in(self, task_id: bytes, number: int, queue: str = "") -> Run:
+        """For what could not be read or cannot be run here: only to be settled."""
+        return Run(task_id, number, 0, 0, "", queue, self.default, b"", 0)
 
 
 def _counts(counters: bytes) -> tuple[int, int, int, int | None]:

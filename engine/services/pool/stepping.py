@@ -100,7 +100,8 @@ class Stepping:
         self._flights.append(_Flight(want, len(batch), self._ended_before, is_urgent))
         self._ended_before = self._told + len(self.outbox)
         makes_way = room.makes_way if want or is_urgent else ""
-        self.broker.step(batch, want, room.idle_workers if want else 0, held, body, makes_way, heard)
+        idle_workers = room.idle_workers if want else None if asked else 0  # what the step before has asked for stands
+        self.broker.step(batch, want, idle_workers, held, body, makes_way, heard)
 
     def _may_go(self) -> bool:
         """One after the other, unless there is much to tell: half of what a step can carry."""

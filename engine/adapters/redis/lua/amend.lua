@@ -19,8 +19,8 @@ if priority == new_priority then return 'OK' end
 -- One that is due later gets its place when it is promoted: 0 stands for none yet.
 local entry = { id = id, fair_key = fair_key, place = 0 }
 if status == 'QUEUED' then
-  leave_line(line, flows, id, fair_key)
-  queue_up(new_line, new_flows, { entry })
+  leave_line(tasks, line, flows, id, fair_key)
+  queue_up(base, queue, new_line, new_flows, { entry }, now_ms)
   if is_urgent_line(new_line) then ring_bells(idle, base, queue, 1, true) end
 end
 redis.call('HSET', life, id, format_life(status, run, attempts, crashes, new_priority, entry.place, now_ms, '-'))

@@ -11,4 +11,5 @@ for i = 1, #ARGV, 2 do
 end
 if #over == 0 then return 0 end
 ------------------------------------------------------------------- write
-return redis.call('HDEL', cancels, unpack(over))
+call_many('HDEL', cancels, over)
+return #over

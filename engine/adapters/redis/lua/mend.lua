@@ -5,7 +5,7 @@
 -- args  base of the channels, now_ms, remove_ms,
 --       for each suspect: what, id, life line as seen, is it stored (1 | 0), its first key - 1, fair_key, queue
 -- what  its keys           done
--- line  line, flows        a QUEUED task is in no line: it is put in
+-- line  line, flows        a QUEUED task is in no line, or in one that never has its turn: it is put in, and the line has
 -- due   due                a PENDING or RETRYING task has no moment: it is now
 -- ahead due            a RETRYING task was dated by a clock that has been set back since: its pause begins now
 -- ended ended of its status  an ended task has no moment of removal: it gets one
@@ -21,7 +21,7 @@ local base, now_ms, remove_ms = unpack(ARGV, 1, 3)
 local words, rows, rung, mended = {}, {}, {}, 0
 
 local function queue_again(task, line, flows)
-  queue_up(line, flows, { task })
+  queue_up(base, task.queue, line, flows, { task }, now_ms)
   redis.call('HSET', life, task.id, format_life('QUEUED', task.run, task.attempts, task.crashes, task.priority,
     task.place, now_ms, '-'))
   rows[#rows + 1] = task.id .. ' QUEUED ' .. task.run
@@ -53,9 +53,30 @@ local function fail_or_hold(task, held, failed, outcomes)
   rows[#rows + 1] = task.id .. ' FAILED ' .. task.run
 end
 
+-- Whether a queued task is in its line or in the one of its type, and that is among the turns.
+local function waits_in_turn(task, line)
+  local level = string.match(line, '%u+$')
+  if redis.call('ZSCORE', line, task.id) then
+    return redis.call('ZSCORE', base .. 'turns:' .. level, task.queue)
+  end
+  local kind = type_of(redis.call('HGET', tasks, task.id) or '')
+  return kind and redis.call('ZSCORE', line .. ':' .. kind, task.id)
+    and redis.call('ZSCORE', base .. 'turns:' .. level .. ':' .. kind, task.queue)
+    and redis.call('SISMEMBER', base .. 'aside', kind) == 1
+end
+
+-- It is put into the first of its lines. What it was in of its type, it leaves.
+local function line_up(task, line, flows)
+  local kind = type_of(redis.call('HGET', tasks, task.id) or '')
+  if kind then redis.call('ZREM', line .. ':' .. kind, task.id) end
+  local place = redis.call('ZSCORE', line, task.id)
+  if place then task.place = place end
+  queue_again(task, line, flows)
+end
+
 -- what -> is something wrong?, and how it is put right: functions of the task and its keys
 local wrong = {
-  line = function(task, line) return task.status == 'QUEUED' and not redis.call('ZSCORE', line, task.id) end,
+  line = function(task, line) return task.status == 'QUEUED' and not waits_in_turn(task, line) end,
   due = function(task, due)
     return (task.status == 'PENDING' or task.status == 'RETRYING') and not redis.call('ZSCORE', due, task.id)
   end,
@@ -82,7 +103,7 @@ local function fail_lost(task, failed, outcomes, due)
 end
 
 local put_right = {
-  line = queue_again,
+  line = line_up,
   due = function(task, due) redis.call('ZADD', due, now_ms, task.id) end,
   ahead = function(task, due)
     local pause_ms = math.max(0, redis.call('ZSCORE', due, task.id) - task.at_ms)

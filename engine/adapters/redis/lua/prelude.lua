@@ -2,6 +2,45 @@
 -- scripts.py renders from core/lifecycle.py and core/priority.py:
 --   MOVES['QUEUED:claim'] = 'RUNNING', FINAL['FAILED'] = true, PRIORITIES[0] = 'LOW'
 -- Whole numbers up to 1e14 survive `..`; times in ms and places stay below that.
+--
+-- Where queued tasks are: a *line* for each queue and priority, by place. A task that a supervisor met in its line without
+-- knowing the type waits aside, at the same place, in the line of that queue, priority and type:
+--   line:<queue>:<PRIORITY>          line:<queue>:<PRIORITY>:<type>
+-- A line that may have tasks is among the turns of its kind, by the moment at which it was served last, in microseconds;
+-- lines of paused queues stand at the end, at PARKED. Whoever finds a line empty takes it out.
+--   turns:<PRIORITY>  queue -> µs    turns:<PRIORITY>:<type>  queue -> µs    aside: the types that have turns of their own
+-- All these keys have the hash tag of `base`, so a script may build them.
+
+local PARKED = 9e15
+local CHUNK = 4000  -- of one call; Lua's unpack ends at some 8,000. Even, for lists of pairs
+
+-- A command with a key and a list of any length, in as many calls as that takes.
+local function call_many(command, key, list, first)
+  first = first or 1
+  while #list - first >= CHUNK do
+    redis.call(command, key, unpack(list, first, first + CHUNK - 1))
+    first = first + CHUNK
+  end
+  if first <= #list then redis.call(command, key, unpack(list, first)) end
+end
+
+-- The same of a command that answers each entry of the list.
+local function read_many(command, key, list)
+  if #list <= CHUNK then return #list > 0 and redis.call(command, key, unpack(list)) or {} end
+  local answers = {}
+  for first = 1, #list, CHUNK do
+    local told = redis.call(command, key, unpack(list, first, math.min(first + CHUNK - 1, #list)))
+    for n, answer in ipairs(told) do answers[first + n - 1] = answer end
+  end
+  return answers
+end
+
+-- A range of a list, as a list.
+local function part(list, first, step)
+  local found = {}
+  for i = first, #list, step or 1 do found[#found + 1] = list[i] end
+  return found
+end
 
 -- status, run, attempts, crashes, priority, place, at_ms, owner: all strings; nothing if it is no life line. Numbers
 -- that are too long for it (core/life.py) were written by somebody else.
@@ -56,9 +95,38 @@ local function give_places(flows, fair_keys)
   return places
 end
 
--- A queued task leaves its line without having been claimed: its flow gets the place back.
-local function leave_line(line, flows, id, fair_key)
-  if redis.call('ZREM', line, id) == 0 then return end
+-- The type that a record names in its first line; nil where that cannot be read.
+local function type_of(record)
+  local plain = string.match(record, '^%["([^"\\]*)"')
+  if plain then return plain end
+  local can_be_read, head = pcall(cjson.decode, (string.match(record, '^[^\n]*')))
+  return can_be_read and type(head) == 'table' and type(head[1]) == 'string' and head[1] or nil
+end
+
+local function is_queue_name(text)
+  return #text <= 64 and string.find(text, '^[%w._-]+$') ~= nil
+end
+
+-- A line has tasks now: it gets its turn, and its queue is known.
+local function open_line(base, queue, level, now_ms)
+  if redis.call('ZADD', base .. 'turns:' .. level, 'NX', now_ms .. '000', queue) == 1 then
+    redis.call('HSETNX', base .. 'queues', queue, 'open')
+  end
+end
+
+-- Put tasks into the line of their type, at the places they have. `placed`: place, id, …
+local function set_aside(base, queue, level, kind, placed, now_ms)
+  call_many('ZADD', base .. 'line:' .. queue .. ':' .. level .. ':' .. kind, placed)
+  redis.call('ZADD', base .. 'turns:' .. level .. ':' .. kind, 'NX', now_ms .. '000', queue)
+  redis.call('SADD', base .. 'aside', kind)
+end
+
+-- A queued task leaves its line, or the one of its type, without having been claimed: its flow gets the place back.
+local function leave_line(tasks, line, flows, id, fair_key)
+  if redis.call('ZREM', line, id) == 0 then
+    local kind = type_of(redis.call('HGET', tasks, id) or '')
+    if not kind or redis.call('ZREM', line .. ':' .. kind, id) == 0 then return end
+  end
   local last = number(redis.call('HGET', flows, 'k:' .. fair_key))
   if last > 0 then redis.call('HSET', flows, 'k:' .. fair_key, last - 1) end
 end
@@ -78,14 +146,20 @@ local function is_served(queue, serves)
   return serves == '*' or string.find(serves, ',' .. queue .. ',', 1, true)
 end
 
+-- Whether a supervisor has said that it can run the type; nil is any.
+local function knows(base, supervisor, kind)
+  return not kind or redis.call('SISMEMBER', base .. 'types:' .. supervisor, kind) == 1
+end
+
 -- What is noted of a supervisor whose workers are all busy, and that would have a run make way for an urgent one: '!' and
 -- the queues that it serves. It may be mistaken by the time that it is wanted, so that more than one is called.
 local CALLED_MIN = 3
 
 -- Wake up to `count` supervisors that sleep and serve the queue; for urgent tasks, if there are none, busy ones that would
 -- make way. One that does not hear is passed over: it is gone. `sleepers`: what the caller has read of idle, if it has;
--- who was woken stands in it no more.
-local function ring_bells(idle, base, queue, count, is_urgent, sleepers)
+-- who was woken stands in it no more. `kind`: the type of the tasks, if they have one in common; else whoever is woken
+-- and does not know it sets the task aside and wakes another.
+local function ring_bells(idle, base, queue, count, is_urgent, sleepers, kind)
   sleepers = sleepers or redis.call('HGETALL', idle)
   local busy = {}
   local function wake(i)
@@ -97,14 +171,14 @@ local function ring_bells(idle, base, queue, count, is_urgent, sleepers)
     if count <= 0 then return end
     if string.byte(sleepers[i + 1]) == 33 then
       busy[#busy + 1] = i
-    elseif is_served(queue, parse_sleeper(sleepers[i + 1])) then
+    elseif is_served(queue, parse_sleeper(sleepers[i + 1])) and knows(base, sleepers[i], kind) then
       wake(i)
     end
   end
   if not is_urgent or count <= 0 then return end
   count = math.max(count, CALLED_MIN)
   for _, i in ipairs(busy) do
-    if count > 0 and is_served(queue, string.sub(sleepers[i + 1], 2)) then wake(i) end
+    if count > 0 and is_served(queue, string.sub(sleepers[i + 1], 2)) and knows(base, sleepers[i], kind) then wake(i) end
   end
 end
 
@@ -116,7 +190,7 @@ end
 -- is 'STATUS outcome' of the only one: whoever waits for a single task need not come back to read it.
 local function tell_waiters(waiters, base, ids, news)
   if #ids == 0 or redis.call('EXISTS', waiters) == 0 then return end
-  local waiting, heard, messages = redis.call('HMGET', waiters, unpack(ids)), {}, {}
+  local waiting, heard, messages = read_many('HMGET', waiters, ids), {}, {}
   for i, clients in ipairs(waiting) do
     if clients then
       heard[#heard + 1] = ids[i]
@@ -125,7 +199,7 @@ local function tell_waiters(waiters, base, ids, news)
       end
     end
   end
-  if #heard > 0 then redis.call('HDEL', waiters, unpack(heard)) end
+  call_many('HDEL', waiters, heard)
   for client, message in pairs(messages) do
     redis.call('PUBLISH', base .. 'done:' .. client, news and message .. ' ' .. news or message)
   end
@@ -144,8 +218,9 @@ local function is_as_seen(tasks, id, line, seen, is_stored)
   return not line and redis.call('HEXISTS', tasks, id) == 1
 end
 
--- Put tasks into a line. entries: { id =, fair_key =, place = }; those with place 0 are given the next ones.
-local function queue_up(line, flows, entries)
+-- Put tasks into a line of a queue. entries: { id =, fair_key =, place = }; those with place 0 are given the next ones.
+local function queue_up(base, queue, line, flows, entries, now_ms)
+  if #entries == 0 then return end
   local keys, placed = {}, {}
   for _, entry in ipairs(entries) do
     if tonumber(entry.place) == 0 then keys[#keys + 1] = entry.fair_key end
@@ -158,7 +233,8 @@ local function queue_up(line, flows, entries)
     end
     placed[2 * i - 1], placed[2 * i] = entry.place, entry.id
   end
-  if #placed > 0 then redis.call('ZADD', line, unpack(placed)) end
+  call_many('ZADD', line, placed)
+  open_line(base, queue, string.match(line, '%u+$'), now_ms)
 end
 
 -- What is kept of a run that the engine has ended without a worker.

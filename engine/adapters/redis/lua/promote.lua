@@ -13,7 +13,7 @@ local base, now_ms, line_count = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
 local ids, words, ready = {}, {}, {}
 for i = 4 + line_count, #ARGV, 4 do ids[#ids + 1] = ARGV[i] end
-local lines, moments = redis.call('HMGET', life, unpack(ids)), redis.call('ZMSCORE', due, unpack(ids))
+local lines, moments = read_many('HMGET', life, ids), read_many('ZMSCORE', due, ids)
 local entries = {}
 for line = 1, line_count do entries[line] = {} end
 for n, id in ipairs(ids) do
@@ -34,7 +34,9 @@ end
 if #ready == 0 then return words end
 ------------------------------------------------------------------- write
 even_when_full(life)
-for line = 1, line_count do queue_up(KEYS[3 + 2 * line], KEYS[4 + 2 * line], entries[line]) end
+for line = 1, line_count do
+  queue_up(base, ARGV[3 + line], KEYS[3 + 2 * line], KEYS[4 + 2 * line], entries[line], now_ms)
+end
 local came, lives, rows = {}, {}, {}
 for n, task in ipairs(ready) do
   came[n] = task.id
@@ -42,8 +44,8 @@ for n, task in ipairs(ready) do
   lives[2 * n] = format_life('QUEUED', task.run, task.attempts, task.crashes, task.priority, task.place, now_ms, '-')
   rows[n] = task.id .. ' QUEUED ' .. task.run
 end
-redis.call('HSET', life, unpack(lives))
-redis.call('ZREM', due, unpack(came))
+call_many('HSET', life, lives)
+call_many('ZREM', due, came)
 add_events(events, rows)
 for line = 1, line_count do ring_bells(idle, base, ARGV[3 + line], #entries[line], is_urgent_line(KEYS[3 + 2 * line])) end
 return words

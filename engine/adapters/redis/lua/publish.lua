@@ -5,7 +5,7 @@
 -- args  ttl_ms, entry: JSON, or '' for none, entries_max, history_ttl_ms, then pid, JSON for each process
 redis.call('DEL', KEYS[1])
 if #ARGV > 4 then
-  redis.call('HSET', KEYS[1], unpack(ARGV, 5))
+  call_many('HSET', KEYS[1], ARGV, 5)
   redis.call('PEXPIRE', KEYS[1], ARGV[1])
 end
 if ARGV[2] ~= '' then

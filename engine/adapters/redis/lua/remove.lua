@@ -14,7 +14,7 @@ if #ids == 0 then return {} end
 
 local RUNS_MAX = 10000  -- whose outcomes are looked for: a number that somebody has written must not stop Redis
 local words, gone, logs, runs = {}, {}, {}, {}
-local lines = redis.call('HMGET', life, unpack(ids))
+local lines = read_many('HMGET', life, ids)
 for n, id in ipairs(ids) do
   local status, run
   if lines[n] then status, run = parse_life(lines[n]) end
@@ -31,9 +31,9 @@ for n, id in ipairs(ids) do
 end
 if #gone == 0 then return words end
 ------------------------------------------------------------------- write
-for _, key in pairs(ended) do redis.call('ZREM', key, unpack(gone)) end
-redis.call('ZREM', expiring, unpack(gone))
-for _, key in ipairs({ tasks, life, progress, rescues, waiters }) do redis.call('HDEL', key, unpack(gone)) end
-for first = 1, #runs, 1000 do redis.call('HDEL', outcomes, unpack(runs, first, math.min(first + 999, #runs))) end
-redis.call('DEL', unpack(logs))
+for _, key in pairs(ended) do call_many('ZREM', key, gone) end
+call_many('ZREM', expiring, gone)
+for _, key in ipairs({ tasks, life, progress, rescues, waiters }) do call_many('HDEL', key, gone) end
+call_many('HDEL', outcomes, runs)
+call_many('DEL', logs[1], logs)
 return words

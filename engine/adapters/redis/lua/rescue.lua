@@ -2,7 +2,7 @@
 -- Their fate is unknown, and nobody pays for it.
 --
 -- keys  supervisors, held of the supervisor, life, outcomes, progress, rescues, idle, reports, orders of the supervisor,
---       events, counters, waiters, ended FAILED, ended CANCELLED, recovers, then the lines
+--       events, counters, waiters, ended FAILED, ended CANCELLED, recovers, types of the supervisor, then the lines
 -- args  base of the channels, now_ms, supervisor, remove_ms, number of lines,
 --       for each line: queue
 --       for each task: id, life line as seen, move (release | fail | cancel), number of its line, outcome
@@ -43,7 +43,7 @@ for _, task in ipairs(saved) do
   redis.call('HSET', outcomes, task.id .. ':' .. task.run, task.outcome)
   rows[#rows + 1] = task.id .. ' ' .. task.to .. ' ' .. task.run
   if task.to == 'QUEUED' then
-    redis.call('ZADD', KEYS[15 + task.line], task.place, task.id)
+    redis.call('ZADD', KEYS[16 + task.line], task.place, task.id)
     count_up(rescues, task.id, 1)
     released[task.line] = (released[task.line] or 0) + 1
   else
@@ -58,10 +58,13 @@ if redis.call('SCARD', held) == 0 then
   redis.call('ZREM', supervisors, supervisor)
   redis.call('HDEL', reports, supervisor)
   redis.call('HDEL', idle, supervisor)
-  redis.call('DEL', orders)
+  redis.call('DEL', orders, KEYS[16])
   redis.call('HDEL', recovers, supervisor)
 end
 add_events(events, rows)
 tell_waiters(waiters, base, told)
-for line, count in pairs(released) do ring_bells(idle, base, ARGV[5 + line], count, is_urgent_line(KEYS[15 + line])) end
+for line, count in pairs(released) do
+  open_line(base, ARGV[5 + line], string.match(KEYS[16 + line], '%u+$'), now_ms)
+  ring_bells(idle, base, ARGV[5 + line], count, is_urgent_line(KEYS[16 + line]))
+end
 return answer

@@ -15,7 +15,7 @@ local base, now_ms, line_count = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
 local ids, words, back = {}, {}, {}
 for i = 4 + line_count, #ARGV, 5 do ids[#ids + 1] = ARGV[i] end
-local lines, entries = redis.call('HMGET', life, unpack(ids)), {}
+local lines, entries = read_many('HMGET', life, ids), {}
 for line = 1, line_count do entries[line] = {} end
 for n, id in ipairs(ids) do
   local i = 4 + line_count + 5 * (n - 1)
@@ -35,8 +35,7 @@ if #back == 0 then return words end
 ------------------------------------------------------------------- write
 local came, lives, rows = {}, {}, {}
 for line = 1, line_count do
-  queue_up(KEYS[10 + 2 * line], KEYS[11 + 2 * line], entries[line])
-  redis.call('HSETNX', queues, ARGV[3 + line], 'open')
+  queue_up(base, ARGV[3 + line], KEYS[10 + 2 * line], KEYS[11 + 2 * line], entries[line], now_ms)
 end
 for n, task in ipairs(back) do
   came[n] = task.id
@@ -44,10 +43,10 @@ for n, task in ipairs(back) do
   lives[2 * n] = format_life('QUEUED', task.run, 0, 0, task.priority, task.place, now_ms, '-')
   rows[n] = task.id .. ' QUEUED ' .. task.run
 end
-redis.call('HSET', life, unpack(lives))
-redis.call('HDEL', rescues, unpack(came))
-redis.call('HDEL', cancels, unpack(came))
-for _, ended in ipairs({ failed, cancelled, timed_out }) do redis.call('ZREM', ended, unpack(came)) end
+call_many('HSET', life, lives)
+call_many('HDEL', rescues, came)
+call_many('HDEL', cancels, came)
+for _, ended in ipairs({ failed, cancelled, timed_out }) do call_many('ZREM', ended, came) end
 count_up(counters, 'revived', #back)
 add_events(events, rows)
 for line = 1, line_count do ring_bells(idle, base, ARGV[3 + line], #entries[line], is_urgent_line(KEYS[10 + 2 * line])) end

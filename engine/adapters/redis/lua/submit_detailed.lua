@@ -60,7 +60,8 @@ for line = 1, line_count do
     for at, place in ipairs(give_places(KEYS[8 + 2 * line], queued[line].fair_keys)) do
       placed[2 * at - 1], placed[2 * at] = place, ids[at]
     end
-    redis.call('ZADD', KEYS[7 + 2 * line], unpack(placed))
+    call_many('ZADD', KEYS[7 + 2 * line], placed)
+    open_line(base, ARGV[4 + line], string.match(KEYS[7 + 2 * line], '%u+$'), now_ms)
   end
 end
 count_up(counters, 'submitted', #new)

@@ -5,8 +5,9 @@
 -- gives how many were forgotten
 local claimed = number(redis.call('HGET', KEYS[1], 'v'))
 local old = {}
-for n, last in ipairs(redis.call('HMGET', KEYS[1], unpack(ARGV))) do
+for n, last in ipairs(read_many('HMGET', KEYS[1], ARGV)) do
   if last and number(last) <= claimed then old[#old + 1] = ARGV[n] end
 end
 ------------------------------------------------------------------- write
-return #old > 0 and redis.call('HDEL', KEYS[1], unpack(old)) or 0
+call_many('HDEL', KEYS[1], old)
+return #old

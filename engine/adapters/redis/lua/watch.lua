@@ -5,11 +5,11 @@
 -- gives the ids that have ended or do not exist; the client's channel hears of all others
 local tasks, life, waiters = unpack(KEYS)
 local client = ',' .. ARGV[1]
-local ids = { unpack(ARGV, 2) }
+local ids = part(ARGV, 2)
 if #ids == 0 then return {} end
 
 local over, changed = {}, {}
-local lines, waiting = redis.call('HMGET', life, unpack(ids)), redis.call('HMGET', waiters, unpack(ids))
+local lines, waiting = read_many('HMGET', life, ids), read_many('HMGET', waiters, ids)
 for n, id in ipairs(ids) do
   local ends = lines[n] and FINAL[parse_life(lines[n])]
   if ends or (not lines[n] and redis.call('HEXISTS', tasks, id) == 0) then
@@ -22,6 +22,6 @@ end
 ------------------------------------------------------------------- write
 if #changed > 0 then
   even_when_full(waiters)
-  redis.call('HSET', waiters, unpack(changed))
+  call_many('HSET', waiters, changed)
 end
 return over

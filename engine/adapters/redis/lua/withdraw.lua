@@ -15,7 +15,7 @@ local base, now_ms, move, remove_ms = unpack(ARGV, 1, 4)
 local ids, words, going = {}, {}, {}
 for i = 5, #ARGV, 7 do ids[#ids + 1] = ARGV[i] end
 if #ids == 0 then return words end
-local lines = redis.call('HMGET', life, unpack(ids))
+local lines = read_many('HMGET', life, ids)
 for n, id in ipairs(ids) do
   local i = 5 + 7 * (n - 1)
   local status, _, attempts, crashes, priority, place = parse_life(ARGV[i + 1])
@@ -43,15 +43,15 @@ for n, task in ipairs(going) do
   rows[n] = task.id .. ' ' .. task.to .. ' ' .. task.run
   if task.was == 'QUEUED' then
     local at = 9 + 2 * tonumber(ARGV[i + 4])
-    leave_line(KEYS[at], KEYS[at + 1], task.id, ARGV[i + 5])
+    leave_line(tasks, KEYS[at], KEYS[at + 1], task.id, ARGV[i + 5])
   end
 end
-redis.call('ZREM', due, unpack(gone))
-redis.call('ZREM', expiring, unpack(gone))
-redis.call('HDEL', progress, unpack(gone))
-redis.call('HSET', life, unpack(lives))
-redis.call('HSET', outcomes, unpack(told))
-redis.call('ZADD', ended, unpack(ends))
+call_many('ZREM', due, gone)
+call_many('ZREM', expiring, gone)
+call_many('HDEL', progress, gone)
+call_many('HSET', life, lives)
+call_many('HSET', outcomes, told)
+call_many('ZADD', ended, ends)
 count_up(counters, going[1].to, #going)
 add_events(events, rows)
 tell_waiters(waiters, base, gone)

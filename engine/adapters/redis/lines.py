@@ -1,0 +1,59 @@
+"""Which lines have waiting tasks: those of queues and priorities, and beside them those of types that wait aside.
+
+Law: what is read here grows with the lines that have tasks, never with the queues that ever were. A line that has just
+become empty may still be named.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from engine.adapters.redis.connection import Connections
+from engine.adapters.redis.keys import Keys
+from engine.core.names import is_queue_name
+from engine.core.priority import DESCENDING, TaskPriority
+
+TYPES_MAX = 1_000  # told apart; those that sort first
+
+
+class Line(NamedTuple):
+    queue: str
+    priority: TaskPriority
+    task_type: str | None  # of a line aside
+    key: str
+
+
+def types_aside(redis: Connections, keys: Keys) -> list[str]:
+    """The types of which tasks may wait aside, since a pool met them that does not know them."""
+    names = (name.decode(errors="replace") for name in redis.call("SMEMBERS", keys.aside))
+    return sorted(names)[:TYPES_MAX]
+
+
+def waiting_lines(redis: Connections, keys: Keys) -> list[Line]:
+    """All lines that may have tasks, the highest priority first, those of types behind the others."""
+    kinds = [(kind, priority) for kind in (None, *types_aside(redis, keys)) for priority in DESCENDING]
+    told = redis.call_all([("ZRANGE", keys.turns(priority, kind), 0, -1) for kind, priority in kinds])
+    found: list[Line] = []
+    for (kind, priority), members in zip(kinds, told, strict=True):
+        names = sorted(filter(is_queue_name, (member.decode(errors="replace") for member in members)))
+        found += [Line(queue, priority, kind, keys.line(queue, priority, kind)) for queue in names]
+    return found
+
+
+def lines_of(redis: Connections, keys: Keys, queue: str,
+             priorities: Sequence[TaskPriority] = DESCENDING) -> list[Line]:
+    """The lines of one queue: the four of its priorities in any case, and those aside that may have tasks."""
+    found = [Line(queue, priority, None, keys.line(queue, priority)) for priority in priorities]
+    kinds = [(kind, priority) for kind in types_aside(redis, keys) for priority in priorities]
+    if not kinds:
+        return found
+    told = redis.call_all([("ZSCORE", keys.turns(priority, kind), queue) for kind, priority in kinds])
+    return found + [Line(queue, priority, kind, keys.line(queue, priority, kind))
+                    for (kind, priority), score in zip(kinds, told, strict=True) if score is not None]
+
+
+def waiting_keys(redis: Connections, keys: Keys, queue: str | None = None,
+                 priority: TaskPriority | None = None) -> list[str]:
+    """The keys of the lines that may have tasks, of one queue and priority if these are given."""
+    if queue is not None:
+        return [line.key for line in lines_of(redis, keys, queue, DESCENDING if priority is None else [priority])]
+    return [line.key for line in waiting_lines(redis, keys) if priority in (None, line.priority)]

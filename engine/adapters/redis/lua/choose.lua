@@ -1,0 +1,134 @@
+-- choose: a part of step. Which of the waiting tasks come next: strictly by level, and in a level by turns over the lines.
+-- Only lines that have their turn are looked at, so this costs the same however many queues there are.
+--
+-- who: { now_ms, base, serves, names: of the queues in serves, ageing_ms, queues, aside, types: their keys, depth: levels,
+--        kinds: types that it looks after aside, only_looks: nothing is to be written }
+local LEVELS = { 3, 2, 1, 0 }
+local LINES_MAX = 64  -- of one kind and level in one survey
+local KINDS_MAX = 8  -- types that are looked after aside in one step
+
+-- The types of which tasks wait aside that this supervisor can run. If those are many, others come with the next ms.
+local function kinds_aside(who)
+  if redis.call('EXISTS', who.aside) == 0 then return {} end
+  local kinds = redis.call('SINTER', who.aside, who.types)
+  local found, first = {}, #kinds > KINDS_MAX and tonumber(who.now_ms) % #kinds or 0
+  for n = 1, math.min(#kinds, KINDS_MAX) do found[n] = kinds[(first + n - 1) % #kinds + 1] end
+  return found
+end
+
+-- The queues that have their turn, and when they were served last, flat: all of them, or those that it serves.
+local function in_turn(who, turns)
+  if who.serves == '*' then return redis.call('ZRANGE', turns, 0, LINES_MAX - 1, 'WITHSCORES') end
+  local found, scores = {}, read_many('ZMSCORE', turns, who.names)
+  for n, name in ipairs(who.names) do
+    if scores[n] then found[#found + 1], found[#found + 2] = name, scores[n] end
+  end
+  return found
+end
+
+-- Add the lines of one kind and level that have their turn to `all`; says whether there are more of them.
+local function add_lines(who, position, kind, all, names)
+  local level = PRIORITIES[LEVELS[position]]
+  local ending = kind and level .. ':' .. kind or level
+  local turns = who.base .. 'turns:' .. ending
+  if redis.call('ZCARD', turns) == 0 then return false end
+  local told = in_turn(who, turns)
+  for i = 1, #told, 2 do
+    local queue, turn = told[i], tonumber(told[i + 1])
+    if turn < PARKED then
+      local n = #all + 1
+      all[n] = { queue = queue, turn = turn, turns = turns, position = position, kind = kind,
+        key = who.base .. 'line:' .. queue .. ':' .. ending }
+      names[n] = queue
+    end
+  end
+  return who.serves == '*' and #told >= 2 * LINES_MAX and tonumber(told[#told]) < PARKED
+end
+
+-- The open lines of each level that have their turn, the one that was passed over longest, and whether there are more.
+local function survey(who)
+  local levels, all, names, oldest, is_cut = { {}, {}, {}, {} }, {}, {}, nil, false
+  for position = 1, who.depth do
+    is_cut = add_lines(who, position, nil, all, names) or is_cut
+    for _, kind in ipairs(who.kinds) do is_cut = add_lines(who, position, kind, all, names) or is_cut end
+  end
+  local states = read_many('HMGET', who.queues, names)
+  for n, line in ipairs(all) do
+    if states[n] == 'paused' then
+      if not who.only_looks then redis.call('ZADD', line.turns, 'XX', string.format('%.0f', PARKED), line.queue) end
+    else
+      local lines = levels[line.position]
+      lines[#lines + 1] = line
+      if who.ageing_ms > 0 and (not oldest or line.turn < oldest.turn)
+          and who.now_ms - math.floor(line.turn / 1000) >= who.ageing_ms then
+        oldest = line
+      end
+    end
+  end
+  return levels, oldest, is_cut
+end
+
+-- Take up to n tasks out of their lines: one of a line that has waited past the ageing bound, then level by level. Gives
+-- { id, place, priority, line } of each as four lists, and whether more lines have their turn than were looked at.
+local function choose(who, n)
+  local levels, oldest, is_cut = survey(who)
+  local ids, places, priorities, lines_of, chosen = {}, {}, {}, {}, 0
+  local latest = tonumber(who.now_ms) * 1000
+  for position = 1, who.depth do
+    for _, line in ipairs(levels[position]) do
+      if line.turn > latest then latest = line.turn end
+    end
+  end
+  local function serve(line, quota)
+    local popped = redis.call('ZPOPMIN', line.key, quota)
+    line.is_over = #popped < 2 * quota
+    latest = latest + 1
+    line.turn = latest
+    if line.is_over then
+      redis.call('ZREM', line.turns, line.queue)
+    else
+      line.is_served = true
+    end
+    return { popped = popped, priority = LEVELS[line.position], line = line }
+  end
+  local function append(taken, i)
+    chosen = chosen + 1
+    ids[chosen], places[chosen], priorities[chosen] = taken.popped[2 * i - 1], taken.popped[2 * i], taken.priority
+    lines_of[chosen] = taken.line
+  end
+  if oldest then
+    local taken = serve(oldest, 1)
+    if not oldest.is_over then append(taken, 1) end
+  end
+  for position = 1, who.depth do
+    local lines = levels[position]
+    while chosen < n and #lines > 0 do
+      if #lines > 1 then table.sort(lines, function(a, b) return a.turn < b.turn end) end
+      local room, quota, rounds, longest = n - chosen, math.max(1, math.floor((n - chosen) / #lines)), {}, 0
+      for _, line in ipairs(lines) do
+        local share = math.min(quota, room)
+        if share > 0 and not line.is_over then
+          local taken = serve(line, share)
+          rounds[#rounds + 1] = taken
+          room, longest = room - #taken.popped / 2, math.max(longest, #taken.popped / 2)
+        end
+      end
+      for i = 1, longest do
+        for _, taken in ipairs(rounds) do
+          if taken.popped[2 * i] then append(taken, i) end
+        end
+      end
+      local rest = {}
+      for _, line in ipairs(lines) do
+        if not line.is_over then rest[#rest + 1] = line end
+      end
+      lines = rest
+    end
+    for _, line in ipairs(levels[position]) do
+      if line.is_served and not line.is_over then
+        redis.call('ZADD', line.turns, string.format('%.0f', line.turn), line.queue)
+      end
+    end
+  end
+  return ids, places, priorities, lines_of, is_cut
+end

@@ -1,0 +1,234 @@
+"""A supervisor is given what it can run. What it cannot waits aside at its place, uncharged, for one that can."""
+
+from typing import Any
+
+import pytest
+
+from engine.adapters.redis.searching import Search, search
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import TaskPriority
+from tests.scripts.shop import HOUR_MS, Shop, messages
+from tests.scripts.test_refusals import reconcile_all, recover
+from tests.scripts.test_step import Supervisor
+
+LOW, NORMAL, HIGH, URGENT = TaskPriority
+
+
+def aside(shop: Shop, task_type: str = "new", queue: str = "q", priority: TaskPriority = NORMAL) -> list[bytes]:
+    found: list[bytes] = shop.client.zrange(shop.keys.line(queue, priority, task_type), 0, -1)
+    return found
+
+
+@pytest.fixture
+def old(shop: Shop) -> Supervisor:
+    return Supervisor(shop, "old")
+
+
+@pytest.fixture
+def new(shop: Shop) -> Supervisor:
+    return Supervisor(shop, "new", types=("t", "new"))
+
+
+@pytest.fixture
+def waiting(shop: Shop, old: Supervisor) -> str:
+    """A task that waits aside."""
+    task_id = shop.submit(task_type="new")
+    assert old.claim(1) == []
+    assert aside(shop) == [task_id.encode()]
+    return task_id
+
+
+def test_a_type_it_does_not_know_is_not_claimed_and_nothing_is_charged(shop: Shop, old: Supervisor) -> None:
+    foreign, own = shop.submit(task_type="new"), shop.submit()
+    assert old.claim(5) == [own]
+    life = shop.life(foreign)
+    assert (life.status, life.run, life.attempts, life.crashes) == (TaskStatus.QUEUED, 0, 0, 0)
+    state = shop.dump()
+    assert foreign.encode() not in state[shop.keys.life]
+    assert state[shop.keys.line("q", NORMAL, "new")] == [(foreign.encode(), 1.0)], "at its place"
+    assert state[shop.keys.counters][b"runs"] == b"1"
+    assert not any(foreign.encode() in entry[b"e"] and b"RUNNING" in entry[b"e"] for entry in state[shop.keys.events])
+
+
+def test_whoever_knows_it_is_given_it_in_its_order(shop: Shop, old: Supervisor, new: Supervisor) -> None:
+    ids = [shop.submit(task_type="new") for _ in range(5)]
+    assert old.claim(5) == []
+    assert new.step(want=3)[1] == [(task_id, "1 0 0") for task_id in ids[:3]]
+    assert new.claim(5) == ids[3:]
+    new.claim(1)
+    assert not {shop.keys.turns(NORMAL, "new"), shop.keys.line("q", NORMAL, "new")} & shop.dump().keys()
+
+
+def test_urgent_ones_aside_come_before_others_in_line(shop: Shop, old: Supervisor, new: Supervisor) -> None:
+    urgent = shop.submit(task_type="new", priority=URGENT)
+    normal = shop.submit()
+    old.step(want=1)
+    assert new.claim(1) == [urgent]
+    assert shop.life(normal).owner == "old"
+
+
+def test_who_learns_the_type_is_given_what_waits_aside(shop: Shop, old: Supervisor, waiting: str) -> None:
+    assert old.claim(1) == []
+    old.learn("t", "new")
+    assert old.claim(1) == [waiting]
+
+
+def test_who_unlearns_it_is_given_no_more(shop: Shop, new: Supervisor) -> None:
+    first, second = (shop.submit(task_type="new") for _ in range(2))
+    assert new.claim(1) == [first]
+    new.learn("t")
+    assert new.claim(1) == []
+    assert aside(shop) == [second.encode()]
+
+
+def test_who_has_not_said_what_it_knows_is_given_nothing_and_moves_nothing(shop: Shop) -> None:
+    fresh, task_id = Supervisor(shop, "fresh", types=()), shop.submit()
+    assert fresh.step(want=5)[3] == 0
+    assert shop.client.zscore(shop.keys.line("q", NORMAL), task_id) == 1
+
+
+def test_many_strangers_in_front_hide_nothing_behind_them(shop: Shop, old: Supervisor) -> None:
+    strangers = shop.broker.submit([shop.new(task_type="new") for _ in range(3_000)])
+    own = shop.submit()
+    steps = 1
+    with shop.hearing(shop.keys.bell("old")) as heard:
+        while old.claim(1) != [own]:
+            assert messages(heard, 1) == [b"!"], "it is to come again at once"
+            steps += 1
+    assert 3 < steps < 20, "some at a time, each once"
+    assert len(aside(shop)) == 3_000
+    assert aside(shop) == [task_id.encode() for task_id in strangers]
+
+
+def test_each_type_waits_for_itself(shop: Shop, old: Supervisor) -> None:
+    ids = {name: shop.submit(task_type=name) for name in ("a", "b", "ä: \"ö\"", "c\\d")}
+    assert old.claim(9) == []
+    for name, task_id in ids.items():
+        assert Supervisor(shop, "one", types=(name,)).claim(9) == [task_id], name
+
+
+def test_a_record_that_cannot_be_read_goes_to_whoever_asks_first(shop: Shop, old: Supervisor) -> None:
+    """The pool says what is wrong with it."""
+    task_id = shop.submit()
+    shop.client.hset(shop.keys.tasks, task_id, b"7\n{}")
+    assert old.claim(1) == [task_id]
+
+
+def test_a_task_alone_is_handed_to_one_that_knows_it_and_wakes_no_other(shop: Shop) -> None:
+    with shop.hearing(shop.keys.bell("old"), shop.keys.bell("new")) as heard:
+        Supervisor(shop, "old").step(want=8, idle=8)
+        Supervisor(shop, "new", types=("new",)).step(want=2, idle=1)
+        task_id = shop.submit(task_type="new")
+        assert messages(heard, 1)[0].startswith(b"=" + task_id.encode())
+        assert shop.life(task_id).owner == "new"
+        shop.submit(task_type="other")
+        assert heard.get_message(timeout=0) is None
+    assert set(shop.dump()[shop.keys.idle]) == {b"old", b"new"}
+
+
+def test_who_meets_strangers_wakes_those_that_know_them(shop: Shop, old: Supervisor) -> None:
+    strangers = [shop.submit(task_type="new") for _ in range(3)]
+    for name, types in (("one", ("new",)), ("two", ("x",)), ("three", ("x", "new"))):
+        Supervisor(shop, name, "q", types=types)
+        shop.client.hset(shop.keys.idle, name, "*")  # it fell asleep before those came, and nobody has woken it
+    with shop.hearing(*map(shop.keys.bell, ("one", "two", "three"))) as heard:
+        assert old.claim(1) == []
+        assert messages(heard, 2) == [b"q", b"q"]
+    assert set(shop.dump()[shop.keys.idle]) == {b"old", b"two"}
+    assert aside(shop) == [task_id.encode() for task_id in strangers]
+
+
+def test_what_expires_aside_ends_without_a_run(shop: Shop, old: Supervisor) -> None:
+    task_id = shop.submit(task_type="new", expires_ms=shop.now_ms + HOUR_MS)
+    old.claim(1)
+    shop.client.zadd(shop.keys.expiring, {task_id: 1})
+    assert shop.keeper.expire(10)[0] == 1
+    assert shop.life(task_id).status is TaskStatus.FAILED
+    assert aside(shop) == []
+
+
+def test_a_release_of_a_type_that_is_not_known_goes_aside(shop: Shop, new: Supervisor) -> None:
+    task_id = shop.submit(task_type="new")
+    assert new.claim(1) == [task_id]
+    assert new.end(task_id, "release nobody", at="q new", outcome=b"") == []
+    assert aside(shop) == [task_id.encode()]
+    assert new.claim(1) == [task_id]
+
+
+def test_cancelled_aside(shop: Shop, waiting: str) -> None:
+    assert shop.broker.cancel(waiting, "no more") is TaskStatus.CANCELLED
+    assert aside(shop) == []
+
+
+def test_reprioritized_aside(shop: Shop, waiting: str, new: Supervisor) -> None:
+    shop.broker.set_priority(waiting, URGENT)
+    assert aside(shop) == []
+    assert new.claim(1) == [waiting]
+
+
+def test_purged_aside(shop: Shop, waiting: str) -> None:
+    other = shop.submit()
+    assert shop.broker.purge("q", 10) == 2
+    assert {shop.life(task_id).status for task_id in (waiting, other)} == {TaskStatus.CANCELLED}
+
+
+def test_counted_and_found_aside(shop: Shop, waiting: str) -> None:
+    (stats,) = shop.broker.queue_stats()
+    assert (stats["queued"]["NORMAL"], stats["aside"]) == (1, {"new": 1})
+    assert stats["oldest_s"] is not None
+    assert shop.broker.status_counts()[TaskStatus.QUEUED] == 1
+    assert [task.id for task in shop.broker.find(status=TaskStatus.QUEUED)[0]] == [waiting]
+    found = search(shop.broker.redis, shop.keys, Search(statuses=(TaskStatus.QUEUED,), queue="q"), 10, None)
+    assert [task.id for task in found.tasks] == [waiting]
+
+
+def test_paused_aside(shop: Shop, waiting: str, new: Supervisor) -> None:
+    shop.broker.pause("q")
+    assert new.claim(1) == []
+    shop.submit(task_type="new")
+    assert new.claim(1) == []
+    assert shop.broker.status_counts()[TaskStatus.QUEUED] == 2
+    with shop.hearing(shop.keys.bell("new")) as heard:
+        shop.broker.resume("q")
+        assert messages(heard, 1) == [b"q"]
+    assert len(new.claim(9)) == 2
+
+
+def test_its_wait_counts_for_those_that_know_it(shop: Shop, waiting: str) -> None:
+    def heads(supervisor: str) -> Any:
+        keys = shop.keys
+        names = [keys.life, keys.queues, keys.aside, keys.types(supervisor)]
+        return shop.unchanged(lambda: shop.run("waits", names, [keys.base, "*", shop.now_ms]))
+
+    Supervisor(shop, "new", types=("new",))
+    assert heads("old") == []
+    assert heads("new") == [waiting.encode(), b""]
+
+
+def test_promoted_and_rescued_ones_go_to_their_line_and_then_aside(shop: Shop, old: Supervisor,
+                                                                   new: Supervisor) -> None:
+    task_id = shop.submit(task_type="new")
+    assert new.claim(1) == [task_id]
+    recover(shop, [], "new")
+    assert old.claim(1) == []
+    assert aside(shop) == [task_id.encode()]
+    assert new.step(want=1)[1] == [(task_id, "2 0 0 1")]
+
+
+def test_what_waits_aside_is_no_contradiction(shop: Shop, waiting: str) -> None:
+    assert set(reconcile_all(shop)) <= {"flows"}
+    assert aside(shop) == [waiting.encode()]
+
+
+@pytest.mark.parametrize("key", ["turns", "aside"])
+def test_what_waits_aside_and_has_lost_its_turn_gets_it_again(shop: Shop, waiting: str, new: Supervisor,
+                                                              key: str) -> None:
+    shop.client.delete(shop.keys.aside if key == "aside" else shop.keys.turns(NORMAL, "new"))
+    assert reconcile_all(shop)["line"] == 1
+    assert new.claim(2) == [waiting]
+
+
+def test_the_turns_of_what_has_gone_are_forgotten(shop: Shop, waiting: str) -> None:
+    shop.broker.cancel(waiting, "no more")
+    reconcile_all(shop)
+    assert not {shop.keys.aside, shop.keys.turns(NORMAL, "new")} & shop.dump().keys()

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import pytest
 import redis
+from prometheus_client import generate_latest
 
 from engine.adapters.redis.streaming import Tail
 from engine.client.operator import Operator
@@ -12,6 +14,7 @@ from engine.core import event
 from engine.core.lifecycle import TaskStatus
 from engine.services.api.feed import EVENTS_KEPT, Batch, Feed
 from engine.services.api.hands import Hands
+from engine.services.api.watching import Watching
 from engine.services.background import Background
 
 STREAM = "ganger:{0}:events"
@@ -111,6 +114,17 @@ def test_what_is_kept_in_memory_is_bounded_by_its_events(redis_url: str) -> None
         assert 0 < stage.feed.events_kept <= EVENTS_KEPT
 
     play(redis_url, scene)
+
+
+def test_figures_tell_how_often_events_were_missed(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(stage: Scene) -> None:
+        watching = Watching(stage.operator, stage.feed, Hands(), lambda stored: None)
+        await watching.count(Batch([], gap=True))
+        assert watching.ledger.gaps == 1
+        assert b"ganger_event_gaps_total 1.0" in generate_latest(watching.instruments.registry)
+
+    play(redis_url, scene)
+    assert "some events are not in the figures" in caplog.text
 
 
 def test_who_begins_at_the_beginning_or_within_what_is_there_misses_nothing(redis_url: str) -> None:

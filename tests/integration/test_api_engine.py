@@ -151,6 +151,8 @@ def test_every_change_of_status_is_told_and_none_is_lost(engine: Engine, http: h
     with listening(engine, "/events", {"Last-Event-ID": "0-0"}, queue="default", task_type="double",
                    status="COMPLETED") as events:
         assert next(events)[2]["task_type"] == "double"
+    with listening(engine, "/events", {"Last-Event-ID": "1-0"}) as events:
+        assert next(events)[0] == "gap", "what was told then is not kept any more"
     assert http.get("/events", headers={"Last-Event-ID": "nonsense"}).status_code == 422
 
 

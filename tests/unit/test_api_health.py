@@ -15,7 +15,8 @@ def report(**more: Any) -> dict[str, Any]:
 
 
 def test_a_pool_that_works_is_ready() -> None:
-    assert judge([report(), report(alive=False, slots=[])], {"double"}, NOW_MS) == ([], [])
+    reports = [report(handlers=1), report(handlers=0), report(alive=False, slots=[])]
+    assert judge(reports, {"double"}, NOW_MS) == ([], [])
 
 
 @pytest.mark.parametrize(("reports", "handlers", "reason"), [
@@ -24,6 +25,7 @@ def test_a_pool_that_works_is_ready() -> None:
     ([report(slots=[{"pid": None}])], {"a"}, "no worker is up"),
     ([report(draining=True)], {"a"}, "every pool is draining"),
     ([report()], set(), "no pool knows a handler"),
+    ([report(handlers=0, import_failures={"tasks": "no module"})], {"a"}, "no pool knows a handler; these modules"),
     ([report(import_failures={"tasks": "no module"})], set(), "modules cannot be imported: tasks"),
     ([report(at_ms=NOW_MS - SILENT_S * 2000)], {"a"}, "has had no step accepted by Redis for 30 s")])
 def test_why_nothing_would_run(reports: list[dict[str, Any]], handlers: set[str], reason: str) -> None:

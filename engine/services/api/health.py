@@ -63,7 +63,7 @@ def judge(reports: Sequence[Mapping[str, Any]], handlers: set[str], now_ms: floa
     reasons = told if len(silent) == len(alive) else []
     degraded = [] if reasons else told
     imports = f"these modules cannot be imported: {', '.join(failed)}" if failed else ""
-    if not handlers:
+    if not handlers or all(report.get("handlers") == 0 for report in alive):
         reasons.append("no pool knows a handler" + (f"; {imports}" if imports else ""))
     elif imports:
         degraded.append(imports)

@@ -16,6 +16,7 @@ from engine.core.lifecycle import TaskStatus
 from engine.core.measured import with_measurements
 from engine.errors import GangerError
 from engine.services.api.figures import End
+from engine.services.api.health import judge
 
 QUEUES_MAX = 100
 RESTARTING = frozenset({"timeout", "killed", "exited", "out_of_memory", "cancelled"})  # ends that take the worker along
@@ -90,12 +91,19 @@ class _Present(Collector):
         up = GaugeMetricFamily("ganger_redis_up", "Whether Redis answers.")
         metrics: list[Metric] = []
         try:
-            metrics = [*self._queues(), *self._tasks(), *self._workers(), *self._redis()]
+            metrics = [*self._ready(), *self._queues(), *self._tasks(), *self._workers(), *self._redis()]
             up.add_metric([], 1)
         except GangerError:
             up.add_metric([], 0)
         yield up
         yield from metrics
+
+    def _ready(self) -> Iterator[Metric]:
+        broker = self._operator.broker
+        found = judge(broker.supervisors(), set(self._operator.handlers()), broker.clock.now_ms())
+        ready = GaugeMetricFamily("ganger_ready", "Whether tasks would run, as /scheduler/health tells with reasons.")
+        ready.add_metric([], not found.reasons)
+        yield ready
 
     def _queues(self) -> Iterator[Metric]:
         depth = GaugeMetricFamily("ganger_queue_tasks", "Tasks that wait in a queue.", labels=["queue", "priority"])

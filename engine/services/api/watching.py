@@ -35,12 +35,13 @@ class Watching:
                 async for batch in self._feed.follow(self._position):
                     if batch.entries:  # first of all: nothing is counted twice, also where this fails
                         self._position = batch.entries[-1].id
-                    await self._count(batch)
+                    await self.count(batch)
             except GangerError as error:
                 log.debug("not counted: Redis is away", extra={"reason": str(error)})
                 await asyncio.sleep(1.0)
 
-    async def _count(self, batch: Batch) -> None:
+    async def count(self, batch: Batch) -> None:
+        """What one batch tells."""
         if batch.gap:
             self.ledger.gaps += 1
             self.instruments.count_gap()

@@ -19,7 +19,7 @@ from engine.services.pool.terms import PoolTerms
 
 
 def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, now_s: float,
-           failures: dict[str, str], pending: int, sizing: Sizing, register: Register,
+           failures: dict[str, str], handlers: int, pending: int, sizing: Sizing, register: Register,
            processes: Sequence[tuple[int, int]]) -> bytes:
     return orjson.dumps({
         "supervisor": terms.supervisor, "pool": terms.pool, "host": socket.gethostname(), "pid": os.getpid(),
@@ -29,7 +29,7 @@ def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, no
         "started_ms": started_ms, "at_ms": now_ms, "draining": core.draining, "outcomes_pending": pending,
         "workers": resizing.places(core.slots), "scale": "fixed" if sizing.auto is None else "auto",
         "scaled": sizing.orders, "frozen_ever": core.preemption.frozen_count,
-        "import_failures": failures, "stopped": [
+        "import_failures": failures, "handlers": handlers, "stopped": [
             {"task_type": name, "for_s": round(stop.until_s - now_s, 3), "deaths": stop.deaths}
             for name, stop in core.breaker.stopped(now_s).items()],
         "hook_failures": register.hooks, "fork_server": register.server, "deaths": list(register.workers),

@@ -347,8 +347,9 @@ class Pool:
 
     def _report(self, now_s: float) -> bytes:
         return report.encode(self.terms, self.core, started_ms=self.started_ms, now_ms=self.clock.now_ms(),
-                             now_s=now_s, failures=self.failures, pending=len(self.stepping.outbox),
-                             sizing=self.sizing, register=self.register, processes=self.host.processes())
+                             now_s=now_s, failures=self.failures, handlers=len(self.accord.handlers),
+                             pending=len(self.stepping.outbox), sizing=self.sizing,
+                             register=self.register, processes=self.host.processes())
 
     def _say_ready(self) -> None:
         """Once: workers are up, and Redis knows the handlers."""

@@ -20,7 +20,7 @@ from engine.adapters.process.descendants import children, stat_fields
 
 PID_MAX = 1 << 22  # linux/threads.h
 _PARENT, _BORN_AT = 1, 19  # of the fields of /proc/PID/stat from the state on
-_STOP_S_MAX = 0.05  # a tree that grows faster than it can be stopped is killed as far as it is known
+_STOP_S_MAX = 1.0  # a tree that grows faster than it can be stopped is killed as far as it is known by then
 _TITLES = (b"ganger: pool", b"ganger: fork server")  # of what may be ended with everything below
 
 

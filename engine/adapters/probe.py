@@ -4,6 +4,7 @@ A process that ends while it is looked at is left out. CPU is a share of one
 core since the last look, as in `top`; what is counted per second is so, too.
 """
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _USAGE = ("cpu_percent", "memory_info")
 _REST = ("num_threads", "cmdline", "num_ctx_switches", "io_counters", "num_fds")
 
@@ -33,13 +35,17 @@ def _origin(pid: int) -> tuple[int, int] | None:
 
 
 class CpuShare:
-    """The part of the host's processor time that was used since the last call, from 0 to 1."""
+    """The part of the host's processor time that was used since the last call, from 0 to 1; 0 where /proc does not tell
+    (ProcSubset=pid)."""
 
     def __init__(self) -> None:
         self()
 
     def __call__(self) -> float:
-        return psutil.cpu_percent() / 100
+        try:
+            return psutil.cpu_percent() / 100
+        except OSError:
+            return 0.0
 
 
 class _Counts(NamedTuple):
@@ -72,7 +78,7 @@ class _Watched:
             else:
                 self._rest |= _NO_RATES  # they are not of this second
             usage = self.process.as_dict(_USAGE, ad_value=None)
-            age_s = time.time() - self.process.create_time()
+            age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - self.born_at / _TICKS_PER_S
         memory = usage["memory_info"]
         return {
             "pid": self.process.pid, "ppid": self.ppid, "cpu_percent": usage["cpu_percent"],

@@ -163,6 +163,9 @@ class Settings(BaseModel):
     max_retries: Count = setting(3, "Further runs after a task's first one failed.", low=0, high=1000, unit="runs")
     max_crashes: Count = setting(
         3, "Dead workers that one task may cost before it is set aside as poison.", low=0, high=100, unit="runs")
+    max_rescues: Count = setting(
+        20, "A task is run again this often after its supervisor or host was lost under it; then it is set aside as "
+        "poison.", low=0, high=1000, unit="runs")
     retry_backoff_s: Number = setting(1.0, "Pause before the first retry.", low=0, high=DAY_S, unit="seconds")
     retry_factor: Number = setting(
         2.0, "Each further pause is this many times the one before.", low=1, high=100, unit="times")

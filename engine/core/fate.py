@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from engine.core.lifecycle import Move
 from engine.core.outcome import Cause, Outcome
 
-RESCUES_MAX = 5  # of one task; the next loss sets it aside
+RESCUES_MAX = 20  # of one task, unless a setting says otherwise; the next loss sets it aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,12 @@ def of_unreadable(run: int, reason: str) -> Fate:
 
 
 def of_lost_run(run: int, supervisor: str, *, rescues: int, max_deliveries: int | None, cancel_reason: str | None,
-                now_ms: int) -> Fate:
+                now_ms: int, rescues_max: int = RESCUES_MAX) -> Fate:
     """Decide on a run that was lost with its supervisor.
 
     `rescues`: how many of the task's runs were lost and run again before this. `cancel_reason`: why it was to be
     cancelled, if the supervisor had been told so. `max_deliveries`: how often it may be started when it is not known
-    how the last start ended.
+    how the last start ended. `rescues_max`: how often it is run again after such a loss.
     """
     if cancel_reason is not None:
         return Fate(Move.CANCEL, Outcome.cancelled(run, cancel_reason, ended_ms=now_ms, worker=supervisor))
@@ -39,7 +39,7 @@ def of_lost_run(run: int, supervisor: str, *, rescues: int, max_deliveries: int 
         return Fate(Move.FAIL, Outcome(
             Cause.LEASE_LOST, "LeaseLost", f"{lost}, and it must not be started more than {max_deliveries} times",
             run, ended_ms=now_ms, worker=supervisor))
-    if rescues >= RESCUES_MAX:
+    if rescues >= rescues_max:
         return Fate(Move.FAIL, Outcome(
             Cause.POISON, "Poison", f"{lost}, as did {rescues} before that ran it", run, ended_ms=now_ms,
             worker=supervisor, quarantined=True))

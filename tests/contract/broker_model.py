@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.core.fate import RESCUES_MAX
 from engine.core.life import Life
 from engine.core.lifecycle import FINAL, TaskStatus
 from engine.core.priority import TaskPriority
+from tests.scripts.shop import RESCUES_MAX
 
 S = TaskStatus
 WAITING = (S.PENDING, S.QUEUED, S.RETRYING)

@@ -15,6 +15,7 @@ from tests.redis_server import RedisServer, digest, dump
 
 PAYLOAD = b'{"n":1}'
 HOUR_MS = 3_600_000
+RESCUES_MAX = 5
 
 
 class Shop:
@@ -26,7 +27,7 @@ class Shop:
         self.client.flushall()
         self.broker = Broker(server.url)
         self.broker.ping()
-        self.keeper = KeeperBroker(self.broker)
+        self.keeper = KeeperBroker(self.broker, RESCUES_MAX)
         self.keys = self.broker.keys
         self._ids: Iterator[str] = task_ids(self.now_ms, random.getrandbits(45))
 

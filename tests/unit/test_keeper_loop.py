@@ -7,8 +7,10 @@ from engine.adapters.poller import EpollPoller
 from engine.adapters.redis.broker import Broker
 from engine.adapters.redis.keeping import KeeperBroker
 from engine.adapters.redis.link import Link, Pushed
+from engine.config import Settings
+from engine.services.bootstrap import Bootstrap
 from engine.services.keeper.neighbours import Neighbours
-from engine.services.keeper.process import KeeperLoop
+from engine.services.keeper.process import KeeperLoop, make_loop
 from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds
 
@@ -30,6 +32,12 @@ class Ringing:
         self.loop._round_s = SOON_S
         self.loop._ring(message, 0.0)
         return self.loop._round_s
+
+
+def test_the_setting_of_rescues_reaches_the_keeper() -> None:
+    settings = Settings(redis_url="redis://127.0.0.1:1", max_rescues=7)
+    loop = make_loop("keeper", Bootstrap(settings=settings), EpollPoller(), lambda message: None)
+    assert loop.keeping._rescues_max == 7
 
 
 @pytest.mark.parametrize("message", [b"9" * 5000, b"9" * 15, b"", b"-1", b"1e5", "\u0665".encode(), b"\xff", b"0"])

@@ -19,7 +19,7 @@ from engine.adapters.redis.operating import ENDS, Operating
 from engine.adapters.redis.reconciling import Cursor, Reconciled, Reconciling
 from engine.core import history
 from engine.core import stored as reading
-from engine.core.fate import Fate, of_lost_run, of_unreadable
+from engine.core.fate import RESCUES_MAX, Fate, of_lost_run, of_unreadable
 from engine.core.lifecycle import Move, TaskStatus
 
 PROCESSES_S = 10.0  # what was told of processes vanishes after so long, unless it comes less often
@@ -49,9 +49,13 @@ class Polled:
 
 
 class KeeperBroker:
-    """The keeper's verbs, on the connections of a broker."""
+    """The keeper's verbs, on the connections of a broker.
 
-    def __init__(self, broker: Broker) -> None:
+    `rescues_max`: how often a task is run again because its supervisor was lost, before it is set aside.
+    """
+
+    def __init__(self, broker: Broker, rescues_max: int = RESCUES_MAX) -> None:
+        self._rescues_max = rescues_max
         self._redis, self._keys, self._kept_ms = broker.redis, broker.keys, broker.kept_ms
         self._supervisors = broker.supervisors
         self._operating = Operating(self._redis, self._keys, self._kept_ms)
@@ -184,7 +188,7 @@ class KeeperBroker:
         bounds = deliveries(self._redis, self._keys, found)
         return [of_unreadable(stored.life.run, stored.problem) if stored.problem is not None else of_lost_run(
                     stored.life.run, supervisor, rescues=int(before) if before and before.isdigit() else 0,
-                    max_deliveries=bounds[stored.id],
+                    max_deliveries=bounds[stored.id], rescues_max=self._rescues_max,
                     cancel_reason=reasons.get((stored.id, stored.life.run)), now_ms=now_ms)
                 for stored, before in zip(found, rescues, strict=True)]
 

@@ -143,7 +143,7 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
     assert settings.redis_url is not None
     broker = Broker(settings.redis_url, prefix=settings.queue_prefix, timeout_s=_CALL_S,
                     failed_ttl_s=settings.failed_ttl_s, idempotency_ttl_s=settings.idempotency_ttl_s)
-    keeping = KeeperBroker(broker)
+    keeping = KeeperBroker(broker, settings.max_rescues)
     reports = Reports(keeping.supervisors)
     rounds = Rounds(composition.supervisor_name("keeper"), keeping, reports, Neighbours(reports), settings.lease_s)
     bell = Link(settings.redis_url, broker.keys.keeper_bell, RedisClock(), poller)

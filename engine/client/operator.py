@@ -3,6 +3,7 @@
 It does for several callers in one round trip what `Client` does for one.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -120,7 +121,8 @@ class Operator(Client):
     def command(self, order: Mapping[str, Any]) -> int:
         """Have every engine do something to its pools, see `engine/services/control.py`; how many heard it."""
         broker = self.broker
-        heard: int = broker.redis.call("PUBLISH", broker.keys.keeper_bell, b"control " + orjson.dumps(dict(order)))
+        text = orjson.dumps({**order, "order": secrets.token_hex(6)})  # one that is sent twice is known by it
+        heard: int = broker.redis.call("PUBLISH", broker.keys.keeper_bell, b"control " + text)
         return heard
 
     def stacks(self, supervisor: str, slot: int, patience_s: float) -> str:

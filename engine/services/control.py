@@ -13,11 +13,18 @@ if TYPE_CHECKING:
     from engine.services.root import Root
 
 WORKERS_MAX = 1024
+OBEYED_MAX = 100  # orders that are known when they come again
+NAME_LENGTH_MAX = 64
 log = logging.getLogger("ganger.execution")
 
 
 def obey(root: "Root", order: dict[str, Any]) -> None:
-    """Do what was asked; what makes no sense is told in the log."""
+    """Do what was asked, once however often it comes; what makes no sense is told in the log."""
+    name = order.get("order")
+    if isinstance(name, str):
+        if name in root.obeyed:
+            return
+        root.obeyed.append(name[:NAME_LENGTH_MAX])
     log.info("asked", extra={"order": order})
     match order:
         case {"do": "drain" | "stop" as word}:

@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -66,6 +67,7 @@ class Root:
         self.bootstraps: dict[str, Bootstrap] = dict.fromkeys(self.core.children, bootstrap)
         self.retiring: dict[str, str] = {}  # successor -> the child that goes when it is ready
         self.workers: dict[str, int | str] = {}  # pool -> how many were asked for since the start, or "auto"
+        self.obeyed: deque[str] = deque(maxlen=control.OBEYED_MAX)  # names of orders
         self.exit_code: int | None = None
         self._signals: list[int] = []
         self.hangup = Hangup()

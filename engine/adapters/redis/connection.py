@@ -7,10 +7,12 @@ round trip itself: 104 against 47 µs on a Unix socket.
 
 Everything here raises only `engine.errors`. A command that failed on a
 connection that had been lying idle is sent once more on a fresh one: the
-server was restarted meanwhile. All our verbs bear being repeated.
+server was restarted meanwhile. All our verbs bear being repeated; `repeats`
+tells whoever has to say what became of a verb that it was.
 """
 
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,12 +51,21 @@ class Connection(Protocol):
     def can_read(self, timeout: float = ...) -> bool: ...
     def read_response(self) -> Any: ...
 
+    _sock: Any
+
+
+class _Calls(threading.local):
+    """Of one thread: how long it has waited for what its next call needs, and how many of its calls were sent twice."""
+
+    late_s = 0.0
+    repeats = 0
+
 
 class Connections:
     """The way to one Redis.
 
     1. opens connections when they are needed, keeps them for the next call, forgets them after a fork;
-    2. puts a deadline on connecting, sending and receiving;
+    2. puts one deadline on all that a call waits for: the time, the connection, the answer, and a second try;
     3. refuses a Redis that is too old, on the first connection;
     4. keeps the clock in step with Redis's;
     5. makes Ganger's errors of all that can go wrong.
@@ -66,6 +77,7 @@ class Connections:
         self.version: tuple[int, ...] | None = None
         self._address = _address(url, timeout_s)
         self._lock = Lock()
+        self._calls = _Calls()
         self._pid = os.getpid()
         self._idle: list[tuple[Connection, float]] = []  # with the moment of its last use
         self._closed = False
@@ -85,18 +97,21 @@ class Connections:
     def calls(self, commands: Sequence[Command]) -> list[Any]:
         """Send several commands at once and return their replies; the reply to one that failed is the exception."""
         packed = b"".join([_pack(tuple(command)) for command in commands])
-        connection, is_fresh = self._take()
+        late_s, self._calls.late_s = self._calls.late_s, 0.0
+        until_s = time.monotonic() + self.timeout_s - late_s
+        connection, is_fresh = self._take(until_s)
         try:
             try:
-                replies = self._exchange(connection, packed, len(commands))
+                replies = self._exchange(connection, packed, len(commands), until_s if is_fresh or late_s else None)
                 if not (self._address.follows and any(map(is_elsewhere, replies))):
                     return replies
                 self._forget_idle()  # the master is another now, and has not been written to
             except (RedisConnectionError, OSError):
                 if is_fresh:
                     raise
-            connection = self.open()
-            return self._exchange(connection, packed, len(commands))
+                self._calls.repeats += 1
+            connection = self.open(until_s)
+            return self._exchange(connection, packed, len(commands), until_s)
         except BrokerError:
             raise
         except (RedisError, OSError) as error:
@@ -146,9 +161,11 @@ class Connections:
             return self.run(*invocation)
 
     def now_ms(self) -> int:
-        """Redis's time; asks for it when it was last asked too long ago."""
+        """Redis's time; asks for it when it was last asked too long ago, at the cost of the call that needs it."""
         if self.clock.is_stale:
+            began_s = time.monotonic()
             self.calibrate()
+            self._calls.late_s = time.monotonic() - began_s
         return self.clock.now_ms()
 
     def calibrate(self) -> None:
@@ -156,17 +173,29 @@ class Connections:
         seconds, micros = self.call("TIME")
         self.clock.calibrate(int(seconds) * 1000 + int(micros) / 1000, sent_s, time.monotonic())
 
-    def open(self) -> Connection:
-        """A new connection, checked and outside of the shared ones; the caller disconnects it."""
+    @property
+    def repeats(self) -> int:
+        """How many calls of this thread were sent twice, so that the first may have been heard and its answer lost."""
+        return self._calls.repeats
+
+    def open(self, until_s: float | None = None) -> Connection:
+        """A new connection, checked and outside of the shared ones; the caller disconnects it.
+
+        `until_s` bounds the whole; without it `timeout_s` bounds each wait.
+        """
         if self._closed:
             raise BrokerError("this broker has been closed")
         address = self._address
         try:
-            connection = cast(Connection, address.made_by(**address.found()))
+            bounds = {} if until_s is None else dict.fromkeys(("socket_timeout", "socket_connect_timeout"),
+                                                              _left_s(until_s))
+            connection = cast(Connection, address.made_by(**{**address.found(), **bounds}))
         except (RedisError, OSError) as error:
             raise from_redis(error) from error
         try:
             connection.connect()
+            if until_s is not None:
+                _set_timeout(connection, _left_s(until_s))
             if address.follows:
                 check_role(connection)
             if self.version is None:
@@ -190,23 +219,28 @@ class Connections:
         for connection, _ in idle:
             connection.disconnect()
 
-    def _take(self) -> tuple[Connection, bool]:
+    def _take(self, until_s: float | None = None) -> tuple[Connection, bool]:
         with self._lock:
             if self._pid != os.getpid():  # forked: the parent goes on using those sockets
                 self._pid, self._idle = os.getpid(), []
             found = self._idle.pop() if self._idle else None
         if found is None:
-            return self.open(), True
+            return self.open(until_s), True
         connection, used_s = found
         if time.monotonic() - used_s > CHECK_AFTER_S and _has_ended(connection):
             connection.disconnect()
-            return self.open(), True
+            return self.open(until_s), True
         return connection, False
 
-    def _exchange(self, connection: Connection, packed: bytes, count: int) -> list[Any]:
-        """Send, read all replies, and put the connection back; one in an unknown state is closed instead."""
+    def _exchange(self, connection: Connection, packed: bytes, count: int, until_s: float | None = None) -> list[Any]:
+        """Send, read all replies, and put the connection back; one in an unknown state is closed instead.
+
+        `until_s`: where less than `timeout_s` is left.
+        """
         replies: list[Any] = []
         try:
+            if until_s is not None:
+                _set_timeout(connection, _left_s(until_s))
             connection.send_packed_command([packed], check_health=False)
             for _ in range(count):
                 try:
@@ -216,6 +250,8 @@ class Connections:
         except BaseException:
             connection.disconnect()
             raise
+        if until_s is not None:
+            _set_timeout(connection, self.timeout_s)
         self._give_back(connection)
         return replies
 
@@ -225,6 +261,18 @@ class Connections:
                 self._idle.append((connection, time.monotonic()))
                 return
         connection.disconnect()
+
+
+def _left_s(until_s: float) -> float:
+    """Raises `TimeoutError` when nothing is left."""
+    left_s = until_s - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError("the time for the whole call is over")
+    return left_s
+
+
+def _set_timeout(connection: Connection, timeout_s: float) -> None:
+    connection._sock.settimeout(timeout_s)
 
 
 def _address(url: str, timeout_s: float) -> Address:

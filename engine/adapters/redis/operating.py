@@ -3,6 +3,10 @@
 Law: read first, since a script must be told all its keys; then let the script
 compare what was read with what is there, and read again if the task has moved
 on meanwhile. So no decision is ever made on a state that is over.
+
+A call whose answer was lost is sent again, and finds the task moved on by the
+first: what was asked for is looked for then, so that it is not said to be
+refused although it was done.
 """
 
 import secrets
@@ -49,7 +53,10 @@ class Operating:
             word = self.withdraw([stored], Move.CANCEL, reason)[0]
             return TaskStatus.CANCELLED if _went(word, stored, "cancel") else None
 
-        return self._until_it_holds_still(task_id, attempt)
+        def done(before: Stored, now: Stored) -> TaskStatus | None:
+            return TaskStatus.CANCELLED if now.life.status is TaskStatus.CANCELLED else None
+
+        return self._until_it_holds_still(task_id, attempt, done)
 
     def insist(self, cursor: bytes | None = None) -> tuple[int, bytes | None]:
         """Cancel some of what was to be cancelled while it ran, and has got away: its run ended in a retry, was given
@@ -79,7 +86,12 @@ class Operating:
         revived = 0
         for start in range(0, len(task_ids), BATCH_TASKS):
             found = readable(look(self._redis, self._keys, task_ids[start : start + BATCH_TASKS]))
-            revived += self._revive(found).count(b"OK")
+            repeats = self._redis.repeats
+            words = self._revive(found)
+            revived += words.count(b"OK")
+            if self._redis.repeats > repeats:  # nothing but a retry moves on what has ended
+                revived += sum(word == b"MOVED_ON" and stored.life.status.is_final
+                               for stored, word in zip(found, words, strict=True))
         return revived
 
     def revive_one(self, task_id: str) -> None:
@@ -88,7 +100,10 @@ class Operating:
             _refuse_unreadable(stored)
             return _went(self._revive([stored])[0], stored, "retry")
 
-        self._until_it_holds_still(task_id, attempt)
+        def done(before: Stored, now: Stored) -> bool | None:
+            return True if before.life.status.is_final and before.seen != now.seen else None
+
+        self._until_it_holds_still(task_id, attempt, done)
 
     def set_priority(self, task_id: str, priority: TaskPriority) -> None:
         """Raises `MoveRefused` if it runs or has ended, `TaskNotFound`."""
@@ -122,16 +137,28 @@ class Operating:
                 ids, strangers = sorted_out(self._redis.call("ZRANGE", line, 0, few - 1))
                 if strangers:
                     self._redis.call("ZREM", line, *strangers)
+                repeats = self._redis.repeats
                 words = self.withdraw(known(look(self._redis, self._keys, ids)), Move.CANCEL, "its queue was purged")
-                purged += words.count(b"OK")
-                if b"OK" not in words:
+                went = words.count(b"OK")
+                if self._redis.repeats > repeats:
+                    went += sum(stored.life.status is TaskStatus.CANCELLED
+                                for stored in known(look(self._redis, self._keys, ids))) - went
+                purged += went
+                if not went:
                     break
         return purged
 
     def delete(self, task_ids: Sequence[str]) -> int:
         """Forget tasks that have ended; return how many. Others are passed over."""
-        return sum(self.remove(task_ids[start : start + BATCH_TASKS]).count(b"OK")
-                   for start in range(0, len(task_ids), BATCH_TASKS))
+        deleted = 0
+        for start in range(0, len(task_ids), BATCH_TASKS):
+            few, repeats = task_ids[start : start + BATCH_TASKS], self._redis.repeats
+            were_there = [line is not None for line in self._redis.call("HMGET", self._keys.life, *few)]
+            words = self.remove(few)
+            is_repeated = self._redis.repeats > repeats
+            deleted += sum(word == b"OK" or (is_repeated and was_there and word == b"GONE")
+                           for word, was_there in zip(words, were_there, strict=True))
+        return deleted
 
     def order(self, supervisor: str, letter: dict[str, Any]) -> bool:
         """Put a letter into a supervisor's mailbox; False if there is no such supervisor."""
@@ -182,15 +209,25 @@ class Operating:
             keys.base, supervisor, text, task_id, line, f"{letter.get('run')} {letter.get('reason')}"])
         return word
 
-    def _until_it_holds_still(self, task_id: str, attempt: Callable[[Stored], Answer | None]) -> Answer:
-        """Read the task and make the attempt, again whenever the task has moved on in between."""
+    def _until_it_holds_still(self, task_id: str, attempt: Callable[[Stored], Answer | None],
+                              done: Callable[[Stored, Stored], Answer | None] = lambda before, now: None) -> Answer:
+        """Read the task and make the attempt, again whenever the task has moved on in between.
+
+        `done(before, now)`: the answer, if the attempt that was made on what was seen before has succeeded after all.
+        """
+        before: Stored | None = None  # what an attempt was made on whose answer may be that of its repetition
         for _ in range(TRIES):
             stored = look(self._redis, self._keys, [task_id])[0]
             if stored is None:
                 raise TaskNotFound(task_id)
+            answer = done(before, stored) if before is not None else None
+            if answer is not None:
+                return answer
+            repeats = self._redis.repeats
             answer = attempt(stored)
             if answer is not None:
                 return answer
+            before = stored if self._redis.repeats > repeats else None
         raise BrokerError(f"task {task_id} moved on {TRIES} times between reading and writing it")
 
 

@@ -1,0 +1,154 @@
+"""A call that was heard and whose answer was lost is sent again: what its caller is told is what happened."""
+
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from engine.adapters.clock import STALE_S
+from engine.adapters.redis import connection, scripts
+from engine.adapters.redis.broker import Broker
+from engine.adapters.redis.connection import Connections
+from engine.core.lifecycle import TaskStatus
+from engine.errors import BrokerUnavailable, MoveRefused
+from engine.services import control
+from tests.scripts.shop import Shop
+
+Lose = Callable[[str], None]
+
+
+@pytest.fixture
+def lose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lose]:
+    """`lose(verb)`: the answer to the next call of that script is lost, after Redis has carried it out."""
+    real, lost = Connections._exchange, set[bytes]()
+
+    def exchange(self: Connections, connection: Any, packed: bytes, *rest: Any) -> list[Any]:
+        replies = real(self, connection, packed, *rest)
+        if found := {sha for sha in lost if sha in packed}:
+            lost.difference_update(found)
+            raise RedisConnectionError("the answer was lost")
+        return replies
+
+    monkeypatch.setattr(Connections, "_exchange", exchange)
+    yield lambda verb: lost.add(scripts.sha(verb).encode())
+    assert not lost, "the call was not made"
+
+
+@pytest.fixture
+def warm(shop: Shop) -> Shop:
+    """Every script is known, and a connection lies ready: only on such a one is a call sent again."""
+    for verb in scripts.verbs():
+        shop.client.script_load(scripts.source(verb))
+    shop.broker.ping()
+    return shop
+
+
+def test_a_cancel_that_was_heard_is_not_said_to_be_refused(warm: Shop, lose: Lose) -> None:
+    task_id = warm.submit()
+    lose("withdraw")
+    assert warm.broker.cancel(task_id, "why") is TaskStatus.CANCELLED
+    assert warm.life(task_id).status is TaskStatus.CANCELLED
+    with pytest.raises(MoveRefused):
+        warm.broker.cancel(task_id, "again")
+
+
+def test_a_retry_that_was_heard_is_not_said_to_be_refused(warm: Shop, lose: Lose) -> None:
+    task_id = warm.ended()
+    lose("revive")
+    warm.broker.revive(task_id)
+    assert warm.life(task_id).status is TaskStatus.QUEUED
+    with pytest.raises(MoveRefused):
+        warm.broker.revive(task_id)
+
+
+def test_a_cancel_of_a_run_is_told_to_its_supervisor(warm: Shop, lose: Lose) -> None:
+    task_id = warm.claimed()
+    lose("order")
+    assert warm.broker.cancel(task_id, "why") is TaskStatus.RUNNING
+
+
+def test_many_are_counted_as_they_were_done(warm: Shop, lose: Lose) -> None:
+    ended = [warm.ended() for _ in range(3)]
+    queued = [warm.submit() for _ in range(3)]
+    lose("revive")
+    assert warm.broker.revive_many([*ended, queued[0]]) == 3
+    lose("withdraw")
+    assert warm.broker.purge("q", 10) == 6
+    lose("remove")
+    assert warm.broker.delete([*ended, "0" * 19]) == 3
+
+
+class Slow:
+    """A Redis that is late with the time and never answers anything else."""
+
+    def __init__(self, late_s: float) -> None:
+        self.late_s = late_s
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.ends: list[socket.socket] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def close(self) -> None:
+        for end in [self.listener, *self.ends]:
+            end.close()
+
+    def _serve(self) -> None:
+        end, _ = self.listener.accept()
+        self.ends.append(end)
+        pause = threading.Event()
+        while data := end.recv(4096):
+            if b"INFO" in data:
+                end.sendall(b"$19\r\nredis_version:7.0.0\r\n")
+            elif b"TIME" in data:
+                pause.wait(self.late_s)
+                end.sendall(b"*2\r\n$10\r\n1700000000\r\n$1\r\n0\r\n")
+            elif b"EVAL" not in data:
+                end.sendall(b"+OK\r\n" * max(1, data.count(b"SETINFO")))
+
+
+def test_the_time_for_a_submit_is_that_of_all_that_it_waits_for(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, real = list[float](), connection._set_timeout
+    monkeypatch.setattr(connection, "_set_timeout", lambda end, wait_s: (waits.append(wait_s), real(end, wait_s)))
+    slow = Slow(0.4)
+    broker = Broker(slow.url, timeout_s=1.0)
+    with pytest.raises(BrokerUnavailable):
+        broker.submit([shop.new()])
+    assert waits[-1] <= 0.6, "what the wait for the time has left, and not the whole once more"
+    broker.close()
+    slow.close()
+
+
+def test_a_call_that_was_late_leaves_the_next_one_its_whole_time(shop: Shop) -> None:
+    shop.broker.redis.clock._calibrated_s = time.monotonic() - 2 * STALE_S
+    shop.submit()
+    (idle, _), *_ = shop.broker.redis._idle
+    assert idle._sock.gettimeout() == shop.broker.redis.timeout_s
+
+
+class Reloading:
+    """As much of a root as an order to restart needs."""
+
+    def __init__(self) -> None:
+        self.obeyed: deque[str] = deque(maxlen=control.OBEYED_MAX)
+        self.reloads = 0
+
+    def reload_pools(self) -> None:
+        self.reloads += 1
+
+
+def test_an_order_that_comes_twice_is_obeyed_once() -> None:
+    root = Reloading()
+    for name in ("one", "one", "two"):
+        control.obey(root, {"do": "restart", "order": name})  # type: ignore[arg-type]
+    assert root.reloads == 2
+    for _ in range(2):
+        control.obey(root, {"do": "restart"})  # type: ignore[arg-type]
+    assert root.reloads == 4, "an earlier version gives its orders no name"

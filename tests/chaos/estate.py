@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,10 @@ class Estate:
     """One engine after the other on one Redis; `log` gets what they say. `variables` are added to their environment."""
 
     def __init__(self, log: Path, redis: RedisServer | None = None, url: str = "",
-                 variables: Mapping[str, str] | None = None) -> None:
+                 variables: Mapping[str, str] | None = None, under: Sequence[str] = ()) -> None:
         self.redis = redis or RedisServer(binaries()[0])
         self.url, self.variables = url or self.redis.url, variables or {}
+        self.under = list(under)  # a program that stands before it
         self.client = Client(redis_url=self.url)
         self.folder = Path(tempfile.mkdtemp(prefix="ganger-kills-"))
         self._log = log.open("ab")
@@ -56,7 +57,7 @@ class Estate:
         """Start a root, and wait for nothing."""
         environ = {**os.environ, "GANGER_REDIS_URL": self.url, "PYTHONPATH": str(ROOT),
                    **{f"GANGER_{name}": str(value) for name, value in SETTINGS.items()}, **self.variables}
-        self.root = subprocess.Popen([sys.executable, "-m", "engine", "run"], cwd=self.folder, env=environ,
+        self.root = subprocess.Popen([*self.under, sys.executable, "-m", "engine", "run"], cwd=self.folder, env=environ,
                                      stderr=self._log)
 
     def start(self) -> None:

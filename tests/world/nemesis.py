@@ -19,7 +19,9 @@ class Nemesis:
             self.kill_worker, self.kill_worker, self.stop_worker, self.kill_server, self.kill_pool, self.stop_pool,
             self.drain_pool, self.deploy, self.kill_keeper, self.stop_keeper, self.silence_redis, self.restart_redis,
             self.fill_redis, self.load_redis, self.cut_wire, self.cut_wire, self.set_redis_clock]
-        if not is_local:
+        if is_local:
+            blows += [self.stop_tree, self.stop_tree]
+        else:
             blows += [self.part_host, self.freeze_host]
         # Each world has favourites, so that one kind of trouble meets itself.
         self.blows = chance.sample(blows, chance.randint(2, len(blows)))
@@ -68,6 +70,12 @@ class Nemesis:
         pool, for_s = self.chance.choice(self.pools), self._for_s(40)
         pool.stop_for(for_s)
         self._stand_still(pool.machine, for_s)
+        return f"{pool.name} for {for_s:.1f} s"
+
+    def stop_tree(self) -> str:
+        """Root and pool, and not the workers: nobody of it can end its runs, but a keeper of the same kernel can."""
+        pool, for_s = self.chance.choice(self.pools), self._for_s(60)
+        super(type(pool), pool).stop_for(for_s)
         return f"{pool.name} for {for_s:.1f} s"
 
     def drain_pool(self) -> str:

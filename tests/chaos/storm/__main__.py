@@ -7,6 +7,7 @@ healed, every task has to end, and the ledger is made up.
 import argparse
 import contextlib
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from tests.chaos.estate import Estate
 from tests.chaos.outages import LOSSES, Outages
 from tests.chaos.storm.ledger import Kept, Ledger, judge, kept, report, waits_for_long
 from tests.chaos.storm.load import Load
-from tests.chaos.storm.nemesis import Nemesis
+from tests.chaos.storm.nemesis import HIDDEN, Nemesis
 from tests.chaos.storm.redis import StormyRedis
 
 SETTLE_S = 150.0  # from the last blow, or the last end of a task after it, to the next
@@ -40,8 +41,12 @@ class Storm:
         variables = {"STORM_LINES": str(self.lines), "GANGER_HANDLERS": "tests.chaos.storm.handlers",
                      "GANGER_MAX_CRASHES": "5", "GANGER_HANDLER_INTENSITY": "1000", "GANGER_LOG_LEVEL": "WARNING",
                      "GANGER_RESULT_TTL_S": "1000000", "GANGER_FAILED_TTL_S": "1000000"}
+        hidden = HIDDEN if chance.random() < 0.5 and not _why_not_hidden() else ()
         self.trees = [Estate(self.folder / f"engine-{number}", self.redis.server, self.redis.url, {
-            **variables, **self.redis.clocks.variables(f"host {number}")}) for number in range(2)]
+            **variables, **self.redis.clocks.variables(f"host {number}")}, under) for number, under in enumerate(
+                ((), hidden))]
+        if hidden:
+            say("the second engine lives in a space of process ids of its own")
         for tree in self.trees:
             tree.launch()
         self.load = Load(self.redis.url, Random(seed + 1), tasks, for_s)
@@ -96,6 +101,11 @@ class Storm:
                 least, end_s = now, time.monotonic() + most_s
             self.nemesis._restart()
             time.sleep(0.25)
+
+
+def _why_not_hidden() -> str:
+    tried = subprocess.run([*HIDDEN, "true"], capture_output=True, text=True, check=False)
+    return tried.stderr.strip() if tried.returncode else ""
 
 
 def _reconcile(keeper: KeeperBroker) -> list[str]:

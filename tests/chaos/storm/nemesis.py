@@ -1,4 +1,9 @@
-"""What is done to the engines: kill -9 and SIGSTOP of each kind of process, set clocks; and faults of Redis."""
+"""What is done to the engines: kill -9 and SIGSTOP of each kind of process, and of whole trees; set clocks; and faults
+of Redis.
+
+A tree is stopped without its workers, so that its runs go on while it cannot end them, or as a whole. One that lives in
+a space of process ids of its own is not stopped: nobody else could end what is left of it.
+"""
 
 import contextlib
 import os
@@ -6,6 +11,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -13,6 +19,8 @@ from random import Random
 from tests.chaos.estate import Estate
 from tests.chaos.storm.redis import StormyRedis
 
+HIDDEN = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")  # from the keepers of the other engines
+STOPS_S_MAX = 30.0  # twice a lease
 KINDS = ("root", "pool", "fork server", "worker", "worker", "keeper")
 TICK_S = 0.05
 
@@ -59,11 +67,26 @@ class Nemesis:
             self._note("clock of a host", 0.0)
         elif choice < 0.6:
             self._signal(self.trees[number], signal.SIGKILL)
+        elif choice < 0.7 and not self.trees[number].under:
+            self._stop_tree(self.trees[number])
         else:
             self._signal(self.trees[number], signal.SIGSTOP)
 
+    def _stop_tree(self, tree: Estate) -> None:
+        is_whole = self.chance.random() < 0.3
+        found = tree.processes().items()
+        pids = [pid for pid, title in found if is_whole or not title.startswith("ganger: worker")]
+        for_s = self.chance.uniform(0, STOPS_S_MAX)
+        for pid in pids if self.chance.random() < 0.5 else reversed(pids):
+            with contextlib.suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(pid)
+                self._later(for_s, partial(_thaw, pidfd))
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+        self._note("stop a whole tree" if is_whole else "stop a tree but its workers", for_s)
+
     def _signal(self, tree: Estate, which: signal.Signals) -> None:
-        kind = self.chance.choice(KINDS)
+        kind = self.chance.choice(KINDS[1:] if tree.under and which is signal.SIGSTOP else KINDS)
         pids = [tree.root.pid] if kind == "root" else tree.pids(kind)
         if not pids:
             return

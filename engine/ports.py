@@ -145,6 +145,7 @@ class Exited:
     stranded: bool = False  # it went down with the fork server
     oom: str | None = None  # how it is known that the kernel's OOM killer ended it, if it did
     output: Callable[[int], str] = lambda token: ""  # the last output of the run with this token
+    refused: bool = False  # the host had no process or descriptor to give for it just now: there never was one
 
 
 Event = (Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Grown | HookFailed |

@@ -29,7 +29,7 @@ def _origin(pid: int) -> tuple[int, int] | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             fields = stat.read().rpartition(b") ")[2].split()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or not to be seen by us
+    except OSError:  # gone, not to be seen by us, or no descriptor to look with
         return None
     return None if fields[0] in (b"Z", b"X") else (int(fields[1]), int(fields[19]))
 

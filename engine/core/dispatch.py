@@ -116,7 +116,7 @@ class Dispatch:
             self.fill(now_s)
 
     def start_failed(self, index: int) -> None:
-        """The user's own code refuses to let this worker start; `exited` follows."""
+        """The user's own code refuses to let this worker start, or the host has none to give; `exited` follows."""
         self.slots[index].start_failed = True
 
     def exited(self, index: int, death: Callable[[Run], Outcome], unread: Iterable[int], now_s: float, *,

@@ -61,7 +61,7 @@ class Slot:
     started_s: float = NEVER  # when the process was asked for
     pid: int | None = None
     restarts: int = 0
-    start_failed: bool = False  # a hook of the user's raised in it before it was up
+    start_failed: bool = False  # a hook of the user's raised in it before it was up, or the host had no process for it
     spare: bool = False  # no place of the pool: nobody is in it, or who stands by or still, or on its way out
     leaving: bool = False  # to be retired as soon as its heir is ready
     notice: int = COUNT_MAX  # of runs served: when to think of its end

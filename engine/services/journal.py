@@ -46,7 +46,10 @@ class Journal:
         self._redis, self._key = Connections(url), Keys(prefix).journal
         self._rows: queue.Queue[str] = queue.Queue(PENDING_MAX)
         self._dropped = 0
-        threading.Thread(target=self._ship, name="journal", daemon=True).start()
+        try:
+            threading.Thread(target=self._ship, name="journal", daemon=True).start()
+        except RuntimeError as error:  # the kernel has none to give; what is logged is on stderr all the same
+            logging.getLogger("ganger.errors").warning("the log is not kept in Redis", extra={"reason": str(error)})
 
     def put(self, row: str) -> None:
         try:

@@ -147,6 +147,37 @@ def test_a_root_that_gets_no_descriptor_and_no_process_goes_on_with_its_runs_and
     told_of(tree, lambda found: {"keeper 2", "pool default 2"} <= found.keys() and "pool default" not in found)
 
 
+def test_a_pool_that_gets_no_descriptor_goes_on_with_its_runs_and_tries_again(redis_url: str, tmp_path: Path) -> None:
+    """First for a worker, then for the fork server: only their two deaths are charged."""
+    tree = Tree(redis_url, tmp_path, restart_intensity=2)
+    try:
+        task = tree.held()
+        worker, _ = task.started()
+        pool, server = tree.pid_of("pool"), tree.pid_of("fork server")
+        other = next(pid for pid, title in tree.processes().items()
+                     if title.startswith("ganger: worker") and pid != worker)
+        before = resource.prlimit(pool, resource.RLIMIT_NOFILE)
+        resource.prlimit(pool, resource.RLIMIT_NOFILE, (0, before[1]))
+        tree.kill(other)
+        gone([other])
+        told_of(tree, lambda found: "worker 1" not in found or "worker 0" not in found)
+        assert lives(worker)
+        resource.prlimit(pool, resource.RLIMIT_NOFILE, before)
+        assert tree.ended(tree.client.submit("echo", {"n": 1}))[0].result == {"n": 1}
+        resource.prlimit(pool, resource.RLIMIT_NOFILE, (0, before[1]))
+        ends = os.pidfd_open(worker)
+        tree.kill(server)
+        assert select.select([ends], [], [], WAIT_S)[0]
+        os.close(ends)
+        resource.prlimit(pool, resource.RLIMIT_NOFILE, before)
+        assert task.started()[1] == 2
+        task.let_go()
+        assert tree.ended(task.id)[0].result == 2
+        assert tree.pid_of("pool") == pool
+    finally:
+        tree.scheduler.close()
+
+
 def test_a_killed_fork_server_is_nobodys_fault(tree: Tree) -> None:
     task = tree.held()
     task.started()

@@ -12,18 +12,27 @@ import signal
 import time
 from collections.abc import Iterable
 
-HIDDEN = (FileNotFoundError, ProcessLookupError, PermissionError)  # the process is gone, or not to be seen by us
 _FREEZE_S_MAX = 0.004  # a tree that grows faster than it can be stopped is killed as far as it is known
 _HAS_CHILDREN_FILE = os.path.exists("/proc/thread-self/children")
 
 
 def stat_fields(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the state on (state, ppid, pgrp, session …), None if it is gone or hidden."""
+    """The fields of /proc/PID/stat from the state on (state, ppid, pgrp, session …), None if it is gone, hidden, or we
+    have no descriptor to look at it with."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].decode().split()
-    except HIDDEN:
+    except OSError:
         return None
+
+
+def can_look() -> bool:
+    """Whether there is a descriptor to look at processes with. If not, nobody seems to be there."""
+    try:
+        os.close(os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def children(pid: int) -> list[int]:
@@ -31,9 +40,9 @@ def children(pid: int) -> list[int]:
     if not _HAS_CHILDREN_FILE:
         return [one for one in _all_pids() if (fields := stat_fields(one)) is not None and int(fields[1]) == pid]
     found: list[int] = []
-    with contextlib.suppress(*HIDDEN):
+    with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(*HIDDEN), \
+            with contextlib.suppress(OSError), \
                     open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 found.extend(map(int, file.read().split()))
     return found

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 
-from engine.adapters.process.descendants import HIDDEN, descendants, send, stat_fields
+from engine.adapters.process.descendants import descendants, send, stat_fields
 
 _GROWING_S_MAX = 0.004  # a tree that grows faster than it can be stopped stands still as far as it is known
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
@@ -44,7 +44,7 @@ def own_bytes(pid: int) -> int:
         try:
             with open(f"/proc/{one}/statm", "rb") as file:
                 _, resident, shared, *_ = map(int, file.read().split())
-        except HIDDEN:
+        except OSError:
             continue
         pages += resident - shared
     return pages * _PAGE_BYTES

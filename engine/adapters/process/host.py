@@ -22,6 +22,7 @@ from engine.adapters.process.aftermath import Aftermath
 from engine.adapters.process.alarms import Alarms
 from engine.adapters.process.cgroup import Groups
 from engine.adapters.process.custody import Custody
+from engine.adapters.process.descendants import can_look
 from engine.adapters.process.link import Link
 from engine.adapters.process.oom import OomKiller
 from engine.adapters.process.server import Server
@@ -34,6 +35,7 @@ _ROUND_S = 0.002
 _ROUNDS_MAX = 1500
 _CLEAN_ROUNDS = 3  # in a row: the kernel's list of children may leave one out while others go (man 5 proc)
 _STOP_S = 1.0
+_REFUSED_PAUSE_S, _REFUSED_PAUSE_S_MAX = 0.1, 5.0
 _FILES_TO_SPAWN = FILES_OF_A_WORKER + 6  # its own, and for a moment those that the worker is given
 
 log = logging.getLogger("ganger.errors")
@@ -57,11 +59,26 @@ class ProcessHost:
         self._page: Page | None = None
         self._alarms = Alarms()
         self._oom_killer, self._groups = OomKiller(), Groups(cgroup.base())
-        self._rounds = self._clean_rounds = 0
+        self._rounds = self._clean_rounds = self._refusals = 0
 
     def start(self) -> None:
         assert self._server is None, "the fork server runs already"
         limits.adopt_orphans()
+        self._refusals = 0
+        self._start_server(time.monotonic())
+
+    def _start_server(self, now_s: float) -> None:
+        """Again after a pause, which doubles, for as long as the kernel has no process or descriptor to give."""
+        self._alarms.set(self._start_server, None)
+        try:
+            self._make_server()
+        except OSError as error:
+            log.error("the fork server could not be started; it is tried again", extra={"reason": str(error)})
+            pause_s = min(_REFUSED_PAUSE_S * 2.0 ** min(self._refusals, 30), _REFUSED_PAUSE_S_MAX)
+            self._refusals += 1
+            self._alarms.set(self._start_server, now_s + pause_s)
+
+    def _make_server(self) -> None:
         if self._page is None:
             self._page = Page()
         self._server = self.server(self._settings, {TREE_MARK: self._mark}, self._page, self._poller, self._reported,
@@ -76,6 +93,7 @@ class ProcessHost:
 
     def _stop_server(self) -> None:
         server = self._server
+        self._alarms.set(self._start_server, None)
         if server is None:
             return
         if not server.is_ready:  # it may hang in an import, and has no workers yet
@@ -98,8 +116,7 @@ class ProcessHost:
     def spawn(self, slot: int) -> None:
         assert slot not in self._links, f"slot {slot} has a worker"
         if not has_room(_FILES_TO_SPAWN):
-            log.error("no worker can be started: the pool has too many open files (ulimit -n)", extra={"slot": slot})
-            self._events.append(Exited(slot, 0, None, None, {}, {"why": "too many open files (ulimit -n)"}))
+            self._refuse(slot, "too many open files (ulimit -n)")
             return
         self._spawns += 1
         custody = Custody(slot, self._alarms, self._events, self._groups, self._oom_killer,
@@ -189,7 +206,9 @@ class ProcessHost:
         elif "spawned" in message:
             self._spawned(message["spawned"], message["pid"], fds)
         elif "refused" in message:
-            self._bury(message["refused"], None, {}, f"no process could be forked: {message['reason']}")
+            reason = f"no process could be forked: {message['reason']}"
+            log.error("a worker could not be started; it is tried again", extra={"reason": reason})
+            self._bury(message["refused"], None, {}, reason, refused=True)
         else:
             usage = {"cpu_s": message["cpu_s"], "peak_rss_bytes": message["peak_rss_bytes"]}
             self._bury(message["exited"], message["status"], usage)
@@ -205,10 +224,15 @@ class ProcessHost:
                 os.kill(pid, signal.SIGKILL)
 
     def _bury(self, spawn: int, status: int | None, usage: dict[str, Any], reason: str = "", *,
-              stranded: bool = False) -> None:
+              stranded: bool = False, refused: bool = False) -> None:
         link = self._by_spawn.pop(spawn)
         del self._links[link.slot], self._send_to[link.slot]
-        link.exited(status, usage, reason, stranded=stranded)
+        link.exited(status, usage, reason, stranded=stranded, refused=refused)
+
+    def _refuse(self, slot: int, reason: str) -> None:
+        """There is nothing to start a worker with."""
+        log.error("a worker could not be started; it is tried again", extra={"slot": slot, "reason": reason})
+        self._events.append(Exited(slot, 0, None, None, {}, {"why": reason}, refused=True))
 
     def _lost(self) -> None:
         """The fork server has gone; its workers are going. See them off."""
@@ -227,6 +251,9 @@ class ProcessHost:
         """One round after the loss; reports it when nothing is left."""
         assert self._aftermath is not None
         assert self._server is not None
+        if not can_look():
+            self._alarms.set(self._clean_up, now_s + _REFUSED_PAUSE_S)
+            return
         self._alarms.set(self._clean_up, now_s + _ROUND_S)
         self._rounds += 1
         code = self._server.process.poll()

@@ -310,7 +310,8 @@ class Link:
 
     # -- when all is over -----------------------------------------------------------------------------------------
 
-    def exited(self, status: int | None, usage: dict[str, Any], reason: str = "", *, stranded: bool = False) -> None:
+    def exited(self, status: int | None, usage: dict[str, Any], reason: str = "", *, stranded: bool = False,
+               refused: bool = False) -> None:
         """Nothing is left of it: read what it had written, report, and close."""
         while self._replies >= 0 and self._read_replies():
             pass
@@ -327,7 +328,7 @@ class Link:
             self._events.append(Dumped(self.slot, self._stacks.text))
         post_mortem = self._post_mortem(code, name, reason, oom is not None)
         self._events.append(Exited(self.slot, self.pid, code, name, usage, post_mortem, unread, stranded, oom,
-                                   self._tail.of))
+                                   self._tail.of, refused))
 
     def _post_mortem(self, code: int | None, name: str | None, reason: str, oom: bool) -> dict[str, Any] | None:
         ending = self.ending

@@ -37,10 +37,14 @@ class Server:
                  lost: Callable[[], None]) -> None:
         self._poller, self._report, self._lost = poller, report, lost
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", self.boot, _ROOT, str(theirs.fileno())], stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), page.fd), env=os.environ | settings.environment | mark | _KEEP_ENVIRON)
+        try:
+            with theirs:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", self.boot, _ROOT, str(theirs.fileno())], stdin=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(), page.fd), env=os.environ | settings.environment | mark | _KEEP_ENVIRON)
+        except OSError:
+            ours.close()
+            raise
         self.identity = Identity(self.process.pid, born_at(self.process.pid))
         self._socket, self._joiner = ours, frames.Joiner()
         self._orders: deque[tuple[bytes, Sequence[int]]] = deque()  # not sent yet, with their descriptors

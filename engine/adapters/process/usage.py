@@ -98,7 +98,10 @@ class TreeUsage:
         # Pages that are shared no longer, since one side wrote to them, do not change the sum: so look again and again.
         due = now_s >= self._exact_s or is_doubtful(self._limits, usage)
         if self._exact is None and due and is_doubtful(self._limits, sums):
-            self._exact = _Exact(pids, sums.memory_bytes)
+            try:
+                self._exact = _Exact(pids, sums.memory_bytes)
+            except RuntimeError:  # the kernel has no thread to give: at the next look
+                self._exact = None
         return usage
 
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from engine.adapters.process.alarms import Alarms
-from engine.adapters.process.descendants import HIDDEN
 from engine.core.limits import LOOK_S_MIN, Breach, Limits, Usage, breach, next_look_s
 
 _COST_SHARE = 20  # a look that cost much CPU time is not repeated before so many times as much
@@ -55,7 +54,7 @@ class Watch:
 
 def _step_back(pid: int, nice: int) -> None:
     """All threads of a worker; those that it starts later inherit it, and so do processes."""
-    with suppress(*HIDDEN):
+    with suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
             with suppress(ProcessLookupError, PermissionError):
                 os.setpriority(os.PRIO_PROCESS, int(thread), max(nice, os.getpriority(os.PRIO_PROCESS, int(thread))))

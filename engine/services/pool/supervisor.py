@@ -262,7 +262,10 @@ class Pool:
         log.info("a worker has ended", extra={"worker": f"{self.terms.supervisor}/{event.slot}", "pid": event.pid,
                                               "exit_code": event.exitcode, "signal": event.signal})
         self._tell_of_slow_start(slot, event)
-        self.register.worker_ended(slot, event, self.clock.now_ms())
+        if event.refused:
+            self.core.start_failed(event.slot)
+        else:
+            self.register.worker_ended(slot, event, self.clock.now_ms())
         self.core.exited(event.slot, lambda run: self._death(run, event, wall_s, stood_s, since_s), unread, now_s,
                          stranded=event.stranded)
 

@@ -25,6 +25,8 @@ from engine.errors import InvalidHandler, InvalidPayload
 from engine.options import HandlerOptions
 from engine.signature import Signature, nearest_field, read_signature, refuse_not_a_function, refuse_unreachable
 
+NO_PAYLOAD: dict[str, Any] = {}  # what a task gets that was submitted without one
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -127,6 +129,9 @@ REGISTRY: dict[str, HandlerSpec] = {}
 """Every handler registered in this process, by name."""
 
 
+_FIELDS: Any = object()  # the payload was not given whole
+
+
 class Handler(Generic[P, R]):
     """A registered function: calling it stays a plain call, `submit` sends it to the workers."""
 
@@ -138,15 +143,20 @@ class Handler(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._function(*args, **kwargs)
 
-    def submit(self, **payload: Any) -> str:
-        """Submit a task with these fields as its payload through the default client; return its id.
+    def submit(self, payload: Any = _FIELDS, /, **fields: Any) -> str:
+        """Submit a task through the default client; return its id.
 
-        Raises what `Client.submit` raises.
+        Its payload is given whole, `f.submit({"id": 7})`, or by its fields, `f.submit(id=7)`. Raises what
+        `Client.submit` raises, and `InvalidPayload` where both are given.
         """
-        return self.submit_with(payload or ({} if self.spec.takes_payload else None))
+        if payload is not _FIELDS and fields:
+            raise InvalidPayload(f"{self.spec.name!r} was given a payload and the field {next(iter(fields))!r}: give "
+                                 "the payload whole or by its fields; options go to submit_with", field="payload",
+                                 value=check.shown(payload), limit="one of the two")
+        return self.submit_with(fields if payload is _FIELDS else payload)
 
-    def submit_with(self, payload: Any = None, /, **options: Any) -> str:
-        """Submit a task with any payload and with the options of `Client.submit`; return its id."""
+    def submit_with(self, payload: Any = NO_PAYLOAD, /, **options: Any) -> str:
+        """Submit a task with any payload ({} if there is none) and the options of `Client.submit`; return its id."""
         from engine.client import default_client  # late: a worker that only runs handlers needs no redis
 
         return str(default_client().submit(self.spec.name, payload, **options))

@@ -16,6 +16,7 @@ from engine.options import shown
 
 _CONTEXT_NAMES = ("ctx", "context")
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +28,42 @@ class Signature:
 
 def read_signature(function: Callable[..., Any], name: str) -> Signature:
     """Find payload and context among the parameters; raises `InvalidHandler` where they do not fit."""
+    own = _whose_parameters(function)
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = _parameters(own)
     except (TypeError, ValueError):  # some functions written in C have none
         return Signature(takes_payload=True, wants_context=False, payload_model=None)
-    hints = {one.name: _hint(function, one, name) for one in parameters if one.kind in _POSITIONAL}
+    hints = {one.name: _hint(own, one, name) for one in parameters if one.kind in _POSITIONAL}
     taken = [one for one in parameters if one.kind in _POSITIONAL]
     variadic = any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters)
-    needed = [one for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is one.empty]
-    if needed:
-        raise _misfit(function, name, f"{needed[0].name!r} can only be given by keyword")
+    for one in parameters:
+        if one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is one.empty:
+            raise _misfit(own, name, f"{one.name!r} can only be given by keyword")
+        if one.kind is inspect.Parameter.VAR_KEYWORD and not (taken or variadic):
+            raise _misfit(own, name, f"'**{one.name}' would get nothing, since the payload is one argument")
     if taken and _is_context(taken[0], hints):
         return Signature(takes_payload=False, wants_context=True, payload_model=None)
     wants_context = len(taken) > 1 and _is_context(taken[1], hints)
     for extra in taken[2 if wants_context else 1:]:
         if extra.default is extra.empty:
-            raise _misfit(function, name, f"{extra.name!r} would get nothing")
+            raise _misfit(own, name, f"{extra.name!r} would get nothing")
     hint = hints.get(taken[0].name) if taken else None
     return Signature(bool(taken) or variadic, wants_context, hint if is_model(hint) else None)
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function, follow_wrapped=False).parameters.values())
+
+
+def _whose_parameters(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorated function is called with what its wrapper takes. A wrapper that takes anything passes it on, so that
+    what counts is what the function below it takes."""
+    try:
+        while hasattr(function, "__wrapped__") and all(one.kind in _VARIADIC for one in _parameters(function)):
+            function = function.__wrapped__
+    except (TypeError, ValueError):  # written in C
+        pass
+    return function
 
 
 def is_model(hint: Any) -> bool:
@@ -65,7 +84,8 @@ def refuse_unreachable(function: Callable[..., Any], name: str) -> None:
         outer = qualname.partition(".<locals>")[0]
         raise _unreachable(name, qualname, f"it is defined inside {outer}(), where a worker process cannot reach it "
                            "(nor what it closes over)", "move it to the top level of its module and pass what it "
-                           "needs in the payload")
+                           f"needs in the payload; or, if {outer} is a decorator, write @functools.wraps(…) above the "
+                           "function that it returns")
     if "." in qualname:
         raise _unreachable(name, qualname, "it is defined inside a class", "move it to the top level of its module")
     if function.__module__ == "__main__" and main_file() is None:
@@ -121,7 +141,8 @@ def _hint(function: Callable[..., Any], parameter: inspect.Parameter, name: str)
     if isinstance(annotation, str) and annotation.strip("'\"").rpartition(".")[2] == "Context":
         return annotation  # commonly imported for the type checker only
     holder = types.SimpleNamespace(__annotations__={parameter.name: annotation})
-    names = getattr(inspect.unwrap(function), "__globals__", {})
+    # functools.wraps gives a wrapper the annotations of the function below it, whose names are those of its own module.
+    names = {**getattr(function, "__globals__", {}), **getattr(inspect.unwrap(function), "__globals__", {})}
     try:
         return typing.get_type_hints(holder, globalns=names, include_extras=True)[parameter.name]
     except Exception as error:
@@ -146,7 +167,8 @@ def _is_context(parameter: inspect.Parameter, hints: dict[str, Any]) -> bool:
 
 
 def _misfit(function: Callable[..., Any], name: str, problem: str) -> InvalidHandler:
-    return InvalidHandler(f"handler {name!r} cannot call {function.__qualname__}{inspect.signature(function)}: "
+    signature = inspect.signature(function, follow_wrapped=False)
+    return InvalidHandler(f"handler {name!r} cannot call {function.__qualname__}{signature}: "
                           f"{problem}; a handler takes the payload and, if it wants one, a Context second",
                           field="function", value=function.__qualname__, limit="(payload) or (payload, ctx: Context)")
 

@@ -20,7 +20,7 @@ from engine.core.priority import TaskPriority
 from engine.core.record import NO_OPTIONS, Options, Record
 from engine.encoding import encode
 from engine.errors import InvalidInput, InvalidOption, UnknownHandler
-from engine.handler import REGISTRY, Handler, HandlerSpec
+from engine.handler import NO_PAYLOAD, REGISTRY, Handler, HandlerSpec
 from engine.options import Seconds
 
 ANNOUNCEMENTS_S_MAX = 5.0  # announcements older than this are read again
@@ -157,7 +157,7 @@ class Submissions:
         except KeyError:
             raise InvalidOption(f"task_type is missing from {check.shown(task)}", field="task_type",
                                 limit="the name of a handler") from None
-        payload = task.get("payload")
+        payload = task.get("payload", NO_PAYLOAD)
         if len(task) == 2 and "payload" in task:
             return self._prepare(task_type, payload, _NO_OPTIONS, now_ms, ids)
         options = {name: task[name] for name in task if name not in _NOT_OPTIONS}

@@ -80,7 +80,7 @@ def submit(
         "max_deliveries": max_deliveries, "max_memory": max_memory, "max_cpu_seconds": max_cpu_seconds,
         "max_processes": max_processes, "nice": nice, "result_ttl": result_ttl, "durability": durability,
         "webhook": None if webhook is None else {"url": webhook}, "traceparent": traceparent}
-    content = None if payload is None else payload_of(payload)
+    content = {} if payload is None else payload_of(payload)
     with session.client() as client:
         task_id = client.submit(task_type, content, **options)
         if wait or wait_timeout is not None:

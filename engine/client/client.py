@@ -25,6 +25,7 @@ from engine.core.lifecycle import TaskStatus
 from engine.core.names import check_queue_name
 from engine.core.priority import TaskPriority
 from engine.errors import InvalidSetting, MoveRefused, ResultNotReady, TaskNotFound
+from engine.handler import NO_PAYLOAD
 from engine.models import LogLine, QueueStats, Stored, Task
 from engine.submission import Directory, Submissions, SubmitOptions
 
@@ -50,7 +51,7 @@ class Client:
 
     # -- submitting -----------------------------------------------------------------------------------------------
 
-    def submit(self, task_type: Any, payload: Any = None, **options: Unpack[SubmitOptions]) -> str:
+    def submit(self, task_type: Any, payload: Any = NO_PAYLOAD, **options: Unpack[SubmitOptions]) -> str:
         """Submit one task; return its id, or that of an earlier task of its queue with the same `idempotency_key`.
 
         When it returns, the task is in Redis. Raises a subclass of `InvalidInput` that names the field if anything

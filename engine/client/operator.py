@@ -28,6 +28,7 @@ from engine.core.life import Life
 from engine.core.lifecycle import MOVES, Move, TaskStatus
 from engine.core.priority import TaskPriority
 from engine.errors import EngineError, IdempotencyConflict, MoveRefused, TaskNotFound
+from engine.handler import NO_PAYLOAD
 from engine.submission import Submission
 
 Operation = Literal["cancel", "retry", "delete", "priority"]
@@ -65,7 +66,8 @@ class Operator(Client):
         options = {name: value for name, value in task.items() if name not in ("task_type", "payload")}
         if options.get("durability") is not None:
             self.broker.durability.check()  # here, so that others of the same batch are not refused with it
-        return self._submissions.one(task.get("task_type"), task.get("payload"), options, self.broker.clock.now_ms())
+        payload, now_ms = task.get("payload", NO_PAYLOAD), self.broker.clock.now_ms()
+        return self._submissions.one(task.get("task_type"), payload, options, now_ms)
 
     def commit(self, submissions: Sequence[Submission]) -> list[Stored | IdempotencyConflict]:
         """Write what was prepared; return the tasks in order, an earlier one where its queue knows its idempotency key.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 from engine.collection import check_start, check_use, collecting
 from engine.errors import BrokerError, EngineError, GangerError, InvalidSetting
-from engine.handler import REGISTRY, HandlerSpec, register
+from engine.handler import NO_PAYLOAD, REGISTRY, HandlerSpec, register
 
 if TYPE_CHECKING:
     from engine.client import Client
@@ -176,11 +176,11 @@ class Scheduler:
 
         return Client(settings=self.settings)
 
-    def submit(self, task_type: Any, payload: Any = None, **options: "Unpack[SubmitOptions]") -> str:
+    def submit(self, task_type: Any, payload: Any = NO_PAYLOAD, **options: "Unpack[SubmitOptions]") -> str:
         """As `Client.submit`."""
         return self.client.submit(task_type, payload, **options)
 
-    def create_task(self, task_type: Any, payload: Any = None, **options: "Unpack[SubmitOptions]") -> str:
+    def create_task(self, task_type: Any, payload: Any = NO_PAYLOAD, **options: "Unpack[SubmitOptions]") -> str:
         """As `Client.submit`."""
         return self.client.submit(task_type, payload, **options)
 

@@ -22,6 +22,7 @@ from engine import Context, handler
 from engine.core.priority import TaskPriority
 from engine.errors import InvalidHandler, InvalidOption, InvalidPayload
 from engine.handler import OPTIONS, REGISTRY, Handler, directions, make_spec, register, register_all, resolve
+from engine.testing import Inline
 
 
 class Thumbnail(BaseModel):
@@ -58,10 +59,74 @@ def with_default(payload: dict[str, Any], factor: int = 2) -> None: ...
 def variadic(*payload: Any) -> None: ...
 def two(payload: Any, other: Any) -> None: ...
 def by_keyword(payload: Any, *, other: Any) -> None: ...
+def fields(**fields: Any) -> None: ...
 def unreadable(payload: "NoSuchModel") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 async def coroutine(payload: Any) -> None: ...
 def generator(payload: Any) -> Iterator[int]:
     yield 1
+
+
+def deliver_with(*args: Any) -> Callable[[Callable[..., Any]], Callable[[Any], Any]]:
+    """A decorator that gives the function more than the task has."""
+    def decorate(function: Callable[..., Any]) -> Callable[[Any], Any]:
+        @functools.wraps(function)
+        def wrapper(payload: Any) -> Any:
+            return function(payload, *args)
+        return wrapper
+    return decorate
+
+
+def reporting(function: Callable[[Any], Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(payload: Any, ctx: Any) -> Any:
+        return function(payload)
+    return wrapper
+
+
+def dropping(function: Callable[[], Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(payload: Any) -> Any:
+        return function()
+    return wrapper
+
+
+def passing(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+    return wrapper
+
+
+def bare(function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(*args: Any) -> Any:
+        return function(*args)
+    return wrapper
+
+
+@deliver_with("db")
+def injected(payload: Thumbnail, database: str) -> str:
+    return f"{payload.id} {database}"
+
+
+@reporting
+def reported(payload: Any) -> Any:
+    return payload
+
+
+@dropping
+def dropped() -> str:
+    return "called"
+
+
+@passing
+@passing
+def passed(payload: Thumbnail, ctx: Context) -> int:
+    return payload.id
+
+
+@passing
+def passed_nothing() -> str:
+    return "called"
 
 
 class Holder:
@@ -143,7 +208,9 @@ def test_an_announcement_holds_only_what_was_given() -> None:
 @pytest.mark.parametrize(("function", "payload", "context", "model"), [
     (plain, True, False, None), (typed, True, True, Thumbnail), (of_points, True, False, list[Point]),
     (nothing, False, False, None), (only_context, False, True, None), (unannotated_context, True, True, None),
-    (with_default, True, False, None), (variadic, True, False, None), (math.factorial, True, False, None)])
+    (with_default, True, False, None), (variadic, True, False, None), (math.factorial, True, False, None),
+    (injected, True, False, Thumbnail), (reported, True, True, None), (dropped, True, False, None),
+    (passed, True, True, Thumbnail), (passed_nothing, False, False, None)])
 def test_the_signature_says_what_a_function_takes(function: Any, payload: bool, context: bool, model: Any) -> None:
     spec = make_spec("x", function, {})
     assert (spec.takes_payload, spec.wants_context, spec.payload_model) == (payload, context, model)
@@ -164,6 +231,8 @@ def test_the_signature_says_what_a_function_takes(function: Any, payload: bool, 
     ([].append, ["method"]),
     (two, ["'other' would get nothing"]),
     (by_keyword, ["'other' can only be given by keyword"]),
+    (fields, ["'**fields' would get nothing", "the payload is one argument"]),
+    (bare(plain), ["defined inside bare()", "functools.wraps"]),
     (unreadable, ["NoSuchModel", "TYPE_CHECKING"]),
 ])
 def test_what_cannot_be_a_handler_is_refused_with_reason_and_remedy(function: Any, words: list[str]) -> None:
@@ -189,6 +258,27 @@ def test_an_option_out_of_its_bounds_is_refused_by_name(option: str, value: Any)
     assert refusal.value.field == option
     assert refusal.value.limit
     assert "x" not in REGISTRY
+
+
+def test_a_decorated_function_is_called_as_its_wrapper_asks() -> None:
+    spec = make_spec("x", injected, {})
+    assert spec.function(*spec.arguments(spec.parse(b'{"id":7}'), None)) == "7 db"
+    for function in (reported, dropped, passed_nothing):
+        spec = make_spec("x", function, {})
+        assert spec.function(*spec.arguments("payload", None)) in ("payload", "called")
+
+
+def test_a_payload_is_given_whole_or_by_its_fields() -> None:
+    decorated = handler("double")(plain)
+    with Inline() as inline:
+        for task_id, payload in ((decorated.submit({"n": 1}), {"n": 1}), (decorated.submit(n=1), {"n": 1}),
+                                 (decorated.submit(), {}), (decorated.submit(None), None),
+                                 (decorated.submit_with(), {}), (inline.submit("double"), {}),
+                                 (inline.submit("double", None), None),
+                                 (inline.submit_many([{"task_type": "double"}])[0], {})):
+            assert inline.result(task_id) == payload
+        with pytest.raises(InvalidPayload, match=r"a payload and the field 'timeout'.*submit_with"):
+            decorated.submit({"n": 1}, timeout=3)
 
 
 def test_an_unknown_option_names_its_neighbour() -> None:

@@ -37,7 +37,7 @@ class TaskCreate(Given):
          "tags": ["customer-42"]}]})
 
     task_type: PrintableText = Field(description="Name of the handler.", examples=["thumbnail"])
-    payload: Any = Field(default=None, description="What the handler gets: any JSON value.", examples=[{"id": 7}])
+    payload: Any = Field(default={}, description="What the handler gets: any JSON value.", examples=[{"id": 7}])
     name: PrintableText | None = Field(
         default=None, description="For people: what this task is about.", examples=["thumbnail of 7"])
     queue: Queue | None = None
@@ -76,8 +76,9 @@ class TaskCreate(Given):
 
     def options(self) -> dict[str, Any]:
         """As the client takes it."""
-        given: dict[str, Any] = {name: value for name in self.model_fields_set
-                                 if (value := getattr(self, name)) is not None and name != "webhook"}
+        given: dict[str, Any] = {
+            name: value for name in self.model_fields_set - {"webhook"}
+            if (value := getattr(self, name)) is not None or name == "payload"}
         if self.webhook is not None:
             given["webhook"] = self.webhook.stored()
         return given

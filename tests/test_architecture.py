@@ -24,7 +24,7 @@ LAYER_OF = {  # the longest prefix counts
     "errors": "errors",
     "core": "core",
     "handler": "handler", "context": "handler", "signature": "handler", "options": "handler", "encoding": "handler",
-    "hooks": "handler", "collection": "handler",
+    "hooks": "handler", "collection": "handler", "arrays": "handler",
     "logs": "logs",
     "ports": "ports",
     "config": "config",

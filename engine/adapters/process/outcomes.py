@@ -10,7 +10,7 @@ import orjson
 from engine.adapters.process.routes import Route
 from engine.core import frames
 from engine.core.outcome import Cause
-from engine.encoding import first_fault, plain
+from engine.encoding import first_fault, plain, rewritten
 from engine.errors import Cancel, InvalidPayload, Retry, SoftTimeout, TaskInterrupted, UnknownHandler
 
 MESSAGE_CHARS_MAX = 8_192
@@ -53,9 +53,9 @@ class Outcomes:
     def result(self, returned: Any) -> bytes:
         """The result as JSON; raises `InvalidResult` that says what is wrong with it."""
         try:
-            encoded = orjson.dumps(returned, default=plain, option=orjson.OPT_SERIALIZE_NUMPY)
+            encoded = orjson.dumps(returned, default=plain)
         except (TypeError, ValueError, RecursionError, MemoryError) as error:
-            raise _not_json(returned, first_fault(returned, "the result") or str(error)) from error
+            encoded = _rewritten(returned, error)
         if b"null" in encoded and returned is not None:  # orjson writes NaN as null
             fault = first_fault(returned, "the result")
             if fault is not None:
@@ -83,6 +83,17 @@ class Outcomes:
         if isinstance(error, Retry):
             outcome["retry_after"] = _seconds(error.after)
         return verdict, orjson.dumps(outcome)
+
+
+def _rewritten(returned: Any, error: Exception) -> bytes:
+    """What orjson has refused though there is nothing wrong with it. Raises `InvalidResult` where there is."""
+    fault = first_fault(returned, "the result")
+    if fault is not None:
+        raise _not_json(returned, fault) from error
+    try:
+        return rewritten(returned)
+    except (TypeError, ValueError, RecursionError, MemoryError):
+        raise _not_json(returned, str(error)) from error
 
 
 def _not_json(returned: Any, why: str) -> InvalidResult:

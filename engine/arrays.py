@@ -1,0 +1,51 @@
+"""numpy's arrays and numbers as JSON, whatever their memory layout.
+
+numpy is not imported here: who has an array has done so.
+
+What has no JSON is refused: complex numbers, spans of time, NaT, numbers of more than 64 bits. NaN is left to whoever
+looks for it in the text.
+"""
+
+import sys
+from typing import Any
+
+import orjson
+
+_NATIVE = frozenset("biufM")  # kinds of dtype that orjson writes by itself
+
+
+def is_array(item: Any) -> bool:
+    """Whether it is an array or a number of numpy's."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(item, (numpy.ndarray, numpy.generic))
+
+
+def fault(item: Any) -> str | None:
+    """Why an array or a number cannot be JSON as a whole; its items may have faults of their own."""
+    dtype = item.dtype
+    if dtype.kind == "m":
+        return "is of type timedelta64 (send a number of seconds)"
+    if dtype.kind == "c":
+        return f"is of type {dtype.name} (send its .real and .imag)"
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        return f"is of type {dtype.name} (send it as float64)"
+    if dtype.kind == "M" and (item != item).any():  # NaT alone is not equal to itself
+        return "is or has NaT (send None, or leave it out)"
+    return None
+
+
+def as_json(item: Any) -> Any:
+    """What orjson writes in its place. Raises `TypeError` for what has a `fault`."""
+    why = fault(item)
+    if why is not None:
+        raise TypeError(why)
+    is_plain = type(item) is sys.modules["numpy"].ndarray or not item.ndim
+    if item.dtype.kind not in _NATIVE or not is_plain:  # text, objects, records; masked arrays and other subclasses
+        return item.tolist()
+    if item.ndim:  # in C's order, and with this machine's order of bytes
+        item = item.astype(item.dtype.newbyteorder("="), order="C", copy=False)
+    elif item.dtype.kind == "M":
+        item = item[()]
+    else:
+        return item.item()
+    return orjson.Fragment(orjson.dumps(item, option=orjson.OPT_SERIALIZE_NUMPY))

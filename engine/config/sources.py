@@ -5,8 +5,9 @@ neighbour: a misspelt setting that is silently ignored is found in production.
 """
 
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,16 +111,37 @@ def _from_file(found: _Gathered, path: Path) -> None:
 
 
 def _from_environment(found: _Gathered, environ: Mapping[str, str]) -> None:
-    """An empty variable counts as not set, as in shells and compose files."""
+    """An empty variable counts as not set, as in shells and compose files. Those of a service are passed over."""
     known = {ENV_PREFIX + name.upper(): name for name in Settings.model_fields}
     for variable in sorted(environ):
         if not variable.startswith(ENV_PREFIX) or variable == ENV_OF_FILE or not environ[variable]:
+            continue
+        if _is_of_a_service(variable, environ, known):
             continue
         if variable not in known:
             found.problems.append(_unknown(variable, f"environment variable {variable}", [*known, ENV_OF_FILE]))
             continue
         source = f"environment {variable}"
         found.add(known[variable], _parsed(found, known[variable], environ[variable], source), source)
+
+
+# What Kubernetes sets in each pod for a Service named "ganger" or "ganger-api", and Docker for a link of that name.
+_SERVICE = re.compile(r".+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?"
+                      r"|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT(_START|_END)?|ADDR))?)", re.ASCII)
+_OF_LINK = re.compile(r"(.+)_(NAME|ENV_.+)", re.ASCII)
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://\S+", re.ASCII)
+
+
+def _is_of_a_service(variable: str, environ: Mapping[str, str], known: Collection[str]) -> bool:
+    """Whether Kubernetes or Docker has set it. The name of a setting, GANGER_API_PORT, is theirs only with a value such
+    as `tcp://10.0.0.7:8000`, which no setting has."""
+    if variable.endswith("_PORT") and _SERVICE_URL.fullmatch(environ[variable]):
+        return True
+    if variable in known:
+        return False
+    link = _OF_LINK.fullmatch(variable)
+    return _SERVICE.fullmatch(variable) is not None or (
+        link is not None and _SERVICE_URL.fullmatch(environ.get(f"{link[1]}_PORT", "")) is not None)
 
 
 def _from_flags(found: _Gathered, flags: Mapping[str, Any]) -> None:

@@ -88,6 +88,28 @@ def test_an_unknown_name_is_refused_and_its_nearest_neighbour_named(arrange, wor
     assert all(word in message for word in words), message
 
 
+OF_SERVICES = {
+    "GANGER_SERVICE_HOST": "10.0.0.7", "GANGER_SERVICE_PORT": "8000", "GANGER_SERVICE_PORT_HTTP": "8000",
+    "GANGER_PORT": "tcp://10.0.0.7:8000", "GANGER_PORT_8000_TCP": "tcp://10.0.0.7:8000",
+    "GANGER_PORT_8000_TCP_PROTO": "tcp", "GANGER_PORT_8000_TCP_PORT": "8000", "GANGER_PORT_8000_TCP_ADDR": "10.0.0.7",
+    "GANGER_API_SERVICE_HOST": "10.0.0.8", "GANGER_API_PORT": "tcp://10.0.0.8:80", "GANGER_API_PORT_80_UDP_ADDR": "::1",
+    "GANGER_NAME": "/web/ganger", "GANGER_ENV_PATH": "/bin", "GANGER_1_PORT_80_TCP_PORT_START": "80"}
+
+
+def test_variables_of_a_service_that_is_named_ganger_are_passed_over():
+    loaded = load_settings(environ=OF_SERVICES)
+    assert loaded.sources["api_port"] == "default"
+    assert load_settings(environ={**OF_SERVICES, "GANGER_API_PORT": "8001"}).settings.api_port == 8001
+
+
+@pytest.mark.parametrize("variable", ["GANGER_PORT", "GANGER_NAME", "GANGER_ENV_PATH", "GANGER_SERVICE", "GANGER_HOST"])
+def test_others_that_look_like_them_are_unknown(variable):
+    with pytest.raises(InvalidSetting, match=f"unknown environment variable {variable}"):
+        load_settings(environ={variable: "8000"})
+    with pytest.raises(InvalidSetting, match="api_port = 'tcp:"):
+        load_settings({"api_port": "tcp://10.0.0.8:80"}, environ={})
+
+
 def test_an_unknown_name_near_nothing_gets_no_suggestion():
     assert "did you mean" not in str(refusal({"zzzzzz": 1}))
 

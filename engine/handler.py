@@ -57,6 +57,8 @@ class HandlerSpec:
     nice: int | None = None  # 0 to 19
     preemptible: bool | None = None  # False: its runs never stand still for an urgent one
     retry_with_memory: list[int] | None = None  # bytes; max_memory of the runs after the first, second … crash
+    start_method: str | None = None  # "fork" or "spawn": runs only where workers come to be like that
+    preload: bool | None = None  # False: only where each worker imports the handlers itself
     result_ttl: float | None = None  # how long a completed task is kept
     expires: float | None = None  # since its submit, after which a task is not started any more
     payload_model: Any = None  # the annotation of the payload where it names a model
@@ -184,7 +186,7 @@ def handler(name: str, **options: Unpack[HandlerOptions]) -> Callable[[Callable[
     Options, times in seconds: queue, priority, timeout, soft_timeout, max_retries, retry_backoff_s, retry_factor,
     retry_backoff_s_max, retry_jitter, retry_on, no_retry_on, retry_on_timeout, max_deliveries, max_crashes,
     max_memory (bytes, or text such as "512M"), max_cpu_seconds, max_processes, nice, preemptible,
-    retry_with_memory, result_ttl, expires. What is left out is as the engine's settings say.
+    retry_with_memory, start_method, preload, result_ttl, expires. What is left out is as the engine's settings say.
 
     The function takes the payload first and, if it wants one, a Context second. A payload annotated with a pydantic
     model (or a dataclass) arrives as one.

@@ -13,6 +13,7 @@ from engine.core.lifecycle import FINAL
 from engine.core.limits import MEMORY_BYTES_MAX, NICE_MAX
 from engine.core.names import check_queue_name, did_you_mean
 from engine.core.priority import TaskPriority
+from engine.core.starting import METHODS
 from engine.errors import InvalidOption
 
 Seconds = float | timedelta
@@ -41,6 +42,8 @@ class HandlerOptions(TypedDict, total=False):
     nice: int | None  # 0 to 19: how far it steps back from the processor for others
     preemptible: bool | None  # False: its runs never stand still so that an urgent one can have their place
     retry_with_memory: int | str | Iterable[int | str] | None  # max_memory of the runs after a crash, one by one
+    start_method: str | None  # "fork" or "spawn": runs only in a pool whose workers come to be like that
+    preload: bool | None  # False: runs only in a pool whose workers import the handlers themselves
     result_ttl: Seconds | None  # how long a completed task is kept
     expires: Seconds | None  # since its submit, after which a task is not started any more
 
@@ -188,6 +191,13 @@ def flag(value: Any, field: str) -> bool:
     raise refuse(field, value, "True or False")
 
 
+def start_method(value: Any, field: str = "start_method") -> str:
+    """How the workers come to be that may run a handler."""
+    if value in METHODS:
+        return str(value)
+    raise refuse(field, value, '"fork" or "spawn"')
+
+
 def unknown(field: str, known: Iterable[str], what: str) -> InvalidOption:
     names = sorted(known)
     return InvalidOption(f"{what} has no option {shown(field)}{did_you_mean(str(field), names)}",
@@ -215,6 +225,8 @@ OF_HANDLER: dict[str, Callable[[Any], Any]] = {
     "nice": nice,
     "preemptible": lambda value: flag(value, "preemptible"),
     "retry_with_memory": lambda value: ladder(value, "retry_with_memory"),
+    "start_method": start_method,
+    "preload": lambda value: flag(value, "preload"),
     "result_ttl": lambda value: seconds(value, "result_ttl"),
     "expires": lambda value: seconds(value, "expires", zero=False),
 }

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from engine.core.commands import MakesWay
 from engine.core.limits import Limits
 from engine.core.outcome import Cause
+from engine.core.starting import Starting
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class HostSettings:
     functions: dict[str, str] = field(default_factory=dict)  # handler name -> "module:function"
     sys_path: tuple[str, ...] = ()  # where to import from; empty: as this process does
     environment: dict[str, str] = field(default_factory=dict)  # added to this process's own
+    starting: Starting = field(default_factory=Starting)  # how workers come to be
+    others: tuple[Starting, ...] = ()  # how those of the engine's other pools do
     threads: int = 1  # of BLAS and OpenMP in each worker
     payload_bytes_max: int = 1_048_576
     result_bytes_max: int = 1_048_576

@@ -43,6 +43,8 @@ def python() -> Finding:
 
 def importable(settings: "Settings", *, pools_run: bool) -> Finding:
     """Import the handler modules, in a process of their own: they may hang, exit or crash."""
+    from engine.config import sizes
+
     if not settings.handlers:
         if pools_run:
             return Finding("handlers", State.OK, "none are set for this command; the pools that run have their own")
@@ -66,7 +68,8 @@ def importable(settings: "Settings", *, pools_run: bool) -> Finding:
         return Finding("handlers", State.FAIL, f"{', '.join(settings.handlers)} register no handler",
                        "decorate functions with @handler(\"name\")")
     known = f"{len(found['handlers'])}: {', '.join(found['handlers'])}"
-    warnings = inheritance.warnings(found["inherited"])
+    forked = any(sizes.starting(settings, pool).imports_once for pool in settings.pools)
+    warnings = inheritance.warnings(found["inherited"]) if forked else []
     if warnings:
         return Finding("handlers", State.WARN, f"{known}; but " + "; ".join(warnings),
                        "use them first in a handler or in @on_worker_start, or set start_method = \"spawn\"")

@@ -107,6 +107,12 @@ class PoolSettings(BaseModel):
         None, "Whether the number of workers follows the load; without it, as the engine's scale.",
         limit="fixed or auto")
 
+    start_method: Literal["fork", "spawn"] | None = setting(
+        None, "How its workers come to be; without it, as the engine's start_method.", limit="fork or spawn")
+    preload: bool | None = setting(
+        None, "Whether its handlers are imported once, before the workers fork; without it, as the engine's preload.",
+        limit="true or false")
+
     @field_validator("queues")
     @classmethod
     def _at_least_one(cls, queues: tuple[str, ...]) -> tuple[str, ...]:
@@ -155,6 +161,12 @@ class Settings(BaseModel):
         0, "Workers that it has at most. 0 = eight for each core, or max_workers if that is more.", low=0,
         high=WORKERS_MAX, unit="processes")
 
+    start_method: Literal["fork", "spawn"] = setting(
+        "fork", "fork = workers are forked, in milliseconds; spawn = each is a fresh interpreter that imports the "
+        "handlers itself, for libraries that do not survive a fork (docs/libraries.md).", limit="fork or spawn")
+    preload: bool = setting(
+        True, "true = the handlers are imported once, and workers fork with them; false = each worker imports them "
+        "itself. spawn implies false.", limit="true or false")
     task_timeout: Number = setting(
         600.0, "A run is killed after this long, unless its task or handler says otherwise. 0 = never.",
         low=0, high=30 * DAY_S, unit="seconds")

@@ -1,7 +1,8 @@
-"""How many workers a pool has by its settings, and between which numbers it may be told to be."""
+"""How many workers a pool has by its settings, between which numbers it may be told to be, and how they start."""
 
 from engine.config.model import Settings, cores
 from engine.core.resizing import Scale
+from engine.core.starting import Starting
 
 PER_CORE_MAX = 8  # where scale_max says nothing
 
@@ -20,6 +21,13 @@ def workers(settings: Settings, pool: str) -> int:
     """How many it starts with."""
     asked = _asked(settings, pool)
     return scale(settings, pool).bounded(asked) if is_auto(settings, pool) else asked
+
+
+def starting(settings: Settings, pool: str) -> Starting:
+    """How its workers come to be."""
+    wish = settings.pools[pool]
+    return Starting(wish.start_method or settings.start_method,
+                    settings.preload if wish.preload is None else wish.preload)
 
 
 def _asked(settings: Settings, pool: str) -> int:

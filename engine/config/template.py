@@ -37,6 +37,8 @@ _POOLS = """\
 # queues: queues that the pool serves; "*" is every queue. Default: ["*"].
 # max_workers: {limit}. Default: the engine's max_workers.
 # scale: fixed or auto. Default: the engine's scale.
+# start_method: fork or spawn. Default: the engine's start_method.
+# preload: true or false. Default: the engine's preload.
 #
 #[pools.default]
 #queues = ["*"]

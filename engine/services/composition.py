@@ -59,6 +59,8 @@ def host_settings(bootstrap: Bootstrap, pool: str, supervisor: str, cores: int) 
     return HostSettings(
         supervisor=supervisor, pool=pool, modules=tuple(settings.handlers), main=bootstrap.main,
         functions=bootstrap.functions, environment=environment, sys_path=tuple(bootstrap.sys_path),
+        starting=sizes.starting(settings, pool),
+        others=tuple(sizes.starting(settings, other) for other in settings.pools if other != pool),
         threads=max(1, cores // slots), payload_bytes_max=settings.payload_bytes_max,
         result_bytes_max=settings.result_bytes_max,
         log_bytes_max=settings.log_bytes_max, growth_bytes_max=settings.worker_growth_max,

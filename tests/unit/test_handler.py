@@ -338,7 +338,7 @@ def test_every_option_of_a_spec_can_be_given_and_found_again_elsewhere() -> None
                "retry_on": (ValueError,), "no_retry_on": (KeyError, subprocess.TimeoutExpired),
                "retry_on_timeout": False, "max_deliveries": 1, "max_crashes": 0, "result_ttl": 5.0, "expires": 7.0,
                "max_memory": 1 << 30, "max_cpu_seconds": 2.5, "max_processes": 4, "nice": 5, "preemptible": False,
-               "retry_with_memory": [2 << 30, 4 << 30]}
+               "retry_with_memory": [2 << 30, 4 << 30], "start_method": "spawn", "preload": False}
     assert set(options) == set(OPTIONS)
     spec = make_spec("x", plain, options)
     assert register_all({"x": directions(spec)}) == {}

@@ -52,9 +52,13 @@ class Page:
 class Marks:
     """The same page in the fork server and its workers, which need no descriptor of it."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, keep: bool = False) -> None:
+        """`keep`: fresh interpreters will need the descriptor."""
         self._memory = limits.map_shared(fd, _BYTES)
-        os.close(fd)
+        if keep:
+            os.set_inheritable(fd, False)
+        else:
+            os.close(fd)
 
     def writer(self, slot: int) -> Write:
         """For the worker in that slot."""

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from errno import EBADF
 from os import write
@@ -24,7 +25,7 @@ from signal import signal as set_handler
 from types import FrameType
 from typing import NoReturn
 
-from engine.adapters.process import lifetime, limits
+from engine.adapters.process import lifetime, limits, signals
 from engine.adapters.process.account import Write
 from engine.adapters.process.child import Worker, WorkerSettings
 from engine.adapters.process.copies import Forks
@@ -48,33 +49,54 @@ class Ends:
     output: int
     dump: int
 
+    def all(self) -> list[int]:
+        return [getattr(self, field.name) for field in fields(self)]
+
     def out_of_reach(self) -> "Ends":
         """Moved to high numbers. The next open() gets the lowest free one, so a handler that closes descriptors which
         are not its own can't get one of these for a file, to which the worker would then write its frames."""
         return Ends(*(move_up(getattr(self, field.name)) for field in fields(self)))
 
 
-def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Route], server: int,
-                  title: str, write_mark: Write) -> NoReturn:
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What makes a worker of a process. `load` imports the handlers and fills the routes, where that is its own task;
+    it may raise `StartFailed`."""
+
+    settings: WorkerSettings
+    routes: dict[bytes, Route]
+    server: int  # pid of the fork server
+    title: str
+    write_mark: Write
+    load: Callable[[dict[bytes, Route], Callable[[bytes], None]], None] | None = None
+    has_left_home: bool = False
+
+
+def become_worker(ends: Ends, birth: Birth) -> NoReturn:
     """Never returns and never lets an exception out: above it on the stack is the fork server's own loop."""
     code = 1
     try:
-        _leave_home(server)
+        if not birth.has_left_home:
+            leave_home(birth.server)
         os.dup2(ends.output, 1)
         os.dup2(ends.output, 2)
         ends = ends.out_of_reach()
+        worker = Worker(birth.settings, birth.routes, ends.tasks, ends.replies, ends.control, ends.output,
+                        Title(birth.title), birth.write_mark)
+        if birth.load is None:
+            _restart_gevent()
+        else:
+            birth.load(birth.routes, worker.outbox.post)
+            signals.take_back()
         for number in _DEFAULTS:
             set_handler(number, signal.SIG_DFL)
-        _restart_gevent()
-        worker = Worker(settings, routes, ends.tasks, ends.replies, ends.control, ends.output, Title(title),
-                        write_mark)
         worker.interrupts.install()
         _take_signals(worker, ends)
         Forks(worker, (ends.tasks, ends.replies, ends.control, ends.output, ends.dump)).register()
         worker.capture.install()
         enter_worker()
         gc.enable()
-        lifetime.begin(worker.outbox.post, forked=True)
+        lifetime.begin(worker.outbox.post, forked=birth.load is None)
         signal.raise_signal(signal.SIGUSR1)  # an interrupt may have come before we listened
         worker.serve(lambda: _take_signals(worker, ends))
     except lifetime.StartFailed:  # the pool has been told of it
@@ -87,7 +109,7 @@ def become_worker(ends: Ends, settings: WorkerSettings, routes: dict[bytes, Rout
         os._exit(code)
 
 
-def _leave_home(server: int) -> None:
+def leave_home(server: int) -> None:
     os.setsid()
     limits.die_with_parent(signal.SIGKILL)
     if os.getppid() != server:  # it died before we had asked

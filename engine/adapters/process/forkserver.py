@@ -7,6 +7,7 @@ Duties
 2. Report their deaths, when nothing is left of them (see `reaper`).
 3. When the control socket ends, the pool is gone: end everything below, and exit.
 
+Where workers import the handlers themselves (see `core/starting`), it imports nothing, and forks or spawns them empty.
 It runs no user code after the imports, waits in poll() only, and never takes a lock. What the imports may have
 replaced (`os.fork`, `select.poll`, signal handlers …) is bound before them, or taken back after them.
 """
@@ -18,6 +19,7 @@ import signal
 import socket
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from os import close, fork
 from select import POLLIN
@@ -28,15 +30,15 @@ import setproctitle
 
 from engine.adapters.process import descendants, limits, open_files, signals
 from engine.adapters.process.account import Marks
-from engine.adapters.process.birth import Ends, become_worker
+from engine.adapters.process.birth import Birth, Ends, become_worker
 from engine.adapters.process.child import WorkerSettings
-from engine.adapters.process.inherited import Census
-from engine.adapters.process.loading import load
+from engine.adapters.process.importing import import_all, import_in_worker, send_scout, starting_of
 from engine.adapters.process.reaper import Death, Reaper
-from engine.adapters.process.routes import Route, make_routes
+from engine.adapters.process.routes import Route
+from engine.adapters.process.spawned import execute_worker, write_config
 from engine.core import frames
 from engine.core.frames import PACKET_BYTES_MAX
-from engine.handler import REGISTRY
+from engine.core.starting import Starting
 
 _ENDS = 5
 
@@ -48,10 +50,14 @@ class ForkServer:
     routes: dict[bytes, Route] = field(default_factory=dict)
     reaper: Reaper = field(init=False)
     marks: Marks = field(init=False)
+    starting: Starting = field(init=False)
+    failures: dict[str, str] = field(default_factory=dict)  # of imports
+    config_fd: int = -1  # what a spawned worker reads
 
     def __post_init__(self) -> None:
         self.reaper = Reaper(self._died)
-        self.marks = Marks(self.config["page"])
+        self.starting = starting_of(self.config)
+        self.marks = Marks(self.config["page"], keep=self.starting.method == "spawn")
 
     # -- start ----------------------------------------------------------------------------------------------------
 
@@ -63,9 +69,14 @@ class ForkServer:
         signals.ignore()
         setproctitle.setproctitle(f"ganger: fork server {config['pool']}")
         os.environ.pop("SPT_NOENV", None)  # it is read at the first call; programs of handlers need not see it
-        census = Census()
-        failures = load(config["modules"], config["main"], config["functions"], census.look)
-        self.routes = make_routes(REGISTRY)
+        if self.starting.imports_once:
+            imported = import_all(config)
+            self.routes, told = imported.routes, imported.told
+        else:
+            told = send_scout(config)
+        self.failures = told["failures"]
+        if self.starting.method == "spawn":
+            self.config_fd = write_config(config, self.failures)
         self.reaper.own = frozenset(descendants.children(os.getpid()))
         signals.take_back()
         setproctitle.setproctitle(f"ganger: fork server {config['pool']}")  # a module may have its own idea
@@ -74,8 +85,7 @@ class ForkServer:
         gc.disable()
         gc.collect()
         gc.freeze()  # what exists now is never looked at again, so its pages stay shared
-        self._say({"ready": {"handlers": [spec.announcement() for spec in REGISTRY.values()], "failures": failures,
-                             "inherited": census.found().told()}})
+        self._say({"ready": told})
 
     # -- loop -----------------------------------------------------------------------------------------------------
 
@@ -117,12 +127,17 @@ class ForkServer:
         if pid == 0:
             self.control.close()
             self.reaper.forget_all()
-            become_worker(ends, settings, self.routes, server, f"ganger: worker {slot}",
-                          self.marks.writer(slot))
-        for fd in (ends.tasks, ends.replies, ends.control, ends.output, ends.dump):
+            if self.starting.method == "spawn":
+                execute_worker(ends, slot, server, self.config_fd, self.config["page"])
+            become_worker(ends, Birth(settings, self.routes, server, f"ganger: worker {slot}",
+                                      self.marks.writer(slot), None if self.starting.imports_once else self._load))
+        for fd in ends.all():
             close(fd)
         if pid > 0:
             self._announce(spawn, pid)
+
+    def _load(self, routes: dict[bytes, Route], post: Callable[[bytes], None]) -> None:
+        import_in_worker(self.config, self.failures, routes, post)
 
     def _announce(self, spawn: int, pid: int) -> None:
         try:

@@ -106,7 +106,7 @@ class _Bound(threading.Thread):
         threading.Event().wait(self._stop_s)
         frame_of_main = sys._current_frames().get(self._main)
         stack = "".join(traceback.format_stack(frame_of_main)) if frame_of_main is not None else ""
-        self._post(_failure("", "on_worker_stop", f"not done after {self._stop_s:g} s (worker_stop_s)", stack))
+        self._post(failure("", "on_worker_stop", f"not done after {self._stop_s:g} s (worker_stop_s)", stack))
         _leave()
 
 
@@ -116,10 +116,10 @@ def _tell(post: Post, hook: Callable[[], Any], moment: str, error: BaseException
         message = f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001  the user's __str__ may raise anything
         message = type(error).__name__
-    post(_failure(hooks.name_of(hook), moment, message, "".join(trace)))
+    post(failure(hooks.name_of(hook), moment, message, "".join(trace)))
 
 
-def _failure(hook: str, moment: str, message: str, trace: str) -> bytes:
+def failure(hook: str, moment: str, message: str, trace: str) -> bytes:
     body = {"hook": hook, "moment": moment, "message": message, "traceback": trace[-_TRACEBACK_CHARS_MAX:]}
     text = {name: value.encode("utf-8", "replace").decode() for name, value in body.items()}
     return frame(HOOK_FAILED, 0, orjson.dumps(text))

@@ -385,4 +385,4 @@ def _failure(slot: int, body: bytes) -> HookFailed:
         raise ProtocolError(f"a failure of {body[:80]!r}") from error
     if not all(isinstance(text, str) for text in (hook, moment, message, trace)):
         raise ProtocolError(f"a failure of {body[:80]!r}")
-    return HookFailed(slot, moment == "on_worker_start", hook, message, trace)
+    return HookFailed(slot, moment != "on_worker_stop", hook, message, trace)

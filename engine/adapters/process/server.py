@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def _close(fds: Sequence[int]) -> None:
 
 def _config(settings: HostSettings, page_fd: int) -> dict[str, Any]:
     return {
-        "page": page_fd,
+        "page": page_fd, "starting": asdict(settings.starting), "others": [asdict(one) for one in settings.others],
         "supervisor": settings.supervisor, "pool": settings.pool, "modules": settings.modules, "main": settings.main,
         "functions": settings.functions, "threads": settings.threads,
         "sys_path": settings.sys_path or [path or os.getcwd() for path in sys.path],

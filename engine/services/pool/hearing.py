@@ -51,7 +51,7 @@ class Hearing:
         facts = {"worker": f"{self.supervisor}/{event.slot}", "hook": event.hook or None, "reason": event.message,
                  "traceback": event.traceback}
         if event.at_start:
-            log.error("a worker cannot start, and is tried again: its @on_worker_start has failed", extra=facts)
+            log.error("a worker cannot start, and is tried again: a start hook or an import has failed", extra=facts)
             self.register.hook_failed(event.hook, event.message)
             self.core.start_failed(event.slot)
         else:

@@ -29,7 +29,10 @@
     are raised inside them, and are BaseExceptions so that `except Exception` lets them pass.
 """
 
+from datetime import timedelta
 from typing import Any
+
+_EXCEPTIONS: Any = BaseExceptionGroup.__dict__["exceptions"]
 
 
 class GangerError(Exception):
@@ -169,9 +172,12 @@ class EngineError(GangerError):
 
 
 class Retry(Exception):
-    """Raise it in a handler to run the task again, after `after` seconds or after its usual backoff."""
+    """Raise it in a handler to run the task again, after `after` (seconds or a timedelta) or after its usual backoff.
 
-    def __init__(self, message: str = "", *, after: float | None = None) -> None:
+    A run that asks for anything else, or for more than a hundred years, is FAILED with `InvalidOption`.
+    """
+
+    def __init__(self, message: str = "", *, after: float | timedelta | None = None) -> None:
         super().__init__(message or "the handler asked for another run")
         self.after = after
 
@@ -190,6 +196,21 @@ class SoftTimeout(BaseException):
 
 class TaskInterrupted(BaseException):
     """Raised inside a handler whose task is being cancelled: time to clean up until it is killed."""
+
+
+def held_by(error: BaseException) -> list[BaseException]:
+    """The exceptions in a group and the groups inside it; a plain exception is the only one that it holds.
+
+    Types are asked and not instances: an exception of the user's may claim to be of any class, or raise when asked.
+    """
+    found, todo = [], [error]
+    while todo:
+        one = todo.pop(0)
+        if issubclass(type(one), BaseExceptionGroup):
+            todo.extend(_EXCEPTIONS.__get__(one))
+        else:
+            found.append(one)
+    return found
 
 
 def passes(error: BrokerError, *, was_let_in: bool) -> bool:

@@ -21,7 +21,7 @@ import orjson
 from engine import options as check
 from engine.collection import MainCollected, resume_stopped
 from engine.core.priority import TaskPriority
-from engine.errors import InvalidHandler, InvalidPayload
+from engine.errors import InvalidHandler, InvalidPayload, held_by
 from engine.options import HandlerOptions
 from engine.signature import Signature, nearest_field, read_signature, refuse_not_a_function, refuse_unreachable
 
@@ -84,10 +84,11 @@ class HandlerSpec:
         return told
 
     def may_retry(self, error: BaseException) -> bool:
-        """Whether an exception that left the function allows another run at all."""
-        if isinstance(error, self.no_retry_on):
+        """Whether an exception that left the function allows another run at all; of a group, each one in it counts."""
+        held = held_by(error)
+        if any(issubclass(type(one), self.no_retry_on) for one in held):
             return False
-        return isinstance(error, Exception if self.retry_on is None else self.retry_on)
+        return any(issubclass(type(one), self.retry_on or Exception) for one in held)
 
     def parse(self, payload: bytes) -> Any:
         """Turn a payload's JSON into what the function takes: plain values, or its model.

@@ -11,6 +11,8 @@ from enum import StrEnum
 from engine.core.lifecycle import Move
 from engine.core.outcome import Cause
 
+PAUSE_S_MAX = 3_155_760_000.0  # that a handler may ask for: a hundred years, as for every option in seconds
+
 
 class Payer(StrEnum):
     """Whose budget a run that ended is charged to."""

@@ -10,6 +10,8 @@ An interrupt must hit the run it was meant for, and only the user's code:
    millisecond later; inside `shield()` it waits for the end of the block.
 4. The pool also tells here for how long a run stood still (`core/preemption.py`), so that its own clock leaves it out.
 5. An interrupt swallowed by a finaliser or a callback from C ("Exception ignored in …") is raised again.
+6. An event loop swallows what its callbacks and background tasks raise, except KeyboardInterrupt and SystemExit. So
+   what is raised while one runs is a KeyboardInterrupt as well, and leaves the loop.
 """
 
 import _thread
@@ -34,6 +36,14 @@ IDLE = -1
 _NOBODY = -2
 _AGAIN_S = 0.001
 _OURS = os.path.dirname(__file__)
+
+
+class _SoftTimeoutOfLoop(SoftTimeout, KeyboardInterrupt):
+    __qualname__ = __name__ = "SoftTimeout"
+
+
+class _InterruptedOfLoop(TaskInterrupted, KeyboardInterrupt):
+    __qualname__ = __name__ = "TaskInterrupted"
 
 
 class Interrupts:
@@ -63,9 +73,10 @@ class Interrupts:
     def deliver(self) -> None:
         """Raise what was asked for."""
         self.asked = _NOBODY
+        in_loop = _is_in_event_loop()
         if self.reason == b"S":
-            raise SoftTimeout("the soft timeout of this run is over")
-        raise TaskInterrupted("this task is being cancelled")
+            raise (_SoftTimeoutOfLoop if in_loop else SoftTimeout)("the soft timeout of this run is over")
+        raise (_InterruptedOfLoop if in_loop else TaskInterrupted)("this task is being cancelled")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         with suppress(BlockingIOError):
@@ -149,3 +160,9 @@ def _in_user_code(frame: FrameType | None) -> bool:
             return False
         above, frame = True, frame.f_back
     return True  # a coroutine library switched stacks; the token is armed, so it is the user's
+
+
+def _is_in_event_loop() -> bool:
+    """Whether asyncio (uvloop too) or gevent runs in this thread."""
+    events = sys.modules.get("asyncio.events")
+    return (events is not None and events._get_running_loop() is not None) or "gevent.hub" in sys.modules

@@ -3,6 +3,8 @@
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
 from typing import Any
 
 import orjson
@@ -10,12 +12,23 @@ import orjson
 from engine.adapters.process.routes import Route
 from engine.core import frames
 from engine.core.outcome import Cause
+from engine.core.retry import PAUSE_S_MAX
 from engine.encoding import first_fault, plain, rewritten
-from engine.errors import Cancel, InvalidPayload, Retry, SoftTimeout, TaskInterrupted, UnknownHandler
+from engine.errors import (
+    Cancel,
+    InvalidOption,
+    InvalidPayload,
+    Retry,
+    SoftTimeout,
+    TaskInterrupted,
+    UnknownHandler,
+    held_by,
+)
 
 MESSAGE_CHARS_MAX = 8_192
 TRACEBACK_CHARS_MAX = 32_768
 _HERE = __file__.rpartition("/")[0]
+_TRACEBACK: Any = BaseException.__dict__["__traceback__"]  # whatever a __getattribute__ of the user's does
 
 
 class InvalidResult(Exception):
@@ -24,6 +37,17 @@ class InvalidResult(Exception):
 
 class PayloadRefused(InvalidPayload):
     """The payload does not fit: the engine's word, apart from an InvalidPayload that a handler raises itself."""
+
+
+_WORDS = (SoftTimeout, TaskInterrupted, Cancel, Retry)  # in a group, the first of these is what counts
+_JUDGED: tuple[tuple[type[BaseException], bytes, Cause], ...] = (
+    (InvalidResult, frames.FAILED, Cause.INVALID_RESULT),
+    (PayloadRefused, frames.FAILED, Cause.INVALID_PAYLOAD),
+    (Retry, frames.RETRY, Cause.RETRY_ASKED),
+    (Cancel, frames.CANCEL, Cause.CANCELLED),
+    (SoftTimeout, frames.SOFT_TIMEOUT, Cause.SOFT_TIMEOUT),
+    (TaskInterrupted, frames.INTERRUPTED, Cause.CANCELLED),
+)
 
 
 @dataclass(slots=True)
@@ -71,17 +95,22 @@ class Outcomes:
 
     def failed(self, route: Route | None, error: BaseException, facts: Facts) -> tuple[bytes, bytes]:
         """Verdict and outcome of a run that an exception ended."""
-        verdict, cause = _judge(route, error)
+        telling = word_in(error)
+        try:
+            verdict, cause = _judge(route, telling)
+            retry_after = pause_s(telling.after) if issubclass(type(telling), Retry) else None  # type: ignore[attr-defined]
+        except Exception as another:  # noqa: BLE001  no pause, or an exception that cannot be asked
+            telling, verdict, cause, retry_after = another, frames.FAILED, Cause.RAISED, None
         outcome: dict[str, Any] = {
             "run": facts.run, "cause": cause, "result": None,
-            "error": {"kind": _kind(error), "message": message_of(error), "traceback": traceback_of(error)},
+            "error": {"kind": _kind(telling), "message": message_of(telling), "traceback": traceback_of(error)},
             "started_ms": facts.started_ms, "ended_ms": facts.ended_ms, "wall_s": round(facts.wall_s, 6),
             "cpu_s": round(facts.cpu_s, 6), "peak_rss_bytes": facts.peak_rss_bytes,
             "logs_dropped_bytes": facts.logs_dropped_bytes, "worker": self._worker, "pid": self._pid,
             "post_mortem": None,
         }
-        if isinstance(error, Retry):
-            outcome["retry_after"] = _seconds(error.after)
+        if verdict == frames.RETRY:
+            outcome["retry_after"] = retry_after
         return verdict, orjson.dumps(outcome)
 
 
@@ -101,23 +130,33 @@ def _not_json(returned: Any, why: str) -> InvalidResult:
     return InvalidResult(f"the handler returned something that is not JSON, of type {kind}: {why}")
 
 
+def word_in(error: BaseException) -> BaseException:
+    """What an exception says to the engine: itself, or the SoftTimeout, Cancel … that it holds where it is a group.
+
+    Types are asked and not instances: an exception of the user's may claim to be of any class, or raise when asked.
+    """
+    held = held_by(error)
+    for kind in _WORDS:
+        for one in held:
+            if issubclass(type(one), kind):
+                return one
+    return error
+
+
 def _judge(route: Route | None, error: BaseException) -> tuple[bytes, Cause]:
+    kind = type(error)
     if route is None:
-        unknown = isinstance(error, UnknownHandler)
-        return frames.FAILED, Cause.UNKNOWN_HANDLER if unknown else Cause.INVALID_PAYLOAD
-    if isinstance(error, InvalidResult):
-        return frames.FAILED, Cause.INVALID_RESULT
-    if isinstance(error, PayloadRefused):
-        return frames.FAILED, Cause.INVALID_PAYLOAD
-    if isinstance(error, Retry):
-        return frames.RETRY, Cause.RETRY_ASKED
-    if isinstance(error, Cancel):
-        return frames.CANCEL, Cause.CANCELLED
-    if isinstance(error, SoftTimeout):
-        return frames.SOFT_TIMEOUT, Cause.SOFT_TIMEOUT
-    if isinstance(error, TaskInterrupted):
-        return frames.INTERRUPTED, Cause.CANCELLED
+        return frames.FAILED, Cause.UNKNOWN_HANDLER if issubclass(kind, UnknownHandler) else Cause.INVALID_PAYLOAD
+    for known, verdict, cause in _JUDGED:
+        if issubclass(kind, known):
+            return verdict, cause
+    if _is_successful_exit(error):
+        return frames.FAILED, Cause.RAISED
     return (frames.RAISED if route.may_retry(error) else frames.FAILED), Cause.RAISED
+
+
+def _is_successful_exit(error: BaseException) -> bool:
+    return type(error) is SystemExit and not error.code
 
 
 def refused(error: Exception) -> InvalidPayload:
@@ -129,6 +168,8 @@ def refused(error: Exception) -> InvalidPayload:
 
 def message_of(error: BaseException) -> str:
     """str() of an exception, whatever that does."""
+    if _is_successful_exit(error):
+        return "the handler called sys.exit() with a code for success; it ends in good order by returning"
     try:
         text = str(error)
     except BaseException as another:  # noqa: BLE001  the user's __str__ may raise anything
@@ -138,7 +179,7 @@ def message_of(error: BaseException) -> str:
 
 def traceback_of(error: BaseException) -> str | None:
     """The traceback from the user's function on; None for what has no place in the user's code."""
-    trace = error.__traceback__
+    trace: TracebackType | None = _TRACEBACK.__get__(error)
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
         trace = trace.tb_next
     if trace is None:
@@ -155,15 +196,23 @@ def traceback_of(error: BaseException) -> str | None:
 
 
 def _kind(error: BaseException) -> str:
-    return "InvalidPayload" if isinstance(error, PayloadRefused) else _clean(type(error).__qualname__, 200)
+    return "InvalidPayload" if issubclass(type(error), PayloadRefused) else _clean(type(error).__qualname__, 200)
 
 
-def _seconds(after: Any) -> float | None:
-    """What a handler gave as `Retry(after=…)`, if it is a number of seconds."""
-    try:
-        return max(0.0, float(after))
-    except (TypeError, ValueError):
+def pause_s(after: Any) -> float | None:
+    """What a handler gave as `Retry(after=…)`, in seconds. Raises `InvalidOption` for what is no pause."""
+    if after is None:
         return None
+    try:
+        seconds = float(after.total_seconds() if isinstance(after, timedelta) else after)
+    except (TypeError, ValueError, OverflowError):
+        seconds = -1.0
+    if isinstance(after, str | bytes) or not 0 <= seconds <= PAUSE_S_MAX:
+        limit = f"seconds from 0 to {PAUSE_S_MAX:,.0f}, or a timedelta"
+        shown = repr(after) if isinstance(after, str | bytes | float | timedelta) else type(after).__name__
+        raise InvalidOption(f"after of Retry is {_clean(shown, 80)}: it has to be {limit}", field="after",
+                            value=_clean(shown, 80), limit=limit)
+    return seconds
 
 
 def _clean(text: str, chars_max: int) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from engine.errors import held_by
 from engine.handler import HandlerSpec
 
 ALWAYS = 1 << 62
@@ -26,9 +27,9 @@ class Route:
 
     def may_retry(self, error: BaseException) -> bool:
         """As the spec says; what ends a process (SystemExit) only ends the run, and is a failure like any other."""
-        if isinstance(error, Exception) or self.spec.retry_on is not None:
+        if issubclass(type(error), Exception) or self.spec.retry_on is not None:
             return self.spec.may_retry(error)
-        return not isinstance(error, self.spec.no_retry_on)
+        return not any(issubclass(type(one), self.spec.no_retry_on) for one in held_by(error))
 
 
 def make_routes(registry: Mapping[str, HandlerSpec]) -> dict[bytes, Route]:

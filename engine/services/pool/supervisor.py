@@ -35,7 +35,7 @@ from engine.core.commands import (
 from engine.core.dispatch import Dispatch
 from engine.core.lifecycle import Move
 from engine.core.outcome import Outcome
-from engine.core.retry import Verdict
+from engine.core.retry import PAUSE_S_MAX, Verdict
 from engine.core.slot import Phase, Run, Slot
 from engine.ports import (
     Booted,
@@ -72,8 +72,6 @@ from engine.services.pool.sizing import Sizing
 from engine.services.pool.stepping import Stepping
 from engine.services.pool.telling import Telling
 from engine.services.pool.terms import PoolTerms
-
-PAUSE_S_MAX = 3_155_760_000.0  # a hundred years, as for every option in seconds
 
 log = logging.getLogger("ganger.execution")
 

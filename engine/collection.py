@@ -9,8 +9,12 @@
 """
 
 import os
+import signal
 import sys
-from types import ModuleType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from types import FrameType, ModuleType
 from typing import ClassVar
 
 from engine.errors import EngineError
@@ -26,11 +30,15 @@ class MainCollected(BaseException):
     A BaseException, so that no `except Exception` of the script goes on to its work.
     """
 
+    def __init__(self) -> None:
+        super().__init__("no error: the engine executes this once more, up to here, to find the handlers")
+
 
 class _State:
     is_collecting = False
     is_worker = False
     was_used = False  # the engine, since collecting began
+    main_thread: int | None = None  # that executes the main script, while it does
     stopped: ClassVar[dict[str, ModuleType]] = {}  # modules whose import was ended, as far as they were executed
 
 
@@ -55,6 +63,21 @@ def enter_worker() -> None:
     _State.is_worker = True
 
 
+@contextmanager
+def main_ends_with_its_threads() -> Iterator[None]:
+    """While inside, a thread that uses the engine ends the main script too. To be entered in the main thread."""
+    def end(number: int, frame: FrameType | None) -> None:
+        raise MainCollected
+
+    before = signal.signal(signal.SIGUSR1, end)
+    _State.main_thread = get_ident()
+    try:
+        yield
+    finally:
+        _State.main_thread = None
+        signal.signal(signal.SIGUSR1, before)
+
+
 def check_use(what: str) -> None:
     """To be called before the engine is used. Raises `MainCollected`, or `EngineError` that says why it may not be.
 
@@ -63,6 +86,8 @@ def check_use(what: str) -> None:
     if _State.is_collecting:
         _State.was_used = True
         _State.stopped.update((name, module) for name, module in list(sys.modules.items()) if _is_importing(module))
+        if _State.main_thread not in (None, get_ident()):  # a thread of the script's: the script itself is to end
+            signal.pthread_kill(_State.main_thread, signal.SIGUSR1)
         raise MainCollected
     process = sys.modules.get("multiprocessing.process")
     if process is not None and getattr(process.current_process(), "_inheriting", False):

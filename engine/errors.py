@@ -29,8 +29,8 @@
     are raised inside them, and are BaseExceptions so that `except Exception` lets them pass.
 """
 
-from datetime import timedelta
-from typing import Any
+from collections import deque
+from typing import Any, Protocol
 
 _EXCEPTIONS: Any = BaseExceptionGroup.__dict__["exceptions"]
 
@@ -171,13 +171,19 @@ class EngineError(GangerError):
     """The tree of processes could not be started, stopped or reached."""
 
 
+class Duration(Protocol):
+    """A datetime.timedelta."""
+
+    def total_seconds(self) -> float: ...
+
+
 class Retry(Exception):
     """Raise it in a handler to run the task again, after `after` (seconds or a timedelta) or after its usual backoff.
 
     A run that asks for anything else, or for more than a hundred years, is FAILED with `InvalidOption`.
     """
 
-    def __init__(self, message: str = "", *, after: float | timedelta | None = None) -> None:
+    def __init__(self, message: str = "", *, after: float | Duration | None = None) -> None:
         super().__init__(message or "the handler asked for another run")
         self.after = after
 
@@ -203,9 +209,9 @@ def held_by(error: BaseException) -> list[BaseException]:
 
     Types are asked and not instances: an exception of the user's may claim to be of any class, or raise when asked.
     """
-    found, todo = [], [error]
+    found, todo = [], deque((error,))
     while todo:
-        one = todo.pop(0)
+        one = todo.popleft()
         if issubclass(type(one), BaseExceptionGroup):
             todo.extend(_EXCEPTIONS.__get__(one))
         else:

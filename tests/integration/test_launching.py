@@ -184,7 +184,14 @@ SWALLOWED = """
 """
 
 
-@pytest.mark.parametrize("start", [IN_A_GROUP, SWALLOWED])
+IN_A_THREAD = """
+    import threading
+    threading.Thread(target=scheduler.start).start()
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("start", [IN_A_GROUP, SWALLOWED, IN_A_THREAD])
 def test_what_a_script_makes_of_the_end_of_its_second_execution_is_no_failure(tmp_path: Path, start: str) -> None:
     script = write(tmp_path / "script.py", textwrap.dedent(MAIN).replace("{start}", textwrap.dedent(start)))
     with serving(tmp_path, main={"path": str(script)}, functions={"work": "__main__:work"}) as stage:

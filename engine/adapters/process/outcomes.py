@@ -1,5 +1,6 @@
 """How a run ended, as its worker writes it: the verdict and the outcome JSON of `core/outcome.py`."""
 
+import math
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -206,10 +207,11 @@ def pause_s(after: Any) -> float | None:
     try:
         seconds = float(after.total_seconds() if isinstance(after, timedelta) else after)
     except (TypeError, ValueError, OverflowError):
-        seconds = -1.0
+        seconds = -math.inf
     if isinstance(after, str | bytes) or not 0 <= seconds <= PAUSE_S_MAX:
         limit = f"seconds from 0 to {PAUSE_S_MAX:,.0f}, or a timedelta"
-        shown = repr(after) if isinstance(after, str | bytes | float | timedelta) else type(after).__name__
+        is_short = isinstance(after, str | bytes | float | timedelta) or (isinstance(after, int) and seconds > -1e15)
+        shown = repr(after) if is_short else f"of type {type(after).__name__}"
         raise InvalidOption(f"after of Retry is {_clean(shown, 80)}: it has to be {limit}", field="after",
                             value=_clean(shown, 80), limit=limit)
     return seconds

@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from typing import Any
 from zipimport import zipimporter
 
-from engine.collection import set_collecting, was_used
+from engine.collection import main_ends_with_its_threads, set_collecting, was_used
 from engine.handler import Handler
 
 MAIN_NAME = "__mp_main__"  # as multiprocessing calls it: not "__main__", so that its `if` for that is not entered
@@ -36,7 +36,7 @@ def execute(main: dict[str, str]) -> types.ModuleType:
     sys.modules[MAIN_NAME] = sys.modules["__main__"] = module
     sys.argv[:] = [file, *json.loads(main.get("argv", "[]"))]
     try:
-        with _silent_stdout():
+        with _silent_stdout(), main_ends_with_its_threads():
             exec(code, module.__dict__)
     finally:
         _rename(module)

@@ -11,6 +11,7 @@ from hypothesis import strategies as some
 
 from engine.adapters.redis.hooks import new_secret
 from engine.adapters.redis.looking import RawTask, _stored
+from engine.adapters.redis.vault import KeyTable
 from engine.core import frames, stored
 from engine.core.event import events
 from engine.core.life import Life
@@ -136,7 +137,7 @@ def test_webhooks_messages_and_keys_of_the_api_are_whole_or_none(text: bytes) ->
     assert hook is None or base64.b64decode(hook["secret"].removeprefix("whsec_"), validate=True)
     assert message is None or message["tries"] >= 0
     access = Access(is_open=False, is_local=True)
-    access.learn({"k": stored.api_key(text)})
+    access.learn(KeyTable({"k": stored.api_key(text)}, None))
     assert access.wants_keys
 
 

@@ -193,10 +193,12 @@ def test_what_a_proxy_passes_on_needs_a_key() -> None:
         engine.close()
 
 
-def test_tokens_that_are_no_keys_are_written_down(engine: Engine, keys: dict[str, str]) -> None:
-    assert engine.http.get("/tasks/guessed", headers=bearer("gk_5f0c2a9b_never-to-be-seen")).status_code == 401
-    row = engine.await_line(lambda row: row.get("what") == "GET /api/v1/tasks/guessed")
-    assert (row["logger"], row["level"], row["from"], row["status"]) == ("ganger.audit", "WARNING", "127.0.0.1", 401)
+def test_calls_without_a_valid_key_are_written_down(engine: Engine, keys: dict[str, str]) -> None:
+    for path, key in (("/tasks/guessed", "gk_5f0c2a9b_never-to-be-seen"), ("/tasks/tried", None)):
+        assert engine.http.get(path, headers=bearer(key)).status_code == 401
+        row = engine.await_line(lambda row, path=path: row.get("what") == f"GET /api/v1{path}")
+        assert (row["logger"], row["level"], row["from"], row["status"]) == (
+            "ganger.audit", "WARNING", "127.0.0.1", 401)
     assert not any("never-to-be-seen" in json.dumps(row) for row in engine.said)
 
 

@@ -73,11 +73,11 @@ class _Known:
     hash: str
 
 
-class NotAKey(Refused):
-    """A token was presented that is no key."""
+class NotAuthenticated(Refused):
+    """There is no key, or what was presented is none."""
 
-    def __init__(self) -> None:
-        super().__init__(401, "this is not a key, or it was revoked", headers=_CHALLENGE)
+    def __init__(self, detail: str) -> None:
+        super().__init__(401, detail, headers=_CHALLENGE)
 
 
 class Access:
@@ -128,7 +128,7 @@ class Access:
         if authorization is not None:
             return self._holder(authorization)
         if self.wants_keys:
-            raise Refused(401, "this needs a key: Authorization: Bearer KEY", headers=_CHALLENGE)
+            raise NotAuthenticated("this needs a key: Authorization: Bearer KEY")
         return ANYBODY
 
     def _holder(self, authorization: bytes) -> Guest:
@@ -139,7 +139,7 @@ class Access:
         expected = known.hash if known else _NO_HASH
         matches = hmac.compare_digest(hashed(secret), expected)
         if not matches or known is None or scheme.lower() != "bearer" or prefix != "gk":
-            raise NotAKey
+            raise NotAuthenticated("this is not a key, or it was revoked")
         return known.guest
 
 

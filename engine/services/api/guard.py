@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.services.api import problems
-from engine.services.api.access import ANYBODY, NOBODY, Guest, NotAKey, is_forwarded
+from engine.services.api.access import ANYBODY, NOBODY, Guest, NotAuthenticated, is_forwarded
 from engine.services.api.desk import Desk
 from engine.services.api.problems import Refused
 from engine.services.api.reference import POLICY
@@ -36,7 +36,7 @@ DOCS = "/api/v1/docs"
 METRICS = "/metrics"  # says that Redis is away, so whoever had a key when the keys were read last may go on to ask
 BODIES_MAX = 8  # of the largest size that are in memory at once,
 BODY_BYTES_FREE = 65_536  # beside those that are so small
-FAILURES_PER_S, FAILURES_AT_ONCE = 10.0, 200.0  # tokens that are no keys, of one address: the rest is answered 429
+FAILURES_PER_S, FAILURES_AT_ONCE = 10.0, 200.0  # calls without a valid key, of one address: the rest gets 429
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 audit = logging.getLogger("ganger.audit")
@@ -94,11 +94,11 @@ class Guard:
         """Raises `Refused`."""
         try:
             guest = self.desk.access.identify(authorization, may_be_stale=scope["path"] == METRICS)
-        except NotAKey as error:
+        except NotAuthenticated as error:
             self.desk.rates.take(f"no key {address}", FAILURES_PER_S, FAILURES_AT_ONCE)
-            audit.warning("refused: not a key", extra={
+            audit.warning("not authenticated", extra={
                 "who": NOBODY.name, "what": f"{scope['method']} {scope['path'][:200]}", "from": address,
-                "status": error.status})
+                "status": error.status, "reason": str(error)})
             raise
         if guest is ANYBODY and not self.desk.settings.api_open and is_forwarded(name for name, _ in scope["headers"]):
             raise Refused(403, "this API has no keys and serves this host only, and a proxy passed this request on: "

@@ -1,0 +1,49 @@
+"""What all endpoints share, on a real Redis: which parts of it run, and what is said of those that do not."""
+
+import asyncio
+
+import pytest
+
+from engine.config import load_settings
+from engine.services.api.deliveries import Deliveries
+from engine.services.api.desk import Desk
+from engine.services.api.watching import Watching
+from engine.services.background import Background
+
+
+def test_a_part_that_fails_is_degraded_and_the_rest_goes_on(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        desk, has_failed = Desk(load_settings({"redis_url": redis_url}).settings), asyncio.Event()
+
+        async def fail(self: Deliveries) -> None:
+            asyncio.get_running_loop().call_soon(has_failed.set)
+            raise ValueError("no such thing")
+
+        monkeypatch.setattr(Deliveries, "send", fail)
+        await desk.open()
+        try:
+            await has_failed.wait()
+            found = await desk.health.findings()
+            assert found.degraded == ["webhook sender: ValueError: no such thing"]
+            assert found.reasons == ["no pool is running"]
+        finally:
+            desk.hang_up()
+            await desk.close()
+
+    asyncio.run(scene())
+
+
+def test_every_duty_of_the_api_is_looked_after(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is begun here and by nobody else: a new duty has to be added to those that are looked after."""
+    kept: list[str] = []
+    monkeypatch.setattr(Background, "keep", lambda self, name, work: kept.append(work.__qualname__))
+    monkeypatch.setattr(Background, "keep_thread", lambda self, name, work: kept.append(work.__qualname__))
+
+    async def scene() -> None:
+        desk = Desk(load_settings({"redis_url": redis_url}).settings)
+        await desk.open()
+        await desk.close()
+
+    asyncio.run(scene())
+    assert set(kept) == {"Feed._read", "Desk._keep_keys", Watching.follow.__qualname__,
+                         Deliveries.collect.__qualname__, Deliveries.send.__qualname__}

@@ -129,13 +129,15 @@ class Operator(Client):
 
     def stacks(self, supervisor: str, slot: int, patience_s: float) -> str:
         """Where every thread of a worker is. Raises `EngineError` where it does not say so in time."""
-        broker = self.broker
-        worker, since_ms = f"{supervisor}/{slot}", broker.clock.now_ms()
+        broker, worker = self.broker, f"{supervisor}/{slot}"
+        before = next((row["id"] for row in journal.newest_first(broker.redis, broker.keys)), None)
         until_s = time.monotonic() + patience_s
         if not broker.order(supervisor, {"do": "stack", "slot": slot}):
             raise EngineError(f"there is no supervisor {supervisor}")
         while time.monotonic() < until_s:
-            for row in journal.newest_first(broker.redis, broker.keys, since_ms=since_ms):
+            for row in journal.newest_first(broker.redis, broker.keys):
+                if row["id"] == before:  # exact, as no clock is: an answer may be there within a millisecond
+                    break
                 if row.get("worker") == worker and "stacks" in row:
                     return str(row["stacks"])
             time.sleep(_POLL_S)

@@ -82,6 +82,14 @@ class Progressed:
 
 
 @dataclass(slots=True)
+class Waits:
+    """Whether a worker's run waits for other tasks."""
+
+    slot: int
+    does: bool
+
+
+@dataclass(slots=True)
 class Logged:
     slot: int
     token: int
@@ -152,7 +160,7 @@ class Exited:
 
 
 Event = (Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Grown | HookFailed |
-         Exceeded | Exited)
+         Waits | Exceeded | Exited)
 InterruptReason = Literal[b"S", b"C"]  # soft timeout, cancel
 
 

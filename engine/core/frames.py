@@ -11,7 +11,7 @@ To the pool, a stream of frames, so that one read brings many:
 
     length, kind, token, verdict, wall_us; then a body
     B booted · R replied (body: outcome) · P progress (body: JSON) · L log (body: JSON row) · G grown (body: JSON)
-    H a hook failed (body: JSON)
+    H a hook failed (body: JSON) · W the run waits for other tasks (body: 1), or does so no more (0)
 
 Tokens count up per pool and name a run inside it; replies come in the order
 in which the tasks were sent. Nothing here knows pipes, processes or clocks.
@@ -26,7 +26,7 @@ PIECE_BYTES_MAX = AHEAD_BYTES_MAX
 
 TASK, QUIT = b"T", b"Q"
 FIRST, FURTHER, LAST = b"<", b"+", b"."
-BOOTED, REPLIED, PROGRESS, LOG, GROWN, HOOK_FAILED = b"B", b"R", b"P", b"L", b"G", b"H"
+BOOTED, REPLIED, PROGRESS, LOG, GROWN, HOOK_FAILED, WAITING = b"B", b"R", b"P", b"L", b"G", b"H", b"W"
 
 COMPLETED, RAISED, FAILED, RETRY, CANCEL, SOFT_TIMEOUT, INTERRUPTED = b"C", b"E", b"F", b"A", b"X", b"S", b"I"
 VERDICTS = {

@@ -12,14 +12,15 @@ from hypothesis import strategies as some
 from engine.adapters.process.link import Link, Tail
 from engine.core import frames
 from engine.core.frames import FRAME_HEAD, Joiner, ProtocolError, Remainder
-from engine.ports import Grown, Logged, Progressed, Replied, Spilled, Stepped
+from engine.ports import Grown, Logged, Progressed, Replied, Spilled, Stepped, Waits
 from tests.property.test_hostile_records import JSON
 from tests.unit.pool_stage import RECORD, A, Stage
 
 MANY = settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 BYTES = some.binary(max_size=60)
 BODIES = BYTES | JSON.map(orjson.dumps) | some.just(b'{"error":null}') | some.just(b'{"error":{}}')
-KINDS = some.sampled_from([frames.BOOTED, frames.REPLIED, frames.PROGRESS, frames.LOG, frames.GROWN, b"?", b"\0"])
+KINDS = some.sampled_from([frames.BOOTED, frames.REPLIED, frames.PROGRESS, frames.LOG, frames.GROWN,
+                           frames.WAITING, b"?", b"\0"])
 WORDS = some.sampled_from([*frames.VERDICTS, b"?", b"-", b"\xff"])
 HEADS = some.builds(FRAME_HEAD.pack, some.integers(0, 2**32 - 1) | some.integers(0, 80), KINDS,
                     some.integers(0, 2**32 - 1), WORDS, some.integers(0, 2**32 - 1))
@@ -42,7 +43,7 @@ def test_a_stream_of_frames_is_read_or_refused(parts: list[bytes]) -> None:
     except ProtocolError:
         return
     assert isinstance(link._tail.of(1), str)
-    assert all(type(event) in (Replied, Logged, Progressed, Grown) for event in link._events)
+    assert all(type(event) in (Replied, Logged, Progressed, Grown, Waits) for event in link._events)
 
 
 @MANY

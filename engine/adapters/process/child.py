@@ -32,6 +32,7 @@ from engine.adapters.process.outcomes import Facts, InvalidResult, Outcomes, Pay
 from engine.adapters.process.reporting import Progress
 from engine.adapters.process.routes import ALWAYS, Route
 from engine.adapters.process.title import Title
+from engine.adapters.waits import WAITS
 from engine.context import Context
 from engine.core import frames
 from engine.core.frames import COMPLETED, FRAME_HEAD, PACKET_BYTES_MAX, REPLIED, TASK_HEAD, WALL_US_MAX, Joiner
@@ -76,6 +77,7 @@ class Worker:
         growth = Growth(self._settings.growth_bytes_max, self.outbox.post)
         self.between = Between(growth, Leftovers(self.capture, take_signals), self.orphans, self.meter)
         self.outbox.reply(frames.frame(frames.BOOTED, 0, orjson.dumps({"pid": os.getpid()})))
+        WAITS.tell_to(lambda does: self.outbox.post(frames.frame(frames.WAITING, 0, b"1" if does else b"0")))
         receive, tasks, run = read, self._tasks, self._run
         while True:
             message: bytes | None = receive(tasks, PACKET_BYTES_MAX)

@@ -37,6 +37,7 @@ from engine.ports import (
     Progressed,
     Replied,
     Spilled,
+    Waits,
 )
 
 _DUMP_DEAF_S = 0.002  # for the stacks of a worker that most likely can't answer
@@ -266,6 +267,8 @@ class Link:
         elif kind == frames.BOOTED:
             self._has_booted = True
             self._check_boot()
+        elif kind == frames.WAITING:
+            self._events.append(Waits(self.slot, body == b"1"))
         elif kind == frames.HOOK_FAILED:
             self._events.append(_failure(self.slot, body))
         else:

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from engine.adapters.redis.connection import Connection, Connections
 from engine.adapters.redis.keys import Keys
+from engine.adapters.waits import WAITS
 from engine.core.lifecycle import TaskStatus
 from engine.errors import BrokerError, BrokerUnavailable, passes
 
@@ -112,19 +113,21 @@ class _Ear:
         connection = self._connection or self._subscribe()
         yield from self._watch(list(pending), pending)
         recheck_s, unchecked = time.monotonic() + RECHECK_S, list[str]()
-        while pending:
-            now_s = time.monotonic()
-            if now_s >= recheck_s:
-                unchecked = unchecked or list(pending)
-                few, unchecked = unchecked[:RECHECK_TASKS], unchecked[RECHECK_TASKS:]
-                yield from self._watch(few, pending)
-                recheck_s = now_s + RECHECK_S
-            is_over = now_s >= until_s
-            over = self._heard(connection, pending, 0 if is_over else max(0.0, min(recheck_s, until_s) - now_s))
-            if over:
-                yield over
-            if is_over:
-                return
+        with WAITS.waiting():
+            while pending:
+                now_s = time.monotonic()
+                if now_s >= recheck_s:
+                    unchecked = unchecked or list(pending)
+                    few, unchecked = unchecked[:RECHECK_TASKS], unchecked[RECHECK_TASKS:]
+                    yield from self._watch(few, pending)
+                    recheck_s = now_s + RECHECK_S
+                is_over = now_s >= until_s
+                over = self._heard(connection, pending, 0 if is_over else max(0.0, min(recheck_s, until_s) - now_s))
+                if over:
+                    with WAITS.paused():
+                        yield over
+                if is_over:
+                    return
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -63,12 +63,14 @@ from engine.ports import (
     Stepped,
     SupervisorBroker,
     Waited,
+    Waits,
 )
 from engine.services.pool import deaths, orders, report
 from engine.services.pool.accord import Accord
 from engine.services.pool.claims import Claims
 from engine.services.pool.hearing import Hearing
 from engine.services.pool.sizing import Sizing
+from engine.services.pool.standstill import Standstill
 from engine.services.pool.stepping import Stepping
 from engine.services.pool.telling import Telling
 from engine.services.pool.terms import PoolTerms
@@ -92,6 +94,7 @@ class Pool:
         self.sizing = Sizing(core, broker, terms.scale, cpu_share, auto=terms.scale_auto)
         self.accord = accord = Accord(core, Claims(terms.policy), broker, self.stepping, clock, self._settle)
         hearing = Hearing(terms.supervisor, core, broker, self.stepping, clock, self.register)
+        self.standstill = Standstill(core)
         self.failures: dict[str, str] = {}
         self.inherited: dict[str, Any] = {}
         self.halted: str | None = None
@@ -114,7 +117,7 @@ class Pool:
             ServerReady: self._server_ready, ServerLost: self._server_lost,
             Progressed: hearing.progressed, Logged: hearing.logged, Spilled: hearing.spilled, Dumped: hearing.dumped,
             Stepped: self._stepped, Refused: self._refused, Rung: self._rung, Joined: self._joined,
-            Parted: self._parted, Waited: self.sizing.waited,
+            Waits: self.standstill.heard, Parted: self._parted, Waited: self.sizing.waited,
             Recovered: accord.recovered, NotHeard: accord.not_heard, Handed: accord.handed,
         }
 
@@ -142,6 +145,7 @@ class Pool:
         self.sizing.tick(now_s)
         self.core.tick(now_s)
         self.telling.tick(now_s)
+        self.standstill.look(now_s)
         self._carry_out()
         self.stepping.step(self.core.room(now_s), len(self.core.runs), lambda: self._report(now_s), now_s,
                            self.mailbox.heard)
@@ -260,6 +264,7 @@ class Pool:
         log.info("a worker has ended", extra={"worker": f"{self.terms.supervisor}/{event.slot}", "pid": event.pid,
                                               "exit_code": event.exitcode, "signal": event.signal})
         self._tell_of_slow_start(slot, event)
+        self.standstill.ended(event.slot)
         if event.refused:
             self.core.start_failed(event.slot)
         else:

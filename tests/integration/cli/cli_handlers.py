@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from engine import Context, handler
+from engine import Client, Context, handler
 
 
 @handler("echo")
@@ -28,6 +28,13 @@ def talk(payload: dict[str, str], ctx: Context) -> str:
             pipe.read()
     print("the end", flush=True)
     return "talked"
+
+
+@handler("parent", max_retries=0)
+def parent(payload: object) -> object:
+    """Waits for a task of its own, in the queue `children`."""
+    with Client() as client:
+        return client.result(client.submit("echo", payload, queue="children"), wait=50)
 
 
 @handler("hostile", max_retries=0)

@@ -245,6 +245,17 @@ def test_the_stacks_of_a_worker_are_printed_and_it_goes_on(engine, held):
     assert engine.ganger("result", task_id, "--wait", "10").stdout == '"talked"\n'
 
 
+def test_workers_that_all_wait_for_tasks_of_their_own_are_noticed_once(engine):
+    engine.ganger("queues", "pause", "children")  # else a worker that is free for a moment would run one of them
+    parents = [engine.ganger("submit", "parent").stdout.strip() for _ in range(2)]
+    said = engine.await_line(lambda row: "every worker waits for other tasks" in row["message"])
+    assert (said["level"], said["workers"], said["task_types"]) == ("WARNING", 2, ["parent"])
+    assert "URGENT" in said["remedy"]
+    engine.ganger("queues", "resume", "children")
+    engine.ganger("cancel", parents[0])
+    assert engine.ganger("result", parents[1], "--wait", "20").stdout == "null\n", "the place of the other is enough"
+
+
 def test_a_reader_that_goes_away_is_no_error(engine):
     engine.ganger("submit", "echo", "--wait")
     reader = subprocess.Popen(["head", "-c", "1"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -271,7 +282,8 @@ def test_run_ends_well_when_it_is_told_to(engine):
     """The last test of this file: it ends the engine."""
     assert engine.stop() == Exit.OK
     others = [row for row in engine.said if row["message"] != "a run has ended"]
-    assert {row["level"] for row in others} <= {"DEBUG", "INFO"}
+    warned = [row for row in others if row["level"] not in ("DEBUG", "INFO")]
+    assert len([row for row in warned if "waits for other tasks" in row["message"]]) == len(warned) <= 1
     await_end(Path(engine.environment["GANGER_DATA_DIR"]))
 
 

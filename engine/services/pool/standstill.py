@@ -1,0 +1,45 @@
+"""Notices that every worker of a pool waits for other tasks: if these are to run in the pool, nobody goes on."""
+
+import logging
+
+from engine.core.dispatch import Dispatch
+from engine.ports import Waits
+
+PATIENCE_S = 3.0  # the tasks that are waited for may be about to end elsewhere
+
+_REMEDY = "give tasks that are waited for the priority URGENT, or a queue with a pool of its own"
+
+log = logging.getLogger("ganger.execution")
+
+
+class Standstill:
+    """Says so once, with what can be done."""
+
+    def __init__(self, core: Dispatch) -> None:
+        self._core = core
+        self._waiting: set[int] = set()  # slots
+        self._since_s: float | None = None
+        self._has_said = False
+
+    def heard(self, event: Waits, now_s: float) -> None:
+        """A worker waits, or does so no more."""
+        (self._waiting.add if event.does else self._waiting.discard)(event.slot)
+
+    def ended(self, slot: int) -> None:
+        """A worker is gone."""
+        self._waiting.discard(slot)
+
+    def look(self, now_s: float) -> None:
+        """To be called every second or so."""
+        if not self._waiting or self._has_said:
+            return
+        places = [slot for slot in self._core.slots if not slot.spare]
+        if not all(slot.index in self._waiting and slot.runs for slot in places):
+            self._since_s = None
+        elif self._since_s is None:
+            self._since_s = now_s
+        elif now_s - self._since_s >= PATIENCE_S:
+            self._has_said = True
+            log.warning("every worker waits for other tasks: if these are for this pool, it stands until a timeout",
+                        extra={"workers": len(places), "remedy": _REMEDY,
+                               "task_types": sorted({slot.runs[0].task_type for slot in places})})

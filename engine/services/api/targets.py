@@ -58,15 +58,17 @@ class Sender:
 
     async def _exchange(self, url: httpx.URL, body: bytes, headers: Mapping[str, str]) -> int:
         port = url.port or (443 if url.scheme == "https" else 80)
-        addresses = await resolve(url.host, port, private=self._private)
-        for address in addresses[:ADDRESSES_MAX - 1]:
+        *first, last = (await resolve(url.host, port, private=self._private))[:ADDRESSES_MAX]
+        for address in first:
             with contextlib.suppress(httpx.ConnectError):
                 return await self._post_to(address, url, body, headers)
-        return await self._post_to(addresses[:ADDRESSES_MAX][-1], url, body, headers)
+        return await self._post_to(last, url, body, headers)
 
     async def _post_to(self, address: str, url: httpx.URL, body: bytes, headers: Mapping[str, str]) -> int:
         """The status of the answer, of which no more than the head is read."""
-        verify = await asyncio.to_thread(lambda: self.tls) if url.scheme == "https" else False
+        if url.scheme == "https" and "tls" not in vars(self):
+            await asyncio.to_thread(lambda: self.tls)
+        verify = self.tls if url.scheme == "https" else False
         async with httpx.AsyncClient(verify=verify, trust_env=False, follow_redirects=False,
                                      timeout=TIMEOUT_S) as client:
             request = client.build_request(

@@ -132,9 +132,9 @@ MUTANTS = [
     Mutant(LUA + "prelude.lua", "math.max(number(known[1]), number(known[2]))", "number(known[2])",
            f"{SUBMIT} -k starts_level"),
     # -- the services ---------------------------------------------------------------------------------------------
-    Mutant(POOL + "stepping.py", "return self._lease_end_s - self.terms.fence_margin_s", "return self._lease_end_s",
+    Mutant(POOL + "stepping.py", "return self._lease_end_s - self.margin.seconds", "return self._lease_end_s",
            f"{STAGE} -k fence"),
-    Mutant(POOL + "stepping.py", "event.sent_s + self.terms.lease_s - self.terms.fence_margin_s",
+    Mutant(POOL + "stepping.py", "event.sent_s + self.terms.lease_s - self.margin.seconds",
            "event.sent_s + self.terms.lease_s", f"{STAGE} -k lease_is_over"),
     Mutant(POOL + "stepping.py", "self._lease_end_s = event.sent_s +", "self._lease_end_s = self._sent_s + 1 +",
            f"{STAGE} -k fence"),

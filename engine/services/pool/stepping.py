@@ -3,7 +3,8 @@
 Duties
 1. Keep every end of a run until Redis has confirmed it, in bounded number: at the bound nothing more is claimed.
 2. Have a step under way whenever there is an end to tell, room to fill, or a beat is due; and a second if that is much.
-3. Know until when the lease holds, and say when runs must be ended because of it.
+3. Know until when the lease holds, and say when runs must be ended because of it: the earlier, the later its own turns
+   come.
 """
 
 import logging
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from engine.core.dispatch import Room
+from engine.core.fence import FenceMargin
 from engine.core.slot import Run
 from engine.ports import Parted, Refused, Settlement, Stepped, SupervisorBroker
 from engine.services.pool.news import News
@@ -40,6 +42,8 @@ class _Flight:
 class Stepping:
     def __init__(self, terms: PoolTerms, broker: SupervisorBroker) -> None:
         self.terms, self.broker = terms, broker
+        self.margin = FenceMargin(terms.fence_margin_s, terms.lease_s)
+        self._was_free = False  # nothing was under way when the turn before ended: it waited for the beat alone
         self.outbox: deque[Settlement] = deque()
         self.rows: deque[tuple[bytes, bytes]] = deque(maxlen=LOG_ROWS_MAX)
         self.is_single = False  # no second step until none is under way
@@ -78,6 +82,7 @@ class Stepping:
 
         `runs` is how many the core has, `heard` the last letter that it was told of.
         """
+        was_free, self._was_free = self._was_free, self.broker.up and not self._flights
         if not self.broker.up or not self._may_go():
             return
         asked = sum(flight.want for flight in self._flights)
@@ -89,6 +94,9 @@ class Stepping:
         may_hurry = not self._is_refused and (room.is_urgent or since_s >= PACE_S)
         if not (since_s >= self._beat_s or (wanted and may_hurry)):
             return
+        if was_free and self._beat_s <= since_s < float("inf"):
+            self.margin.came(since_s - self._beat_s)
+        self._was_free = False
         self._flush_rows()
         self.rung, self.called, self._sent_s = False, self.called and not want, now_s
         body = b""
@@ -166,14 +174,14 @@ class Stepping:
 
     def holds(self, now_s: float) -> bool:
         """Whether what was handed to us with the bell may be started: the lease still holds with its margin."""
-        return not self.fenced and now_s < self._lease_end_s - self.terms.fence_margin_s
+        return not self.fenced and now_s < self._lease_end_s - self.margin.seconds
 
     def covers(self, event: Stepped, now_s: float) -> bool:
         """Whether the lease of this very step still holds with its margin: only then may what it claimed be started.
 
         Without this, a supervisor that slept over its lease would start runs that others have been given meanwhile.
         """
-        return now_s < event.sent_s + self.terms.lease_s - self.terms.fence_margin_s
+        return now_s < event.sent_s + self.terms.lease_s - self.margin.seconds
 
     def known(self, runs: Iterable[Run]) -> list[tuple[bytes, int]]:
         """Every run that is ours or whose end is not confirmed: id and number."""
@@ -183,7 +191,7 @@ class Stepping:
     def _fence_s(self) -> float:
         if self.fenced or not self.terms.fences:
             return float("inf")
-        return self._lease_end_s - self.terms.fence_margin_s
+        return self._lease_end_s - self.margin.seconds
 
     def _next_batch(self) -> list[Settlement]:
         """What one step may carry: bounded in number and, past the first, in bytes."""

@@ -8,6 +8,8 @@ import pytest
 
 from engine.adapters.redis import scripts
 from engine.adapters.redis.amending import amend
+from engine.adapters.redis.hooks import Hooks
+from engine.adapters.redis.leading import LeaderLock
 from engine.core.lifecycle import Move, TaskStatus
 from engine.core.priority import TaskPriority
 from engine.errors import BrokerError, MoveRefused, TaskNotFound
@@ -180,6 +182,17 @@ def lead_beside_another(shop: Shop) -> None:
     assert not shop.unchanged(lambda: shop.keeper.poll("two", 0)).leads
 
 
+def lead_at_what_another_does(shop: Shop) -> None:
+    assert LeaderLock(shop.broker.redis, "lock", "one").take(60.0)
+    other = LeaderLock(shop.broker.redis, "lock", "two")
+    assert not shop.unchanged(lambda: other.take(60.0))
+    shop.unchanged(other.give_up)
+
+
+def take_on_without_the_lead(shop: Shop) -> None:
+    assert not shop.unchanged(lambda: Hooks(shop.broker.redis, shop.keys).advance("one", "1-1", {"m": {}}, 5))
+
+
 def rescue_from_the_living(shop: Shop) -> None:
     shop.claimed(lease_ms=HOUR_MS)
     assert shop.unchanged(lambda: shop.keeper.rescue("sup", 10)).released == 0
@@ -250,6 +263,8 @@ CASES: dict[str, list[Callable[[Shop], None]]] = {
     "remove": [remove_what_has_not_ended],
     "sweep": [sweep_too_early],
     "poll": [lead_beside_another],
+    "lead": [lead_at_what_another_does],
+    "take_on": [take_on_without_the_lead],
     "lapse": [lapse_what_was_renewed_or_is_gone],
     "rescue": [rescue_from_the_living],
     "recover": [recover_too_late],

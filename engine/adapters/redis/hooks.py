@@ -1,8 +1,8 @@
 """Webhooks in Redis: which there are, and the messages that are under way.
 
-Law: the place in the stream moves on in the same transaction that makes
-messages of what was read, so that an end is told of though whoever reads it
-dies. A message may be sent twice; its id is the same then.
+Law: the place in the stream moves on in the same script that makes messages
+of what was read, and only for the one that leads, so that an end is told of
+though whoever reads it dies. A message may be sent twice; its id is the same then.
 """
 
 import base64
@@ -12,8 +12,9 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.redis.connection import Command, Connections
+from engine.adapters.redis.connection import Connections
 from engine.adapters.redis.keys import Keys
+from engine.adapters.redis.leading import LeaderLock
 from engine.core import stored
 
 OWN = "own"  # beside the webhooks: what messages to a task's own webhook are signed with; there once one was submitted
@@ -48,32 +49,21 @@ class Hooks:
         """False if there is no such webhook."""
         return bool(self._redis.call("HDEL", self._keys.webhooks, hook_id))
 
-    def lead(self, name: str, for_ms: int) -> bool:
-        """Be the one that delivers for as long, if no other is."""
-        key = self._keys.deliverer
-        if self._redis.call("SET", key, name, "NX", "PX", for_ms) == b"OK":
-            return True
-        if self._redis.call("GET", key) != name.encode():
-            return False
-        return bool(self._redis.call("PEXPIRE", key, for_ms))
-
-    def resign(self, name: str) -> None:
-        """Let another one lead at once."""
-        if self._redis.call("GET", self._keys.deliverer) == name.encode():
-            self._redis.call("DEL", self._keys.deliverer)
+    def lock(self, name: str) -> LeaderLock:
+        """What those contend for that could deliver."""
+        return LeaderLock(self._redis, self._keys.deliverer, name)
 
     def position(self) -> str | None:
         """The id of the last entry of the stream of which messages were made."""
         told = self._redis.call("GET", self._keys.delivered_to)
         return told.decode() if told else None
 
-    def advance(self, position: str, messages: Mapping[str, Mapping[str, Any]], due_ms: int) -> None:
-        """Take messages on, and move on in the stream: both or neither."""
-        commands: list[Command] = [("MULTI",), ("SET", self._keys.delivered_to, position)]
-        for message_id, told in messages.items():
-            commands += [("HSET", self._keys.deliveries, message_id, orjson.dumps(told)),
-                         ("ZADD", self._keys.deliveries_due, due_ms, message_id)]
-        self._redis.call_all([*commands, ("EXEC",)])
+    def advance(self, leader: str, position: str, messages: Mapping[str, Mapping[str, Any]], due_ms: int) -> bool:
+        """Take messages on, and move on in the stream: both or neither. False: that one does not lead any more."""
+        keys = self._keys
+        names = [keys.deliverer, keys.delivered_to, keys.deliveries, keys.deliveries_due]
+        told = [part for message_id, message in messages.items() for part in (message_id, orjson.dumps(message))]
+        return bool(self._redis.run("take_on", names, [leader, position, due_ms, *told]) == b"OK")
 
     def due(self, now_ms: int, limit: int) -> dict[str, dict[str, Any]]:
         """Messages whose time has come. What cannot be read is thrown away."""

@@ -69,7 +69,7 @@ class Deliveries:
             await asyncio.sleep(1.0)
 
     def _lead(self) -> bool:
-        return self.hooks.lead(self._name, int(LEAD_S * 1000))
+        return self.hooks.lock(self._name).take(LEAD_S)
 
     def _start(self) -> str:
         """Where the one before left off; the first one ever begins now."""
@@ -80,7 +80,7 @@ class Deliveries:
             position = None
         if position is None:
             position = self._feed.position or "0-0"
-            self.hooks.advance(position, {}, 0)
+            self.hooks.advance(self._name, position, {}, 0)
         return position
 
     async def _follow(self, position: str) -> None:
@@ -94,10 +94,12 @@ class Deliveries:
             if batch.gap:
                 log.warning("some ends were not told to webhooks: the stream did not have them any more")
             if batch.entries:
-                await self._hands.do(self._take_on, batch.entries)
+                if not await self._hands.do(self._take_on, batch.entries):
+                    return
                 await asyncio.sleep(ROUND_S)
 
-    def _take_on(self, entries: list[Entry]) -> None:
+    def _take_on(self, entries: list[Entry]) -> bool:
+        """False: another one leads, and will come to these entries."""
         hooks, messages = self.hooks, dict[str, Message]()
         known = hooks.all()
         if known:
@@ -107,8 +109,10 @@ class Deliveries:
                           extra={"messages": len(messages), "limit": UNDER_WAY_MAX})
                 messages = {}
         if messages or time.monotonic() - self._kept_s > KEPT_S:
-            hooks.advance(entries[-1].id, messages, self._operator.broker.clock.now_ms())
+            if not hooks.advance(self._name, entries[-1].id, messages, self._operator.broker.clock.now_ms()):
+                return False
             self._kept_s = time.monotonic()
+        return True
 
     def _messages(self, entries: list[Entry], known: Mapping[str, dict[str, Any]]) -> dict[str, Message]:
         statuses, messages = wanted_ends(known), dict[str, Message]()
@@ -193,4 +197,4 @@ class Deliveries:
 
     def resign(self) -> None:
         """Give the lead to whoever waits for it. In a thread."""
-        self.hooks.resign(self._name)
+        self.hooks.lock(self._name).give_up()

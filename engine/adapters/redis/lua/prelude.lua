@@ -254,3 +254,21 @@ end
 local function even_when_full(hash)
   redis.call('HDEL', hash, '')
 end
+
+-- Of those that ask to lead at the same thing, one does: the key holds 'name until_ms'. Who leads, if somebody does. An end
+-- that is further off than anybody could have asked for was dated by a clock that has been set back since.
+local function leader_of(lock, until_ms, now_ms)
+  local leader, its_end = string.match(redis.call('GET', lock) or '', '^(%S+) (%d+)$')
+  local end_ms, latest_ms = tonumber(its_end), 2 * tonumber(until_ms) - tonumber(now_ms)
+  local is_over = tonumber(until_ms) <= tonumber(now_ms)  -- asked by one that stands down
+  if leader and (is_over or (end_ms >= tonumber(now_ms) and end_ms <= latest_ms)) then return leader end
+end
+
+-- Below the write line: lead until then, or stand down with a moment that is over. Gives whether it leads. The DEL lets the
+-- SET go through even when Redis is full, and the leader can make room.
+local function take_lead(lock, name, until_ms, now_ms)
+  redis.call('DEL', lock)
+  if tonumber(until_ms) <= tonumber(now_ms) then return false end
+  redis.call('SET', lock, name .. ' ' .. until_ms)
+  return true
+end

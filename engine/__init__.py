@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         PayloadTooLarge,
         ResultNotReady,
         Retry,
+        SchemaMismatch,
         SoftTimeout,
         TaskCancelled,
         TaskFailed,
@@ -70,7 +71,7 @@ __all__ = [  # noqa: RUF022  by what they are for
     "GangerError", "InvalidInput", "InvalidPayload", "PayloadTooLarge", "InvalidOption", "UnknownHandler",
     "InvalidHandler", "InvalidSetting", "TaskNotFound", "MoveRefused", "TaskFailed", "TaskTimedOut", "TaskCancelled",
     "ResultNotReady", "BrokerError", "BrokerUnavailable", "BrokerFull", "BrokerReadOnly", "BrokerDenied",
-    "BrokerTooOld", "DurabilityUnavailable", "EngineError",
+    "BrokerTooOld", "SchemaMismatch", "DurabilityUnavailable", "EngineError",
 ]
 
 

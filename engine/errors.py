@@ -21,6 +21,7 @@
     │   ├── BrokerReadOnly                a replica, or Redis refuses writes
     │   ├── BrokerDenied                  password, user or permission
     │   ├── BrokerTooOld
+    │   ├── SchemaMismatch
     │   └── DurabilityUnavailable         `durability="fsync"` of a Redis that cannot know
     ├── NotRunning (also LookupError)     no worker or pool of that name is running
     └── EngineError                       the tree could not be started, stopped or reached
@@ -157,6 +158,10 @@ class BrokerDenied(BrokerError):
 
 class BrokerTooOld(BrokerError):
     """Redis is older than 6.2."""
+
+
+class SchemaMismatch(BrokerError):
+    """The data in Redis have a format that this version of Ganger does not know. Nothing has changed."""
 
 
 class DurabilityUnavailable(BrokerError):

@@ -25,7 +25,8 @@ _MEANINGS = {
     Exit.FAILED: "the task failed, does not exist, or its status does not allow it; no such worker or pool "
                  "is running; doctor found a failure; the output cannot be written",
     Exit.USAGE: "wrong usage: an argument, payload, option or setting that is not acceptable",
-    Exit.BROKER: "Redis is unavailable, full, read-only, too old, or refuses the password",
+    Exit.BROKER: "Redis is unavailable, full, read-only, too old, refuses the password, or has data of another version "
+                 "of Ganger",
     Exit.WAITED: "the task has not ended within the time to wait",
     Exit.ENGINE: "the engine or the embedded Redis could not be started, or gave up",
     Exit.INTERRUPTED: "interrupted with Ctrl-C",

@@ -8,9 +8,10 @@ from engine import logs
 from engine.adapters.manager import ServiceManager
 from engine.adapters.process import ulimits
 from engine.adapters.process.cgroup import take_over
+from engine.adapters.redis.broker import Broker
 from engine.adapters.redis.embedded import Embedded, open_embedded
 from engine.config import Settings
-from engine.errors import GangerError
+from engine.errors import BrokerError, GangerError, SchemaMismatch
 from engine.services import composition
 from engine.services.bootstrap import Bootstrap
 from engine.services.readiness import Readiness
@@ -50,11 +51,26 @@ def _run(bootstrap: Bootstrap, reload: Callable[[], Settings], readiness: Readin
         embedded = open_embedded(settings.data_dir, settings.redis_binary)
         settings = settings.model_copy(update={"redis_url": embedded.url})
     try:
+        _check_format(settings)
         bootstrap = bootstrap.model_copy(update={"settings": settings})
         return Root(bootstrap, lambda: _provided(reload()), readiness, lifeline_fd, manager).run()
     finally:
         if embedded is not None:
             embedded.close()
+
+
+def _check_format(settings: Settings) -> None:
+    """Raises `SchemaMismatch`. A Redis that is away is waited for by the pools, which ask it themselves."""
+    assert settings.redis_url is not None
+    broker = Broker(settings.redis_url, prefix=settings.queue_prefix, timeout_s=settings.submit_timeout_s)
+    try:
+        broker.ping()
+    except SchemaMismatch:
+        raise
+    except BrokerError:
+        return
+    finally:
+        broker.close()
 
 
 def _provided(settings: Settings) -> Settings:

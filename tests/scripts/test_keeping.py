@@ -5,6 +5,7 @@ import pytest
 
 from engine.core.lifecycle import TaskStatus
 from engine.core.priority import TaskPriority
+from engine.core.schema import OURS
 from tests.scripts.shop import HOUR_MS, Shop, messages
 from tests.scripts.test_operating import changes, stands
 from tests.scripts.test_refusals import recover
@@ -143,9 +144,9 @@ def test_lead_passes_on_when_it_lapses_or_is_given_up(shop: Shop) -> None:
     assert shop.keeper.poll("one", now_ms + HOUR_MS).leads
     assert not shop.keeper.poll("two", now_ms + HOUR_MS).leads
     assert shop.keeper.poll("one", now_ms + 2 * HOUR_MS).leads
-    assert shop.dump() == {P + "keeper": f"one {now_ms + 2 * HOUR_MS}".encode()}
+    assert shop.dump() == {P + "keeper": f"one {now_ms + 2 * HOUR_MS}".encode(), P + "schema": OURS.encode()}
     assert not shop.keeper.poll("one", now_ms).leads
-    assert shop.dump() == {}
+    assert shop.dump() == {P + "schema": OURS.encode()}
     assert shop.keeper.poll("two", now_ms + HOUR_MS).leads
     shop.client.set(P + "keeper", f"two {now_ms - 1}")
     assert shop.keeper.poll("one", now_ms + HOUR_MS).leads
@@ -155,7 +156,7 @@ def test_a_lead_from_before_the_clock_was_set_back_is_none(shop: Shop) -> None:
     now_ms = shop.now_ms
     shop.client.set(P + "keeper", f"two {now_ms + HOUR_MS}")
     assert shop.keeper.poll("one", now_ms + 3000).leads
-    assert shop.dump() == {P + "keeper": f"one {now_ms + 3000}".encode()}
+    assert shop.dump() == {P + "keeper": f"one {now_ms + 3000}".encode(), P + "schema": OURS.encode()}
 
 
 def test_lapse_ends_a_lease_that_is_as_it_was_seen(shop: Shop) -> None:

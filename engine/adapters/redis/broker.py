@@ -57,8 +57,8 @@ class Broker:
 
     def __init__(self, url: str, *, prefix: str = "ganger", timeout_s: float = 2.0, failed_ttl_s: float = 604_800,
                  idempotency_ttl_s: float = 86_400) -> None:
-        self.redis = Connections(url, timeout_s=timeout_s)
         self.keys = Keys(prefix)
+        self.redis = Connections(url, timeout_s=timeout_s, schema_key=self.keys.schema)
         self._idempotency_ms = int(idempotency_ttl_s * 1000)
         self.kept_ms = int(failed_ttl_s * 1000)
         self._expects_webhooks = False

@@ -29,7 +29,8 @@ from engine.adapters.redis import scripts
 from engine.adapters.redis.addresses import Address, address, check_role
 from engine.adapters.redis.errors import from_redis
 from engine.config import urls
-from engine.errors import BrokerDenied, BrokerError, BrokerTooOld, InvalidSetting
+from engine.core import schema
+from engine.errors import BrokerDenied, BrokerError, BrokerTooOld, InvalidSetting, SchemaMismatch
 
 VERSION_MIN = (6, 2)
 IDLE_MAX = 16  # connections kept for the next call; more are opened when more threads call at once
@@ -66,13 +67,13 @@ class Connections:
 
     1. opens connections when they are needed, keeps them for the next call, forgets them after a fork;
     2. puts one deadline on all that a call waits for: the time, the connection, the answer, and a second try;
-    3. refuses a Redis that is too old, on the first connection;
+    3. refuses a Redis that is too old, on the first connection, and data of a format that we do not know, on each;
     4. keeps the clock in step with Redis's;
     5. makes Ganger's errors of all that can go wrong.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
-        self.url, self.timeout_s = url, timeout_s
+    def __init__(self, url: str, *, timeout_s: float = 2.0, schema_key: str = "") -> None:
+        self.url, self.timeout_s, self._schema_key = url, timeout_s, schema_key
         self.clock = RedisClock()
         self.version: tuple[int, ...] | None = None
         self._address = _address(url, timeout_s)
@@ -200,6 +201,9 @@ class Connections:
                 check_role(connection)
             if self.version is None:
                 self.version = _checked_version(connection)
+            if self._schema_key:
+                connection.send_command("GET", self._schema_key)
+                check_schema(connection.read_response())
         except BrokerError:
             connection.disconnect()
             raise
@@ -261,6 +265,13 @@ class Connections:
                 self._idle.append((connection, time.monotonic()))
                 return
         connection.disconnect()
+
+
+def check_schema(stored: bytes | None) -> None:
+    """Raises `SchemaMismatch`."""
+    reason = schema.refusal(stored)
+    if reason is not None:
+        raise SchemaMismatch(reason)
 
 
 def _left_s(until_s: float) -> float:

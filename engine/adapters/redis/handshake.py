@@ -26,19 +26,20 @@ def new_reader() -> Any:
 
 
 class Handshake:
-    """Connects, speaks RESP3, subscribes to the channel, and sets the clock by this server's.
+    """Connects, speaks RESP3, subscribes to the channel, and sets the clock by this server's. With a `schema_key`
+    it refuses data of a format that we do not know.
 
     `done(handshake)` is called from the loop: `error` says what went wrong, or `connection` and `socket` are there.
     Raises `OSError` or `RuntimeError` if the kernel has no descriptor or no thread left.
     """
 
     def __init__(self, url: str, channel: str, clock: RedisClock, poller: Poller, timeout_s: float,
-                 done: Callable[["Handshake"], None]) -> None:
+                 done: Callable[["Handshake"], None], schema_key: str = "") -> None:
         self.error: str | None = "the handshake broke off"
         self.connection: Any = None
         self.socket: socket.socket | None = None
         self._url, self._channel, self._clock, self._poller, self._timeout_s = url, channel, clock, poller, timeout_s
-        self._done = done
+        self._done, self._schema_key = done, schema_key
         self._ours, self._theirs = socket.socketpair()
         poller.register(self._ours.fileno(), self._ended)
         try:
@@ -52,7 +53,7 @@ class Handshake:
 
     def _connect(self) -> None:
         try:
-            connection: Any = Connections(self._url, timeout_s=self._timeout_s).open()
+            connection: Any = Connections(self._url, timeout_s=self._timeout_s, schema_key=self._schema_key).open()
             self.connection = connection
             self._introduce(connection._sock)
             self.socket, self.error = connection._sock, None

@@ -17,7 +17,7 @@ from engine.adapters.redis.connection import Argument
 from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, deliveries, known, look, moment, sorted_out
 from engine.adapters.redis.operating import ENDS, Operating
 from engine.adapters.redis.reconciling import Cursor, Reconciled, Reconciling
-from engine.core import history
+from engine.core import history, schema
 from engine.core import stored as reading
 from engine.core.fate import RESCUES_MAX, Fate, of_lost_run, of_unreadable
 from engine.core.lifecycle import Move, TaskStatus
@@ -46,6 +46,7 @@ class Polled:
     expires_ms: float
     removal_ms: float
     cancels: int  # tasks that were to be cancelled while they ran
+    refusal: str | None = None  # why the keeper must not touch these data: it never leads then
 
 
 class KeeperBroker:
@@ -67,10 +68,13 @@ class KeeperBroker:
     def poll(self, keeper: str, until_ms: int) -> Polled:
         """Ask to be the keeper that acts until then, if no other is; with a moment that is over, stand down."""
         keys = self._keys
-        names = [keys.keeper, keys.supervisors, keys.due, keys.expiring, *map(keys.ended, ENDS), keys.cancels]
-        word, leases, *told, cancels = self._redis.run("poll", names, [keeper, until_ms, self._redis.now_ms()])
+        names = [keys.keeper, keys.supervisors, keys.due, keys.expiring, *map(keys.ended, ENDS), keys.cancels,
+                 keys.schema]
+        word, leases, *told, cancels, stored = self._redis.run("poll", names, [
+            keeper, until_ms, self._redis.now_ms(), schema.VERSION, keys.base])
         due_ms, expires_ms, removal_ms = (float(moment or "inf") for moment in told)
-        return Polled(word == b"LEADS", self._named(leases), due_ms, expires_ms, removal_ms, cancels)
+        return Polled(word == b"LEADS", self._named(leases), due_ms, expires_ms, removal_ms, cancels,
+                      schema.refusal(stored))
 
     def supervisors(self) -> list[dict[str, Any]]:
         """As `Broker.supervisors`."""

@@ -22,6 +22,7 @@ class Keys:
         self.outcomes = base + "outcomes"  # hash "id:run" -> outcome JSON
         self.progress = base + "progress"  # hash id -> JSON, while it runs
         self.rescues = base + "rescues"  # hash id -> how many of its runs were lost with their supervisor
+        self.schema = base + "schema"  # string "version oldest": the format of all this, see core/schema.py
         # order
         self.queues = base + "queues"  # hash queue -> "open" or "paused"
         self.unused = base + "unused"  # hash queue -> "since_ms places": it has been empty, and nobody claimed from it

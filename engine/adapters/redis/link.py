@@ -69,12 +69,15 @@ class _Pending:
 class Link:
     """Connects again by itself, after a pause that doubles up to `pause_s_max`.
 
+    `schema_key`: where the format of the data stands; it connects to none that we do not know.
+
     `url`: redis://, rediss:// or unix://. `channel`: what to subscribe to. `timeout_s`: bound on the handshake, and
     on the wait for a reply before the connection is given up.
     """
 
     def __init__(self, url: str, channel: str, clock: RedisClock, poller: Poller, *, timeout_s: float = 10.0,
-                 pause_s: float = 0.05, pause_s_max: float = 1.0) -> None:
+                 pause_s: float = 0.05, pause_s_max: float = 1.0, schema_key: str = "") -> None:
+        self._schema_key = schema_key
         self.url, self.channel, self.clock, self.poller = url, channel, clock, poller
         self.timeout_s, self.pause_s, self.pause_s_max = timeout_s, pause_s, pause_s_max
         self._follows = url.partition(":")[0] in FOLLOWING
@@ -124,9 +127,9 @@ class Link:
         elif self._retry_s is not None and now_s >= self._retry_s and not self._closed:
             self._shake()
 
-    def give_up(self, reason: str, tag: object) -> None:
-        """Close the connection, since the answer to `tag` makes no sense, and connect again; `Lost` follows."""
-        unanswered = [tag, *(pending.tag for pending in self._pending)]
+    def give_up(self, reason: str, *tags: object) -> None:
+        """Close the connection, say since the answer to a tag makes no sense, and connect again; `Lost` follows."""
+        unanswered = [*tags, *(pending.tag for pending in self._pending)]
         if self.up:
             self._drop()
             self._wait_before_retry()
@@ -143,7 +146,8 @@ class Link:
     def _shake(self) -> None:
         self._retry_s = None
         try:
-            self._handshake = Handshake(self.url, self.channel, self.clock, self.poller, self.timeout_s, self._shaken)
+            self._handshake = Handshake(self.url, self.channel, self.clock, self.poller, self.timeout_s, self._shaken,
+                                        self._schema_key)
         except (OSError, RuntimeError) as error:  # no descriptor, or no thread, to be had just now
             self._events.append(Lost(f"no connection can be begun: {error}", []))
             self._wait_before_retry()

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engine.adapters.redis.connection import Argument, Connections
+from engine.adapters.redis.connection import Argument, Connections, check_schema
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.lines import Line, waiting_lines
 from engine.adapters.redis.looking import Stored, deliveries, known, look, sorted_out, supervisor_names
@@ -58,6 +58,7 @@ class Reconciling:
         One whose record is broken ends by its life line, and, if it runs, by its supervisor. One whose life line is
         broken gets a new one, with a run number that no run of it can have had.
         """
+        check_schema(self._redis.call("GET", self._keys.schema))  # what a newer version has written is no fault
         waiting = [stored for stored in found if not stored.is_lost and stored.life.status is not TaskStatus.RUNNING
                    and not stored.life.status.is_final]
         withdrawn = self._operating.withdraw(waiting, Move.EXPIRE).count(b"OK") if waiting else 0

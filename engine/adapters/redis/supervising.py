@@ -61,7 +61,7 @@ class _Step:
 class RedisSupervisorBroker:
     def __init__(self, url: str, keys: Keys, terms: Terms, clock: RedisClock, poller: Poller) -> None:
         self.keys, self.terms, self.clock = keys, terms, clock
-        self._link = Link(url, keys.bell(terms.supervisor), clock, poller)
+        self._link = Link(url, keys.bell(terms.supervisor), clock, poller, schema_key=keys.schema)
         self._events: list[BrokerEvent] = []
         self._serves = "," + ",".join(terms.queues) + "," if terms.queues else "*"
         supervisor = terms.supervisor
@@ -143,6 +143,8 @@ class RedisSupervisorBroker:
                         self._answered(tag, reply)
                     except (ValueError, TypeError, AttributeError, IndexError) as error:
                         self._link.give_up(f"an answer that makes no sense ({error}): {reply!r:.100}", tag)
+                case Pushed(b"#"):
+                    self._link.give_up("the format of the data has changed")
                 case Pushed(message) if message.startswith(b"="):
                     self._handed(message)
                 case Pushed():

@@ -67,6 +67,7 @@ class Rounds:
         self.name, self.broker, self.neighbours, self.lease_s = name, broker, neighbours, lease_s
         self.reports, self.monotonic_s = reports, monotonic_s
         self.duties = Duties(broker, monotonic_s)
+        self._refusal: str | None = None  # why we must not touch the data in this Redis
         self.leads = False
         self._leases: dict[str, Watched] = {}
         self._ahead_ms = float("-inf")  # Redis's clock before ours, when we looked last
@@ -115,6 +116,9 @@ class Rounds:
             self._leases.clear()  # we were away ourselves, and so may have been what we would have seen
         polled = self.broker.poll(self.name, self.broker.now_ms() + int(LEAD_S * 1000))
         self.leads = polled.leads
+        if polled.refusal != self._refusal and polled.refusal is not None:
+            errors.error("this keeper stands aside", extra={"reason": polled.refusal})
+        self._refusal = polled.refusal
         self.reports.refresh(now_s, polled.leases)
         self._watch_leases(polled.leases)
         next_s = self.monotonic_s() + POLL_S

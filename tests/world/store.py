@@ -33,6 +33,7 @@ class Polled:
     expires_ms: float
     removal_ms: float
     cancels: int
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-SURVIVE_A_FORK = ("openblas", "pyarrow", "duckdb", "onnxruntime", "cv2", "ortools")  # tried: see docs/libraries.md
+# Libraries that do without their threads, as tests/libraries shows.
+SURVIVE_A_FORK = ("openblas", "pocketfft", "pyarrow", "duckdb", "onnxruntime", "cv2", "ortools")
 _STACK_BYTES = 16_384  # of a thread's stack, in which the library that it belongs to is looked for
 _PATIENCE_S, _SPIN_S = 0.2, 0.005
 _STREAMS = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)

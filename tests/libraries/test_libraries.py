@@ -1,0 +1,103 @@
+"""Each row of docs/libraries.md, with the library itself: ./dev libraries installs them and runs this.
+
+`cold` is imported at the top of the module and first used in a handler; `warm` is used at import too. Workers have two
+threads of their own each, with which more libraries hang than with one.
+"""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import orjson
+import pytest
+
+from engine.core import inheritance
+from engine.core.starting import Starting
+from engine.ports import Exited, Replied
+from tests.integration.host_kit import Stage
+from tests.libraries.library_handlers import CALLS
+
+HANDLERS = "tests.libraries.library_handlers"
+HANG_TURNS, TURN_S = 40, 0.1
+UNSAFE = ("polars", "torch", "sklearn", "lightgbm", "xgboost", "zstandard", "numba")  # when used before the fork
+FORK = Starting()
+PACKAGES = {"pandas": "pyarrow"}
+LIBRARIES = sorted(CALLS)
+
+
+def here(*libraries: str) -> list[Any]:
+    """The libraries as parameters; those that are not installed skip, and say so."""
+    return [pytest.param(name, marks=pytest.mark.skipif(
+        importlib.util.find_spec(PACKAGES.get(name, name)) is None, reason=f"{name} is not installed"))
+        for name in libraries]
+
+
+@contextmanager
+def workers(how: str, library: str, starting: Starting = FORK) -> Iterator[Stage]:
+    stage = Stage(HANDLERS, environment={f"{how.upper()}_LIBRARY": library}, threads=2, starting=starting)
+    stage.ready = stage.start()  # type: ignore[attr-defined]
+    try:
+        yield stage
+    finally:
+        stage.close()
+
+
+@cache
+def plain(library: str) -> float:
+    """What a process without any fork gets."""
+    program = f"from tests.libraries.library_handlers import CALLS; print(CALLS[{library!r}]())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=50)
+    return float(done.stdout.split()[-1])
+
+
+def results(stage: Stage, library: str) -> list[Any]:
+    for slot in (0, 1):
+        stage.up(slot)
+    return [stage.run("use", library, slot=slot)[1]["result"] for slot in (0, 1)]
+
+
+def end_of(stage: Stage, token: int) -> str:
+    """How a run ends: with its result, dead, or not at all, which takes four seconds to believe."""
+    for _ in range(HANG_TURNS):
+        stage.turn(TURN_S)
+        for event in stage.events:
+            if isinstance(event, Replied) and event.token == token:
+                return str(orjson.loads(event.outcome)["result"])
+            if isinstance(event, Exited):
+                return "dies"
+    return "hangs"
+
+
+@pytest.mark.parametrize("library", here(*LIBRARIES))
+def test_imported_at_the_top_and_used_in_a_handler_it_works(library: str) -> None:
+    with workers("cold", library) as stage:
+        assert results(stage, library) == [pytest.approx(plain(library))] * 2
+
+
+@pytest.mark.parametrize("library", here(*UNSAFE))
+def test_used_before_the_fork_it_does_not_work_and_the_fork_server_warns_of_it(library: str) -> None:
+    """Most hang; numba ends the process, or gives a wrong result, as its layer of threads is."""
+    with workers("warm", library) as stage:
+        warned = inheritance.threads_text(stage.ready.inherited)  # type: ignore[attr-defined]
+        assert warned, "nobody was warned"
+        stage.up()
+        end = end_of(stage, stage.send("use", library))
+        assert end != str(plain(library)), "it works: tell so in docs/libraries.md"
+
+
+@pytest.mark.parametrize("library", here(*(name for name in LIBRARIES if name not in UNSAFE)))
+def test_used_before_the_fork_it_works_and_is_not_warned_of(library: str) -> None:
+    with workers("warm", library) as stage:
+        assert results(stage, library) == [pytest.approx(plain(library))] * 2
+        assert inheritance.warnings(stage.ready.inherited) == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("starting", [Starting("spawn"), Starting("fork", preload=False)], ids=["spawn", "no preload"])
+@pytest.mark.parametrize("library", here(*UNSAFE))
+def test_in_workers_that_import_it_themselves_it_works_however_it_is_used(library: str, starting: Starting) -> None:
+    with workers("warm", library, starting) as stage:
+        assert results(stage, library) == [pytest.approx(plain(library))] * 2

@@ -35,6 +35,7 @@ class HostSettings:
     starting: Starting = field(default_factory=Starting)  # how workers come to be
     others: tuple[Starting, ...] = ()  # how those of the engine's other pools do
     threads: int = 1  # of BLAS and OpenMP in each worker
+    shares: tuple[tuple[int, ...], ...] = ()  # cores that workers are held to, see `core/shares`; empty: to none
     payload_bytes_max: int = 1_048_576
     result_bytes_max: int = 1_048_576
     log_bytes_max: int = 262_144  # of one run

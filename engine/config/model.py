@@ -113,6 +113,10 @@ class PoolSettings(BaseModel):
         None, "Whether its handlers are imported once, before the workers fork; without it, as the engine's preload.",
         limit="true or false")
 
+    cpu_affinity: bool | None = setting(
+        None, "Whether each of its workers is held to its own cores; without it, as the engine's cpu_affinity.",
+        limit="true or false")
+
     @field_validator("queues")
     @classmethod
     def _at_least_one(cls, queues: tuple[str, ...]) -> tuple[str, ...]:
@@ -167,6 +171,9 @@ class Settings(BaseModel):
     preload: bool = setting(
         True, "true = the handlers are imported once, and workers fork with them; false = each worker imports them "
         "itself. spawn implies false.", limit="true or false")
+    cpu_affinity: bool = setting(
+        False, "true = each worker is held to its share of the cores, so that libraries which ask the system how many "
+        "cores there are start no more threads than that.", limit="true or false")
     task_timeout: Number = setting(
         600.0, "A run is killed after this long, unless its task or handler says otherwise. 0 = never.",
         low=0, high=30 * DAY_S, unit="seconds")

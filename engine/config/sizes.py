@@ -30,5 +30,11 @@ def starting(settings: Settings, pool: str) -> Starting:
                     settings.preload if wish.preload is None else wish.preload)
 
 
+def holds_cores(settings: Settings, pool: str) -> bool:
+    """Whether its workers are held to cores of their own."""
+    wish = settings.pools[pool].cpu_affinity
+    return settings.cpu_affinity if wish is None else wish
+
+
 def _asked(settings: Settings, pool: str) -> int:
     return settings.pools[pool].max_workers or settings.max_workers

@@ -39,6 +39,7 @@ _POOLS = """\
 # scale: fixed or auto. Default: the engine's scale.
 # start_method: fork or spawn. Default: the engine's start_method.
 # preload: true or false. Default: the engine's preload.
+# cpu_affinity: true or false. Default: the engine's cpu_affinity.
 #
 #[pools.default]
 #queues = ["*"]

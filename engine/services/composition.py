@@ -1,11 +1,13 @@
 """Turns settings into what the services need. The one place, with the `process` modules, where adapters are made."""
 
+import os
 import secrets
 import socket
 from importlib.metadata import PackageNotFoundError, version
 
 from engine.adapters.process import cgroup, ulimits
 from engine.config import Settings, sizes
+from engine.core import shares
 from engine.core.limits import Limits
 from engine.core.policy import RunPolicy
 from engine.core.retry import RetryPolicy
@@ -61,11 +63,20 @@ def host_settings(bootstrap: Bootstrap, pool: str, supervisor: str, cores: int) 
         functions=bootstrap.functions, environment=environment, sys_path=tuple(bootstrap.sys_path),
         starting=sizes.starting(settings, pool),
         others=tuple(sizes.starting(settings, other) for other in settings.pools if other != pool),
-        threads=max(1, cores // slots), payload_bytes_max=settings.payload_bytes_max,
+        threads=max(1, cores // slots), shares=_shares(cores, slots) if sizes.holds_cores(settings, pool) else (),
+        payload_bytes_max=settings.payload_bytes_max,
         result_bytes_max=settings.result_bytes_max,
         log_bytes_max=settings.log_bytes_max, growth_bytes_max=settings.worker_growth_max,
         task_timeout=settings.task_timeout, dump_s=settings.stack_wait_s,
         stop_s=settings.worker_stop_s)
+
+
+def _shares(cores: int, slots: int) -> tuple[tuple[int, ...], ...]:
+    """Of the cores that we may use. Where a quota allows fewer than there are, some by chance: other containers see the
+    same ones."""
+    allowed = sorted(os.sched_getaffinity(0))
+    start = secrets.randbelow(len(allowed)) if cores < len(allowed) else 0
+    return shares.deal([*allowed[start:], *allowed[:start]][:cores], slots)
 
 
 def ulimits_needed(settings: Settings) -> list[ulimits.Need]:

@@ -137,6 +137,15 @@ def hang_own_sigusr2(payload: Any, ctx: Context) -> None:
     hang_python(payload, ctx)
 
 
+@handler("cores")
+def cores(payload: Any) -> list[int]:
+    """Those that this process may use, and a child of it."""
+    child = "import os; print(*os.sched_getaffinity(0))"
+    done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
+    assert [int(core) for core in done.stdout.split()] == list(os.sched_getaffinity(0))
+    return sorted(os.sched_getaffinity(0))
+
+
 @handler("hang_threads")
 def hang_threads(payload: Any, ctx: Context) -> None:
     threading.Thread(target=_park, name="parked", daemon=True).start()

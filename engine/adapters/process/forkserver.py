@@ -28,7 +28,7 @@ from typing import Any
 import orjson
 import setproctitle
 
-from engine.adapters.process import descendants, limits, open_files, signals
+from engine.adapters.process import affinity, descendants, limits, open_files, signals
 from engine.adapters.process.account import Marks
 from engine.adapters.process.birth import Birth, Ends, become_worker
 from engine.adapters.process.child import WorkerSettings
@@ -67,6 +67,7 @@ class ForkServer:
         limits.adopt_orphans()
         limits.set_threads(config["threads"], os.environ)
         signals.ignore()
+        affinity.hold(config["cores"])  # as many as a worker has: libraries count them when they are imported
         setproctitle.setproctitle(f"ganger: fork server {config['pool']}")
         os.environ.pop("SPT_NOENV", None)  # it is read at the first call; programs of handlers need not see it
         if self.starting.imports_once:
@@ -113,10 +114,10 @@ class ForkServer:
                 close(fd)
             self._refuse(order["spawn"], "the fork server has too many open files (ulimit -n)")
         else:
-            self._fork(order["spawn"], order["slot"], Ends(*fds))
+            self._fork(order["spawn"], order["slot"], order.get("cores", []), Ends(*fds))
         return True
 
-    def _fork(self, spawn: int, slot: int, ends: Ends) -> None:
+    def _fork(self, spawn: int, slot: int, cores: list[int], ends: Ends) -> None:
         config, server = self.config, os.getpid()
         settings = WorkerSettings(f"{config['supervisor']}/{slot}", **config["limits"])
         try:
@@ -127,6 +128,7 @@ class ForkServer:
         if pid == 0:
             self.control.close()
             self.reaper.forget_all()
+            affinity.hold(cores)
             if self.starting.method == "spawn":
                 execute_worker(ends, slot, server, self.config_fd, self.config["page"])
             become_worker(ends, Birth(settings, self.routes, server, f"ganger: worker {slot}",

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from engine.adapters.process import cgroup, freezing, limits
+from engine.adapters.process import affinity, cgroup, freezing, limits
 from engine.adapters.process.account import Account, Page
 from engine.adapters.process.aftermath import Aftermath
 from engine.adapters.process.alarms import Alarms
@@ -29,6 +29,7 @@ from engine.adapters.process.server import Server
 from engine.adapters.process.ulimits import FILES_OF_A_WORKER, has_room
 from engine.collection import TREE_MARK
 from engine.core.limits import Limits
+from engine.core.shares import Shares
 from engine.ports import Dumped, Event, Exited, HostSettings, InterruptReason, Poller, ServerLost, ServerReady
 
 _ROUND_S = 0.002
@@ -57,6 +58,7 @@ class ProcessHost:
         self._server: Server | None = None
         self._aftermath: Aftermath | None = None
         self._page: Page | None = None
+        self._shares = Shares(settings.shares) if settings.shares else None
         self._alarms = Alarms()
         self._oom_killer, self._groups = OomKiller(), Groups(cgroup.base())
         self._rounds = self._clean_rounds = self._refusals = 0
@@ -129,7 +131,8 @@ class ProcessHost:
                 os.close(fd)
             self._bury(self._spawns, None, {}, "there is no fork server", stranded=True)
         else:
-            self._server.order({"spawn": self._spawns, "slot": slot}, link.handed_over)
+            cores = self._shares.take(slot) if self._shares is not None else []
+            self._server.order({"spawn": self._spawns, "slot": slot, "cores": cores}, link.handed_over)
 
     def send(self, slot: int, message: bytes) -> None:
         self._send_to[slot](message)
@@ -228,6 +231,13 @@ class ProcessHost:
         link = self._by_spawn.pop(spawn)
         del self._links[link.slot], self._send_to[link.slot]
         link.exited(status, usage, reason, stranded=stranded, refused=refused)
+        if self._shares is not None:
+            self._move(self._shares.give_back(link.slot))
+
+    def _move(self, moved: tuple[int, list[int]] | None) -> None:
+        """A worker gets other cores, so that none are without one."""
+        if moved is not None and (pid := self.pid(moved[0])):
+            affinity.move(pid, moved[1])
 
     def _refuse(self, slot: int, reason: str) -> None:
         """There is nothing to start a worker with."""

@@ -42,7 +42,7 @@ class Server:
             with theirs:
                 self.process = subprocess.Popen(
                     [sys.executable, "-P", "-c", self.boot, _ROOT, str(theirs.fileno())], stdin=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(), page.fd), env=os.environ | settings.environment | mark | _KEEP_ENVIRON)
+                    pass_fds=(theirs.fileno(), page.fd), env=_environment(settings) | mark)
         except OSError:
             ours.close()
             raise
@@ -113,9 +113,16 @@ def _close(fds: Sequence[int]) -> None:
         os.close(fd)
 
 
+def _environment(settings: HostSettings) -> dict[str, str]:
+    """Of the fork server. Python, from 3.13 on, is told how many cores workers have that are held to some."""
+    count = {"PYTHON_CPU_COUNT": str(len(settings.shares[-1]))} if settings.shares else {}
+    return os.environ | settings.environment | _KEEP_ENVIRON | count
+
+
 def _config(settings: HostSettings, page_fd: int) -> dict[str, Any]:
     return {
-        "page": page_fd, "starting": asdict(settings.starting), "others": [asdict(one) for one in settings.others],
+        "page": page_fd, "cores": settings.shares[-1] if settings.shares else (),
+        "starting": asdict(settings.starting), "others": [asdict(one) for one in settings.others],
         "supervisor": settings.supervisor, "pool": settings.pool, "modules": settings.modules, "main": settings.main,
         "functions": settings.functions, "threads": settings.threads,
         "sys_path": settings.sys_path or [path or os.getcwd() for path in sys.path],

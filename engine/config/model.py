@@ -71,7 +71,7 @@ def _size(value: Any) -> Any:
 
 
 def _module(value: str) -> str:
-    if not _MODULE.fullmatch(value):
+    if not _MODULE.fullmatch(value) or value.endswith(".py"):
         raise PydanticCustomError("module", "not a module name")
     return value
 

@@ -90,7 +90,12 @@ def find_config_file(named: Path | None, environ: Mapping[str, str]) -> Path | N
     if named is None and environ.get(ENV_OF_FILE):
         named = Path(environ[ENV_OF_FILE])
     if named is None:
-        return next((path for path in DEFAULT_FILES if path.is_file()), None)
+        named = next((path for path in DEFAULT_FILES if path.exists()), None)
+        if named is None:
+            return None
+    if named.is_dir():
+        raise InvalidSetting(f"the configuration file {str(named)!r} is a folder", field="config", value=str(named),
+                             limit="the path of a TOML file")
     if not named.is_file():
         raise InvalidSetting(f"there is no configuration file {str(named)!r}", field="config", value=str(named),
                              limit="the path of a TOML file")
@@ -99,7 +104,7 @@ def find_config_file(named: Path | None, environ: Mapping[str, str]) -> Path | N
 
 def _from_file(found: _Gathered, path: Path) -> None:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InvalidSetting(f"cannot read the configuration file {str(path)!r}: {error}", field="config",
                              value=str(path), limit="a readable TOML file in UTF-8") from None
@@ -187,5 +192,14 @@ def _problem(detail: dict[str, Any], found: _Gathered) -> InvalidSetting:
     model_field = location[2] if name == "pools" and len(location) > 2 else None
     limit = limit_of(model_field, PoolSettings) if model_field in PoolSettings.model_fields else limit_of(name)
     value, kind = shown(name, detail["input"]), type(detail["input"]).__name__
-    return InvalidSetting(f"{dotted} = {value} ({kind}, from {source}) must be {limit}", field=dotted, value=value,
-                          limit=limit)
+    hint = _module_of(detail["input"]) if detail["type"] == "module" else ""
+    return InvalidSetting(f"{dotted} = {value} ({kind}, from {source}) must be {limit}{hint}", field=dotted,
+                          value=value, limit=limit)
+
+
+def _module_of(path: str) -> str:
+    """For the path of a file that was given in place of a module: `; its module is 'my_app.tasks'`."""
+    if not path.endswith(".py"):
+        return ""
+    parts = [part for part in Path(path.removesuffix(".py")).parts if part not in (".", "..", "/")]
+    return f"; the module of that file is {'.'.join(parts)!r}"

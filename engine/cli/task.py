@@ -16,7 +16,7 @@ from engine.cli.filters import (
     TypeOption,
     given_filter,
 )
-from engine.cli.output import coloured, document, duration, one_line, size, when
+from engine.cli.output import coloured, counted, document, duration, one_line, size, when
 from engine.cli.session import Session, command
 from engine.errors import InvalidOption, ResultNotReady
 
@@ -37,6 +37,8 @@ IdsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of tas
 def add_to(app: typer.Typer) -> None:
     command(app, "status", examples="ganger status 01H5RC2K8D7QZ3V0M4T\nganger status ID --json | jq .progress")(status)
     command(app, "result", examples="ganger result ID\nganger result ID --wait 60")(result)
+    command(app, "wait", examples="ganger wait ID ID\nganger wait ID --timeout 60 --json | jq '.[].cause'")(wait_for)
+    command(app, "delete", examples="ganger delete ID ID")(delete)
     command(app, "cancel", examples='ganger cancel ID\nganger cancel ID ID --reason "wrong input"')(cancel)
     command(app, "retry", examples=_RETRY_EXAMPLES)(retry)
     command(app, "priority", examples="ganger priority ID urgent")(set_priority)
@@ -63,6 +65,38 @@ def result(
     """Print what the handler returned, as JSON."""
     with session.client() as client:
         return told_end(session, client, task_id, wait)
+
+
+def wait_for(
+    session: Session, ids: IdsArgument,
+    timeout: Annotated[float | None, typer.Option(
+        metavar="SECONDS", min=0, help="Wait at most this many seconds (default: as long as it takes).")] = None,
+) -> int:
+    """Wait until tasks have ended, and print how.
+
+    The exit code is 0 if all completed, 1 if one did not, 4 if one has not ended in time.
+    """
+    with session.client() as client:
+        found = client.wait(ids, timeout=timeout)
+    if session.out.as_json:
+        session.out.json(found)
+    else:
+        for task in found:
+            session.out.line(f"{task.id} ", coloured(str(task.status)))
+    if not all(task.status.is_final for task in found):
+        return Exit.WAITED
+    return Exit.OK if all(task.status == "COMPLETED" for task in found) else Exit.FAILED
+
+
+def delete(session: Session, ids: IdsArgument) -> int:
+    """Forget tasks that have ended, with their results and logs. Tasks that have not ended stay."""
+    with session.client() as client:
+        deleted = client.delete(ids)
+    if session.out.as_json:
+        session.out.json({"deleted": deleted})
+    else:
+        session.out.line(f"{counted(deleted, 'task')} deleted")
+    return Exit.OK if deleted == len(set(ids)) else Exit.FAILED
 
 
 def told_end(session: Session, client: "Client", task_id: str, wait_s: float) -> int:

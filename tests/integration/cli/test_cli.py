@@ -1,6 +1,8 @@
 """The `ganger` command: its help, its errors and exit codes, and what it loads."""
 
+import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,12 @@ from printed import document, one_line
 
 from engine.cli.exits import Exit
 from engine.cli.nouns import SUMMARIES
+from engine.cli.submit import submit
+from engine.submission import SubmitOptions
 
 ROOT = Path(__file__).parents[3]
+BELOW = {"keys": ("create", "open"), "workers": ("history", "level"), "queues": ("purge",),
+         "config": ("show",)}
 NOBODY = "01H5RC2K8D7QZ3V0M4T"  # an id that no task has
 
 
@@ -41,6 +47,33 @@ def test_the_documentation_has_every_command_and_exit_code():
         assert f"`ganger {name}" in text
     for code in Exit:
         assert f"| {code.value} | {code.meaning} |" in text
+
+
+def test_every_option_of_a_submit_can_be_given_on_the_command_line():
+    known = set(inspect.signature(submit).parameters)
+    assert {name if name != "tags" else "tag" for name in SubmitOptions.__annotations__} <= known
+
+
+CALLS = re.compile(r"(?:^ +|`)ganger ([a-z][a-z-]*(?: [a-z]+)?)", re.MULTILINE)
+COMMANDS = sorted({words for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+                   for words in CALLS.findall(path.read_text())})
+ROWS = re.compile(r"`ganger ([a-z][^`]*)`[^\n]*")
+OPTIONS = sorted({(row[1].split()[0], flag) for row in ROWS.finditer((ROOT / "docs" / "cli.md").read_text())
+                  for flag in re.findall(r"--[a-z][a-z-]+", row[0])} - {("COMMAND", "--help")})
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_in_the_documentation_exists(ganger, words):
+    name, _, below = words.partition(" ")
+    assert name in SUMMARIES, words
+    if name in ("config", "keys", "queues", "workers") and below:
+        assert ganger(name, below, "--help").exit_code == Exit.OK
+
+
+@pytest.mark.parametrize(("command", "flag"), OPTIONS)
+def test_every_option_in_the_table_of_commands_exists(ganger, command, flag):
+    names = [command, *(f"{command} {below}" for below in BELOW.get(command, ()))]
+    assert any(flag in ganger(*name.split(), "--help").stdout for name in names)
 
 
 def test_without_arguments_it_says_what_it_can_do(ganger):

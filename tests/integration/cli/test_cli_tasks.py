@@ -6,6 +6,8 @@ from printed import document, one_line
 
 from engine.cli.exits import Exit
 
+NOBODY = "01H5RC2K8D7QZ3V0M4T"
+
 
 def test_submit_prints_the_id_and_nothing_else(ganger):
     result = ganger("submit", "echo", "--payload", '{"a": 1}')
@@ -89,6 +91,22 @@ def test_tasks_are_listed_as_a_table_that_is_not_cut_off_in_a_pipe(ganger):
     assert [task["id"] for task in document(ganger("tasks", "--priority", "high", "--json"))] == [task_id]
     assert document(ganger("tasks", "--name", "nobody", "--json")) == []
     assert "no task matches" in ganger("tasks", "--name", "nobody").stderr
+
+
+def test_tasks_are_waited_for_and_deleted(ganger):
+    ids = [ganger("submit", "echo").stdout.strip() for _ in range(2)]
+    late = ganger("wait", *ids, "--timeout", "0.05")
+    assert late.exit_code == Exit.WAITED
+    assert late.stdout == f"{ids[0]} QUEUED\n{ids[1]} QUEUED\n"
+    ganger("cancel", ids[0])
+    assert ganger("delete", *ids).stdout == "1 task deleted\n", "one has not ended"
+    assert ganger("status", ids[0]).exit_code == Exit.FAILED
+    ganger("cancel", ids[1])
+    ended = ganger("wait", ids[1], "--json")
+    assert ended.exit_code == Exit.FAILED
+    assert document(ended)[0]["status"] == "CANCELLED"
+    assert document(ganger("delete", ids[1], "--json")) == {"deleted": 1}
+    assert NOBODY in one_line(ganger("wait", NOBODY))
 
 
 # -- queues --------------------------------------------------------------------------------------------------------

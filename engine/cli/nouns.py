@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,8 @@ from typer.main import get_group
 
 from engine.core.names import did_you_mean
 
+_FILES = {"logs": "log", "install-service": "service"} | dict.fromkeys(  # else of the same name
+    ("status", "result", "wait", "cancel", "retry", "delete", "priority"), "task")
 _TYPE = re.compile(r" <.*>$")
 SUMMARIES = {
     "run": "Start the engine: pools of workers and the keeper",
@@ -77,72 +80,4 @@ def _help_record(record: Callable[[Any], tuple[str, str] | None], ctx: Any) -> t
 
 def _module(name: str) -> ModuleType:
     """The file with the command."""
-    match name:
-        case "run":
-            from engine.cli import run
-
-            return run
-        case "demo":
-            from engine.cli import demo
-
-            return demo
-        case "submit":
-            from engine.cli import submit
-
-            return submit
-        case "logs":
-            from engine.cli import log
-
-            return log
-        case "tasks":
-            from engine.cli import tasks
-
-            return tasks
-        case "queues":
-            from engine.cli import queues
-
-            return queues
-        case "workers":
-            from engine.cli import workers
-
-            return workers
-        case "scale":
-            from engine.cli import scale
-
-            return scale
-        case "top":
-            from engine.cli import top
-
-            return top
-        case "stack":
-            from engine.cli import stack
-
-            return stack
-        case "tree":
-            from engine.cli import tree
-
-            return tree
-        case "config":
-            from engine.cli import config
-
-            return config
-        case "api":
-            from engine.cli import api
-
-            return api
-        case "keys":
-            from engine.cli import keys
-
-            return keys
-        case "install-service":
-            from engine.cli import service
-
-            return service
-        case "doctor":
-            from engine.cli import doctor
-
-            return doctor
-        case _:
-            from engine.cli import task
-
-            return task
+    return import_module(f"engine.cli.{_FILES.get(name, name)}")

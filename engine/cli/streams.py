@@ -17,6 +17,7 @@ import select
 import sys
 from typing import Any
 
+from engine.adapters.standard_streams import open_closed
 from engine.cli.exits import Exit
 
 NEAREST = {"✓": "+", "✗": "x", "→": ">", "…": "~", "·": ".", "─": "-", "├": "|", "└": "`", "│": "|", "▶": ">", "█": "#",
@@ -59,7 +60,7 @@ class GuardedFile(io.FileIO):
 def guard() -> None:
     """Make the standard streams of this process safe to use, as said above."""
     codecs.register_error(_ERRORS, nearest)
-    closed = _open_closed()
+    closed = open_closed()
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115  for as long as the process
     for descriptor in (1, 2):
@@ -83,19 +84,3 @@ def escaped(character: str) -> str:
     """A character as Python and JavaScript write it in ASCII."""
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def _open_closed() -> set[int]:
-    """Open /dev/null on each of the first three descriptors that is closed; returns which these were."""
-    closed = {descriptor for descriptor in range(3) if not _is_open(descriptor)}
-    for _ in closed:
-        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
-    return closed
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True

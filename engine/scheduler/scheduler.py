@@ -18,6 +18,7 @@ from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
+from engine.adapters.standard_streams import open_closed
 from engine.collection import check_start, check_use, collecting
 from engine.errors import BrokerError, EngineError, GangerError, InvalidSetting
 from engine.handler import NO_PAYLOAD, REGISTRY, HandlerSpec, register
@@ -91,6 +92,7 @@ class Scheduler:
             from engine.scheduler.bootstrap import document
             from engine.scheduler.tree import Tree
 
+            open_closed()  # before any other descriptor is opened, which all processes of the engine would print to
             self._check_redis()
             self._tree = tree = Tree(document(self._settings_of_tree(), REGISTRY))
             atexit.register(self._at_exit)

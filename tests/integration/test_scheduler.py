@@ -454,3 +454,27 @@ def _until(true: Callable[[], Any], patience_s: float = 20.0) -> None:
     while not true():
         assert time.monotonic() < until_s
         pause.wait(0.01)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&- <&-"])
+def test_a_script_whose_standard_streams_are_closed(tmp_path: Path, closed: str) -> None:
+    (tmp_path / "app.py").write_text(textwrap.dedent("""
+        from pathlib import Path
+
+        from engine import Scheduler, handler
+
+
+        @handler("square")
+        def square(x):
+            print("on stdout")
+            return x * x
+
+
+        if __name__ == "__main__":
+            with Scheduler(max_workers=1) as scheduler:
+                Path("result").write_text(str(scheduler.client.result(scheduler.client.submit("square", 7), wait=30)))
+    """))
+    command = f'exec "{sys.executable}" app.py {closed}'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GANGER_DATA_DIR": str(tmp_path / "data")}
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, check=True, timeout=START_S_MAX)
+    assert (tmp_path / "result").read_text() == "49"

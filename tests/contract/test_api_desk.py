@@ -2,6 +2,7 @@
 
 import asyncio
 
+import orjson
 import pytest
 
 from engine.config import load_settings
@@ -26,6 +27,28 @@ def test_a_part_that_fails_is_degraded_and_the_rest_goes_on(redis_url: str, monk
             found = await desk.health.findings()
             assert found.degraded == ["webhook sender: ValueError: no such thing"]
             assert found.reasons == ["no pool is running"]
+        finally:
+            desk.hang_up()
+            await desk.close()
+
+    asyncio.run(scene())
+
+
+def test_types_that_no_pool_knows_are_named(redis_url: str) -> None:
+    async def scene() -> None:
+        desk = Desk(load_settings({"redis_url": redis_url}).settings)
+        keys, redis = desk.operator.broker.keys, desk.operator.broker.redis
+        now_ms = desk.operator.broker.clock.now_ms()
+        report = {"pool": "default", "handlers": 1, "at_ms": now_ms, "slots": [{"pid": 1}]}
+        redis.call_all([("ZADD", keys.supervisors, now_ms + 60_000, "s"),
+                        ("HSET", keys.reports, "s", orjson.dumps(report)),
+                        ("HSET", keys.handlers, "old", b"{}"), ("SADD", keys.types("s"), "old", "both"),
+                        ("SADD", keys.aside, "new", "both", "newer")])
+        await desk.open()
+        try:
+            found = await desk.health.findings()
+            assert found.reasons == []
+            assert found.degraded == ["tasks wait whose type no pool knows: new, newer"]
         finally:
             desk.hang_up()
             await desk.close()

@@ -188,6 +188,10 @@ class Broker:
         """What pools have announced that they can run, by name."""
         return self._reading.handlers()
 
+    def types_nobody_knows(self) -> list[str]:
+        """The types of which tasks wait, and that no pool knows that is up."""
+        return self._reading.types_nobody_knows()
+
     def supervisors(self) -> list[dict[str, Any]]:
         """The reports of all supervisors, with `supervisor`, `lease_end_ms` and `alive`."""
         return self._reading.supervisors()

@@ -14,6 +14,7 @@ from engine.services.api.hands import Hands
 from engine.services.background import Background
 
 KEPT_S = 1.0
+NAMES_MAX = 20  # of types in one sentence
 SILENT_S = 15.0  # a pool reports every three seconds, with the steps that Redis accepts
 
 
@@ -48,7 +49,12 @@ class Health:
     def _read(self) -> Findings:
         broker = self._operator.broker
         reports, now_ms = broker.supervisors(), broker.clock.now_ms()
-        return judge(reports, set(self._operator.handlers()), now_ms)
+        found = judge(reports, set(self._operator.handlers()), now_ms)
+        unknown = broker.types_nobody_knows()
+        if unknown and any(report["alive"] for report in reports):
+            names = ", ".join(unknown[:NAMES_MAX]) + (", …" if len(unknown) > NAMES_MAX else "")
+            found.degraded.append(f"tasks wait whose type no pool knows: {names}")
+        return found
 
 
 def judge(reports: Sequence[Mapping[str, Any]], handlers: set[str], now_ms: float) -> Findings:

@@ -157,6 +157,7 @@ class Exited:
     stranded: bool = False  # it went down with the fork server
     oom: str | None = None  # how it is known that the kernel's OOM killer ended it, if it did
     output: Callable[[int], str] = lambda token: ""  # the last output of the run with this token
+    progress: Callable[[int], bytes | None] = lambda token: None  # what that run said last of how far it is, JSON
     refused: bool = False  # the host had no process or descriptor to give for it just now: there never was one
 
 

@@ -236,7 +236,8 @@ def _worker(task: "Task") -> str | None:
 
 
 def _post_mortem(facts: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(name, _words(name, value)) for name, value in facts.items() if value not in (None, "", {})]
+    return [(name, _words(name, value)) for name, value in facts.items()
+            if value not in (None, "", {}) and name != "progress"]  # which stands above
 
 
 def _words(name: str, value: Any) -> str | None:

@@ -83,6 +83,12 @@ def test_a_task_may_have_limits_of_its_own(engine: Scheduler, task_type: str, pa
     assert "stacks" in task.post_mortem  # empty where the machine is too busy to give them within their deadline
 
 
+def test_how_far_a_run_was_that_timed_out_is_kept(engine: Scheduler) -> None:
+    task = ended(engine, "rest", {"hold_s": 60}, timeout=0.5)
+    assert (task.status, task.progress.message) == (TaskStatus.TIMEOUT, "here")
+    assert ganger(engine, "status", task.id).count("here") == 1
+
+
 def test_limits_are_flags_of_submit(engine: Scheduler) -> None:
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     told = ganger(engine, "submit", "niceness", "--nice", str(ours + 5), "--max-memory", "1G", "--max-cpu-seconds", "9",

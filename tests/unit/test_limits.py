@@ -152,6 +152,14 @@ def test_the_last_words_are_those_of_the_run_that_ended() -> None:
     assert Tail().of(2) == ""
 
 
+def test_the_last_progress_is_that_of_the_run_that_ended() -> None:
+    tail = Tail()
+    assert tail.progress_of(1) is None
+    tail.progressed(1, b"{}")
+    tail.progressed(2, b'{"fraction":0.5}')
+    assert (tail.progress_of(1), tail.progress_of(2)) == (None, b'{"fraction":0.5}')
+
+
 def test_the_kernel_s_oom_killer_is_named() -> None:
     outcome = Outcome.out_of_memory(3, "its cgroup's counter rose")
     assert (outcome.cause, outcome.run, outcome.kind) == (Cause.OUT_OF_MEMORY, 3, "OutOfMemory")

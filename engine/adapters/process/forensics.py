@@ -55,11 +55,13 @@ class StackText:
 
 
 class Tail:
-    """The last rows that a worker has sent, with what came round Python: so that a death can be told with them."""
+    """The last rows that a worker has sent, with what came round Python, and how far its run was by its own word. So a
+    death can be told with them."""
 
-    __slots__ = ("_rows",)
+    __slots__ = ("_progress", "_rows")
 
     def __init__(self) -> None:
+        self._progress: tuple[int, bytes] = (_ANY, b"")
         self._rows: deque[tuple[int, bytes | str]] = deque(maxlen=TAIL_ROWS_MAX)
 
     def logged(self, token: int, row: bytes) -> None:
@@ -69,6 +71,13 @@ class Tail:
         """Of whatever run is going on."""
         if text:
             self._rows.append((_ANY, text))
+
+    def progressed(self, token: int, body: bytes) -> None:
+        self._progress = token, body
+
+    def progress_of(self, token: int) -> bytes | None:
+        """What the run said last of how far it is."""
+        return self._progress[1] if self._progress[0] == token else None
 
     def new_run(self) -> None:
         """What was spilled until here belongs to a run that has ended."""

@@ -262,6 +262,7 @@ class Link:
             self._tail.logged(token, body)
         elif kind == frames.PROGRESS:
             self._events.append(Progressed(self.slot, token, body))
+            self._tail.progressed(token, body)
         elif kind == frames.GROWN:
             self._events.append(Grown(self.slot, _grown_bytes(body)))
         elif kind == frames.BOOTED:
@@ -331,7 +332,7 @@ class Link:
             self._events.append(Dumped(self.slot, self._stacks.text))
         post_mortem = self._post_mortem(code, name, reason, oom is not None)
         self._events.append(Exited(self.slot, self.pid, code, name, usage, post_mortem, unread, stranded, oom,
-                                   self._tail.of, refused))
+                                   self._tail.of, self._tail.progress_of, refused))
 
     def _post_mortem(self, code: int | None, name: str | None, reason: str, oom: bool) -> dict[str, Any] | None:
         ending = self.ending

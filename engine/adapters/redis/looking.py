@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
 from engine.adapters.redis.connection import Argument, Connections
 from engine.adapters.redis.keys import Keys
 from engine.core import stored as reading
@@ -23,7 +25,7 @@ class Stored(NamedTuple):
     record: Record
     life: Life  # made up for a task that is queued since its submit and has none stored
     outcome: dict[str, Any] | None = None  # of the latest run, if it has ended
-    progress: dict[str, Any] | None = None  # of the run that is under way
+    progress: dict[str, Any] | None = None  # of the run that is under way, or was killed or crashed
     line: bytes | None = None  # the life line as stored
     problem: str | None = None  # why its record or its life line cannot be read: others stand in for them
     is_lost: bool = False  # it is the life line: nobody knows where it is, or whether it runs
@@ -135,8 +137,17 @@ def _stored(task_id: str, record: bytes | None, line: bytes | None, outcome: byt
         end = Outcome.unreadable(0, str(error)).encode()
         life = Life(TaskStatus.FAILED, priority=told.priority, at_ms=told.created_ms)
         return Stored(task_id, told, life, reading.outcome(end, 0), None, line, str(error), is_lost=True)
-    return Stored(task_id, told, life, reading.outcome(outcome, life.run) if outcome else None,
-                  reading.progress(progress) if progress else None, line, problem)
+    ended = reading.outcome(outcome, life.run) if outcome else None
+    said = reading.progress(progress) if progress else _last_progress(ended)
+    return Stored(task_id, told, life, ended, said, line, problem)
+
+
+def _last_progress(outcome: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What a run that was killed or crashed had said last of how far it is."""
+    if outcome is None or not outcome.get("post_mortem"):
+        return None
+    said = outcome["post_mortem"].get("progress")
+    return reading.progress(orjson.dumps(said)) if isinstance(said, dict) else None
 
 
 def readable(found: Sequence[Stored | None]) -> list[Stored]:

@@ -2,9 +2,12 @@
 
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
+
+import orjson
 
 from engine.core import inheritance
 from engine.core.outcome import Cause, Outcome
@@ -19,7 +22,7 @@ def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int,
     facts: dict[str, Any] = {
         "worker": worker, "pid": event.pid, "ended_ms": now_ms, "started_ms": now_ms - int((wall_s + stood_s) * 1000),
         "wall_s": round(wall_s, 6), "cpu_s": _cpu_s(event.usage, since_s, wall_s),
-        "peak_rss_bytes": event.usage.get("peak_rss_bytes"), "post_mortem": _with_output(event, run.token),
+        "peak_rss_bytes": event.usage.get("peak_rss_bytes"), "post_mortem": _with_last_words(event, run.token),
     }
     if event.oom is not None:
         return Outcome.out_of_memory(run.number, event.oom, **facts)
@@ -85,7 +88,14 @@ def _cause(slot: Slot, event: Exited) -> str:
     return "nobody knows why" if event.exitcode is None else f"exited with {event.exitcode}"
 
 
-def _with_output(event: Exited, token: int) -> dict[str, Any] | None:
-    """What is known of the death, and what the run said last."""
-    output = event.output(token)
-    return {**event.post_mortem, "output": output} if event.post_mortem is not None and output else event.post_mortem
+def _with_last_words(event: Exited, token: int) -> dict[str, Any] | None:
+    """What is known of the death, what the run said last, and how far it was."""
+    if event.post_mortem is None:
+        return None
+    told: dict[str, Any] = {}
+    if (progress := event.progress(token)) is not None:
+        with suppress(ValueError):  # of a worker that has lost its mind before it died
+            told["progress"] = orjson.loads(progress)
+    if output := event.output(token):
+        told["output"] = output
+    return {**event.post_mortem, **told}

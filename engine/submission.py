@@ -95,12 +95,15 @@ class Directory:
     """Which handlers there are, as far as this process can know.
 
     Raises `UnknownHandler` for a name that is neither registered here nor announced, unless no pool has ever
-    announced anything: then a first submit may come before the first pool.
+    announced anything: then a first submit may come before the first pool. With `accepts_unknown` it never does: such
+    a task waits for a pool that knows it.
     """
 
     def __init__(self, announcements: Callable[[], Mapping[str, Mapping[str, Any]]],
-                 registry: Mapping[str, HandlerSpec] = REGISTRY, *, complete: bool = False) -> None:
+                 registry: Mapping[str, HandlerSpec] = REGISTRY, *, complete: bool = False,
+                 accepts_unknown: bool = False) -> None:
         self._fetch, self._registry, self._complete = announcements, registry, complete
+        self._accepts_unknown = accepts_unknown
         self._announced: dict[str, Defaults] = {}
         self._stale_s = 0.0
 
@@ -111,13 +114,13 @@ class Directory:
         if monotonic() < self._stale_s:
             if task_type in self._announced:
                 return self._announced[task_type]
-            if not self._announced and not self._complete:
+            if self._accepts_unknown or not (self._announced or self._complete):
                 return _NOBODY_SAID
         # No lock: threads that come here at once each read the same, and a fork could inherit a lock that is held.
         self._announced = known = {name: Defaults.announced(told) for name, told in self._fetch().items()}
         self._stale_s = monotonic() + ANNOUNCEMENTS_S_MAX
-        if task_type in known or not (known or self._complete):
-            return known.get(task_type, Defaults())
+        if task_type in known or self._accepts_unknown or not (known or self._complete):
+            return known.get(task_type, _NOBODY_SAID)
         names = {*known, *self._registry}
         hint = did_you_mean(task_type, names) or "; start one that imports its module: ganger run --handlers MODULE"
         raise UnknownHandler(f"no pool has announced a handler {check.shown(task_type)}{hint}",

@@ -36,20 +36,33 @@ def run(
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = None,
     log_format: Annotated[str | None, typer.Option(metavar="FORM", help="text, json or auto.")] = None,
     api: Annotated[bool, typer.Option("--api", help="Serve the REST API too (see `ganger api`).")] = False,
+    allow_missing_handlers: Annotated[bool, typer.Option(
+        "--allow-missing-handlers",
+        help="Start even where a handler module cannot be imported, or there is no handler.")] = False,
     assignments: SetOption = None,
 ) -> int:
     """Start the engine: pools of workers and the keeper.
+
+    It ends with code 5 and the traceback where a handler module cannot be imported. Tasks of types that no pool knows
+    wait for one that does.
 
     SIGTERM or Ctrl-C drains: running tasks finish or are given back within shutdown_grace_s; a second one stops
     at once. Closing its terminal drains too, unless it was started with nohup. `kill -HUP` reads the settings and the
     handlers' code again without losing a task.
     """
     flags = {"handlers": handlers or None, "max_workers": max_workers, "log_level": log_level,
-             "log_format": log_format, "api": api or None, **settings_of(assignments)}
+             "log_format": log_format, "api": api or None, "allow_missing_handlers": allow_missing_handlers or None,
+             **settings_of(assignments)}
     settings = session.load(**flags).settings
     if settings.api and find_spec("uvicorn") is None:
         raise EngineError(MISSING)
     from engine.services.running import run_root
 
-    code = run_root(settings, lambda: session.load(**flags).settings)
+    try:
+        code = run_root(settings, lambda: session.load(**flags).settings)
+    except EngineError as error:
+        summary, _, details = str(error).partition("\n")
+        if details:
+            session.out.note(details)
+        raise EngineError(summary) from error
     return Exit.OK if code == 0 else Exit.ENGINE

@@ -47,7 +47,8 @@ class Client:
                                  limit="one of the two")
         self.settings = settings or load_settings({"redis_url": redis_url, **overrides}).settings
         self._reach: Way = Reach(self.settings)
-        self._submissions = Submissions(Directory(self.handlers), self.settings.payload_bytes_max)
+        directory = Directory(self.handlers, accepts_unknown=self.settings.unknown_types == "accept")
+        self._submissions = Submissions(directory, self.settings.payload_bytes_max)
 
     # -- submitting -----------------------------------------------------------------------------------------------
 

@@ -151,6 +151,12 @@ class Settings(BaseModel):
     handlers: tuple[Module, ...] = setting(
         (), "Modules to import; the handlers that they register are what this engine can run.",
         limit="a list of module names", shown='["my_app.tasks"]')
+    allow_missing_handlers: bool = setting(
+        False, "Start even where a handler module cannot be imported, or where there is no handler at all. Tasks of "
+        "types that no pool knows wait in any case.", limit="true or false")
+    unknown_types: Literal["refuse", "accept"] = setting(
+        "refuse", "What a submit does with a type that no pool has announced. refuse = it is an error, once any pool "
+        "has announced anything; accept = the task waits for a pool that knows it.", limit="refuse or accept")
     max_workers: Count = setting(
         None, "Worker processes of a pool. Default: one for each core.", factory=cores, low=1, high=WORKERS_MAX,
         unit="processes")

@@ -40,6 +40,8 @@ class Ending:
         """The worker said how it ended."""
         if word == b"C":
             self.settle(run, COMPLETED, outcome)
+        elif word == b"U":
+            self._given_back(run)
         else:
             cause, retryable = WORDS[word]
             if word == b"I" and run.cancelled is not None:
@@ -81,6 +83,13 @@ class Ending:
         """Its handler is stopped: to be run again after the pause, at nobody's cost."""
         outcome = Outcome.handler_stopped(run.number, run.task_type, pause_s, deaths)
         self.settle(run, Verdict(Move.RETRY, Payer.NOBODY, pause_s * (1 + _SPREAD * self.chance())), outcome)
+
+    def _given_back(self, run: Run) -> None:
+        """Its worker does not know the type: it waits, at nobody's cost, for a pool that does."""
+        if run.cancelled is not None:
+            self.cancelled(run)
+        else:
+            self.settle(replace(run, queue=f"{run.queue} {run.task_type}"), RELEASED, b"")
 
     def settle(self, run: Run, judgement: Verdict, outcome: bytes | Outcome) -> None:
         del self.runs[run.task_id]

@@ -29,14 +29,16 @@ FIRST, FURTHER, LAST = b"<", b"+", b"."
 BOOTED, REPLIED, PROGRESS, LOG, GROWN, HOOK_FAILED, WAITING = b"B", b"R", b"P", b"L", b"G", b"H", b"W"
 
 COMPLETED, RAISED, FAILED, RETRY, CANCEL, SOFT_TIMEOUT, INTERRUPTED = b"C", b"E", b"F", b"A", b"X", b"S", b"I"
+UNKNOWN = b"U"
 VERDICTS = {
     COMPLETED: "the handler returned",
     RAISED: "it raised; may be run again",
-    FAILED: "must not be run again: bad payload, bad result, no_retry_on, unknown handler",
+    FAILED: "must not be run again: bad payload, bad result, no_retry_on",
     RETRY: "it raised Retry; the outcome has `retry_after`, seconds or null",
     CANCEL: "it raised Cancel",
     SOFT_TIMEOUT: "SoftTimeout left it",
     INTERRUPTED: "TaskInterrupted left it",
+    UNKNOWN: "this worker has no handler of that name; nothing has been run",
 }
 
 TASK_HEAD = struct.Struct("<cIIId19s")  # kind, token, run, attempts, clock offset in ms, id

@@ -37,7 +37,6 @@ class Cause(StrEnum):
     HANDLER_STOPPED = "handler_stopped"  # not started: its handler keeps costing workers
     INVALID_PAYLOAD = "invalid_payload"
     INVALID_RESULT = "invalid_result"
-    UNKNOWN_HANDLER = "unknown_handler"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +96,6 @@ class Outcome:
     def handler_stopped(cls, run: int, task_type: str, pause_s: float, deaths: int) -> "Outcome":
         return cls(Cause.HANDLER_STOPPED, "HandlerStopped", f"not started: {task_type!r} has cost {deaths} workers, "
                    f"and is stopped for another {pause_s:.1f} s", run)
-
-    @classmethod
-    def unknown_handler(cls, run: int, task_type: str, reason: str) -> "Outcome":
-        return cls(Cause.UNKNOWN_HANDLER, "UnknownHandler", f"this pool has no handler {task_type!r}{reason}", run)
 
     @classmethod
     def unreadable(cls, run: int, reason: str) -> "Outcome":

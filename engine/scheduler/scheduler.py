@@ -98,7 +98,7 @@ class Scheduler:
             atexit.register(self._at_exit)
             try:
                 failures = tree.await_ready(self.settings.boot_timeout_s + _STARTUP_S)
-                if failures:
+                if failures and not self.settings.allow_missing_handlers:
                     raise EngineError("the engine did not start, because not all handlers can be imported:\n" +
                                       "\n".join(f"{name}: {trace}" for name, trace in failures.items()))
             except BaseException:

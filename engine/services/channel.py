@@ -3,16 +3,25 @@
 The same channel is the child's lifeline: when its other end is gone, so is the root.
 """
 
-import contextlib
+import errno
+import logging
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 
+from engine.adapters.poller import READ, WRITE
 from engine.ports import Poller
 
-_PACKET_BYTES_MAX = 1 << 18
+_READ_BYTES = 1 << 18
+PACKET_BYTES_MAX = 180_000  # what the kernel takes as one packet with the usual size of its buffers
+UNSENT_MAX = 1_000  # messages
+
+_ORDER, _ROW = b'{"do":', b'{"do":"journal"'
+
+_errors = logging.getLogger("ganger.errors")
 
 
 class Channel:
@@ -21,6 +30,8 @@ class Channel:
     def __init__(self, end: socket.socket, poller: Poller, receive: Callable[[dict[str, Any] | None], None]) -> None:
         self._end, self._poller, self._receive = end, poller, receive
         self._open = True
+        self._unsent: deque[bytes] = deque()
+        self._wants_write = self._has_dropped = False
         end.setblocking(False)
         poller.register(end.fileno(), self._ready)
 
@@ -29,10 +40,45 @@ class Channel:
         return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def send(self, message: dict[str, Any]) -> None:
-        """Never blocks: a message to a peer that has stopped reading is dropped, as are those to one that is gone."""
-        if self._open:
-            with contextlib.suppress(BlockingIOError, ConnectionError):
-                self._end.send(orjson.dumps(message))
+        """Never blocks. What a peer that does not read cannot take yet goes later; only so much of it is kept."""
+        if not self._open:
+            return
+        packet = orjson.dumps(message)
+        if len(packet) > PACKET_BYTES_MAX:
+            _tell_too_long(packet)
+            return
+        if len(self._unsent) >= UNSENT_MAX:
+            self._drop()
+        self._unsent.append(packet)
+        if len(self._unsent) == 1:
+            self._flush()
+
+    def _drop(self) -> None:
+        """The oldest of what can be done without: an order is not, and what a peer tells is out of date soon."""
+        spare = (packet for packet in self._unsent if packet.startswith(_ROW) or not packet.startswith(_ORDER))
+        oldest = next(spare, self._unsent[0])
+        self._unsent.remove(oldest)
+        if not self._has_dropped:
+            self._has_dropped = True
+            _errors.warning("a process of ours does not read what it is told; the oldest messages are dropped")
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent:
+                self._end.send(self._unsent[0])
+                self._unsent.popleft()
+            self._has_dropped = False
+        except BlockingIOError:
+            pass
+        except ConnectionError:  # it is gone, which reading tells
+            self._unsent.clear()
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:  # a host with smaller buffers
+                raise
+            _tell_too_long(self._unsent.popleft())
+        if bool(self._unsent) is not self._wants_write:
+            self._wants_write = bool(self._unsent)
+            self._poller.modify(self._end.fileno(), READ | WRITE if self._wants_write else READ)
 
     def close(self) -> None:
         if self._open:
@@ -41,9 +87,11 @@ class Channel:
             self._end.close()
 
     def _ready(self, mask: int) -> None:
-        while self._open:
+        if mask & WRITE:
+            self._flush()
+        while self._open and mask & ~WRITE:
             try:
-                packet = self._end.recv(_PACKET_BYTES_MAX)
+                packet = self._end.recv(_READ_BYTES)
             except BlockingIOError:
                 return
             except ConnectionError:
@@ -53,3 +101,8 @@ class Channel:
                 self._receive(None)
                 return
             self._receive(orjson.loads(packet))
+
+
+def _tell_too_long(packet: bytes) -> None:
+    _errors.error("a message between our processes is too long and was not sent", extra={
+        "bytes": len(packet), "bytes_max": PACKET_BYTES_MAX, "begins": packet[:100].decode(errors="replace")})

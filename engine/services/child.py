@@ -54,6 +54,13 @@ class Scalable(Protocol):
 
 
 @runtime_checkable
+class Hesitant(Protocol):
+    """A loop that asks whether to go on when something that it needs is not there."""
+
+    def go_on(self) -> None: ...
+
+
+@runtime_checkable
 class Informed(Protocol):
     """A loop that hears what became of the root's children."""
 
@@ -91,6 +98,8 @@ class Child:
                 self.loop.stop()
             case {"do": "drain"}:
                 self.loop.drain()
+            case {"do": "go on"} if isinstance(self.loop, Hesitant):
+                self.loop.go_on()
             case {"do": "scale", "workers": workers} if isinstance(self.loop, Scalable):
                 self.loop.scale(workers)
             case {"do": "tell of children", "children": dict(children)} if isinstance(self.loop, Informed):

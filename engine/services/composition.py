@@ -48,7 +48,7 @@ def pool_terms(settings: Settings, pool: str, supervisor: str) -> PoolTerms:
         lease_s=settings.lease_s, fence_margin_s=min(2.0, settings.lease_s / 5),
         fences=not settings.redis_url.startswith("unix:"), outcomes_pending_max=settings.outcomes_pending_max,
         grace_s=settings.shutdown_grace_s, version=engine_version(),
-        scale=sizes.scale(settings, pool),
+        needs_handlers=not settings.allow_missing_handlers, scale=sizes.scale(settings, pool),
         scale_auto=sizes.is_auto(settings, pool), enforcement=cgroup.enforcement())
 
 

@@ -69,6 +69,7 @@ class Root:
         self.workers: dict[str, int | str] = {}  # pool -> how many were asked for since the start, or "auto"
         self.obeyed: deque[str] = deque(maxlen=control.OBEYED_MAX)  # names of orders
         self.exit_code: int | None = None
+        self.refusal: str | None = None  # why a first start came to nothing, at length
         self._signals: list[int] = []
         self.hangup = Hangup()
         self._looked_s = time.monotonic()
@@ -128,7 +129,7 @@ class Root:
     def _give_up(self, reason: str | None) -> None:
         if reason is not None:
             log.error("giving up", extra={"reason": reason})
-            self.readiness.fail(reason)
+            self.readiness.fail(self.refusal or reason)
             self.notices.stopping(reason, STOP_S)
         self.exit_code = 0 if reason is None else 1
 
@@ -137,8 +138,8 @@ class Root:
     def _heard(self, name: str, message: dict[str, Any]) -> None:
         if message.get("is") == "asked":
             control.obey(self, message["order"])
-        if message.get("is") == "refused" and not self.readiness.is_ready:  # later, what runs is better than nothing
-            self._carry_out(self.core.give_up(message["reason"], time.monotonic()))
+        if message.get("is") == "refused":
+            self._refused(name, message["reason"])
         if message.get("is") == "waits" and name not in self.retiring:
             self.readiness.ready(_kin(name), {})  # it goes on trying, and the others do without it
         if message.get("is") != "ready":
@@ -149,6 +150,19 @@ class Root:
         old = self.retiring.pop(name, None)
         if old is not None:
             self._succeed(name, old, message.get("failures") or {})
+
+    def _refused(self, name: str, reason: str) -> None:
+        """What a child needs is not there. At a first start that ends the tree, at a reload the successor; else what
+        runs is better than nothing."""
+        now_s = time.monotonic()
+        if not self.readiness.is_ready:
+            self.refusal = reason
+            self._carry_out(self.core.give_up(reason.partition("\n")[0], now_s))
+        elif name.startswith("pool ") and self.retiring.get(name) in self.core.children:
+            log.error("not reloaded", extra={"child": name, "reason": reason})
+            self.retire(name, now_s)
+        else:
+            self.family.tell(name, {"do": "go on"})
 
     def _succeed(self, new: str, old: str, failures: dict[str, str]) -> None:
         """The successor takes over, unless it cannot import what its predecessor, if that is still there, could."""

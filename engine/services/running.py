@@ -11,7 +11,7 @@ from engine.adapters.process.cgroup import take_over
 from engine.adapters.redis.broker import Broker
 from engine.adapters.redis.embedded import Embedded, open_embedded
 from engine.config import Settings
-from engine.errors import BrokerError, GangerError, SchemaMismatch
+from engine.errors import BrokerError, EngineError, GangerError, SchemaMismatch
 from engine.services import composition
 from engine.services.bootstrap import Bootstrap
 from engine.services.readiness import Readiness
@@ -22,7 +22,8 @@ def run_root(settings: Settings, reload: Callable[[], Settings]) -> int:
     """Run the tree until it is told to stop, or gives up; return the exit code, 0 or 1.
 
     `reload` reads the settings anew on SIGHUP. Handlers are imported from the current folder and this process's path.
-    Raises `EngineError` if the embedded Redis cannot be started.
+    Raises `EngineError` if the embedded Redis cannot be started, or something else that a first start needs is not
+    there: a handler module that cannot be imported, say.
     """
     manager = ServiceManager.from_environ(os.environ)  # first of all: whoever we start is not to speak in our name
     take_over()
@@ -53,7 +54,11 @@ def _run(bootstrap: Bootstrap, reload: Callable[[], Settings], readiness: Readin
     try:
         _check_format(settings)
         bootstrap = bootstrap.model_copy(update={"settings": settings})
-        return Root(bootstrap, lambda: _provided(reload()), readiness, lifeline_fd, manager).run()
+        root = Root(bootstrap, lambda: _provided(reload()), readiness, lifeline_fd, manager)
+        code = root.run()
+        if root.refusal is not None:
+            raise EngineError(root.refusal)
+        return code
     finally:
         if embedded is not None:
             embedded.close()

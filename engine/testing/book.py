@@ -1,7 +1,7 @@
 """The tasks of an inline engine, in memory; each move is made by the lifecycle table, as in Redis."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,8 +97,8 @@ class Book:
             if entry is not None:
                 yield entry
 
-    def next_queued(self, now_ms: int) -> Entry | None:
-        """The first in line: by priority, then by place."""
-        ready = [entry for entry in self.all(now_ms)
-                 if entry.life.status is TaskStatus.QUEUED and entry.record.queue not in self.paused]
+    def next_queued(self, now_ms: int, types: Container[str]) -> Entry | None:
+        """The first in line of these types: by priority, then by place. Others wait."""
+        ready = [entry for entry in self.all(now_ms) if entry.life.status is TaskStatus.QUEUED
+                 and entry.record.queue not in self.paused and entry.record.task_type in types]
         return min(ready, key=lambda entry: (-entry.life.priority, entry.life.place), default=None)

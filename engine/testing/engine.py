@@ -65,7 +65,7 @@ class InlineEngine:
         self._busy, runs = True, 0
         try:
             self._bring_up_to_date()
-            while (entry := self.book.next_queued(self.clock.now_ms())) is not None:
+            while (entry := self.book.next_queued(self.clock.now_ms(), self.handlers)) is not None:
                 self._run(entry)
                 runs += 1
                 self._bring_up_to_date()
@@ -95,10 +95,10 @@ class InlineEngine:
         """The pool's part: claim, execute, judge, settle."""
         entry.move(Move.CLAIM, self.clock.now_ms(), run=entry.life.run + 1, owner=WORKER)
         self.book.counters["runs"] += 1
-        spec = self.handlers.get(entry.record.task_type)
-        policy = self._policy.with_handler(spec.announcement() if spec else {}).with_options(entry.record.options)
+        spec = self.handlers[entry.record.task_type]
+        policy = self._policy.with_handler(spec.announcement()).with_options(entry.record.options)
         try:
-            ended = execute(entry, Route(spec) if spec else None, self._outcomes, self.clock.now_ms, policy.timeout_s)
+            ended = execute(entry, Route(spec), self._outcomes, self.clock.now_ms, policy.timeout_s)
         except BaseException:
             entry.move(Move.RELEASE, self.clock.now_ms(), owner="-")
             raise

@@ -14,7 +14,6 @@ from engine.adapters.process.outcomes import Facts, Outcomes, refused
 from engine.adapters.process.routes import Route
 from engine.context import Context
 from engine.core.frames import COMPLETED
-from engine.errors import UnknownHandler
 from engine.testing.book import Entry
 
 WORKER = "inline"
@@ -27,7 +26,7 @@ class Ended(NamedTuple):
     outcome: dict[str, Any]
 
 
-def execute(entry: Entry, route: Route | None, outcomes: Outcomes, now_ms: Callable[[], int],
+def execute(entry: Entry, route: Route, outcomes: Outcomes, now_ms: Callable[[], int],
             timeout_s: float) -> Ended:
     """Run the task of `entry`. KeyboardInterrupt passes through; anything else that is raised ends the run."""
     started_ms = now_ms()
@@ -37,8 +36,6 @@ def execute(entry: Entry, route: Route | None, outcomes: Outcomes, now_ms: Calla
         return (now_ms() - started_ms) / 1000
 
     try:
-        if route is None:
-            raise UnknownHandler(f"there is no handler {entry.record.task_type!r}", field="task_type")
         with _kept_log(entry, now_ms):
             returned = route.function(*_arguments(entry, route, now_ms, timeout_s))
         result = outcomes.result(returned)

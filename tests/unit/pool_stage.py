@@ -53,6 +53,7 @@ class NotedBroker:
         self.recovers: list[list[tuple[bytes, int]]] = []
         self.happened: list[Any] = []
         self.heard = b""
+        self.announced: list[list[dict[str, Any]]] = []
 
     def step(self, settlements: list[Settlement], want: int, idle_workers: int | None, held: int, report: bytes,
              makes_way: str = "", heard: bytes = b"") -> None:
@@ -62,6 +63,9 @@ class NotedBroker:
 
     def recover(self, known: list[tuple[bytes, int]]) -> None:
         self.recovers.append(known)
+
+    def announce(self, handlers: list[dict[str, Any]]) -> None:
+        self.announced.append(handlers)
 
     def next_deadline_s(self) -> float:
         return float("inf")
@@ -85,14 +89,20 @@ class NotedPoller:
 class Stage:
     """A pool of two workers that are up. `turn` plays one round; `answer` is Redis's answer to the step under way."""
 
-    def __init__(self, *, fences: bool = True, settle_max: int = 256) -> None:
+    def __init__(self, *, fences: bool = True, settle_max: int = 256, needs_handlers: bool = False) -> None:
+        """With `needs_handlers` a module cannot be imported, and nothing is up yet."""
         self.now_s = 1000.0
+        self.told: list[dict[str, Any]] = []  # to the root
         self.host, self.broker, self.poller = NotedHost(), NotedBroker(), NotedPoller()
         core = Dispatch(2, RestartBudget(5, 30.0), Windows(1), Timing(), lambda: 0.5)
         terms = PoolTerms("sup", "default", (), RunPolicy(), lease_s=LEASE_S, fence_margin_s=MARGIN_S, fences=fences,
-                          settle_max=settle_max)
-        self.pool = Pool(terms, core, self.host, self.broker, self.poller, RedisClock(), lambda message: None,
+                          settle_max=settle_max, needs_handlers=needs_handlers)
+        self.pool = Pool(terms, core, self.host, self.broker, self.poller, RedisClock(), self.told.append,
                          monotonic_s=lambda: self.now_s)
+        if needs_handlers:
+            self.host.happened = [ServerReady(HANDLERS[:1], {"tasks": "a traceback"})]
+            self.turn()
+            return
         self.host.happened = [ServerReady(HANDLERS, {})]
         self.turn()
         self.host.happened = [Booted(0, 100), Booted(1, 101)]

@@ -123,7 +123,7 @@ def test_a_frame_too_long_to_be_one_is_an_error() -> None:
 def test_a_run_of_hours_does_not_overflow_its_field() -> None:
     encoded = frames.frame(frames.REPLIED, 1, b"{}", frames.COMPLETED, 10**12)
     assert FRAME_HEAD.unpack_from(encoded)[4] == frames.WALL_US_MAX
-    assert set(frames.VERDICTS) == {b"C", b"E", b"F", b"A", b"X", b"S", b"I"}
+    assert set(frames.VERDICTS) == {b"C", b"E", b"F", b"A", b"X", b"S", b"I", b"U"}
 
 
 @pytest.mark.parametrize("packets", [[b"<"], [b"<\0\0\0\0x", b"+\3\0\0\0y", b".\2\0\0\0z"]])

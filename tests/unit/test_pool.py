@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from engine.core.record import Record
 from engine.ports import (
     Booted,
     Handed,
@@ -15,9 +16,10 @@ from engine.ports import (
     ServerLost,
     ServerReady,
     Settlement,
+    Stepped,
 )
 from engine.services.pool.stepping import BEAT_S, QUIET_BEAT_S
-from tests.unit.pool_stage import LEASE_S, MARGIN_S, RECORD, A, B, Stage
+from tests.unit.pool_stage import HANDLERS, LEASE_S, MARGIN_S, RECORD, A, B, Stage
 
 LEVEL = b'{"do":"level","level":"%s"}'
 
@@ -300,6 +302,46 @@ def test_a_clock_that_drifted_dates_nothing_anew(stage: Stage) -> None:
     stage.broker.happened = [Joined()]
     stage.turn()
     assert [one.at for one in stage.settled()] == [5_000]
+
+
+def test_a_type_that_it_does_not_know_is_given_back_uncharged_and_waits_for_one_that_does(stage: Stage) -> None:
+    foreign = Record("new", "images", 1, 1, b"{}").encode()
+    stage.answer(A, foreign, b"2 1 0 1", B, RECORD, b"1 0 0")
+    assert set(stage.pool.core.runs) == {B}
+    (end,) = stage.settled()
+    assert (end.task_id, end.run, end.verdict, end.at, end.outcome) == (A, 2, "release nobody", "images new", b"")
+
+
+def test_a_run_whose_worker_does_not_know_the_type_is_given_back_too(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.host.happened = [stage.reply(0, b"U")]
+    stage.turn()
+    (end,) = stage.settled()
+    assert (end.task_id, end.verdict, end.at, end.outcome) == (A, "release nobody", "q t", b"")
+
+
+def test_redis_is_told_again_what_it_can_run_where_that_was_forgotten(stage: Stage) -> None:
+    stage.now_s += 2
+    told = len(stage.broker.announced)
+    stage.answer(types=0)
+    assert stage.broker.announced[told:] == [HANDLERS]
+    for _ in range(10):
+        stage.pool.accord.stepped(Stepped([], [], False, [], 0, stage.now_s), stage.now_s)
+    assert len(stage.broker.announced) == told + 1, "not as fast as it can forget"
+    stage.now_s += 2
+    stage.answer(types=0)
+    assert len(stage.broker.announced) == told + 2
+
+
+def test_redis_is_told_each_minute_what_it_can_run(stage: Stage) -> None:
+    told = len(stage.broker.announced)
+    stage.answer()
+    stage.now_s += 50
+    stage.answer()
+    assert len(stage.broker.announced) == told
+    stage.now_s += 10
+    stage.answer()
+    assert stage.broker.announced[told:] == [HANDLERS]
 
 
 def test_what_redis_refused_to_hear_is_told_again(stage: Stage) -> None:

@@ -127,7 +127,6 @@ def test_an_outcome_says_what_happened_and_what_it_used() -> None:
     assert "30 s" in told["error"]["message"]
     assert Outcome.exited(1, 3).message.endswith("code 3 in the middle of the run")
     assert Outcome.unreadable(1, "torn").cause is Cause.INVALID_PAYLOAD
-    assert "'x'" in Outcome.unknown_handler(1, "x", "").message
 
 
 def test_a_handler_may_say_that_nobody_makes_its_runs_stand_still() -> None:

@@ -224,6 +224,16 @@ def test_an_unknown_handler_names_its_neighbour_and_what_there_is() -> None:
     assert refusal.value.limit == "local, other, thumbnail"
 
 
+def test_an_unknown_handler_is_accepted_where_the_setting_says_so() -> None:
+    announcements = Announcements({"thumbnail": {"queue": "images"}})
+    known = Submissions(Directory(announcements, {}, accepts_unknown=True), 1000)
+    assert submit("thumbnail", at=known).record.queue == "images"
+    record = submit("of tomorrow", at=known).record
+    assert (record.task_type, record.queue) == ("of tomorrow", "default")
+    submit("of tomorrow", at=known)
+    assert announcements.reads == 1, "once in five seconds"
+
+
 def test_a_task_may_come_before_the_first_pool() -> None:
     assert submit("anything", at=door(dict, [make_spec("local", plain, {})])).record.task_type == "anything"
 

@@ -96,6 +96,8 @@ class Outcomes:
 
     def failed(self, route: Route | None, error: BaseException, facts: Facts) -> tuple[bytes, bytes]:
         """Verdict and outcome of a run that an exception ended."""
+        if issubclass(type(error), UnknownHandler) and route is None:
+            return frames.UNKNOWN, b"{}"
         telling = word_in(error)
         try:
             verdict, cause = _judge(route, telling)
@@ -147,7 +149,7 @@ def word_in(error: BaseException) -> BaseException:
 def _judge(route: Route | None, error: BaseException) -> tuple[bytes, Cause]:
     kind = type(error)
     if route is None:
-        return frames.FAILED, Cause.UNKNOWN_HANDLER if issubclass(kind, UnknownHandler) else Cause.INVALID_PAYLOAD
+        return frames.FAILED, Cause.INVALID_PAYLOAD
     for known, verdict, cause in _JUDGED:
         if issubclass(kind, known):
             return verdict, cause

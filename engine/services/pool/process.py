@@ -44,6 +44,9 @@ class PoolLoop:
     def stop(self) -> None:
         self.pool.stop()
 
+    def go_on(self) -> None:
+        self.pool.go_on()
+
     def scale(self, workers: Any) -> None:
         self.pool.scale(workers)
 

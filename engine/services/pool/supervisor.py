@@ -65,7 +65,7 @@ from engine.ports import (
     Waited,
     Waits,
 )
-from engine.services.pool import deaths, orders, report
+from engine.services.pool import deaths, imports, orders, report
 from engine.services.pool.accord import Accord
 from engine.services.pool.claims import Claims
 from engine.services.pool.hearing import Hearing
@@ -100,6 +100,8 @@ class Pool:
         self.halted: str | None = None
         self.started_ms = clock.now_ms()
         self._said_ready = False
+        self._doubtful: ServerReady | None = None  # what the root is asked about
+        self._asked_root = False
         self._wishes: list[Callable[[float], None]] = []  # to drain, to stop
         self._do: dict[type[Any], Callable[[Any], None]] = {
             Send: self._send, Settle: self._settle, TakeBack: self._take_back, Kill: self._kill, Halt: self._halt,
@@ -296,6 +298,23 @@ class Pool:
         self._say_ready()
 
     def _server_ready(self, event: ServerReady, now_s: float) -> None:
+        """A first start does without handlers only if the root says so: it knows whether others run on meanwhile."""
+        event.failures = imports.shortened(event.failures)
+        problem = imports.problem(event.failures, event.handlers)
+        if problem is not None and self.terms.needs_handlers and not self._asked_root:
+            self._doubtful, self._asked_root = event, True
+            self.tell_root({"is": "refused", "reason": problem})
+        else:
+            self._serve(event, now_s)
+
+    def go_on(self) -> None:
+        """Do with what can be imported."""
+        if self._doubtful is not None:
+            event, self._doubtful = self._doubtful, None
+            self._wishes.append(lambda now_s: self._serve(event, now_s))
+
+    def _serve(self, event: ServerReady, now_s: float) -> None:
+        self._asked_root = True
         self.failures, self.inherited = event.failures, event.inherited
         self.accord.serve(event.handlers)
         for module, text in event.failures.items():

@@ -26,4 +26,5 @@ class PoolTerms:
     version: str = ""
     scale: Scale = ANY
     scale_auto: bool = False
+    needs_handlers: bool = False  # it starts nothing without them, unless the root says so
     enforcement: str = "sampling"  # what holds the limits of runs, for people

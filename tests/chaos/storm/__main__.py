@@ -69,7 +69,7 @@ class Storm:
 
     def close(self) -> None:
         for tree in self.trees:
-            tree.root.terminate()
+            tree.terminate()
         for tree in self.trees:
             tree.root.wait(30)
             tree.client.close()

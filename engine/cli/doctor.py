@@ -1,5 +1,6 @@
 """`ganger doctor`: whether everything that the engine needs is there, and what to do where it is not."""
 
+import textwrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from engine.errors import GangerError
 if TYPE_CHECKING:
     from engine.config import Settings
 
+_BEFORE = 21  # columns before what is found
 _EXAMPLES = """
 ganger doctor
 ganger doctor --redis-url redis://redis.internal:6379/0 --handlers my_app.tasks
@@ -68,6 +70,14 @@ def _of_redis(session: Session, settings: "Settings", *, mend: bool) -> list[Fin
 def _tell(session: Session, findings: list[Finding]) -> None:
     for finding in findings:
         padding = " " * (4 - len(finding.state))
-        session.out.line(coloured(finding.state), f"{padding}  {finding.name:<14} {finding.detail}")
+        first, *rest = _wrapped(finding.detail, session.out.room)
+        session.out.line(coloured(finding.state), f"{padding}  {finding.name:<14} {first}")
         if finding.remedy and finding.state is not State.OK:
-            session.out.line(f"{'':<21}remedy: {finding.remedy}")
+            rest += _wrapped(f"remedy: {finding.remedy}", session.out.room)
+        for line in rest:
+            session.out.line(" " * _BEFORE + line)
+
+
+def _wrapped(text: str, room: int | None) -> list[str]:
+    """Lines that fit beside the names; one line where it is no terminal."""
+    return textwrap.wrap(text, max(30, room - _BEFORE), break_on_hyphens=False) or [""] if room else [text]

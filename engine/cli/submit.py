@@ -33,7 +33,7 @@ def submit(
     session: Session,
     task_type: Annotated[str, typer.Argument(metavar="TYPE", help="Name of the handler.")],
     payload: Annotated[str | None, _option(
-        "JSON", "Payload as JSON text, @FILE, or - for standard input (default: null).")] = None,
+        "JSON", "Payload as JSON text, @FILE, or - for standard input (default: {}).")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and print the result.")] = False,
     wait_timeout: Annotated[float | None, typer.Option(
         metavar="SECONDS", min=0,

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from engine.cli import tables
+from engine.cli.doctor import _wrapped
 from engine.cli.output import clean, counted, document, duration, one_line, styled
 from engine.cli.task import _words
 
@@ -74,3 +75,11 @@ def test_a_column_that_is_narrow_comes_back_where_a_wide_one_made_room() -> None
     cells = [[styled(cell) for cell in ("a", "b" * 5, "c" * 50, "d" * 20)]]
     shape = tables.fit(("id", "small", "wide", "kept"), cells, 40, cut=(), leave_out=("small", "wide"))
     assert shape.left_out == ["wide"]
+
+
+def test_what_the_doctor_finds_stands_beside_its_name_on_a_terminal_and_on_one_line_elsewhere() -> None:
+    text = "limits are held by sampling; kills by the kernel for want of memory are known from the kernel's log"
+    assert all(len(line) <= 59 for line in _wrapped(text, 80))
+    assert " ".join(_wrapped(text, 80)) == text
+    assert _wrapped(text, None) == [text]
+    assert _wrapped("", 80) == [""]

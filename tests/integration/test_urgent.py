@@ -201,7 +201,7 @@ def test_scale_says_what_is_wrong(engine: Scheduler) -> None:
         assert done.exit_code == 2, asked
         assert "from 1 to 1024, or auto" in done.output
     done = CliRunner().invoke(app, ["scale", "2", "--pool", "none", "--redis-url", engine.client.settings.redis_url])
-    assert done.exit_code == 5
+    assert done.exit_code == 1
     assert "no pool 'none' is running" in done.output
 
 

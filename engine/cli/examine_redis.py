@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+from engine.adapters.redis.waits_for import shown
 from engine.cli.finding import Finding, State
 from engine.cli.output import size
 from engine.core.storage import DELETES_TASKS, writing_fault
@@ -26,11 +27,13 @@ def examine(settings: "Settings", *, embedded: bool) -> list[Finding]:
     try:
         info = {**broker.info(), "appendfsync": appendfsync(broker)}
         supervisors = broker.supervisors()
+        unknown = broker.unknown_types()
     finally:
         broker.close()
     kind = "embedded, in " + str(settings.data_dir) if embedded else without_password(settings.redis_url or "")
     return [Finding("redis", State.OK, f"reachable: {kind}"), version(info), role(info), eviction(info),
-            persistence(info), memory(info), skew(info), pools(supervisors)]
+            persistence(info), memory(info), skew(info), pools(supervisors),
+            *types(unknown)]
 
 
 def appendfsync(broker: "Broker") -> str | None:
@@ -110,6 +113,14 @@ def skew(info: dict[str, Any]) -> Finding:
         return Finding("clock", State.WARN, f"this host's clock is {skew_ms / 1000:+.1f} s from Redis's",
                        "set both by NTP; tasks are timed by Redis's clock in any case")
     return Finding("clock", State.OK, f"within {max(1, math.ceil(abs(skew_ms)))} ms of Redis's")
+
+
+def types(unknown: dict[str, int]) -> list[Finding]:
+    """Tasks that wait for a pool that knows their type, where none does."""
+    if not unknown:
+        return []
+    return [Finding("types", State.WARN, f"no living pool knows the types of tasks that wait: {shown(unknown)}",
+                    "start a pool that imports their handlers, or purge or cancel them")]
 
 
 def pools(supervisors: list[dict[str, Any]]) -> Finding:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.output import counted, duration
+from engine.cli.output import counted, duration, one_line
 from engine.cli.session import Session, command, with_common
 from engine.core.names import did_you_mean
 from engine.core.priority import DESCENDING
@@ -26,15 +26,19 @@ def add_to(app: typer.Typer) -> None:
 def list_queues(session: Session) -> None:
     """Show what waits in the queues, by priority, and for how long the oldest task has."""
     with session.client() as client:
-        queues = client.queue_stats()
+        queues, unknown = client.queue_stats(), client.unknown_types()
     if session.out.as_json:
         session.out.json(queues)
         return
+    from engine.adapters.redis.waits_for import shown
+
     names = [priority.name for priority in DESCENDING]
     session.out.table(("queue", "state", *names, "total", "oldest"), [
         (queue.queue, "paused" if queue.paused else "open", *(queue.queued.get(name, 0) for name in names), queue.total,
          duration(queue.oldest_s)) for queue in queues], right=(*names, "total", "oldest"), cut=("queue",),
         leave_out=("total", "state", "oldest", "LOW", "NORMAL"))
+    if unknown:
+        session.out.line(f"no living pool knows the types of tasks that wait: {one_line(shown(unknown))}")
 
 
 def pause(session: Session, queue: QueueArgument) -> None:

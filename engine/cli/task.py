@@ -53,6 +53,8 @@ def status(session: Session, ids: IdsArgument) -> None:
             return
         for task in found:
             show_task(session, task)
+            if reason := client.reason(task.id):
+                session.out.facts([("waits for", reason)])
             if task.quarantined:
                 _show_evidence(session, client.outcomes(task.id))
 

@@ -70,6 +70,17 @@ class Client:
 
     # -- looking --------------------------------------------------------------------------------------------------
 
+    def unknown_types(self) -> dict[str, int]:
+        """How many tasks wait of each type that no living pool knows, as far as pools have met them."""
+        return self._reach.broker().unknown_types()
+
+    def reason(self, task_id: str) -> str | None:
+        """What a queued task waits for where that is more than its turn: its queue is paused, no pool is running, none
+        knows its type or serves its queue. None for any other task, and where there is no such task.
+        """
+        stored = self._reach.broker().read([known_id(task_id)])[0]
+        return None if stored is None else self._reach.broker().reason(stored)
+
     def get(self, task_id: str) -> Task:
         """All that is known of a task. Raises `TaskNotFound`."""
         return Task.of(self._stored(task_id))

@@ -121,6 +121,14 @@ class InlineBroker:
         behind = start + limit
         return found[start:behind], str(behind) if behind < len(found) else None
 
+    def unknown_types(self) -> dict[str, int]:
+        return {}
+
+    def reason(self, stored: Stored) -> str | None:
+        if stored.life.status is TaskStatus.QUEUED and stored.record.queue in self._book.paused:
+            return f"its queue {stored.record.queue!r} is paused"
+        return None
+
     def outcomes(self, task_id: str) -> list[dict[str, Any]]:
         return self._book.get(task_id, self.clock.now_ms()).outcomes
 

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from engine.config import load_settings
+from engine.core.priority import TaskPriority
 from engine.services.api.deliveries import Deliveries
 from engine.services.api.desk import Desk
 from engine.services.api.watching import Watching
@@ -43,12 +44,14 @@ def test_types_that_no_pool_knows_are_named(redis_url: str) -> None:
         redis.call_all([("ZADD", keys.supervisors, now_ms + 60_000, "s"),
                         ("HSET", keys.reports, "s", orjson.dumps(report)),
                         ("HSET", keys.handlers, "old", b"{}"), ("SADD", keys.types("s"), "old", "both"),
-                        ("SADD", keys.aside, "new", "both", "newer")])
+                        ("SADD", keys.aside, "new", "both", "newer"),
+                        *(("ZADD", keys.turns(TaskPriority.NORMAL, one), 1, "q") for one in ("new", "newer", "both")),
+                        *(("ZADD", keys.line("q", TaskPriority.NORMAL, one), 1, one) for one in ("new", "newer"))])
         await desk.open()
         try:
             found = await desk.health.findings()
             assert found.reasons == []
-            assert found.degraded == ["tasks wait whose type no pool knows: new, newer"]
+            assert found.degraded == ["tasks wait whose type no living pool knows: 1 of 'new', 1 of 'newer'"]
         finally:
             desk.hang_up()
             await desk.close()

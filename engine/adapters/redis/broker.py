@@ -18,6 +18,7 @@ from engine.adapters.redis.operating import Operating
 from engine.adapters.redis.reading import Reading
 from engine.adapters.redis.submitting import NewTask, Submittable
 from engine.adapters.redis.waiting import Waiting
+from engine.adapters.redis.waits_for import WaitsFor
 from engine.core.history import ENTRIES_MAX
 from engine.core.lifecycle import TaskStatus
 from engine.core.priority import TaskPriority
@@ -64,6 +65,7 @@ class Broker:
         self._expects_webhooks = False
         self._operating = Operating(self.redis, self.keys, self.kept_ms)
         self._reading = Reading(self.redis, self.keys)
+        self._waits_for = WaitsFor(self.redis, self.keys)
         self._waiting = Waiting(self.redis, self.keys)
         self.durability = Durability(self.redis, self.keys)
 
@@ -109,6 +111,14 @@ class Broker:
     def outcomes(self, task_id: str) -> list[dict[str, Any]]:
         """How each run of a task ended, the first first."""
         return self._reading.outcomes(task_id)
+
+    def reason(self, stored: Stored) -> str | None:
+        """What a queued task waits for, in words; None where it only waits for its turn."""
+        return self._waits_for.reason(stored)
+
+    def unknown_types(self) -> dict[str, int]:
+        """How many tasks wait aside of each type that no living pool knows."""
+        return self._waits_for.unknown_types()
 
     def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
              priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
@@ -187,10 +197,6 @@ class Broker:
     def handlers(self) -> dict[str, dict[str, Any]]:
         """What pools have announced that they can run, by name."""
         return self._reading.handlers()
-
-    def types_nobody_knows(self) -> list[str]:
-        """The types of which tasks wait, and that no pool knows that is up."""
-        return self._reading.types_nobody_knows()
 
     def supervisors(self) -> list[dict[str, Any]]:
         """The reports of all supervisors, with `supervisor`, `lease_end_ms` and `alive`."""

@@ -85,13 +85,6 @@ class Reading:
         """What pools have announced that they can run, by name."""
         return {name: reading.announcement(told) for name, told in self._hash(self._keys.handlers).items()}
 
-    def types_nobody_knows(self) -> list[str]:
-        """The types of which tasks wait aside and that no supervisor has said to know in the last minutes."""
-        if not self._redis.call("EXISTS", self._keys.aside):
-            return []
-        known = (self._keys.types(name) for name in supervisor_names(self._redis, self._keys))
-        return sorted(name.decode(errors="replace") for name in self._redis.call("SDIFF", self._keys.aside, *known))
-
     def supervisors(self) -> list[dict[str, Any]]:
         """The reports of all supervisors, with `supervisor`, `lease_end_ms` and `alive`."""
         names = self._redis.call("ZRANGE", self._keys.supervisors, 0, -1, "WITHSCORES")

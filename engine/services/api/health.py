@@ -8,13 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from engine.adapters.redis.waits_for import shown
 from engine.client.operator import Operator
 from engine.errors import GangerError
 from engine.services.api.hands import Hands
 from engine.services.background import Background
 
 KEPT_S = 1.0
-NAMES_MAX = 20  # of types in one sentence
 SILENT_S = 15.0  # a pool reports every three seconds, with the steps that Redis accepts
 
 
@@ -50,10 +50,9 @@ class Health:
         broker = self._operator.broker
         reports, now_ms = broker.supervisors(), broker.clock.now_ms()
         found = judge(reports, set(self._operator.handlers()), now_ms)
-        unknown = broker.types_nobody_knows()
+        unknown = broker.unknown_types()
         if unknown and any(report["alive"] for report in reports):
-            names = ", ".join(unknown[:NAMES_MAX]) + (", …" if len(unknown) > NAMES_MAX else "")
-            found.degraded.append(f"tasks wait whose type no pool knows: {names}")
+            found.degraded.append(f"tasks wait whose type no living pool knows: {shown(unknown)}")
         return found
 
 

@@ -91,7 +91,8 @@ class _Present(Collector):
         up = GaugeMetricFamily("ganger_redis_up", "Whether Redis answers.")
         metrics: list[Metric] = []
         try:
-            metrics = [*self._ready(), *self._queues(), *self._tasks(), *self._workers(), *self._redis()]
+            metrics = [*self._ready(), *self._queues(), *self._types(), *self._tasks(), *self._workers(),
+                       *self._redis()]
             up.add_metric([], 1)
         except GangerError:
             up.add_metric([], 0)
@@ -110,12 +111,23 @@ class _Present(Collector):
         age = GaugeMetricFamily("ganger_queue_oldest_age_seconds", "Since the submit of the first task of a line.",
                                 labels=["queue", "priority"])
         paused = GaugeMetricFamily("ganger_queue_paused", "Whether a queue is paused.", labels=["queue"])
-        for stats in self._operator.broker.queue_stats():
+        for stats in _largest(self._operator.broker.queue_stats()):
             for priority, count in stats["queued"].items():
                 depth.add_metric([stats["queue"], priority], count)
                 age.add_metric([stats["queue"], priority], stats["oldest_s_by_priority"].get(priority, 0.0))
             paused.add_metric([stats["queue"]], stats["paused"])
         yield from (depth, age, paused)
+
+    def _types(self) -> Iterator[Metric]:
+        """Of so many types, the most numerous; the rest is "other"."""
+        waiting = GaugeMetricFamily("ganger_unknown_type_tasks", "Tasks that wait and no living pool knows their type.",
+                                    labels=["task_type"])
+        counts = sorted(self._operator.broker.unknown_types().items(), key=lambda item: -item[1])
+        for task_type, count in counts[:QUEUES_MAX]:
+            waiting.add_metric([task_type], count)
+        if rest := sum(count for _, count in counts[QUEUES_MAX:]):
+            waiting.add_metric(["other"], rest)
+        yield waiting
 
     def _tasks(self) -> Iterator[Metric]:
         tasks = GaugeMetricFamily("ganger_tasks", "Tasks in each status now.", labels=["status"])
@@ -162,3 +174,17 @@ def _add_slot(who: list[str], slot: dict[str, Any], cpu: GaugeMetricFamily, memo
         memory.add_metric(who, slot["rss_bytes"])
     busy.add_metric(who, slot.get("state") == "busy")
     starts.add_metric(who, slot.get("restarts") or 0)
+
+
+def _largest(queues: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first queues by name while they are few; of many those in which the most waits, and the rest as "other"."""
+    if len(queues) <= QUEUES_MAX:
+        return queues
+    by_size = sorted(queues, key=lambda stats: -sum(stats["queued"].values()))
+    rest: dict[str, Any] = {"queue": "other", "paused": False, "queued": {}, "oldest_s_by_priority": {}}
+    for stats in by_size[QUEUES_MAX:]:
+        for priority, count in stats["queued"].items():
+            rest["queued"][priority] = rest["queued"].get(priority, 0) + count
+            age_s = stats["oldest_s_by_priority"].get(priority, 0.0)
+            rest["oldest_s_by_priority"][priority] = max(rest["oldest_s_by_priority"].get(priority, 0.0), age_s)
+    return [*by_size[:QUEUES_MAX], rest]

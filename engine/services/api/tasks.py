@@ -73,7 +73,11 @@ async def get_task(
     stored = await desk_of(request).task(task_id, guest_of(request))
     if if_none_match and (if_none_match.strip() == "*" or version_of(stored) in _versions(if_none_match)):
         return Response(status_code=304, headers={"ETag": f'"{version_of(stored)}"'})
-    return _task(stored)
+    reason = None
+    if stored.life.status is TaskStatus.QUEUED:
+        desk = desk_of(request)
+        reason = await desk.hands.do(desk.operator.broker.reason, stored)
+    return _task(stored, reason=reason)
 
 
 @router.get("/tasks/{task_id}/result", summary="What the handler returned", response_model=TaskResult, **told(
@@ -157,6 +161,10 @@ def allow_time(request: Request, more_s: float) -> None:
     deadline.reschedule(deadline.when() + more_s)
 
 
-def _task(stored: Stored, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(TaskResponse.of(stored).model_dump_json(), status, media_type=JSON,
+def _task(stored: Stored, status: int = 200, headers: dict[str, str] | None = None,
+          reason: str | None = None) -> Response:
+    told = TaskResponse.of(stored)
+    if reason is not None:
+        told = told.model_copy(update={"reason": reason})
+    return Response(told.model_dump_json(), status, media_type=JSON,
                     headers={"ETag": f'"{version_of(stored)}"', **(headers or {})})

@@ -15,6 +15,7 @@ from engine.adapters.process.descendants import descendants
 from engine.adapters.redis.broker import Broker
 from engine.adapters.redis.keeping import PROCESSES_S, KeeperBroker
 from engine.adapters.redis.link import Connected, Link, Pushed
+from engine.adapters.redis.waits_for import shown
 from engine.core.history import ENTRY_S, Recorder, names
 from engine.errors import BrokerError
 from engine.services import composition
@@ -28,6 +29,7 @@ from engine.services.keeper.storage import StorageWatch
 CONTROL = b"control "  # begins what is rung for the root: an order as JSON
 ORDER_BYTES_MAX = 16_384
 MOMENT_DIGITS_MAX = 14  # of a moment in ms
+UNKNOWN_S = 60.0  # between two lines of the log about types that no pool knows
 TOGETHER_S = 0.1  # samples that are due so soon are taken in the same awakening
 _CALL_S = 5.0  # bound of one call to Redis
 
@@ -50,7 +52,7 @@ class KeeperLoop:
         self.probe = Probe(self.root_pid, descendants)
         self.is_done = False
         self._said_ready = False
-        self._round_s = self._sample_s = self._entry_s = 0.0
+        self._round_s = self._sample_s = self._entry_s = self._unknown_s = 0.0
 
     def turn(self, patience_s: float) -> None:
         now_s = time.monotonic()
@@ -67,12 +69,24 @@ class KeeperLoop:
             self._round_s = now_s + self.rounds.go()
             if self.rounds.has_contact:
                 self.storage.look()
+                self._tell_unknown_types(now_s)
         if now_s >= self._sample_s - TOGETHER_S:
             self._sample_s = now_s + self.sample_interval_s
             self._sample(now_s)
         if not self._said_ready:
             self._said_ready = True
             self.tell_root({"is": "ready"})
+
+    def _tell_unknown_types(self, now_s: float) -> None:
+        """Once a minute: tasks wait for a pool that nobody has started."""
+        if not self.rounds.leads or now_s < self._unknown_s:
+            return
+        self._unknown_s = now_s + UNKNOWN_S
+        try:
+            if unknown := self.broker.unknown_types():
+                errors.warning("tasks wait whose types no living pool knows", extra={"types": shown(unknown)})
+        except BrokerError:
+            errors.debug("nobody knows which types wait: Redis is away")
 
     def _ring(self, due_ms: bytes, now_s: float) -> None:
         """Go a round, by the moment that the bell named if it named one."""

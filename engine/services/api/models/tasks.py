@@ -112,6 +112,8 @@ class TaskResponse(Task):
          "started_at": "2026-01-01T12:00:00.010Z", "ended_at": "2026-01-01T12:00:01.250Z", "wait_s": 0.01,
          "wall_s": 1.24, "cpu_s": 1.2, "peak_rss_bytes": 73400320, "worker": "host.default.3f9a1c/0", "pid": 4242,
          "tags": ["customer-42"]}]})
+    reason: str | None = Field(default=None, description="What a QUEUED task waits for, if that is more than its turn: "
+                               "a living pool that knows its type, the end of a pause.")
 
 
 class TaskState(Told):

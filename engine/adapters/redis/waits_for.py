@@ -1,0 +1,70 @@
+"""Why a task that could run does not: its queue is paused, or no living pool serves the queue or knows the type."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.adapters.redis.connection import Connections
+from engine.adapters.redis.keys import Keys
+from engine.adapters.redis.lines import types_aside, waiting_lines
+from engine.adapters.redis.looking import Stored, moment
+from engine.core import stored as reading
+from engine.core.lifecycle import TaskStatus
+
+
+class WaitsFor:
+    """Answers from what supervisors have said of themselves, as of one moment."""
+
+    def __init__(self, redis: Connections, keys: Keys) -> None:
+        self._redis, self._keys = redis, keys
+
+    def reason(self, stored: Stored) -> str | None:
+        """What a queued task waits for, in words; None where it only waits for its turn."""
+        if stored.life.status is not TaskStatus.QUEUED:
+            return None
+        queue, task_type = stored.record.queue, stored.record.task_type
+        alive = self._alive()
+        state, *known = self._redis.call_all([
+            ("HGET", self._keys.queues, queue),
+            *(("SISMEMBER", self._keys.types(name), task_type) for name in alive)])
+        if state == b"paused":
+            return f"its queue {queue!r} is paused"
+        if not alive:
+            return "no pool is running"
+        able = [name for name, knows in zip(alive, known, strict=True) if knows]
+        if not able:
+            return f"no living pool knows the type {task_type!r}"
+        if not any(queue in served or "*" in served for served in self._served(able)):
+            return f"no living pool that knows the type {task_type!r} serves the queue {queue!r}"
+        return None
+
+    def unknown_types(self) -> dict[str, int]:
+        """How many tasks wait aside of each type that no living pool knows."""
+        types = types_aside(self._redis, self._keys)
+        if not types:
+            return {}
+        told = self._redis.call_all([("SMISMEMBER", self._keys.types(name), *types) for name in self._alive()])
+        unknown = {task_type for n, task_type in enumerate(types) if not any(known[n] for known in told)}
+        lines = [line for line in waiting_lines(self._redis, self._keys) if line.task_type in unknown]
+        sizes = self._redis.call_all([("ZCARD", line.key) for line in lines]) if lines else []
+        counts: dict[str, int] = {}
+        for line, size in zip(lines, sizes, strict=True):
+            if size and line.task_type is not None:
+                counts[line.task_type] = counts.get(line.task_type, 0) + size
+        return counts
+
+    def _alive(self) -> list[str]:
+        names = self._redis.call("ZRANGE", self._keys.supervisors, 0, -1, "WITHSCORES")
+        now_ms = self._redis.now_ms()
+        return [name.decode(errors="replace") for name, end_ms in zip(names[::2], names[1::2], strict=True)
+                if moment(end_ms) >= now_ms]
+
+    def _served(self, supervisors: Sequence[str]) -> list[Sequence[Any]]:
+        told = self._redis.call("HMGET", self._keys.reports, *supervisors)
+        return [reading.report(text or b"").get("queues") or ["*"] for text in told]
+
+
+def shown(unknown: Mapping[str, int], most: int = 5) -> str:
+    """Such as "3 of 'thumbnail', 1 of 'mail'": the most numerous first."""
+    first = sorted(unknown.items(), key=lambda item: (-item[1], item[0]))
+    words = [f"{count} of {task_type[:80]!r}" for task_type, count in first[:most]]
+    return ", ".join(words) + (f" and of {len(first) - most} more types" if len(first) > most else "")

@@ -81,7 +81,7 @@ local function choose(who, n)
   end
   local function serve(line, quota)
     local popped = redis.call('ZPOPMIN', line.key, quota)
-    line.is_over = #popped < 2 * quota
+    line.is_over = #popped < 2 * quota or redis.call('ZCARD', line.key) == 0
     latest = latest + 1
     line.turn = latest
     if line.is_over then
@@ -98,7 +98,7 @@ local function choose(who, n)
   end
   if oldest then
     local taken = serve(oldest, 1)
-    if not oldest.is_over then append(taken, 1) end
+    if #taken.popped > 0 then append(taken, 1) end
   end
   for position = 1, who.depth do
     local lines = levels[position]

@@ -280,6 +280,7 @@ local function clear_lines()
         if is_foreign(record, line, places[i], ids[i]) then moved[#moved + 1] = ids[i] end
       end
       call_many('ZREM', line.key, moved)
+      if call('ZCARD', line.key) == 0 then call('ZREM', line.turns, line.queue) end
     end
     local level = PRIORITIES[LEVELS[line.position]]
     for kind, placed in pairs(found.kinds) do

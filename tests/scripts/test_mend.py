@@ -7,6 +7,7 @@ import pytest
 from engine.core.lifecycle import TaskStatus
 from tests.scripts.shop import HOUR_MS, Shop
 from tests.scripts.test_refusals import reconcile_all
+from tests.scripts.test_step import Supervisor
 
 P = "ganger:{0}:"
 NOBODY = "0" * 19
@@ -200,3 +201,39 @@ def test_a_run_that_must_not_be_started_again_fails_when_its_supervisor_is_gone(
     assert (stored.life.status, stored.outcome["cause"]) == (TaskStatus.FAILED, "lease_lost")
     assert (place_of(shop, lost), place_of(shop, held)) == ({"ended:FAILED"}, {"held:alive"})
     assert not reconcile_all(shop)
+
+
+def test_when_all_life_lines_are_lost_nothing_is_run_again_that_was_over_or_is_not_due(shop: Shop) -> None:
+    """What other keys say of a task is believed, and its life line written anew."""
+    ended = {status: shop.ended(status) for status in (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOUT)}
+    pending, retrying, running, queued = shop.pending(), shop.retrying(), shop.claimed(), shop.submit()
+    shop.client.delete(shop.keys.life)
+    assert reconcile_all(shop)["line"] == 6
+    for status, task_id in ended.items():
+        assert (shop.life(task_id).status, shop.life(task_id).run) == (status, 1)
+        assert shop.client.zscore(shop.keys.ended(status), task_id) is not None
+    assert (shop.life(pending).status, shop.life(pending).run) == (TaskStatus.PENDING, 0)
+    assert (shop.life(retrying).status, shop.life(retrying).run) == (TaskStatus.RETRYING, 1)
+    life = shop.life(running)
+    assert (life.status, life.run, life.owner) == (TaskStatus.RUNNING, 1, "sup")
+    assert shop.life(queued).status is TaskStatus.QUEUED
+    assert shop.client.zrange(shop.keys.base + "line:q:NORMAL", 0, -1) == [queued.encode()]
+    assert not shop.unchanged(lambda: reconcile_all(shop))
+
+
+def test_queues_that_were_deleted_come_back_with_their_tasks(shop: Shop) -> None:
+    task_id = shop.submit()
+    shop.client.delete(shop.keys.queues, shop.keys.base + "turns:NORMAL")
+    assert reconcile_all(shop)["line"] == 1
+    assert [stats["queue"] for stats in shop.broker.queue_stats()] == ["q"]
+    assert Supervisor(shop).claim(1) == [task_id]
+
+
+def test_a_line_of_a_queue_whose_pause_was_deleted_has_its_turn_again(shop: Shop) -> None:
+    task_id, supervisor = shop.submit(), Supervisor(shop)
+    shop.broker.pause("q")
+    assert supervisor.claim(1) == []
+    shop.client.delete(shop.keys.queues)
+    assert supervisor.claim(1) == []
+    reconcile_all(shop)
+    assert supervisor.claim(1) == [task_id]

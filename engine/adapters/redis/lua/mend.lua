@@ -65,13 +65,45 @@ local function waits_in_turn(task, line)
     and redis.call('SISMEMBER', base .. 'aside', kind) == 1
 end
 
+-- A task without a life line has never been claimed, unless all lines were lost: then it may have ended, be due later or
+-- run, as other keys still say. It gets a line that says so. What is not known of it counts from its outcomes.
+local RUNS_MAX = 50
+local function restore(task)
+  local run = 0
+  for past = 1, RUNS_MAX do
+    if redis.call('HEXISTS', base .. 'outcomes', task.id .. ':' .. past) == 1 then run = past end
+  end
+  local function live(status, at_run, owner)
+    redis.call('HSET', life, task.id, format_life(status, at_run, 0, 0, task.priority, 0, now_ms, owner))
+    rows[#rows + 1] = task.id .. ' ' .. status .. ' ' .. at_run
+    return true
+  end
+  for status in pairs(FINAL) do
+    if redis.call('ZSCORE', base .. 'ended:' .. status, task.id) then return live(status, math.max(run, 1), '-') end
+  end
+  if redis.call('ZSCORE', base .. 'due', task.id) then return live(run > 0 and 'RETRYING' or 'PENDING', run, '-') end
+  for _, supervisor in ipairs(redis.call('ZRANGE', supervisors, 0, -1)) do
+    if redis.call('SISMEMBER', base .. 'held:' .. supervisor, task.id) == 1 then
+      return live('RUNNING', run + 1, supervisor)
+    end
+  end
+  return false
+end
+
 -- It is put into the first of its lines. What it was in of its type, it leaves.
 local function line_up(task, line, flows)
+  if not task.is_stored and restore(task) then return end
   local kind = type_of(redis.call('HGET', tasks, task.id) or '')
   if kind then redis.call('ZREM', line .. ':' .. kind, task.id) end
   local place = redis.call('ZSCORE', line, task.id)
   if place then task.place = place end
   queue_again(task, line, flows)
+end
+
+-- Whether a task has no life line although it is not in a line either: where it is found is all that is known of it.
+local function has_lost_its_life(task)
+  return task.exists and not task.is_stored and task.queue ~= ''
+    and not waits_in_turn(task, base .. 'line:' .. task.queue .. ':' .. PRIORITIES[tonumber(task.priority)])
 end
 
 -- what -> is something wrong?, and how it is put right: functions of the task and its keys
@@ -86,8 +118,10 @@ local wrong = {
   ended = function(task, ended) return FINAL[task.status] and not redis.call('ZSCORE', ended, task.id) end,
   held = is_not_held,
   spent = is_not_held,
-  zset = function(task, zset) return redis.call('ZSCORE', zset, task.id) end,
-  set = function(task, held) return redis.call('SISMEMBER', held, task.id) == 1 end,
+  zset = function(task, zset) return redis.call('ZSCORE', zset, task.id) and not has_lost_its_life(task) end,
+  set = function(task, held)
+    return redis.call('SISMEMBER', held, task.id) == 1 and not has_lost_its_life(task)
+  end,
   life = function(task) return not task.exists end,
   lost = function(task) return task.exists and not STATUSES[task.status or ''] end,
 }
@@ -123,7 +157,8 @@ local put_right = {
 for i = 4, #ARGV, 7 do
   local what, id, seen, is_stored, at = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
   local line, exists = redis.call('HGET', life, id), redis.call('HEXISTS', tasks, id) == 1
-  local task = { id = id, exists = exists, fair_key = ARGV[i + 5], queue = ARGV[i + 6] }
+  local task = { id = id, exists = exists, fair_key = ARGV[i + 5], queue = ARGV[i + 6],
+    is_stored = is_stored == '1' }
   task.status, task.run, task.attempts, task.crashes, task.priority, task.place, task.at_ms, task.owner =
     parse_life(seen)
   local same = is_stored == '1' and line == seen or is_stored == '0' and not line

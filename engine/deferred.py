@@ -34,15 +34,14 @@ class Deferred(BaseModel):
         """An instance with these fields, which are right already: validating them costs as much as reading them."""
         model = cls.__new__(cls)
         _set_values(model, values)
-        _set(model, "__pydantic_fields_set__", _names_of.get(cls) or _learn_names(cls))
-        _set(model, "__pydantic_extra__", None)
-        _set(model, "__pydantic_private__", None)
+        _complete(model)
         return model
 
     @classmethod
     def later(cls, source: Any, known: dict[str, Any]) -> Self:
         """An instance that has the `known` fields, and reads the others from `source` when they are asked for."""
-        model = cls.made(known)
+        model = cls.__new__(cls)
+        _set_values(model, known)
         _set_source(model, source)
         return model
 
@@ -74,20 +73,26 @@ class Deferred(BaseModel):
             _set_values(self, values)
 
 
-# What stands behind the names `__dict__` and `_source`, which __getattr__ must not ask for by name.
+# What stands behind the names `__dict__` and `_source`. Asking for them by name would read everything.
 _get_values, _set_values = BaseModel.__dict__["__dict__"].__get__, BaseModel.__dict__["__dict__"].__set__
 _get_source, _set_source = Deferred.__dict__["_source"].__get__, Deferred.__dict__["_source"].__set__
 _forget_source = Deferred.__dict__["_source"].__delete__
 _names_of: dict[type[Deferred], set[str]] = {}
 
 
-def _learn_names(kind: type[Deferred]) -> set[str]:
-    return _names_of.setdefault(kind, set(kind.model_fields))
+def _complete(model: Deferred) -> None:
+    """Give it what pydantic keeps beside the fields."""
+    kind = type(model)
+    names = _names_of.get(kind) or _names_of.setdefault(kind, set(kind.model_fields))
+    _set(model, "__pydantic_fields_set__", names)
+    _set(model, "__pydantic_extra__", None)
+    _set(model, "__pydantic_private__", None)
 
 
 def _read_rest(model: Deferred, source: Any) -> None:
     values = model.read(source)
     values.update(_get_values(model))  # what was handed out already stays the same object
+    _complete(model)
     _set_values(model, values)
     with suppress(AttributeError):  # another thread was quicker
         _forget_source(model)

@@ -42,6 +42,7 @@ class RawTask(Protocol):
     def status(self) -> TaskStatus: ...
 
     def outcome(self) -> Mapping[str, Any] | None: ...
+    def result(self) -> Any: ...
     def stored(self) -> Stored: ...
 
 
@@ -122,7 +123,7 @@ class Task(Deferred, Model):
         return _values(source.stored())
 
     read_alone: ClassVar[Mapping[str, Callable[[RawTask], Any]]] = {
-        "result": lambda raw: (raw.outcome() or _NO_OUTCOME).get("result")}
+        "result": lambda raw: raw.result()}
 
 
 def _values(stored: Stored) -> dict[str, Any]:

@@ -36,6 +36,9 @@ class _Known(NamedTuple):
     def outcome(self) -> Mapping[str, Any] | None:
         return self.task.outcome
 
+    def result(self) -> Any:
+        return (self.task.outcome or {}).get("result")
+
     def stored(self) -> Stored:
         return self.task
 

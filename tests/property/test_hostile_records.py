@@ -48,6 +48,12 @@ OUTCOMES = some.binary(max_size=60) | JSON.map(orjson.dumps) | some.builds(
     lambda told, error: orjson.dumps(told | {"error": error}), objects(
         "run", "cause", "result", "started_ms", "ended_ms", "wall_s", "cpu_s", "peak_rss_bytes", "worker", "pid",
         "post_mortem"), ERRORS)
+RETURNED = some.builds(
+    lambda run, result, ms, s, worker, pid: b'{"run":%d,"cause":"returned","result":%b,"started_ms":%d,"ended_ms":%d,'
+    b'"wall_s":%.6f,"cpu_s":%.6f,"peak_rss_bytes":%d,"logs_dropped_bytes":%d,"worker":%b,"pid":%d}' % (
+        run, result, ms, ms, s, s, pid, pid, worker, pid), some.integers(0, 10**10), JSON.map(orjson.dumps)
+    | some.sampled_from([b'1},"x":{', b'{"started_ms":1}', b'1,"result":2', b"NaN", b""]), some.integers(0, 10**15),
+    some.floats(0, 1e14), JSON.map(orjson.dumps) | some.just(b'"w/0"'), some.integers(0, 10**10))
 WORDS = some.sampled_from([b"QUEUED", b"RUNNING", b"FAILED", b"COMPLETED", b"NOWHERE", b"queued", b"\xff"])
 NUMBERS = some.integers(-1, 10**16).map(lambda number: str(number).encode()) | some.sampled_from(
     [b"0", b"1", b"", b"1e5"])
@@ -58,7 +64,7 @@ MANY = settings(max_examples=300, deadline=None, database=None)
 
 
 @MANY
-@given(RECORDS, LINES, some.none() | OUTCOMES, PROGRESS)
+@given(RECORDS, LINES, some.none() | OUTCOMES | RETURNED, PROGRESS)
 def test_a_task_is_told_whatever_is_stored_of_it(record: bytes, line: bytes | None, outcome: bytes | None,
                                                  progress: bytes | None) -> None:
     found = _stored(ID, record, line, outcome, progress)
@@ -67,7 +73,7 @@ def test_a_task_is_told_whatever_is_stored_of_it(record: bytes, line: bytes | No
     with warnings.catch_warnings(action="error"):  # of pydantic's, for a field that is not of its type
         orjson.dumps(told.model_dump(mode="json"))
     assert Task.model_validate(told.model_dump()) == told, "it is not validated, since it always would be"
-    raw = RawTask(ID, record, line, outcome, progress)
+    raw = RawTask(ID, record, line, None if line is None or found.is_lost else outcome, progress)
     assert raw.status is found.life.status
     assert Task.unread(raw, raw.status) == told
     assert Task.unread(raw, raw.status).result == told.result
@@ -93,9 +99,10 @@ def test_a_pool_makes_a_run_of_it_or_sets_it_aside(record: bytes, counters: byte
 
 
 @MANY
-@given(OUTCOMES)
+@given(OUTCOMES | RETURNED)
 def test_an_end_is_told_whatever_is_stored_of_it(text: bytes) -> None:
     told = stored.outcome(text, 7)
+    assert stored.result(text) == told.get("result")
     assert isinstance(told["run"], int)
     assert _pause_asked(text) is None or _pause_asked(text) >= 0
 

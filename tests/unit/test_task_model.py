@@ -25,9 +25,9 @@ class Read(RawTask):
 
     notes: list[str] = []  # noqa: RUF012
 
-    def outcome(self) -> dict[str, Any] | None:
-        self.notes.append("outcome")
-        return super().outcome()
+    def result(self) -> Any:
+        self.notes.append("result")
+        return super().result()
 
     def stored(self) -> Any:
         self.notes.append("all")
@@ -59,14 +59,14 @@ def test_id_and_status_need_no_reading(task: Task, raw: Read) -> None:
 def test_a_result_is_read_alone_and_once(task: Task, raw: Read) -> None:
     assert task.result == {"bytes": [1, 2]}
     assert task.result is task.result
-    assert raw.notes == ["outcome"]
+    assert raw.notes == ["result"]
 
 
 def test_any_other_field_reads_the_rest_and_leaves_the_result_as_it_was_handed_out(task: Task, raw: Read) -> None:
     handed_out = task.result
     assert (task.payload, task.queue, task.tags) == ({"id": 7}, "images", ["a"])
     assert task.result is handed_out
-    assert raw.notes == ["outcome", "all"]
+    assert raw.notes == ["result", "all"]
 
 
 WAYS: dict[str, Callable[[Task], Any]] = {

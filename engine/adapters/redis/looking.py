@@ -53,7 +53,7 @@ class RawTask(NamedTuple):
     id: str
     record: bytes
     line: bytes | None
-    told: bytes | None  # the outcome of its latest run
+    told: bytes | None  # the outcome of its latest run; None where the line cannot be read
     progress: bytes | None
 
     @property
@@ -65,6 +65,10 @@ class RawTask(NamedTuple):
     def outcome(self) -> dict[str, Any] | None:
         """The outcome of its latest run, if that has ended."""
         return reading.outcome(self.told, 0) if self.told else self.stored().outcome
+
+    def result(self) -> Any:
+        """What its latest run returned, None if it did not."""
+        return reading.result(self.told) if self.told else (self.outcome() or {}).get("result")
 
     def stored(self) -> Stored:
         stored = _stored(*self)
@@ -85,6 +89,7 @@ def look_raw(redis: Connections, keys: Keys, ids: Sequence[str], *,
     while start < len(ids):
         few = ids[start : start + BATCH_TASKS]
         told = redis.run("look", names, ["1" if records else "0", *few])
+        assert len(told) >= 4, "an answer has one task at the least"
         fields = iter(told)
         for task_id, *found in zip(few, fields, fields, fields, fields, strict=False):
             yield None if found[0] is None or not is_task_id(task_id) else RawTask(task_id, *found)

@@ -10,15 +10,15 @@ local found, bytes, size = {}, 0, 0
 
 local function add(value)
   size = size + 1
-  found[size] = value
+  found[size] = value or false  -- nil would end the answer here
   if value then bytes = bytes + #value end
 end
 
 local function read(ids)
-  local lines, runs = redis.call('HMGET', life, unpack(ids)), {}
+  local lines, runs, is_read = redis.call('HMGET', life, unpack(ids)), {}, {}
   for n, id in ipairs(ids) do
     local _, run = parse_life(lines[n] or '')
-    runs[n] = id .. ':' .. (run or 0)
+    runs[n], is_read[n] = id .. ':' .. (run or 0), run
   end
   local records = wants_records and redis.call('HMGET', tasks, unpack(ids)) or {}
   local ends = redis.call('HMGET', outcomes, unpack(runs))
@@ -26,7 +26,7 @@ local function read(ids)
     local line = lines[n]
     add(wants_records and records[n] or not wants_records and (line or redis.call('HEXISTS', tasks, id) == 1) and '')
     add(line)
-    add(line and ends[n])
+    add(is_read[n] and ends[n])
     add(line and string.sub(line, 1, 10) ~= 'COMPLETED ' and redis.call('HGET', progress, id))
   end
 end

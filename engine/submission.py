@@ -36,7 +36,7 @@ class SubmitOptions(TypedDict, total=False):
     timeout: Seconds | None  # of one run, until it is killed; 0: never
     soft_timeout: Seconds | None  # of one run, until SoftTimeout is raised inside it; 0: never
     max_retries: int | None
-    expires: Seconds | None  # not started after
+    expires: Seconds | None  # no run is started after, also none of a retry
     idempotency_key: str | None  # a second submit to the same queue with the same key gives the first one's id
     fair_key: str | None  # within a queue, keys take turns
     tags: Iterable[str] | None

@@ -22,6 +22,7 @@ class Entry:
     outcomes: list[dict[str, Any]] = field(default_factory=list)  # of the runs that ended, the first first
     progress: dict[str, Any] | None = None
     due_ms: int | None = None  # while PENDING or RETRYING
+    expires_ms: int | None = None  # while it waits for its first run, or for another after a failure
     gone_ms: int | None = None  # after its end: when it is forgotten
     cancelled: str | None = None  # asked for while it runs
     rows: list[dict[str, Any]] = field(default_factory=list)  # of its log
@@ -48,7 +49,7 @@ class Entry:
     @property
     def next_ms(self) -> int | None:
         """When something happens to it by itself, if anything does."""
-        expires_ms = self.record.options.get("expires_ms") if self.waits else None
+        expires_ms = self.expires_ms if self.waits else None
         return min((moment for moment in (self.due_ms, expires_ms) if moment is not None), default=None)
 
     @property

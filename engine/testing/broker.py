@@ -75,7 +75,8 @@ class InlineBroker:
         self._book.counters["submitted"] += 1
         status = TaskStatus.QUEUED if due_ms <= now_ms else TaskStatus.PENDING
         life = Life(status, priority=task.record.priority, place=self._places, at_ms=now_ms)
-        self._book.add(Entry(task.id, task.record, life, due_ms=due_ms if due_ms > now_ms else None))
+        self._book.add(Entry(task.id, task.record, life, due_ms=due_ms if due_ms > now_ms else None,
+                             expires_ms=task.record.options.get("expires_ms")))
         return task.id
 
     def read(self, ids: Sequence[str]) -> list[Stored | None]:
@@ -150,7 +151,7 @@ class InlineBroker:
     def revive(self, task_id: str) -> None:
         entry = self._book.get(task_id, self.clock.now_ms())
         entry.move(Move.REVIVE, self.clock.now_ms(), attempts=0, crashes=0)
-        entry.gone_ms = entry.cancelled = None
+        entry.gone_ms = entry.cancelled = entry.expires_ms = None
         self._engine.something_came()
 
     def set_priority(self, task_id: str, priority: TaskPriority) -> None:

@@ -81,11 +81,13 @@ class InlineEngine:
         """The keeper's part: expire first, for what is over must not start."""
         now_ms = self.clock.now_ms()
         for entry in self.book.all(now_ms):
-            expires_ms = entry.record.options.get("expires_ms")
-            if entry.waits and expires_ms is not None and expires_ms <= now_ms:
+            is_due = entry.due_ms is not None and entry.due_ms <= now_ms
+            if is_due:  # a retried task expires as it did before its first run
+                entry.expires_ms = entry.record.options.get("expires_ms")
+            if entry.waits and entry.expires_ms is not None and entry.expires_ms <= now_ms:
                 self.end(entry, Move.EXPIRE, Outcome(Cause.EXPIRED, "Expired", "nobody started it before its time "
                                                       "was over", entry.life.run + 1, ended_ms=now_ms))
-            elif entry.due_ms is not None and entry.due_ms <= now_ms:
+            elif is_due:
                 entry.due_ms = None
                 entry.move(Move.PROMOTE, now_ms)
 
@@ -94,6 +96,7 @@ class InlineEngine:
     def _run(self, entry: Entry) -> None:
         """The pool's part: claim, execute, judge, settle."""
         entry.move(Move.CLAIM, self.clock.now_ms(), run=entry.life.run + 1, owner=WORKER)
+        entry.expires_ms = None
         self.book.counters["runs"] += 1
         spec = self.handlers[entry.record.task_type]
         policy = self._policy.with_handler(spec.announcement()).with_options(entry.record.options)

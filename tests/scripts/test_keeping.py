@@ -67,6 +67,21 @@ def test_promote_wakes_supervisors_and_forgets_strays(shop: Shop) -> None:
     assert messages(heard, 1) == [b"q"]
 
 
+def test_a_retried_task_expires_as_one_that_never_ran(shop: Shop) -> None:
+    expires_ms = shop.now_ms + HOUR_MS
+    late, soon, never = (shop.retrying(-1, **options) for options in (
+        {"expires_ms": shop.now_ms - 1}, {"expires_ms": expires_ms}, {}))
+    assert not shop.client.exists(P + "expiring"), "their claims took them out"
+    assert shop.keeper.promote(10) == (3, None)
+    assert [shop.life(task_id).status for task_id in (late, soon, never)] == [
+        TaskStatus.FAILED, TaskStatus.QUEUED, TaskStatus.QUEUED]
+    ended = shop.broker.read([late])[0]
+    assert ended is not None
+    assert ended.outcome is not None
+    assert ended.outcome["cause"] == "expired"
+    assert shop.client.zrange(P + "expiring", 0, -1, withscores=True) == [(soon.encode(), expires_ms)]
+
+
 def test_expire(shop: Shop) -> None:
     kept = shop.submit(expires_ms=shop.now_ms + HOUR_MS)
     queued, pending = shop.submit(expires_ms=1), shop.pending(expires_ms=2)

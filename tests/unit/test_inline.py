@@ -194,6 +194,19 @@ def test_a_delayed_task_waits_for_its_moment() -> None:
     assert engine.result(task_id) == 1
 
 
+def test_a_retried_task_is_not_started_after_it_has_expired() -> None:
+    engine = inline()
+    engine.register_handler("fails", lambda payload: 1 / 0, retry_backoff_s=30, retry_factor=1)
+    late, soon = engine.submit("fails", expires=20), engine.submit("fails", expires=40)
+    engine.advance(100)
+    assert [(engine.get(task_id).cause, engine.get(task_id).run) for task_id in (late, soon)] == [
+        ("expired", 1), ("expired", 2)]
+    engine.retry(late)  # somebody asks for it: it is run, and expires once it would be tried again
+    assert (engine.get(late).status, engine.get(late).run) == (TaskStatus.RETRYING, 2)
+    engine.advance(100)
+    assert engine.get(late).cause == "expired"
+
+
 def test_a_task_that_nobody_starts_in_time_expires() -> None:
     engine = inline()
     engine.pause("default")

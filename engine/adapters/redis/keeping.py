@@ -94,11 +94,22 @@ class KeeperBroker:
         return self._operating.insist(cursor)
 
     def promote(self, limit: int) -> tuple[int, int | None]:
-        """Queue up to `limit` tasks that are due; return how many, and when the next is due."""
-        promoted = 0
+        """Queue up to `limit` tasks that are due, or end those that expired; return how many, and when the next is due.
+
+        A retried task expires as it did before its first run, whose claim took it out of those that do.
+        """
+        promoted, now_ms = 0, self._redis.now_ms()
         for ids in self._ripe(self._keys.due, limit):
             found = self._readable(ids)
             promoted += self._forget_strays(self._keys.due, ids, found)
+            expiring = [stored for stored in found if "expires_ms" in stored.record.options]
+            late = [stored for stored in expiring if stored.record.options["expires_ms"] <= now_ms]
+            if late:
+                promoted += self._operating.withdraw(late, Move.EXPIRE).count(b"OK")
+                found = [stored for stored in found if stored not in late]
+            if again := [part for stored in expiring if stored.life.status is TaskStatus.RETRYING and stored not in late
+                         for part in (stored.record.options["expires_ms"], stored.id)]:
+                self._redis.call("ZADD", self._keys.expiring, *again)
             promoted += self._promote(found).count(b"OK")
         return promoted, self._first(self._keys.due)
 

@@ -196,7 +196,7 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     given = {}
     for name, value in options.items():
         if name not in _CHECKS:
-            raise check.unknown(name, _CHECKS, "submit")
+            raise _no_option(name)
         if value is not None:
             given[name] = _CHECKS[name](value)
     if "expires" in given and given.get("delay", 0) >= given["expires"]:
@@ -204,6 +204,13 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("timeout") and given.get("soft_timeout", 0) >= given["timeout"]:
         raise check.refuse("soft_timeout", given["soft_timeout"], f"less than the timeout ({given['timeout']:g} s)")
     return given
+
+
+def _no_option(name: str) -> InvalidOption:
+    if name in check.OF_HANDLER:
+        return InvalidOption(f"submit has no option {name!r}: it holds for all tasks of a handler, so say it there, "
+                             f"@handler(…, {name}=…)", field=name, limit="an option of submit")
+    return check.unknown(name, _CHECKS, "submit")
 
 
 def _stored(given: dict[str, Any], handler: HandlerSpec | Defaults, now_ms: int) -> Options:

@@ -180,6 +180,12 @@ def test_options_that_contradict_each_other_are_refused() -> None:
         submit(soft_timeout=30, timeout=30)
 
 
+def test_an_option_of_handlers_alone_is_told_from_an_unknown_one() -> None:
+    for name in ("max_crashes", "retry_backoff_s", "preemptible"):
+        with pytest.raises(InvalidOption, match=f"no option '{name}': it holds for all tasks of a handler"):
+            submit(**{name: 1})
+
+
 def test_an_unknown_option_names_its_neighbour() -> None:
     with pytest.raises(InvalidOption, match="submit has no option 'priorty'; did you mean 'priority'"):
         submit(priorty="high")

@@ -21,6 +21,7 @@ from engine.errors import GangerError
 # table with their units and targets if targets.py has them, else as they are.
 BENCHMARKS = (
     "throughput",
+    "results",
     "submit",
     "latency",
     "idle",

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 def draw(document: dict[str, Any]) -> str:
     """The picture of a comparison: no-op tasks a second, the fastest first."""
-    engines = sorted((one for one in document["engines"].values() if "figures" in one),
+    engines = sorted((one for one in document["engines"].values() if "tasks_per_s" in one.get("figures", {})),
                      key=lambda one: -one["figures"]["tasks_per_s"])
     most = engines[0]["figures"]["tasks_per_s"]
     rows = [_row(at, one, most) for at, one in enumerate(engines)]

@@ -1,8 +1,9 @@
 """`python -m bench compare`: the same work on Ganger and on other task queues, in turn, with ratios.
 
 No-op tasks with a payload of 100 bytes, two workers, results kept, one Redis over loopback; every peer with the
-settings that were found to serve it best. In each round every engine is measured once. Of each figure the best round
-counts, for all alike: whatever else the machine does can only take away.
+settings that were found to serve it best. Pools of processes (ProcessPoolExecutor, multiprocessing.Pool, loky, Dask,
+Ray) are compared by how many results a second come into the caller's hands. In each round every engine is measured
+once. Of each figure the best round counts, for all alike: whatever else the machine does can only take away.
 """
 
 import argparse
@@ -13,11 +14,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bench import latency, machine, rig, submit, throughput
+from bench import latency, machine, results, rig, submit, throughput
 from bench.peers import environment, isolation, table
 from bench.peers.drive import drive
 from bench.peers.driver import PEERS
 from bench.peers.peer import PHASE_VARIABLE, URL_VARIABLE
+from bench.peers.pools import POOLS
 
 PHASES = ("submit", "throughput", "latency")
 PHASE_S_MAX = 60.0
@@ -28,8 +30,8 @@ Engines = dict[str, dict[str, Any]]
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench compare", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("peers", nargs="*", choices=[*PEERS, []], metavar="PEER",
-                        help=f"which ones (default: all that can run here): {', '.join(PEERS)}")
+    parser.add_argument("peers", nargs="*", choices=[*PEERS, *POOLS, []], metavar="PEER",
+                        help=f"which ones (default: all that can run here): {', '.join([*PEERS, *POOLS])}")
     parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of tasks (default: 1)")
     parser.add_argument("--rt", action="store_true",
@@ -48,7 +50,7 @@ def main(arguments: list[str]) -> int:
         document = {**told, "engines": isolation.measure(max(2, int(ISOLATION_RUNS * options.scale)))}
     else:
         document = {**told, "rounds": options.rounds, "engines": measure(
-            options.peers or list(PEERS), options.rounds, options.scale)}
+            options.peers or [*PEERS, *POOLS], options.rounds, options.scale)}
     text = json.dumps(document, indent=2, ensure_ascii=False)
     if options.output:
         options.output.write_text(text + "\n")
@@ -70,7 +72,7 @@ def measure(peers: list[str], rounds: int, scale: float) -> Engines:
             if name in absent:
                 continue
             _say(f"round {number + 1} of {rounds}: {name}")
-            told = _peer(name, scale)
+            told = _pool(name, scale) if name in POOLS else _peer(name, scale)
             engines[name] = {**engines.get(name, {}), **told}
             if "figures" in told:
                 found[name].append(told["figures"])
@@ -92,11 +94,13 @@ def _ganger(scale: float) -> dict[str, Any]:
     """Ganger's figures under the peers' names."""
     drained = throughput.measure(tasks=max(2_000, int(40_000 * scale)))
     submitted = submit.measure(tasks=max(2_000, int(60_000 * scale)))
+    in_hand = results.measure(tasks=max(2_000, int(20_000 * scale)))
     idle = latency.measure(tasks=max(100, int(400 * scale)))
     return {
         "tasks": drained["tasks"], "tasks_per_s": drained["tasks_per_s"],
         "redis_us_per_task": drained["redis_us_per_task"], "queued_bytes_per_task": drained["queued_bytes_per_task"],
         "submit_per_s": submitted["submit_per_s"], "submit_many_per_s": submitted["submit_many_per_s"],
+        "results_per_s": in_hand["results_per_s"], "as_completed_per_s": in_hand["as_completed_per_s"],
         **{name: value for name, value in idle.items() if "_ms_" in name}}
 
 
@@ -114,6 +118,14 @@ def _peer(name: str, scale: float) -> dict[str, Any]:
                 return {"label": name, "error": f"{phase}: {error}"}
         figures |= told["figures"]
     return {**told, "figures": figures}
+
+
+def _pool(name: str, scale: float) -> dict[str, Any]:
+    command = [environment.python(), "-m", "bench.peers.pools", name, "--scale", str(scale)]
+    try:
+        return drive(command, {**os.environ, **environment.variables()}, PHASE_S_MAX)
+    except RuntimeError as error:
+        return {"label": name, "error": str(error)}
 
 
 def _say(text: str) -> None:

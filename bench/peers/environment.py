@@ -11,6 +11,7 @@ from bench.machine import ROOT
 HERE = Path(__file__).parent
 FOLDER = ROOT / ".bench-venv"
 NODE = FOLDER / "node"
+POOL_PACKAGES = {"loky": "loky", "dask": "distributed", "ray": "ray"}  # of pools.txt
 NODE_PEERS = ("bullmq", "bullmq-in-process")
 
 
@@ -20,12 +21,12 @@ def python() -> str:
 
 def variables() -> dict[str, str]:
     """What the drivers need to know."""
-    return {"PEER_NODE_MODULES": str(NODE / "node_modules")}
+    return {"PEER_NODE_MODULES": str(NODE / "node_modules"), "PYTHONPATH": str(ROOT)}
 
 
 def set_up() -> None:
     """Install what is missing. Raises RuntimeError with pip's words if it can't be."""
-    wanted = (HERE / "requirements.txt").read_text() + (HERE / "package.json").read_text()
+    wanted = "".join((HERE / name).read_text() for name in ("requirements.txt", "pools.txt", "package.json"))
     stamp = FOLDER / "set-up-for"
     if stamp.exists() and stamp.read_text() == wanted:
         return
@@ -34,6 +35,12 @@ def set_up() -> None:
         venv.create(FOLDER, with_pip=True)
     _run(python(), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r",
          str(HERE / "requirements.txt"))
+    for line in (HERE / "pools.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            try:
+                _run(python(), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", line)
+            except RuntimeError as error:
+                print(f"bench: no {line}: {error}", file=sys.stderr)
     if shutil.which("npm"):
         NODE.mkdir(exist_ok=True)
         shutil.copy(HERE / "package.json", NODE)
@@ -46,6 +53,9 @@ def set_up() -> None:
 
 def missing(peer: str) -> str:
     """Why a peer can't run here; "" if it can."""
+    if peer in POOL_PACKAGES:
+        done = subprocess.run([python(), "-c", f"import {POOL_PACKAGES[peer]}"], capture_output=True)
+        return "" if done.returncode == 0 else f"{POOL_PACKAGES[peer]} could not be installed"
     if peer not in NODE_PEERS:
         return ""
     if shutil.which("node") is None:

@@ -1,5 +1,6 @@
 """The comparison as a table: each engine's figures, and how many times Ganger's tasks per second they go into."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 COLUMNS = (
@@ -10,24 +11,54 @@ COLUMNS = (
 
 
 def render(engines: dict[str, dict[str, Any]]) -> str:
-    """The table, then versions and settings."""
-    ours = engines["ganger"]["figures"]["tasks_per_s"]
+    """The table of task queues, that of pools of processes, then versions and settings."""
+    queues = [one for one in engines.values() if "tasks_per_s" in one.get("figures", {})]
+    pools = [one for one in engines.values() if "results_per_s" in one.get("figures", {})]
+    parts = [_queues(queues, engines["ganger"])] if len(queues) > 1 or len(pools) < 2 else []
+    if len(pools) > 1:
+        alone = _number(engines["ganger"]["figures"]["tasks_per_s"])
+        parts.append("Submitted together, until the last result is in the caller's hands:\n"
+                     + _pools(pools, engines["ganger"])
+                     + f"\nGanger's engine alone, from a full queue to the last result in Redis: {alone} tasks/s")
+    return "\n\n".join([*parts, "\n".join(_notes(engines.values()))])
+
+
+def _queues(engines: list[dict[str, Any]], ganger: dict[str, Any]) -> str:
     rows = [("", "tasks/s", "Ganger does", *(head for head, _ in COLUMNS[1:]))]
-    notes = []
-    for engine in sorted(engines.values(), key=lambda one: -one.get("figures", {}).get("tasks_per_s", 0)):
-        figures = engine.get("figures")
-        if figures is None:
-            notes.append(f"{engine['label']}: not measured: {engine.get('absent') or engine.get('error')}")
-            continue
-        times = "" if engine is engines["ganger"] else f"{ours / figures['tasks_per_s']:.1f} ×"
-        cells = [_number(figures[name]) for _, name in COLUMNS]
-        rows.append((engine["label"], cells[0], times, *cells[1:]))
-        versions = ", ".join(f"{name} {version}" for name, version in engine["versions"].items())
-        notes.append(f"{engine['label']}: {versions}; {engine['settings']}")
+    for engine in sorted(engines, key=lambda one: -one["figures"]["tasks_per_s"]):
+        first, *others = (_number(engine["figures"][name]) for _, name in COLUMNS)
+        rows.append((engine["label"], first, _times(engine, ganger, "tasks_per_s"), *others))
+    return _columns(rows)
+
+
+def _pools(engines: list[dict[str, Any]], ganger: dict[str, Any]) -> str:
+    rows = [("", "results/s", "Ganger does", "100 calls in a message")]
+    for engine in sorted(engines, key=lambda one: -one["figures"]["results_per_s"]):
+        figures = engine["figures"]
+        packed = _number(figures["packed_per_s"]) if "packed_per_s" in figures else ""
+        rate = _number(figures["results_per_s"])
+        rows.append((engine["label"], rate, _times(engine, ganger, "results_per_s"), packed))
+    return _columns(rows)
+
+
+def _times(engine: dict[str, Any], ganger: dict[str, Any], figure: str) -> str:
+    return "" if engine is ganger else f"{ganger['figures'][figure] / engine['figures'][figure]:.2g} ×"
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) if not at else cell.rjust(width)
-                       for at, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
-    return "\n".join([*lines, "", *notes])
+    return "\n".join("  ".join(cell.ljust(width) if not at else cell.rjust(width)
+                               for at, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
+                     for row in rows)
+
+
+def _notes(engines: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for engine in engines:
+        if "figures" not in engine:
+            yield f"{engine['label']}: not measured: {engine.get('absent') or engine.get('error')}"
+            continue
+        versions = ", ".join(f"{name} {version}" for name, version in engine["versions"].items())
+        yield f"{engine['label']}: {versions or 'of this Python'}; {engine['settings']}"
 
 
 def _number(value: float) -> str:

@@ -59,8 +59,16 @@ def _handle() -> None:
         asyncio.new_event_loop().add_signal_handler(number, sys.exit, 1)
 
 
-{"block": _block, "ignore": _ignore, "reap": _reap, "patch": _patch, "alarm": _alarm, "handle": _handle}[
-    os.environ["WHAT"]]()
+def _close() -> None:
+    """What daemons do, and then files of its own in the place of what was closed."""
+    os.closerange(3, 256)
+    _FILES.extend(os.open(os.devnull, os.O_RDWR) for _ in range(20))
+
+
+_FILES: list[int] = []
+
+{"block": _block, "ignore": _ignore, "reap": _reap, "patch": _patch, "alarm": _alarm, "handle": _handle,
+ "close": _close}[os.environ["WHAT"]]()
 
 
 @handler("hang")

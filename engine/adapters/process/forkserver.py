@@ -75,6 +75,7 @@ class ForkServer:
             self.routes, told = imported.routes, imported.told
         else:
             told = send_scout(config)
+        _check_open(self.control)
         self.failures = told["failures"]
         if self.starting.method == "spawn":
             self.config_fd = write_config(config, self.failures)
@@ -166,6 +167,15 @@ class ForkServer:
                     self.control.send(packet)
 
 
+def _check_open(control: socket.socket) -> None:
+    """Nothing can be told to the pool over a closed socket: stderr is the engine's own."""
+    try:
+        control.getpeername()
+    except OSError as error:
+        sys.exit("the fork server cannot go on: an imported module has closed descriptors that are not its own "
+                 f"(os.closerange, say), among them the one to the pool: {error}")
+
+
 def _receive_config(control: socket.socket) -> dict[str, Any]:
     joiner = frames.Joiner()
     while True:
@@ -182,8 +192,7 @@ def main(fd: int) -> None:
     """Serve the pool at the other end of descriptor `fd`."""
     os.setsid()  # so that all below is in another session than the pool, and can be told from its own children
     limits.die_with_parent(signal.SIGKILL)  # while we import, nobody watches the control socket
-    control = socket.socket(fileno=fd)
-    control.set_inheritable(False)
+    control = socket.socket(fileno=limits.move_up(fd))  # where no file gets its number if a module should close it
     config = _receive_config(control)
     if config["sys_path"]:
         sys.path[:] = config["sys_path"]

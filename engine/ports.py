@@ -104,6 +104,7 @@ class Spilled:
     slot: int
     text: str
     dropped_bytes: int  # what was thrown away since the last Spilled, beyond log_bytes_max of one run
+    stream: str = "stdout"  # or "stderr"
 
 
 @dataclass(slots=True)

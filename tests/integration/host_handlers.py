@@ -547,3 +547,8 @@ def say_raw(payload: int) -> None:
 def printf(payload: int) -> None:
     libc = ctypes.CDLL(None)
     libc.printf(b"said by %d\n", payload)
+
+
+@handler("say_on_both")
+def say_on_both(payload: Any) -> None:
+    subprocess.run(["sh", "-c", "echo out; echo error >&2"], check=True)

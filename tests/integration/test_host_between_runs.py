@@ -120,3 +120,9 @@ def test_output_past_python_of_quick_runs_in_a_row_goes_to_the_run_that_wrote_it
                 said[tokens[event.token]], text, ended = text, "", ended + 1
         worker.events.clear()
     assert said == {number: f"said by {number}\n" for number in range(50)}
+
+
+def test_output_past_python_is_labelled_by_its_descriptor(worker: Stage) -> None:
+    worker.run("say_on_both")
+    assert {(event.stream, event.text) for event in worker.all_of(Spilled)} == {
+        ("stdout", "out\n"), ("stderr", "error\n")}

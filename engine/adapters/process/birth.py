@@ -1,7 +1,7 @@
 """What a process that has just been forked from the fork server does to become a worker, in this order.
 
 1. Its own session, death with the fork server, adoption of its own orphans.
-2. Descriptors 1 and 2 on the pipe for output; the fork server's own closed.
+2. Descriptors 1 and 2 on the pipes for output; the fork server's own closed.
 3. Signals as any program has them, save SIGUSR1 (soft interrupts), SIGUSR2 (stack dumps), and those that ask a program
    to end: whether a worker ends is for its root to decide, which may have got the same signal, and drains then.
 4. Stack dumps from C code alone, so that they come with the GIL held. The end of a dump is marked by a byte on the
@@ -46,7 +46,8 @@ class Ends:
     tasks: int
     replies: int
     control: int
-    output: int
+    stdout: int
+    stderr: int
     dump: int
 
     def all(self) -> list[int]:
@@ -78,11 +79,11 @@ def become_worker(ends: Ends, birth: Birth) -> NoReturn:
     try:
         if not birth.has_left_home:
             leave_home(birth.server)
-        os.dup2(ends.output, 1)
-        os.dup2(ends.output, 2)
+        os.dup2(ends.stdout, 1)
+        os.dup2(ends.stderr, 2)
         ends = ends.out_of_reach()
-        worker = Worker(birth.settings, birth.routes, ends.tasks, ends.replies, ends.control, ends.output,
-                        Title(birth.title), birth.write_mark)
+        worker = Worker(birth.settings, birth.routes, ends.tasks, ends.replies, ends.control,
+                        (ends.stdout, ends.stderr), Title(birth.title), birth.write_mark)
         if birth.load is None:
             _restart_gevent()
         else:
@@ -92,7 +93,7 @@ def become_worker(ends: Ends, birth: Birth) -> NoReturn:
             set_handler(number, signal.SIG_DFL)
         worker.interrupts.install()
         _take_signals(worker, ends)
-        Forks(worker, (ends.tasks, ends.replies, ends.control, ends.output, ends.dump)).register()
+        Forks(worker, tuple(ends.all())).register()
         worker.capture.install()
         enter_worker()
         gc.enable()

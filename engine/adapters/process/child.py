@@ -59,7 +59,7 @@ class Worker:
     """The loop, and what one run needs. Not to be used from any thread but the main one."""
 
     def __init__(self, settings: WorkerSettings, routes: dict[bytes, Route], tasks: int, replies: int,
-                 control: int, output: int, title: Title, write_mark: Write) -> None:
+                 control: int, output: tuple[int, int], title: Title, write_mark: Write) -> None:
         self._settings, self._routes, self._tasks = settings, routes, tasks
         self.outbox = Outbox(replies)
         self._joiner = Joiner()
@@ -67,7 +67,7 @@ class Worker:
         self.interrupts = Interrupts(control)
         self.capture = Capture(self.outbox.post, settings.log_bytes_max)
         self.meter = Meter(write_mark)
-        self.orphans, self.native_output = Orphans(tasks), NativeOutput(output)
+        self.orphans, self.native_output = Orphans(tasks), NativeOutput(*output)
         self._outcomes = Outcomes(settings.name, os.getpid(), settings.result_bytes_max)
         self._payload_bytes_max = settings.payload_bytes_max
         self.is_copy = False  # set in a process that a handler has forked

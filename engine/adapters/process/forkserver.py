@@ -40,7 +40,7 @@ from engine.core import frames
 from engine.core.frames import PACKET_BYTES_MAX
 from engine.core.starting import Starting
 
-_ENDS = 5
+_ENDS = 6
 
 
 @dataclass(slots=True)

@@ -37,7 +37,7 @@ _ROUNDS_MAX = 1500
 _CLEAN_ROUNDS = 3  # in a row: the kernel's list of children may leave one out while others go (man 5 proc)
 _STOP_S = 1.0
 _REFUSED_PAUSE_S, _REFUSED_PAUSE_S_MAX = 0.1, 5.0
-_FILES_TO_SPAWN = FILES_OF_A_WORKER + 6  # its own, and for a moment those that the worker is given
+_FILES_TO_SPAWN = FILES_OF_A_WORKER + 7  # its own, and for a moment those that the worker is given
 
 log = logging.getLogger("ganger.errors")
 

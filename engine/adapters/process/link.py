@@ -10,6 +10,7 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -78,13 +79,14 @@ class Link:
         self._replies, replies = _pipe()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control, control = ours.detach(), theirs.detach()
-        output, spill = _pipe()
+        (stdout, stdout_end), (stderr, stderr_end) = _pipe(), _pipe()
         self._dump, dump = _pipe()
         for fd in (self._control, control, dump):  # written and read from signal handlers, which must not wait
             os.set_blocking(fd, False)
-        self.handed_over = (self._tasks.theirs, replies, control, spill, dump)
-        self.output = Output(output, poller, settings.log_bytes_max, self._spilled,
-                             lambda at_s: alarms.set(self.output.drain, at_s), self._read_replies)
+        self.handed_over = (self._tasks.theirs, replies, control, stdout_end, stderr_end, dump)
+        self._has_output = False  # past Python, since the last reply
+        self._outputs = (self._output(stdout, "stdout", settings.log_bytes_max),
+                         self._output(stderr, "stderr", settings.log_bytes_max))
         poller.register(self._replies, self._read_replies)
 
     # -- what the host asks ---------------------------------------------------------------------------------------
@@ -235,9 +237,11 @@ class Link:
             self._forget_replies()
             self.kill(f"it does not speak our language: {error}")
             return False
-        if self.output.is_touched:
-            self.output.new_run()
+        if self._has_output:
+            for output in self._outputs:
+                output.new_run()
             self._tail.new_run()
+            self._has_output = False
         return True
 
     def _take_frames(self, data: bytes) -> None:
@@ -308,8 +312,14 @@ class Link:
             else:
                 self._signal(signal.SIGUSR2)
 
-    def _spilled(self, text: str, dropped_bytes: int) -> None:
-        self._events.append(Spilled(self.slot, text, dropped_bytes))
+    def _output(self, fd: int, stream: str, bytes_max: int) -> Output:
+        output = Output(fd, self._poller, bytes_max, partial(self._spilled, stream),
+                        lambda at_s: self._alarms.set(output.drain, at_s), self._read_replies)
+        return output
+
+    def _spilled(self, stream: str, text: str, dropped_bytes: int) -> None:
+        self._has_output = True
+        self._events.append(Spilled(self.slot, text, dropped_bytes, stream))
         self._tail.spilled(text)
 
     # -- when all is over -----------------------------------------------------------------------------------------
@@ -355,7 +365,8 @@ class Link:
             self._alarms.set(action, None)
         self._forget_replies()
         self.custody.close()
-        self.output.close()
+        for output in self._outputs:
+            output.close()
         self._tasks.close()
         for fd in (self._dump, self._control, self._pidfd):
             if fd >= 0:

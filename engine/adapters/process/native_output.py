@@ -1,6 +1,6 @@
-"""Output of a run that goes round Python: C code and children write to descriptors 1 and 2, a pipe to the pool.
+"""Output of a run that goes round Python: C code and children write to descriptors 1 and 2, pipes to the pool.
 
-The pool takes what it reads there for output of the run that goes on. So a run that has left something in the pipe
+The pool takes what it reads there for output of the run that goes on. So a run that has left something in one of them
 replies only when the pool has read it, else the line would be in the log of the next run, or of none.
 """
 
@@ -20,10 +20,10 @@ _flush: Callable[[ctypes.c_void_p], int] = _libc.fflush
 
 
 class NativeOutput:
-    """`fd` is the worker's end of the pipe."""
+    """`fds` are the worker's ends of the pipes."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, *fds: int) -> None:
+        self._fds = fds
         self._unread = array("i", (0,))
 
     def settle(self) -> bool:
@@ -37,5 +37,8 @@ class NativeOutput:
         return True
 
     def _has_unread(self) -> bool:
-        ioctl(self._fd, FIONREAD, self._unread)
-        return self._unread[0] > 0
+        for fd in self._fds:
+            ioctl(fd, FIONREAD, self._unread)
+            if self._unread[0] > 0:
+                return True
+        return False

@@ -1,8 +1,8 @@
-"""Output of a worker that goes round Python: C code and children write to descriptors 1 and 2, a pipe to the pool.
+"""Output of a worker that goes round Python: C code and children write to descriptors 1 and 2.
 
-Of one run as much is kept as its log may have. What comes after that is moved
-to /dev/null by the kernel, a pipeful at a time and on a beat of ours, so that a
-flood neither fills memory nor takes the pool's time, nor holds up its writer.
+Each of the two is a pipe of its own. Of one run as much is kept of each as its log may have. What comes after that is
+moved to /dev/null by the kernel, a pipeful at a time and on a beat of ours, so that a flood neither fills memory nor
+takes the pool's time, nor holds up its writer.
 """
 
 import codecs
@@ -35,13 +35,11 @@ class Output:
         self._dropped = 0
         self._null = -1
         self._is_open = True
-        self.is_touched = False  # something came since the run began
         self._is_flooded = False
         poller.register(fd, self._ready)
 
     def new_run(self) -> None:
         """What comes from here on belongs to another run."""
-        self.is_touched = False
         self._room = self._bytes_max
         if self._is_flooded:
             self._splice()
@@ -91,7 +89,6 @@ class Output:
         if not data:
             self._end()
             return False
-        self.is_touched = True
         kept = data[: self._room]
         self._room -= len(kept)
         self._dropped += len(data) - len(kept)

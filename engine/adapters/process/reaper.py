@@ -90,6 +90,9 @@ class Reaper:
 
     def end_all(self) -> None:
         """Kill everything below this process, round by round until there is nothing."""
+        self.poll = make_poll()  # of deaths alone: other descriptors may be readable all the time
+        for fd in self._pidfds.values():
+            self.poll.register(fd, POLLIN)
         for _ in range(_ROUNDS_MAX):
             below = descendants.children(os.getpid())
             if not below:
@@ -98,9 +101,16 @@ class Reaper:
             for pid in below:
                 with suppress(OSError):
                     self._watch(pid)
-            self.poll.poll(_ROUND_MS_MAX)
+            self._reap_until_quiet()
+
+    def _reap_until_quiet(self) -> None:
+        """Until there is no child, or none has died for a moment."""
+        while self.poll.poll(_ROUND_MS_MAX):
+            before = len(self._pidfds)
             while self._reap():
                 pass
+            if not self._pidfds or len(self._pidfds) == before:
+                return
 
     def _watch(self, pid: int) -> int:
         if pid not in self._pidfds:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from engine.errors import EngineError
 
 FILES_OF_A_POOL = 32  # it has 11 open; the others are for a moment, such as the ends that a new worker is given
-FILES_OF_A_WORKER = 7  # that its pool has open
-_FILES_HANDED_OVER = 5  # for each new worker, until the fork server has taken them
+FILES_OF_A_WORKER = 8  # that its pool has open
+_FILES_HANDED_OVER = 6  # for each new worker, until the fork server has taken them
 _THREADS_OF_A_TREE, _THREADS_OF_A_POOL = 16, 8  # root, keeper and API; pool and fork server
 
 

@@ -38,7 +38,7 @@ class Hearing:
         text = event.text
         if event.dropped_bytes:
             text += f"… and {event.dropped_bytes} bytes more, dropped"
-        row = {"at_ms": self.clock.now_ms(), "run": run.number, "stream": "stdout", "level": None, "text": text}
+        row = {"at_ms": self.clock.now_ms(), "run": run.number, "stream": event.stream, "level": None, "text": text}
         self.stepping.rows.append((run.task_id, orjson.dumps(row)))
         self.stepping.ring(mail=True)
 

@@ -1,5 +1,5 @@
-"""What a worker does between two runs: after a reply and before the next task, ten times a second at most, and after
-each run that was long enough, or failed, to have left something behind."""
+"""What a worker does between two runs, after a reply and before the next task: once a second, and after each run that
+was long enough, or failed, to have left something behind."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from engine.adapters.process.meter import Meter
 from engine.adapters.process.orphans import Orphans
 
 LEAVES_S = 0.001  # a shorter run has hardly started a process
-_LOOK_S = 0.1
+_LOOK_S = 1.0
 
 
 @dataclass(slots=True)
@@ -24,9 +24,9 @@ class Between:
 
     def tidy(self, now_s: float) -> None:
         """Look at what the runs have left. Waits while there are children and no task."""
-        self.due_s = now_s + _LOOK_S
         self.leftovers.put_back()
         if now_s >= self.growth.look_s:
             self.growth.look(now_s)
+        self.due_s = min(now_s + _LOOK_S, self.growth.look_s)
         if self.orphans.reap():
             self.meter.forget_children()  # what orphans used is not the next run's

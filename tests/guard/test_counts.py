@@ -28,10 +28,13 @@ def test_memory_and_redis_commands(bench: rig.Bench) -> None:
     before_bytes = bench.used_memory()
     bench.fill([rig.NOOP] * TASKS)
     queued_bytes = (bench.used_memory() - before_bytes) / TASKS
-    drained = bench.open(TASKS)
+    drains = [bench.open(TASKS)]
+    for _ in range(2):  # a busy machine makes batches smaller, and never larger: the least of three is what it costs
+        bench.fill([rig.NOOP] * TASKS)
+        drains.append(bench.open(TASKS))
     hold(f"bytes per queued task, {identity(rig.server_program()).name}", queued_bytes)
-    hold("script calls per task", drained.per_task("client_commands"))
-    hold("Redis commands per task", drained.per_task("commands"))
+    hold("script calls per task", min(drained.per_task("client_commands") for drained in drains))
+    hold("Redis commands per task", min(drained.per_task("commands") for drained in drains))
 
 
 def test_system_calls_of_the_pool(bench: rig.Bench, tmp_path: Path) -> None:

@@ -14,15 +14,15 @@ _FORK_WORDS = "fork()"  # GNU OpenMP's last words in a forked worker name it
 
 
 def warnings(inherited: Mapping[str, Any]) -> list[str]:
-    """A sentence for what may make runs hang, and one for what may give them wrong answers."""
+    """A sentence for what may make runs hang, and one for connections that they will not find."""
     found = []
     where = _where(inherited)
     if threads := threads_text(inherited):
         found.append(f"the imports{where} have started {threads}; a forked worker does not have them, "
                      f"and a task that needs them hangs: see {PAGE}")
     if sockets := sockets_text(inherited):
-        found.append(f"the imports{where} have opened {sockets}; all workers share them, "
-                     f"and may read each other's answers: see {PAGE}")
+        found.append(f"the imports{where} have opened {sockets}; in a forked worker they are ended, "
+                     f"since tasks would read each other's answers: see {PAGE}")
     return found
 
 

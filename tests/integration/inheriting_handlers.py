@@ -40,6 +40,13 @@ def ask_lock(payload: None) -> bool:
     return lock.acquire()
 
 
+@handler("ask-peer", timeout=10, max_retries=0)
+def ask_peer(payload: None) -> str:
+    """What a client does that has kept its connection."""
+    connection.sendall(b"question")
+    return connection.recv(100).decode()
+
+
 @handler("spin", timeout=1, max_retries=0)
 def spin(payload: None) -> None:
     while True:

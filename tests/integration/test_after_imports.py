@@ -60,3 +60,10 @@ def test_a_run_that_waits_for_a_thread_of_the_fork_server_is_told_why(engine: Sc
 
 def test_a_run_that_used_the_processor_is_not_told_of_threads(engine: Scheduler) -> None:
     assert message(engine, "spin") == "still running after its timeout of 1 s"
+
+
+def test_a_connection_of_the_imports_is_an_error_in_a_worker_and_stays_open_elsewhere(engine: Scheduler) -> None:
+    """Two workers on one connection would read each other's answers."""
+    task = engine.client.wait([engine.client.submit("ask-peer")], timeout=WAIT_S)[0]
+    assert task.error is not None
+    assert task.error.kind == "BrokenPipeError"

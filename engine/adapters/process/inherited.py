@@ -2,8 +2,8 @@
 
 1. A fork has one thread, the one that forked. Locks and queues that the others serve are in it all the same, so whoever
    waits for one of those threads waits for ever.
-2. A fork has the descriptors of its parent. A connected socket is one conversation, in which all workers take part
-   then, and each may read the answer that another one asked for.
+2. A fork has the descriptors of its parent. A connected socket is one conversation, in which all workers would take
+   part, and each might read the answer that another one asked for. So each worker gets an ended one in its place.
 
 Both are counted after each handler module, so that they can be told with the module that brought them.
 """
@@ -42,6 +42,23 @@ class Inherited:
         return {name: value for name, value in asdict(self).items() if value}
 
 
+_connections: set[str] = set()  # those that were found last, as /proc names them
+
+
+def disconnect() -> None:
+    """In a fresh worker: put an ended connection in the place of each one that was found. To use one is an error then,
+    or the library connects anew."""
+    if not _connections:
+        return
+    ended, other = socket.socketpair()
+    other.close()
+    with ended:
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{name}") in _connections:
+                    os.dup2(ended.fileno(), int(name), inheritable=False)
+
+
 class Census:
     """Counts from now on. `look` after each import, `found` when all are done."""
 
@@ -63,9 +80,11 @@ class Census:
             kind[name] = kind.get(name, 0) + 1
             if kind is inherited.threads:
                 self._note_module(inherited, thread)
+        _connections.clear()
         for key, peer in _sockets().items():
             if key not in self._before:
                 inherited.sockets.append(peer)
+                _connections.add(key[1])
                 self._note_module(inherited, key)
         return inherited
 

@@ -2,8 +2,9 @@
 
 At the start
 1. What is to run at the end of the process is forgotten: it was registered before the fork, so it is the fork server's.
-2. The random generators of numpy and torch get seeds of their own: all workers have the same ones from the fork.
-3. @on_worker_start.
+2. Connections that the imports have opened are ended in this process: see `inherited`.
+3. The random generators of numpy and torch get seeds of their own: all workers have the same ones from the fork.
+4. @on_worker_start.
 
 At the end, in `stop_s` seconds all together
 1. @on_worker_stop; 2. threads that are not daemons are waited for; 3. atexit; 4. files are flushed.
@@ -23,7 +24,7 @@ from typing import Any, NoReturn
 import orjson
 
 from engine import hooks
-from engine.adapters.process import open_files
+from engine.adapters.process import inherited, open_files
 from engine.core.frames import HOOK_FAILED, frame
 
 Post = Callable[[bytes], None]
@@ -39,6 +40,7 @@ class StartFailed(Exception):
 def begin(post: Post, *, forked: bool) -> None:
     """To be called before the first run. `forked`: the modules were imported before the fork. Raises `StartFailed`."""
     if forked:
+        inherited.disconnect()
         _forget_exits()
         reseed()
     for hook in hooks.AT_START:

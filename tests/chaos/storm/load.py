@@ -85,10 +85,14 @@ class Load:
         self.entries.append(entry)
         return entry
 
+    def _queue(self) -> str:
+        """Mostly one of two; now and then one that nobody has named before, as a hostile submitter does."""
+        return self.chance.choice(["a", "b"]) if self.chance.random() < 0.95 else f"name-{len(self.entries)}"
+
     def _wanted(self, entry: Entry) -> dict[str, Any]:
         chance, kind = self.chance, entry.kind
         wanted: dict[str, Any] = {
-            "task_type": "quick" if kind in ("delayed", "idempotent") else kind, "queue": chance.choice(["a", "b"]),
+            "task_type": "quick" if kind in ("delayed", "idempotent") else kind, "queue": self._queue(),
             "priority": chance.choice(PRIORITIES), "payload": {"n": entry.number, "for_s": chance.uniform(0.05, 1.0)}}
         if kind == "delayed":
             wanted["delay"] = chance.uniform(0, 5)

@@ -1,5 +1,5 @@
-"""What is done to the engines: kill -9 and SIGSTOP of each kind of process, and of whole trees; set clocks; and faults
-of Redis.
+"""What is done to the engines: kill -9 and SIGSTOP of each kind of process, and of whole trees; deploys of older,
+foreign and broken code; set clocks; and faults of Redis.
 
 A tree is stopped without its workers, so that its runs go on while it cannot end them, or as a whole. One that lives in
 a space of process ids of its own is not stopped: nobody else could end what is left of it.
@@ -17,6 +17,7 @@ from itertools import count
 from random import Random
 
 from tests.chaos.estate import Estate
+from tests.chaos.storm import deploys
 from tests.chaos.storm.redis import StormyRedis
 
 HIDDEN = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")  # from the keepers of the other engines
@@ -39,6 +40,9 @@ class Nemesis:
     def rage(self, for_s: float) -> None:
         end_s = time.monotonic() + for_s
         strike_s = 0.0
+        for nth, modules in enumerate((deploys.OLDER, deploys.BROKEN, deploys.FOREIGN)):  # in each storm once at least
+            tree = self.trees[nth % len(self.trees)]
+            self._later(for_s * (nth + 1) / 5, partial(self._deploy, tree, modules))
         while (now_s := time.monotonic()) < end_s:
             self._undo(now_s)
             self._restart()
@@ -51,6 +55,8 @@ class Nemesis:
     def heal(self) -> None:
         self._undo(float("inf"))
         self.redis.heal()
+        for tree in self.trees:
+            self._deploy(tree, deploys.FULL)
         self._restart()
 
     def _strike(self) -> None:
@@ -65,12 +71,21 @@ class Nemesis:
         if choice < 0.05 and not self.redis.clocks.lack:
             self.redis.clocks.set(f"host {number}", self.chance.choice([-600, -2, 2, 600]))
             self._note("clock of a host", 0.0)
+        elif choice < 0.12:
+            self._deploy(self.trees[number], self.chance.choice(deploys.KINDS))
         elif choice < 0.6:
             self._signal(self.trees[number], signal.SIGKILL)
         elif choice < 0.7 and not self.trees[number].under:
             self._stop_tree(self.trees[number])
         else:
             self._signal(self.trees[number], signal.SIGSTOP)
+
+    def _deploy(self, tree: Estate, modules: str) -> None:
+        """Its root drains, and the next one has other code."""
+        if tree.variables.get("GANGER_HANDLERS") != modules:
+            tree.variables = {**tree.variables, "GANGER_HANDLERS": modules}
+            tree.root.terminate()
+            self._note(f"deploy {modules.rpartition('.')[2]}", 0.0)
 
     def _stop_tree(self, tree: Estate) -> None:
         is_whole = self.chance.random() < 0.3
@@ -109,7 +124,8 @@ class Nemesis:
     def _restart(self) -> None:
         for tree in self.trees:
             if tree.root.poll() is not None:
-                if tree.root.returncode != -signal.SIGKILL:
+                is_expected = tree.variables.get("GANGER_HANDLERS") == deploys.BROKEN or not tree.root.returncode
+                if tree.root.returncode != -signal.SIGKILL and not is_expected:
                     self._note(f"root ended by itself with {tree.root.returncode}", 0.0)
                 tree.launch()
 

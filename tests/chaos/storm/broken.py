@@ -1,0 +1,3 @@
+"""A deploy that went wrong."""
+
+raise ImportError("it is meant to fail")

@@ -153,7 +153,7 @@ class Client:
         return [LogLine.of(row) for row in rows]
 
     def queue_stats(self) -> list[QueueStats]:
-        """Each queue that was ever used, and what waits in it."""
+        """Each queue that is known, and what waits in it. One that nobody uses for a day is forgotten."""
         return [QueueStats.model_validate(row) for row in self._reach.broker().queue_stats()]
 
     def handlers(self) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ import pytest
 
 from engine.adapters.redis.keeping import Polled, RescueReport
 from engine.adapters.redis.reconciling import Reconciled
-from engine.errors import BrokerUnavailable
+from engine.errors import BrokerError, BrokerUnavailable
 from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import POLL_S, TICK_S, Rounds
 
@@ -320,3 +320,19 @@ def test_no_duty_starves_another_and_a_round_ends_however_much_there_is(watch: W
         assert watch.rounds.go() == 0.0, "there is more to do"
         assert busy.now_s - began_s < 2.0
         assert list(dict.fromkeys(busy.calls)) == ["rescue", "insist", "promote", "expire", "sweep", "reconcile"]
+
+
+@pytest.mark.parametrize(("error", "words"), [
+    (BrokerUnavailable("connection refused"), "Redis is away"),
+    (BrokerError("WRONGTYPE Operation against a key holding the wrong kind of value"), "Redis cannot do")])
+def test_a_redis_that_answers_is_not_called_away(watch: Watch, monkeypatch: pytest.MonkeyPatch,
+                                                 caplog: pytest.LogCaptureFixture, error: BrokerError,
+                                                 words: str) -> None:
+    def poll(*asked: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(watch.redis, "poll", poll)
+    watch.pass_time(5)
+    (record,) = [record for record in caplog.records if record.name == "ganger.errors"]
+    assert record.message.startswith(words)
+    assert record.reason == str(error)  # type: ignore[attr-defined]

@@ -32,7 +32,7 @@ async def get_queue_totals(request: Request) -> QueueTotals:
 
 @router.get("/queues", summary="Each queue, and what waits in it", **told(Role.READ))
 async def list_queues(request: Request) -> list[QueueStats]:
-    """Every queue that was ever used."""
+    """Every queue that is known. One that is open, empty and unused for a day is forgotten."""
     return await _seen(request)
 
 

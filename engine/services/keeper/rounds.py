@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from engine.errors import BrokerError
+from engine.errors import BrokerError, BrokerUnavailable
 from engine.services.keeper.duties import BATCH, SLICE_S, Duties, Duty
 from engine.services.keeper.duties import Broker as DutiesBroker
 from engine.services.keeper.neighbours import Neighbours
@@ -83,7 +83,9 @@ class Rounds:
             wait_s = self._round(now_s)
         except BrokerError as error:
             if self.has_contact:
-                errors.warning("Redis is away", extra={"reason": str(error)})
+                is_away = isinstance(error, BrokerUnavailable)  # else it answers, and something in it is in the way
+                errors.warning("Redis is away" if is_away else "Redis cannot do what the keeper asks of it",
+                               extra={"reason": str(error)})
             self.has_contact = False
             self._leases.clear()
             return TICK_S

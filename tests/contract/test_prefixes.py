@@ -1,0 +1,20 @@
+"""A prefix of keys may be any that the settings accept, also one that looks like a part of a key."""
+
+import pytest
+
+from engine.adapters.redis.searching import Search
+from engine.client.operator import Operator
+from engine.config import load_settings
+from engine.core.lifecycle import TaskStatus
+
+
+@pytest.mark.parametrize("prefix", ["acme:held:jobs", "a:line:q:NORMAL", "x:tasks", "turns:LOW"])
+def test_tasks_are_found_and_counted_below_any_prefix(redis_url: str, prefix: str) -> None:
+    with Operator(load_settings({"redis_url": redis_url, "queue_prefix": prefix}).settings) as operator:
+        task_id = operator.submit("anything")
+        for statuses in ((), (TaskStatus.QUEUED,), (TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.FAILED)):
+            found = operator.search(Search(statuses=statuses), 10)
+            assert [task.id for task in found.tasks] == [task_id]
+        assert [(stats.queue, stats.total) for stats in operator.queue_stats()] == [("default", 1)]
+        operator.set_priority(task_id, "URGENT")
+        assert operator.queue_stats()[0].queued["URGENT"] == 1

@@ -15,6 +15,8 @@ _BATCH = 500
 _MENDED = {
     "line": "queued tasks that were in no line: put back into theirs",
     "turn": "lines with tasks that never had their turn: they have it now",
+    "state": "tasks whose state was deleted: found again by what else is kept of them",
+    "unknown": "tasks whose state was deleted and that may have run: ended, and not run again",
     "due": "tasks that waited without a moment: due now",
     "ended": "ended tasks without a moment of removal: they have one now",
     "held": "running tasks without a live lease: queued again, or put under their supervisor's lease",

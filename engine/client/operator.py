@@ -153,7 +153,8 @@ class Operator(Client):
         named = {name: None if value is None else _AMENDED[name](value) for name, value in changes.items()
                  if name != "priority"}
         priority = None if changes.get("priority") is None else check.priority(changes["priority"])
-        amending.amend(self.broker.redis, self.broker.keys, known_id(task_id), named, priority, versions)
+        amending.amend(self.broker.redis, self.broker.keys, known_id(task_id), named, priority, versions,
+                       kept_ms=self.broker.kept_ms)
         return self.stored(task_id)
 
     def able(self, wanted: Search, operation: Operation, limit: int) -> tuple[list[Stored], bool]:

@@ -4,14 +4,14 @@ import pytest
 
 from engine.adapters.redis.amending import ChangedMeanwhile, amend, version_of
 from engine.core.priority import TaskPriority
-from tests.scripts.shop import Shop
+from tests.scripts.shop import HOUR_MS, Shop
 
 
 def test_it_changes_the_record_and_the_line(shop: Shop) -> None:
     task_id = shop.submit()
     before = shop.broker.read([task_id])[0]
     amend(shop.broker.redis, shop.keys, task_id, {"name": "new", "timeout": 5.0}, TaskPriority.URGENT,
-          {version_of(before)})
+          {version_of(before)}, kept_ms=HOUR_MS)
     after = shop.broker.read([task_id])[0]
     assert (after.record.options, after.life.priority) == ({"name": "new", "timeout": 5.0}, TaskPriority.URGENT)
     assert shop.client.zrange(shop.keys.line("q", TaskPriority.URGENT), 0, -1) == [task_id.encode()]
@@ -21,12 +21,13 @@ def test_it_changes_the_record_and_the_line(shop: Shop) -> None:
 
 def test_what_is_taken_away_is_not_kept(shop: Shop) -> None:
     task_id = shop.submit(fair_key="a")
-    amend(shop.broker.redis, shop.keys, task_id, {"name": "new"}, None)
-    amend(shop.broker.redis, shop.keys, task_id, {"name": None}, None)
+    amend(shop.broker.redis, shop.keys, task_id, {"name": "new"}, None, kept_ms=HOUR_MS)
+    amend(shop.broker.redis, shop.keys, task_id, {"name": None}, None, kept_ms=HOUR_MS)
     assert shop.broker.read([task_id])[0].record.options == {"fair_key": "a"}
 
 
 def test_another_version_changes_nothing(shop: Shop) -> None:
     task_id = shop.submit()
     with pytest.raises(ChangedMeanwhile):
-        shop.unchanged(lambda: amend(shop.broker.redis, shop.keys, task_id, {"name": "x"}, None, {"0"}))
+        shop.unchanged(lambda: amend(
+            shop.broker.redis, shop.keys, task_id, {"name": "x"}, None, {"0"}, kept_ms=HOUR_MS))

@@ -208,7 +208,7 @@ def test_when_all_life_lines_are_lost_nothing_is_run_again_that_was_over_or_is_n
     ended = {status: shop.ended(status) for status in (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOUT)}
     pending, retrying, running, queued = shop.pending(), shop.retrying(), shop.claimed(), shop.submit()
     shop.client.delete(shop.keys.life)
-    assert reconcile_all(shop)["line"] == 6
+    assert reconcile_all(shop)["state"] == 6
     for status, task_id in ended.items():
         assert (shop.life(task_id).status, shop.life(task_id).run) == (status, 1)
         assert shop.client.zscore(shop.keys.ended(status), task_id) is not None

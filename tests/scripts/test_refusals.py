@@ -10,6 +10,7 @@ from engine.adapters.redis import scripts
 from engine.adapters.redis.amending import amend
 from engine.adapters.redis.hooks import Hooks
 from engine.adapters.redis.leading import LeaderLock
+from engine.adapters.redis.restore import restore
 from engine.core.lifecycle import Move, TaskStatus
 from engine.core.priority import TaskPriority
 from engine.errors import BrokerError, MoveRefused, TaskNotFound
@@ -119,7 +120,8 @@ def reprioritize_to_the_same(shop: Shop) -> None:
 def amend_what_runs_or_has_ended(shop: Shop) -> None:
     for task_id in (shop.claimed(), shop.ended(), shop.ended(TaskStatus.COMPLETED)):
         with pytest.raises(MoveRefused):
-            shop.unchanged(lambda task_id=task_id: amend(shop.broker.redis, shop.keys, task_id, {"name": "x"}, None))
+            shop.unchanged(lambda task_id=task_id: amend(
+                shop.broker.redis, shop.keys, task_id, {"name": "x"}, None, kept_ms=HOUR_MS))
 
 
 def amend_what_moved_on(shop: Shop) -> None:
@@ -222,6 +224,13 @@ def gate_to_what_it_is(shop: Shop) -> None:
     shop.unchanged(lambda: shop.broker.resume("q"))
 
 
+def restore_what_is_sound(shop: Shop) -> None:
+    ids = [shop.submit(), shop.pending(), shop.claimed(), shop.ended(), NOBODY]
+    broken = shop.submit()
+    shop.client.hset(shop.keys.tasks, broken, b"7")
+    assert not shop.unchanged(lambda: restore(shop.broker.redis, shop.keys, [*ids, broken], HOUR_MS))
+
+
 def mend_what_is_sound(shop: Shop) -> None:
     for _ in (shop.submit(), shop.pending(), shop.claimed(), shop.ended(), shop.retrying()):
         pass
@@ -273,6 +282,7 @@ CASES: dict[str, list[Callable[[Shop], None]]] = {
     "look": [look_at_all],
     "gate": [gate_to_what_it_is],
     "mend": [mend_what_is_sound],
+    "restore": [restore_what_is_sound],
     "trim_flows": [trim_what_is_ahead],
 }
 ELSEWHERE = {"step", "forgo"}  # test_step.py, test_insist.py

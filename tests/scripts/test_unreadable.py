@@ -127,7 +127,7 @@ def test_what_cannot_be_done_to_one(shop: Shop) -> None:
     with pytest.raises(BrokerError, match="cannot be read"):
         shop.unchanged(lambda: shop.broker.revive(ended))
     with pytest.raises(BrokerError, match="cannot be read"):
-        shop.unchanged(lambda: amend(shop.broker.redis, shop.keys, waiting, {"name": "x"}, None))
+        shop.unchanged(lambda: amend(shop.broker.redis, shop.keys, waiting, {"name": "x"}, None, kept_ms=HOUR_MS))
     assert shop.unchanged(lambda: shop.broker.revive_many([ended])) == 0
     assert shop.broker.cancel(waiting, "why") is TaskStatus.CANCELLED
     with pytest.raises(MoveRefused):

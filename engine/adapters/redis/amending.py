@@ -6,8 +6,9 @@ from typing import Any, cast
 
 from engine.adapters.redis.connection import Argument, Connections
 from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.looking import Stored, look
+from engine.adapters.redis.looking import Stored
 from engine.adapters.redis.operating import TRIES
+from engine.adapters.redis.restore import look_restored
 from engine.core.priority import TaskPriority
 from engine.core.record import Options, Record
 from engine.errors import BrokerError, GangerError, MoveRefused, TaskNotFound
@@ -23,14 +24,14 @@ def version_of(stored: Stored) -> str:
 
 
 def amend(redis: Connections, keys: Keys, task_id: str, changes: Mapping[str, Any], priority: TaskPriority | None,
-          versions: Collection[str] | None = None) -> None:
+          versions: Collection[str] | None = None, *, kept_ms: int) -> None:
     """Set options of the record (None takes one away), and the priority.
 
     Raises `ChangedMeanwhile` if the task is in none of these versions, `MoveRefused` if it runs or has ended,
     `TaskNotFound`.
     """
     for _ in range(TRIES):
-        stored = look(redis, keys, [task_id])[0]
+        stored = look_restored(redis, keys, [task_id], kept_ms)[0]
         if stored is None:
             raise TaskNotFound(task_id)
         if versions is not None and version_of(stored) not in versions:

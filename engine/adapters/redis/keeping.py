@@ -14,9 +14,10 @@ import orjson
 
 from engine.adapters.redis.broker import Broker
 from engine.adapters.redis.connection import Argument
-from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, deliveries, known, look, moment, sorted_out
+from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, deliveries, known, moment, sorted_out
 from engine.adapters.redis.operating import ENDS, Operating
 from engine.adapters.redis.reconciling import Cursor, Reconciled, Reconciling
+from engine.adapters.redis.restore import look_restored
 from engine.core import history, schema
 from engine.core import stored as reading
 from engine.core.fate import RESCUES_MAX, Fate, of_lost_run, of_unreadable
@@ -153,7 +154,7 @@ class KeeperBroker:
         """Take up to `limit` runs of a silent supervisor away from it; bury it when it has none left."""
         keys, now_ms = self._keys, self._redis.now_ms()
         held, strangers = sorted_out(self._redis.call("SRANDMEMBER", keys.held(supervisor), min(limit, BATCH_TASKS)))
-        found = [stored for stored in known(look(self._redis, keys, held)) if
+        found = [stored for stored in known(look_restored(self._redis, keys, held, self._kept_ms)) if
                  stored.life.status is TaskStatus.RUNNING and stored.life.owner == supervisor]
         strays = set(held) - {stored.id for stored in found}
         if strays or strangers:
@@ -238,7 +239,7 @@ class KeeperBroker:
 
     def _readable(self, ids: Sequence[str]) -> list[Stored]:
         """The tasks; those that cannot be read are set aside."""
-        found = known(look(self._redis, self._keys, ids))
+        found = known(look_restored(self._redis, self._keys, ids, self._kept_ms))
         if any(stored.problem is not None for stored in found):
             self._reconciling.set_aside([stored for stored in found if stored.problem is not None])
         return [stored for stored in found if stored.problem is None]

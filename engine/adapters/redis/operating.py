@@ -19,6 +19,7 @@ from engine.adapters.redis.connection import Argument, Connections
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.lines import types_aside, waiting_keys
 from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, known, look, readable, sorted_out
+from engine.adapters.redis.restore import look_restored
 from engine.core.identity import is_task_id
 from engine.core.lifecycle import Move, TaskStatus, step
 from engine.core.outcome import Cause, Outcome
@@ -217,7 +218,7 @@ class Operating:
         """
         before: Stored | None = None  # what an attempt was made on whose answer may be that of its repetition
         for _ in range(TRIES):
-            stored = look(self._redis, self._keys, [task_id])[0]
+            stored = look_restored(self._redis, self._keys, [task_id], self._kept_ms)[0]
             if stored is None:
                 raise TaskNotFound(task_id)
             answer = done(before, stored) if before is not None else None

@@ -16,6 +16,7 @@ from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.lines import Line, waiting_lines
 from engine.adapters.redis.looking import Stored, deliveries, known, look, sorted_out, supervisor_names
 from engine.adapters.redis.operating import ENDS, Operating
+from engine.adapters.redis.restore import look_restored, restore
 from engine.core.lifecycle import Move, TaskStatus
 from engine.core.names import is_queue_name
 
@@ -108,7 +109,10 @@ class Reconciling:
         if strangers:
             self._tell_strangers(key, strangers)
             self._redis.call({"SSCAN": "SREM", "HSCAN": "HDEL"}.get(scan, "ZREM"), key, *strangers)
-        found = look(self._redis, self._keys, ids)
+        if kind in ("task", TaskStatus.QUEUED):  # most of these have no life line
+            found = look(self._redis, self._keys, ids)
+        else:
+            found = look_restored(self._redis, self._keys, ids, self._kept_ms)
         running = [stored for stored in known(found) if stored.life.status is TaskStatus.RUNNING]
         self._bounds = deliveries(self._redis, self._keys, running) if running and kind == "task" else {}
         broken = [stored for stored in known(found) if stored.problem is not None] if kind == "task" else []
@@ -228,7 +232,9 @@ class Reconciling:
             args += (what, task_id, line, is_stored, len(names), fair_key, queue)
             names += touched
         words = self._redis.run("mend", names, args)
-        return Counter(suspect[0] for suspect, word in zip(suspects, words, strict=True) if word == b"MENDED")
+        astray = [suspect[1] for suspect, word in zip(suspects, words, strict=True) if word == b"ASTRAY"]
+        mended = (suspect[0] for suspect, word in zip(suspects, words, strict=True) if word == b"MENDED")
+        return restore(self._redis, keys, astray, self._kept_ms) + Counter(mended)
 
     def _trim(self, flows: str, fields: Sequence[bytes]) -> int:
         keys = [name for name in (field.decode(errors="replace") for field in fields) if name.startswith("k:")]

@@ -22,7 +22,8 @@ _PARTS = {"step": ("choose",), "waits": ("choose",)}
 def source(verb: str) -> str:
     """The whole text of a verb: tables, what it uses of the prelude, its parts, the verb itself."""
     text = "\n".join([*(_file(part) for part in _PARTS.get(verb, ())), _file(verb)])
-    return "\n".join([*_tables(text), _needed(text), text])
+    text = "\n".join([_needed(text), text])
+    return "\n".join([*_tables(text), text])
 
 
 @cache
@@ -54,7 +55,7 @@ def _file(name: str) -> str:
 
 
 def _tables(body: str) -> list[str]:
-    """The tables that this text mentions, each as one line of Lua."""
+    """The tables that this text, or what it uses of the prelude, mentions, each as one line of Lua."""
     moves = {f"{status}:{move}": to for status, row in MOVES.items() for move, to in row.items()}
     tables = {
         "MOVES": ", ".join(f"['{pair}'] = '{to}'" for pair, to in moves.items()),

@@ -16,6 +16,7 @@
 -- life  life               a life line belongs to no task: it is removed
 -- lost  ended FAILED, outcomes, due   the life line of a task cannot be read: it fails, under a run number past all others
 -- gives one word per suspect: MENDED | SOUND
+--       ASTRAY  it has no life line and is in none of its lines: nothing is written. Its state may be lost: see restore
 local tasks, life, supervisors, idle, events, counters = unpack(KEYS, 1, 6)
 local base, now_ms, remove_ms = unpack(ARGV, 1, 3)
 local words, rows, rung, mended = {}, {}, {}, 0
@@ -65,34 +66,14 @@ local function waits_in_turn(task, line)
     and redis.call('SISMEMBER', base .. 'aside', kind) == 1
 end
 
--- A task without a life line has never been claimed, unless all lines were lost: then it may have ended, be due later or
--- run, as other keys still say. It gets a line that says so. What is not known of it counts from its outcomes.
-local RUNS_MAX = 50
-local function restore(task)
-  local run = 0
-  for past = 1, RUNS_MAX do
-    if redis.call('HEXISTS', base .. 'outcomes', task.id .. ':' .. past) == 1 then run = past end
-  end
-  local function live(status, at_run, owner)
-    redis.call('HSET', life, task.id, format_life(status, at_run, 0, 0, task.priority, 0, now_ms, owner))
-    rows[#rows + 1] = task.id .. ' ' .. status .. ' ' .. at_run
-    return true
-  end
-  for status in pairs(FINAL) do
-    if redis.call('ZSCORE', base .. 'ended:' .. status, task.id) then return live(status, math.max(run, 1), '-') end
-  end
-  if redis.call('ZSCORE', base .. 'due', task.id) then return live(run > 0 and 'RETRYING' or 'PENDING', run, '-') end
-  for _, supervisor in ipairs(redis.call('ZRANGE', supervisors, 0, -1)) do
-    if redis.call('SISMEMBER', base .. 'held:' .. supervisor, task.id) == 1 then
-      return live('RUNNING', run + 1, supervisor)
-    end
-  end
-  return false
+local function is_astray(task, line)
+  local record = redis.call('HGET', tasks, task.id)
+  local kind = record and not redis.call('ZSCORE', line, task.id) and (type_of(record) or '')
+  return kind and not redis.call('ZSCORE', line .. ':' .. kind, task.id)
 end
 
 -- It is put into the first of its lines. What it was in of its type, it leaves.
 local function line_up(task, line, flows)
-  if not task.is_stored and restore(task) then return end
   local kind = type_of(redis.call('HGET', tasks, task.id) or '')
   if kind then redis.call('ZREM', line .. ':' .. kind, task.id) end
   local place = redis.call('ZSCORE', line, task.id)
@@ -162,7 +143,9 @@ for i = 4, #ARGV, 7 do
   task.status, task.run, task.attempts, task.crashes, task.priority, task.place, task.at_ms, task.owner =
     parse_life(seen)
   local same = is_stored == '1' and line == seen or is_stored == '0' and not line
-  if same and wrong[what](task, KEYS[at + 1]) then
+  if same and what == 'line' and is_stored == '0' and is_astray(task, KEYS[at + 1]) then
+    words[#words + 1] = 'ASTRAY'
+  elseif same and wrong[what](task, KEYS[at + 1]) then
     words[#words + 1] = 'MENDED'
     mended = mended + 1
     even_when_full(life)

@@ -103,6 +103,37 @@ local function type_of(record)
   return can_be_read and type(head) == 'table' and type(head[1]) == 'string' and head[1] or nil
 end
 
+-- The type, queue and priority that a record names; nothing where it cannot be read.
+local function head_of(record)
+  local can_be_read, head = pcall(cjson.decode, (string.match(record, '^[^\n]*')))
+  if not can_be_read or type(head) ~= 'table' or type(head[1]) ~= 'string' or type(head[2]) ~= 'string' then return end
+  return head[1], head[2], PRIORITIES[head[3]] and head[3] or 1
+end
+
+-- The priority and the place of a task that stands in one of the lines it may stand in; nothing if it is in none.
+local function found_in_line(base, kind, queue, id)
+  for priority, level in pairs(PRIORITIES) do
+    local line = base .. 'line:' .. queue .. ':' .. level
+    local place = redis.call('ZSCORE', line, id) or redis.call('ZSCORE', line .. ':' .. kind, id)
+    if place then return priority, place end
+  end
+end
+
+-- The highest number of a run whose outcome is kept; 0 and false if there is none.
+local function latest_run(outcomes, id)
+  local WINDOW, RUNS_MAX = 50, 10000
+  local latest, outcome = 0, false
+  for first = 0, RUNS_MAX, WINDOW do
+    local runs, is_empty = {}, true
+    for n = 1, WINDOW do runs[n] = id .. ':' .. first + n - 1 end
+    for n, told in ipairs(redis.call('HMGET', outcomes, unpack(runs))) do
+      if told then latest, outcome, is_empty = first + n - 1, told, false end
+    end
+    if is_empty then break end
+  end
+  return latest, outcome
+end
+
 local function is_queue_name(text)
   return #text <= 64 and string.find(text, '^[%w._-]+$') ~= nil
 end

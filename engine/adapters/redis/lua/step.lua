@@ -58,12 +58,17 @@ local function is_moment(at)
 end
 
 -- The word of refusal, or the new life line without its last two fields, and the new status.
-local function weigh(line, run, verdict, at)
-  if not line then return 'GONE' end
+local function weigh(id, line, run, verdict, at)
+  if not line then  -- it was deleted: that the supervisor holds the run is known all the same
+    local record = call('SISMEMBER', held, id) == 1 and call('HGET', tasks, id)
+    if not record then return 'GONE' end
+    line = running .. run .. ' 0 0 ' .. (match(record, '^%["[^"\\]*","[^"]*",([0-3])') or 1) .. ' 0 ' .. now_ms .. ours
+  end
   local move, payer = match(verdict, '^(%S+) (%S+)$')
   local to = MOVES['RUNNING:' .. (move or '')]
   if not to then return 'ILLEGAL' end
   local status, at_run, attempts, crashes, priority, place, _, owner = parse_life(line)
+  if place == '0' and status == 'RUNNING' and owner == supervisor then at_run = run end  -- restored: its number is a guess
   if at_run ~= run then return 'STALE' end
   if status ~= 'RUNNING' then return status == to and 'ALREADY' or 'STALE' end
   if owner ~= supervisor then return 'STALE' end
@@ -96,7 +101,7 @@ if settle_count > 0 then
       to = MOVES['RUNNING:complete']
       new = to .. sub(line, 8, -tail_length - 1)
     else
-      word, new, to = weigh(line, run, verdict, ARGV[at + 3])
+      word, new, to = weigh(id, line, run, verdict, ARGV[at + 3])
     end
     if word then
       refused[#refused + 1], refused[#refused + 2] = i, word

@@ -24,6 +24,13 @@ local function most_overdue()
   return key, soonest
 end
 
+-- A task whose life line was deleted has ended as the set says, unless it waits in a line.
+local function lost_state(id, status)
+  local record = call('HGET', tasks, id)
+  local kind, queue = head_of(record or '')
+  if kind and not found_in_line(base, kind, queue, id) then return status, tostring((latest_run(outcomes, id))) end
+end
+
 local function in_slices(command, key, members)
   for first = 1, #members, SLICE do
     call(command, key, unpack(members, first, math.min(first + SLICE - 1, #members)))
@@ -44,7 +51,7 @@ while taken < most and at and soonest <= now_ms do
   local lines, gone, logs, runs = call('HMGET', life, unpack(ids)), {}, {}, {}
   for n, id in ipairs(ids) do
     local status, run
-    if lines[n] then status, run = string.match(lines[n], '^(%u+) (%d+) ') end
+    if lines[n] then status, run = string.match(lines[n], '^(%u+) (%d+) ') else status, run = lost_state(id, ENDED[at]) end
     if status == ENDED[at] and #run <= 9 then
       gone[#gone + 1] = id
       logs[#logs + 1] = base .. 'log:' .. id

@@ -107,6 +107,30 @@ def test_each_type_waits_for_itself(shop: Shop, old: Supervisor) -> None:
         assert Supervisor(shop, "one", types=(name,)).claim(9) == [task_id], name
 
 
+def test_types_that_waited_aside_before_do_not_hide_one_that_waits_now(shop: Shop, old: Supervisor) -> None:
+    types = tuple(f"type {n}" for n in range(40))
+    knower = Supervisor(shop, "knower", types=types)
+    ids = [shop.submit(task_type=name) for name in types]
+    old.step(want=40)
+    knower.serves = ",other,"
+    with shop.hearing(shop.keys.bell("knower")) as heard:
+        assert knower.claim(40) == []
+        assert heard.get_message(timeout=0) is None, "it must not come again for what it does not serve"
+    knower.serves = "*"
+    taken: list[str] = []
+    with shop.hearing(shop.keys.bell("knower")) as heard:
+        while len(taken) < len(ids):
+            taken += knower.claim(40)
+            assert len(taken) == len(ids) or messages(heard, 1) == [b"!"], "it is to come again at once"
+    assert sorted(taken) == sorted(ids)
+    for name in types:
+        task_id = shop.submit(task_type=name)
+        old.step(want=1)
+        assert knower.claim(1) == [task_id], name
+    knower.claim(1)
+    assert shop.keys.aside not in shop.dump()
+
+
 def test_a_record_that_cannot_be_read_goes_to_whoever_asks_first(shop: Shop, old: Supervisor) -> None:
     """The pool says what is wrong with it."""
     task_id = shop.submit()

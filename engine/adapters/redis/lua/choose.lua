@@ -6,13 +6,26 @@
 local LEVELS = { 3, 2, 1, 0 }
 local LINES_MAX = 64  -- of one kind and level in one survey
 local KINDS_MAX = 8  -- types that are looked after aside in one step
+local KINDS_ASKED_MAX = 1000  -- types that are asked whether any task of them waits
 
--- The types of which tasks wait aside that this supervisor can run. If those are many, others come with the next ms.
+-- The types of which tasks wait aside that this supervisor can run. If those are many, others come with the next ms. A type
+-- of which no line has its turn is forgotten. Else a few old types could hide one that has tasks.
 local function kinds_aside(who)
   if redis.call('EXISTS', who.aside) == 0 then return {} end
-  local kinds = redis.call('SINTER', who.aside, who.types)
-  local found, first = {}, #kinds > KINDS_MAX and tonumber(who.now_ms) % #kinds or 0
-  for n = 1, math.min(#kinds, KINDS_MAX) do found[n] = kinds[(first + n - 1) % #kinds + 1] end
+  local kinds, turns = redis.call('SINTER', who.aside, who.types), who.base .. 'turns:'
+  local found, over, first = {}, {}, #kinds > KINDS_MAX and tonumber(who.now_ms) % #kinds or 0
+  for n = 1, math.min(#kinds, KINDS_ASKED_MAX) do
+    local kind = kinds[(first + n - 1) % #kinds + 1]
+    local is_waiting = redis.call('EXISTS', turns .. 'LOW:' .. kind, turns .. 'NORMAL:' .. kind, turns .. 'HIGH:' .. kind,
+      turns .. 'URGENT:' .. kind) > 0
+    if is_waiting and #found == KINDS_MAX then
+      who.has_more_kinds = true
+      break
+    end
+    local list = is_waiting and found or over
+    list[#list + 1] = kind
+  end
+  if not who.only_looks then call_many('SREM', who.aside, over) end
   return found
 end
 

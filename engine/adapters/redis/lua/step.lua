@@ -177,8 +177,9 @@ local function expire(id, run, attempts, crashes, priority, place)
   tell_waiters(KEYS[11], base, { id })
 end
 
--- The records of the first of these tasks, until they are, with so many bytes before them, as much as one answer may have. Redis drops a subscriber
--- to whom it owes 32 MB; so a slice stays well below that even when each of its payloads is as large as it may be.
+-- The records of the first of these tasks, until they are, with so many bytes before them, as much as one answer may
+-- have. Redis drops a subscriber to whom it owes 32 MB; so a slice stays well below that even when each of its payloads is
+-- as large as it may be.
 local function read_records(ids, bytes)
   local records, first = {}, 1
   while first <= #ids and bytes < CLAIM_BYTES_MAX do
@@ -325,7 +326,8 @@ local function claim_some(who, n)
     end
     if is_known and foreign > 0 then
       local to = i - foreign
-      ids[to], records[to], places[to], priorities[to], lines_of[to] = ids[i], records[i], places[i], priorities[i], lines_of[i]
+      ids[to], records[to], places[to] = ids[i], records[i], places[i]
+      priorities[to], lines_of[to] = priorities[i], lines_of[i]
     end
   end
   for i = #records, #records - foreign + 1, -1 do ids[i] = nil end
@@ -350,7 +352,7 @@ local function claim(n)
     count, is_cut = claim_some(who, n - taken)
     taken, looks = taken + count, looks + 1
   end
-  if taken < n and is_cut then
+  if taken < n and (is_cut or taken > 0 and who.has_more_kinds) then
     call('PUBLISH', base .. 'bell:' .. supervisor, '!')  -- there is more, and there may be room for it
     return n
   end

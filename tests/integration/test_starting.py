@@ -188,6 +188,19 @@ def test_an_import_that_ends_the_process_is_told_and_harms_nobody(way: Starting,
     stage.close()
 
 
+def test_a_process_that_an_import_leaves_behind_does_not_keep_the_pool_from_starting(way: Starting,
+                                                                                     tmp_path: Path) -> None:
+    (tmp_path / "lasting.py").write_text(
+        "import os, signal\nfrom engine import handler\n"
+        "if os.fork() == 0:\n    signal.pause()\n    os._exit(0)\n"
+        "@handler('plain')\ndef plain(payload): return payload\n")
+    stage = Stage("lasting", starting=way, sys_path=(str(tmp_path), os.getcwd()))
+    assert [told["name"] for told in stage.start().handlers] == ["plain"]
+    stage.up()
+    assert stage.run("plain", 5)[1]["result"] == 5
+    stage.close()
+
+
 def test_a_handler_that_asks_for_another_way_is_left_out_with_the_remedy(way: Starting, tmp_path: Path) -> None:
     (tmp_path / "choosy.py").write_text(
         "from engine import handler\n"

@@ -5,6 +5,7 @@ the pool knows its handlers before there is a worker, and what the imports do st
 """
 
 import os
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from signal import SIGKILL
@@ -19,8 +20,6 @@ from engine.adapters.process.loading import load
 from engine.adapters.process.routes import Route, make_routes
 from engine.core.starting import Starting, misfit
 from engine.handler import REGISTRY
-
-_READ_BYTES = 65_536
 
 
 @dataclass(slots=True)
@@ -47,16 +46,15 @@ def import_all(config: dict[str, Any]) -> Imported:
 
 def send_scout(config: dict[str, Any]) -> dict[str, Any]:
     """Import everything in a process that then ends with all that it has started; return what it found."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
-    if pid == 0:
-        _scout(config, writer)
-    os.close(writer)
-    found = b""
-    while part := os.read(reader, _READ_BYTES):
-        found += part
-    os.close(reader)
-    _, status = os.waitpid(pid, 0)
+    fd = os.memfd_create("ganger-scout", os.MFD_CLOEXEC)  # no pipe: a process that an import leaves would keep it open
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _scout(config, fd)
+        _, status = os.waitpid(pid, 0)
+        found = os.pread(fd, os.fstat(fd).st_size, 0)
+    finally:
+        os.close(fd)
     descendants.end(descendants.children(os.getpid()))  # what it has left came to us; there are no workers yet
     try:
         told: dict[str, Any] = orjson.loads(found)
@@ -81,6 +79,7 @@ def import_in_worker(config: dict[str, Any], known: dict[str, str], routes: dict
 
 def _scout(config: dict[str, Any], writer: int) -> None:
     """Never returns."""
+    code = 1
     try:
         os.setsid()
         limits.die_with_parent(SIGKILL)
@@ -88,8 +87,11 @@ def _scout(config: dict[str, Any], writer: int) -> None:
         while found:
             found = found[os.write(writer, found) :]
         limits.flush_output()
+        code = 0
+    except BaseException:  # noqa: BLE001  whatever it is, the fork server's own code must not go on in this process
+        os.write(2, traceback.format_exc().encode("utf-8", "replace"))
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
 def _leave_out_misfits(config: dict[str, Any]) -> dict[str, str]:

@@ -53,6 +53,12 @@ def test_colons_in_texts_are_no_keys() -> None:
     assert len(made.payload) == 100_000
 
 
+@pytest.mark.parametrize("end", [b"", b"\\"])
+def test_a_text_without_an_end_costs_no_more_than_its_length(end: bytes) -> None:
+    error = refused(TaskCreate, b'{"a":1' + b":" * bodies.KEYS_MAX + b'"' + b'\\"' * 1_000_000 + end)
+    assert (error.status, error.facts["field"]) == (400, "body")
+
+
 def test_an_item_of_a_batch_is_bounded_too() -> None:
     with pytest.raises(Refused) as error:
         bodies.item(TaskCreate, {"task_type": "a", **{str(n): n for n in range(1_000)}})

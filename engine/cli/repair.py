@@ -15,9 +15,10 @@ _BATCH = 500
 _MENDED = {
     "line": "queued tasks that were in no line: put back into theirs",
     "turn": "lines with tasks that never had their turn: they have it now",
+    "misplaced": "keys that something else was written to: renamed, see the log",
     "state": "tasks whose state was deleted: found again by what else is kept of them",
     "unknown": "tasks whose state was deleted and that may have run: ended, and not run again",
-    "due": "tasks that waited without a moment: due now",
+    "due": "tasks that waited without a moment: due when they were to be, or now",
     "ended": "ended tasks without a moment of removal: they have one now",
     "held": "running tasks without a live lease: queued again, or put under their supervisor's lease",
     "spent": "running tasks without a live lease that must not be started again: failed, or put under that lease",
@@ -26,6 +27,7 @@ _MENDED = {
     "life": "life lines without a task: removed",
     "lost": "tasks whose life line could not be read: failed",
     "unreadable": "tasks whose record could not be read: failed",
+    "unfit": "parts of what is in Redis that could not be looked through: see the log",
     "stranger": "entries that are no task's: removed",
 }
 
@@ -38,9 +40,13 @@ def repair(settings: "Settings") -> list[Finding]:
     broker = connect(settings)
     try:
         keeping = KeeperBroker(broker)
+        apart = keeping.set_apart()
+        if apart:
+            time.sleep(_WATCH_S)  # until all that live have said so again
         leases = keeping.leases()
         began_s = time.monotonic()
         checked, mended = _reconcile(keeping)
+        mended["misplaced"] += apart
         if _over(leases, keeping.now_ms()):
             time.sleep(max(0.0, began_s + _WATCH_S - time.monotonic()))
         silent = _over({name: end_ms for name, end_ms in keeping.leases().items() if leases.get(name) == end_ms},

@@ -224,6 +224,11 @@ def gate_to_what_it_is(shop: Shop) -> None:
     shop.unchanged(lambda: shop.broker.resume("q"))
 
 
+def set_apart_what_is_sound(shop: Shop) -> None:
+    shop.submit(), shop.pending(), shop.claimed(), shop.ended()
+    assert shop.unchanged(shop.keeper.set_apart) == 0
+
+
 def restore_what_is_sound(shop: Shop) -> None:
     ids = [shop.submit(), shop.pending(), shop.claimed(), shop.ended(), NOBODY]
     broken = shop.submit()
@@ -283,6 +288,7 @@ CASES: dict[str, list[Callable[[Shop], None]]] = {
     "gate": [gate_to_what_it_is],
     "mend": [mend_what_is_sound],
     "restore": [restore_what_is_sound],
+    "set_apart": [set_apart_what_is_sound],
     "trim_flows": [trim_what_is_ahead],
 }
 ELSEWHERE = {"step", "forgo"}  # test_step.py, test_insist.py

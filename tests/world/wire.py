@@ -310,6 +310,9 @@ class WorldKeeperBroker:
         now_ms = self.now_ms()
         return self._call(lambda: self.net.store.rescue(supervisor, now_ms))
 
+    def set_apart(self) -> int:
+        return 0  # nobody else writes to this Redis
+
     def reconcile(self, cursor: Any = None) -> Reconciled:
         """Dates anew what is ahead. Anything else that the real one would mend, the ledger forbids."""
         now_ms = self.now_ms()

@@ -25,7 +25,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from engine.adapters.clock import RedisClock
-from engine.adapters.redis import scripts
+from engine.adapters.redis import key_types, scripts
 from engine.adapters.redis.addresses import Address, address, check_role
 from engine.adapters.redis.errors import from_redis
 from engine.config import urls
@@ -90,9 +90,9 @@ class Connections:
     def call_all(self, commands: Sequence[Command]) -> list[Any]:
         """Send several commands at once and return their replies. Raises the first error of any."""
         replies = self.calls(commands)
-        for reply in replies:
+        for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, ResponseError):
-                raise from_redis(reply) from reply
+                raise self._error(reply, command[1:2]) from reply
         return replies
 
     def calls(self, commands: Sequence[Command]) -> list[Any]:
@@ -124,8 +124,15 @@ class Connections:
         if isinstance(reply, NoScriptError):
             reply = self.calls([("EVAL", scripts.source(verb), len(keys), *keys, *args)])[0]
         if isinstance(reply, ResponseError):
-            raise from_redis(reply) from reply
+            raise self._error(reply, keys) from reply
         return reply
+
+    def _error(self, reply: ResponseError, keys: Sequence[Argument]) -> BrokerError:
+        """What it says; where a key is of the wrong type, which one."""
+        base = self._schema_key.removesuffix("schema")
+        if not base or not key_types.is_of_wrong_type(reply):
+            return from_redis(reply)
+        return key_types.error_naming(self.calls, base, [key for key in keys if isinstance(key, str)])
 
     def run_stream(self, invocations: Iterable[Invocation]) -> Iterator[Any]:
         """Run scripts one after the other, preparing the next while Redis is at work on one; yield the replies."""
@@ -203,7 +210,7 @@ class Connections:
                 self.version = _checked_version(connection)
             if self._schema_key:
                 connection.send_command("GET", self._schema_key)
-                check_schema(connection.read_response())
+                check_schema(self._read_schema(connection))
         except BrokerError:
             connection.disconnect()
             raise
@@ -211,6 +218,15 @@ class Connections:
             connection.disconnect()
             raise from_redis(error) from error
         return connection
+
+    def _read_schema(self, connection: Connection) -> bytes | None:
+        try:
+            return cast("bytes | None", connection.read_response())
+        except ResponseError as error:
+            if key_types.is_of_wrong_type(error):
+                raise BrokerError(f"the key {self._schema_key} is not the string that the engine keeps there: something"
+                                  " else has written to it. Delete it where all else is as it was") from error
+            raise
 
     def close(self) -> None:
         """Close the idle connections; calls from now on are refused."""

@@ -14,6 +14,7 @@ import orjson
 
 from engine.adapters.redis.broker import Broker
 from engine.adapters.redis.connection import Argument
+from engine.adapters.redis.key_types import set_apart
 from engine.adapters.redis.looking import BATCH_TASKS, Lines, Stored, deliveries, known, moment, sorted_out
 from engine.adapters.redis.operating import ENDS, Operating
 from engine.adapters.redis.reconciling import Cursor, Reconciled, Reconciling
@@ -170,6 +171,10 @@ class KeeperBroker:
     def reconcile(self, cursor: Cursor | None = None) -> Reconciled:
         """Look at some of everything for what is in no place or in a wrong one, and put it right."""
         return self._reconciling.some(cursor)
+
+    def set_apart(self) -> int:
+        """Rename the keys that something else was written to; return how many."""
+        return set_apart(self._redis, self._keys)
 
     def publish_processes(self, host: str, root_pid: int, samples: Mapping[int, Mapping[str, Any]],
                           entry: bytes = b"", for_s: float = PROCESSES_S) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine.adapters.redis.connection import Argument, Connections, check_schema
+from engine.adapters.redis.key_types import set_apart
 from engine.adapters.redis.keys import Keys
 from engine.adapters.redis.lines import Line, waiting_lines
 from engine.adapters.redis.looking import Stored, deliveries, known, look, sorted_out, supervisor_names
@@ -19,6 +20,7 @@ from engine.adapters.redis.operating import ENDS, Operating
 from engine.adapters.redis.restore import look_restored, restore
 from engine.core.lifecycle import Move, TaskStatus
 from engine.core.names import is_queue_name
+from engine.errors import BrokerError, BrokerUnavailable, SchemaMismatch
 
 SCAN_COUNT = 200  # ids of one look
 AHEAD_MS = 2000  # no two processes that have asked Redis for the time differ by so much
@@ -75,10 +77,28 @@ class Reconciling:
 
     def some(self, cursor: Cursor | None) -> Reconciled:
         if cursor is None or not self._plan:
+            apart = set_apart(self._redis, self._keys)
             self._plan = self._collections()
+            if apart:
+                return Reconciled((0, b"0"), mended=Counter(misplaced=apart))
         at, position = cursor or (0, b"0")
         if at >= len(self._plan):
             return Reconciled(None)
+        try:
+            return self._look_at(at, position)
+        except (BrokerUnavailable, SchemaMismatch):
+            raise
+        except BrokerError as error:
+            _errors.error("a part of what is in Redis could not be looked through", extra={
+                "keys": self._plan[at][1][:20], "reason": str(error)})
+            return Reconciled(self._next(at, b"0"), mended=Counter(unfit=1))
+
+    def _next(self, at: int, where: bytes) -> Cursor | None:
+        more = (at, where) if where != b"0" else (at + 1, b"0")
+        return more if more[0] < len(self._plan) else None
+
+    def _look_at(self, at: int, position: bytes) -> Reconciled:
+        """Go through some of one collection."""
         scan, keys, kind = self._plan[at]
         if kind == "lines":
             self._plan += self._lines()
@@ -92,8 +112,7 @@ class Reconciling:
             where, told = self._redis.call(scan, keys[0], position, "COUNT", SCAN_COUNT)
             members = told if scan == "SSCAN" else told[::2]
             result = Reconciled(None, len(members), self._members(scan, keys[0], kind, members))
-        more = (at, where) if where != b"0" else (at + 1, b"0")
-        result.cursor = more if more[0] < len(self._plan) else None
+        result.cursor = self._next(at, where)
         return result
 
     def _members(self, scan: str, key: str, kind: str, members: Sequence[bytes]) -> Counter[str]:

@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from engine.errors import BrokerError, BrokerUnavailable
+from engine.errors import BrokerError, BrokerUnavailable, SchemaMismatch
 from engine.services.keeper.duties import BATCH, SLICE_S, Duties, Duty
 from engine.services.keeper.duties import Broker as DutiesBroker
 from engine.services.keeper.neighbours import Neighbours
@@ -35,6 +35,8 @@ RESCUE_S_MAX = 2.0  # in one round, of all supervisors that are to be taken over
 POLL_S = 1.9  # between two looks at Redis, unless it rings or something is due: a lapsed lease is to be seen within 2 s
 LEAD_S = 5.0  # a keeper that has not said so for this long has lost the lead
 RECONCILE_S = 60.0
+SETTLED_S = 5.0  # supervisors renew their leases each second
+TELL_S, TOLD_MAX = 60.0, 100  # of what Redis goes on to refuse
 LEASES_MAX = 4  # of our own, for one whose length nobody tells: its end was dated by a clock that has been set back
 SET_BACK_MS = 1000  # more than Redis's clock and our belief about it differ while nobody touches it
 
@@ -50,6 +52,7 @@ class Broker(DutiesBroker, Protocol):
     def lapse(self, supervisor: str, seen_ms: int | None = None) -> bool: ...
     def rescue(self, supervisor: str, limit: int) -> Any: ...
     def reconcile(self, cursor: Any = None) -> Any: ...
+    def set_apart(self) -> int: ...
 
 
 class Watched(NamedTuple):
@@ -74,6 +77,7 @@ class Rounds:
         self._cursor: Any = None  # how far the reconciling has come
         self.has_contact = True  # so that the first failure is told
         self._contact_s = self._poll_s = self._reconciled_s = float("-inf")
+        self._told: dict[str, float] = {}  # what was refused -> when that was told last
         self._reconciling = Duty(self._reconcile_some)
 
     def go(self) -> float:
@@ -88,6 +92,7 @@ class Rounds:
                                extra={"reason": str(error)})
             self.has_contact = False
             self._leases.clear()
+            self._set_apart(error)
             return TICK_S
         self.has_contact = True
         self._contact_s = self.monotonic_s()
@@ -138,9 +143,10 @@ class Rounds:
         now_ms, duties = self.broker.now_ms(), self.duties
         is_due = {duties.cancels: polled.cancels > 0, duties.due: polled.due_ms <= now_ms,
                   duties.expiries: polled.expires_ms <= now_ms, duties.removals: polled.removal_ms <= now_ms}
-        is_more = duties.go(duty for duty, now in is_due.items() if now)
+        left = [self._attempt(lambda duty=duty: duty.go(self.monotonic_s))  # type: ignore[misc]
+                for duty, now in is_due.items() if now]
         later = (moment for moment in (polled.due_ms, polled.expires_ms) if moment > now_ms)
-        return min(later, default=float("inf")), not is_more
+        return min(later, default=float("inf")), not any(left)
 
     def _watch_leases(self, leases: dict[str, int]) -> None:
         known, now_ms = self._leases, self.broker.now_ms()
@@ -176,13 +182,39 @@ class Rounds:
             if self.monotonic_s() >= until_s:
                 return False
             self.broker.lapse(supervisor)
-            is_all = self._rescue(supervisor, "its process is gone") and is_all
+            is_all = not self._attempt(lambda name=supervisor: not self._rescue(  # type: ignore[misc]
+                name, "its process is gone")) and is_all
         for supervisor in self._lapsed():
             if self.monotonic_s() >= until_s:
                 return False
             self.neighbours.end(supervisor)
-            is_all = self._rescue(supervisor, "its lease has lapsed") and is_all
+            is_all = not self._attempt(lambda name=supervisor: not self._rescue(  # type: ignore[misc]
+                name, "its lease has lapsed")) and is_all
         return is_all
+
+    def _attempt(self, portion: Callable[[], bool]) -> bool:
+        """Do some of a duty; True: there is more of it. What Redis refuses there keeps us from no other duty."""
+        try:
+            return portion()
+        except (BrokerUnavailable, SchemaMismatch):
+            raise
+        except BrokerError as error:
+            now_s, reason = self.monotonic_s(), str(error)
+            if now_s >= self._told.get(reason, float("-inf")) + TELL_S:
+                self._told = {reason: now_s} if len(self._told) >= TOLD_MAX else {**self._told, reason: now_s}
+                errors.error("Redis refused one of the keeper's duties; the others go on", extra={"reason": reason})
+            self._set_apart(error)
+            return False
+
+    def _set_apart(self, error: BrokerError) -> None:
+        """Move away what stands in the way of everything, and repair at once what that has cost."""
+        if isinstance(error, BrokerUnavailable | SchemaMismatch):
+            return
+        try:
+            if self.broker.set_apart():
+                self._reconcile_soon()
+        except BrokerError as another:
+            errors.error("keys of the wrong type could not be moved away", extra={"reason": str(another)})
 
     def _rescue(self, supervisor: str, reason: str) -> bool:
         """False: its time was over before all was taken, and the next round goes on."""
@@ -196,17 +228,23 @@ class Rounds:
         log.warning("took over from a supervisor", extra={"supervisor": supervisor, "reason": reason, **became})
         return bool(report.is_over)
 
+    def _reconcile_soon(self) -> None:
+        """Repair what was lost with keys that were moved away, once all supervisors have said again that they live."""
+        self._cursor, self._reconciled_s = None, self.monotonic_s() + SETTLED_S - RECONCILE_S
+
     def _reconcile(self, now_s: float) -> None:
         """Begin to go through everything once a minute; a bounded time in each round, so that nothing due waits."""
         if self._cursor is None:
             if now_s < self._reconciled_s + RECONCILE_S:
                 return
             self._reconciled_s = now_s
-        self._reconciling.go(self.monotonic_s)
+        self._attempt(lambda: self._reconciling.go(self.monotonic_s))
 
     def _reconcile_some(self) -> bool:
         look = self.broker.reconcile(self._cursor)
         self._cursor = look.cursor
+        if look.mended.get("misplaced"):
+            self._reconcile_soon()
         if any(count for what, count in look.mended.items() if what != "flows"):
             errors.error("Redis contradicted itself and was mended", extra=dict(look.mended))
         return self._cursor is not None

@@ -6,7 +6,7 @@
 --       for each suspect: what, id, life line as seen, is it stored (1 | 0), its first key - 1, fair_key, queue
 -- what  its keys           done
 -- line  line, flows        a QUEUED task is in no line, or in one that never has its turn: it is put in, and the line has
--- due   due                a PENDING or RETRYING task has no moment: it is now
+-- due   due                a PENDING or RETRYING task has no moment: it is as was submitted, or now
 -- ahead due            a RETRYING task was dated by a clock that has been set back since: its pause begins now
 -- ended ended of its status  an ended task has no moment of removal: it gets one
 -- held  held, line, flows  a RUNNING task is not among its supervisor's: it is now; if that one is gone, it is queued
@@ -119,7 +119,13 @@ end
 
 local put_right = {
   line = line_up,
-  due = function(task, due) redis.call('ZADD', due, now_ms, task.id) end,
+  due = function(task, due)
+    local can_be_read, options = pcall(function()
+      return cjson.decode(string.match(redis.call('HGET', tasks, task.id), '^[^\n]*'))[4]
+    end)
+    local due_ms = task.status == 'PENDING' and can_be_read and type(options) == 'table' and tonumber(options.due_ms)
+    redis.call('ZADD', due, due_ms and string.format('%.0f', due_ms) or now_ms, task.id)
+  end,
   ahead = function(task, due)
     local pause_ms = math.max(0, redis.call('ZSCORE', due, task.id) - task.at_ms)
     redis.call('ZADD', due, now_ms + pause_ms, task.id)

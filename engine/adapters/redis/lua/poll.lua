@@ -11,8 +11,14 @@
 local keeper, until_ms, now_ms, version, base = unpack(ARGV)
 local leader, is_over = leader_of(KEYS[1], until_ms, now_ms), tonumber(until_ms) <= tonumber(now_ms)
 
+-- A key that somebody has written something else to must not keep the keeper from its other duties.
 local function first(key)
-  return redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or ''
+  return redis.pcall('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or ''
+end
+
+local function size(key)
+  local count = redis.pcall('HLEN', key)
+  return type(count) == 'number' and count or 0
 end
 
 local removal
@@ -22,7 +28,7 @@ for i = 5, 8 do
 end
 local leases = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
 local answer = { 'FOLLOWS', leases, first(KEYS[3]), first(KEYS[4]), removal and tostring(removal) or '',
-  redis.call('HLEN', KEYS[9]), redis.call('GET', KEYS[10]) or '' }
+  size(KEYS[9]), redis.call('GET', KEYS[10]) or '' }
 local stored, oldest = string.match(answer[7], '^(%d+) (%d+)$')
 if tonumber(oldest or 1) > tonumber(version) then return answer end
 if (leader or is_over) and leader ~= keeper then return answer end

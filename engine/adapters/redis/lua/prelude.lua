@@ -11,7 +11,7 @@
 --   turns:<PRIORITY>  queue -> µs    turns:<PRIORITY>:<type>  queue -> µs    aside: the types that have turns of their own
 -- All these keys have the hash tag of `base`, so a script may build them.
 
-local PARKED = 9e15
+local PARKED = 9e17  -- past any moment in µs, of clocks that are millennia ahead too
 local CHUNK = 4000  -- of one call; Lua's unpack ends at some 8,000. Even, for lists of pairs
 
 -- A command with a key and a list of any length, in as many calls as that takes.

@@ -1,0 +1,142 @@
+"""Each key is deleted, written over or given a foreign entry while tasks wait, are due, run and have ended.
+
+The keeper's rounds end, what has ended does not run again, what waits goes on, and what was done is reported.
+"""
+
+import logging
+from typing import Any, NamedTuple
+
+import pytest
+
+from engine.adapters.redis import key_types
+from engine.adapters.redis.keys import Keys
+from engine.cli import repair as doctor
+from engine.core.lifecycle import TaskStatus
+from engine.core.priority import TaskPriority
+from engine.errors import BrokerError
+from engine.services.keeper.reports import Reports
+from engine.services.keeper.rounds import Rounds
+from tests.scripts.shop import Shop
+from tests.scripts.test_refusals import reconcile_all
+from tests.scripts.test_repair import LEASE_S, Nobody, repaired
+from tests.scripts.test_step import Supervisor
+
+BASE = Keys().base
+COMMANDS_MAX = 6_000
+NORMAL = TaskPriority.NORMAL
+UNTOUCHED = {"schema", "api:keys", "api:keyed"}  # nobody may move these away unseen
+NAMES = [*sorted({key.removeprefix(BASE) for key in key_types.always_there(BASE)} - UNTOUCHED),
+         "line:q:NORMAL", "flows:q:NORMAL", "held:sup", "orders:sup", "types:sup"]
+
+
+class Tasks(NamedTuple):
+    queued: str
+    other: str
+    later: tuple[str, ...]
+    running: str
+    ended: tuple[str, ...]
+
+
+class World:
+    """A supervisor that goes on to call, and a keeper on its rounds, by a clock of our own."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop, self.now_s = shop, 0.0
+        self.supervisor = Supervisor(shop)
+        self.tasks = Tasks(shop.submit(), shop.submit("other"), (shop.pending(), shop.retrying()), shop.claimed(),
+                           (shop.ended(TaskStatus.COMPLETED, max_deliveries=1), shop.ended(TaskStatus.FAILED)))
+        self.rounds = Rounds("keeper", shop.keeper, Reports(list), Nobody(), LEASE_S,  # type: ignore[arg-type]
+                             lambda: self.now_s)
+
+    def pass_time(self) -> None:
+        for _ in range(12):
+            self.now_s += 0.9
+            try:
+                self.supervisor.learn("t")
+                self.supervisor.step()
+            except BrokerError:
+                pass  # a pool goes on to ask as well
+            self.rounds.go()
+
+    def claimable(self) -> set[str]:
+        return set(Supervisor(self.shop, "probe").claim(50))
+
+
+def delete(shop: Shop, key: str) -> None:
+    shop.client.delete(key)
+
+
+def write_over(shop: Shop, key: str) -> None:
+    shop.client.delete(key)
+    shop.client.rpush(key, "x") if key_types.key_type(BASE, key) != "list" else shop.client.set(key, "x")
+
+
+def add_foreign_entry(shop: Shop, key: str) -> None:
+    client, entry = shop.client, b"\xff"
+    commands: dict[str | None, tuple[Any, ...]] = {
+        "hash": ("HSET", key, entry, entry), "zset": ("ZADD", key, 1, entry), "set": ("SADD", key, entry),
+        "list": ("LPUSH", key, entry), "string": ("SET", key, entry), "stream": ("XADD", key, "*", entry, entry)}
+    client.execute_command(*commands[key_types.key_type(BASE, key)])
+
+
+def commands_so_far(shop: Shop) -> int:
+    return sum(told["calls"] for told in shop.client.info("commandstats").values())
+
+
+@pytest.mark.parametrize("damage", [delete, write_over, add_foreign_entry], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_is_damaged_the_rest_goes_on(shop: Shop, caplog: pytest.LogCaptureFixture, damage: Any,
+                                              name: str) -> None:
+    world = World(shop)
+    tasks, before = world.tasks, commands_so_far(shop)
+    damage(shop, BASE + name)
+    with caplog.at_level(logging.WARNING):
+        world.pass_time()
+    assert commands_so_far(shop) - before < COMMANDS_MAX
+    assert world.rounds.has_contact
+    assert world.rounds._cursor is None
+    assert set(reconcile_all(shop)) <= {"flows"}, "what could be mended has been"
+    if damage is write_over and name != "types:sup":  # the pool writes that anew by itself
+        assert [told.key for told in caplog.records if hasattr(told, "renamed")] == [BASE + name]
+    if name == "tasks" and damage is not add_foreign_entry:
+        assert world.claimable() == set()
+        return
+    is_moment_lost = name == "due" and damage is not add_foreign_entry
+    assert world.claimable() == {tasks.queued, tasks.other} | ({tasks.later[1]} if is_moment_lost else set())
+    life = {task_id: shop.life(task_id).status for task_id in (*tasks.later, tasks.running, *tasks.ended)}
+    retried = TaskStatus.RUNNING if is_moment_lost else TaskStatus.RETRYING  # when that was to be stood nowhere else
+    assert list(life.values()) == [TaskStatus.PENDING, retried, TaskStatus.RUNNING, TaskStatus.COMPLETED,
+                                   TaskStatus.FAILED]
+    assert world.supervisor.end(tasks.running, "complete nobody") == []
+    assert shop.life(tasks.running).status is TaskStatus.COMPLETED
+
+
+@pytest.mark.parametrize("name", ["due", "line:q:NORMAL", "supervisors", "life"])
+def test_the_doctor_says_what_it_moved_away(shop: Shop, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(doctor, "_WATCH_S", 0.0)
+    shop.submit(), shop.pending()
+    write_over(shop, BASE + name)
+    assert "1 keys that something else was written to: renamed, see the log" in repaired(shop)
+    assert BASE + "misplaced:" + name in shop.dump()
+    assert Supervisor(shop).claim(5)
+
+
+@pytest.mark.parametrize("name", ["tasks", "line:q:NORMAL", "idle"])
+def test_an_error_names_the_key_that_is_of_the_wrong_type(shop: Shop, name: str) -> None:
+    write_over(shop, BASE + name)
+    with pytest.raises(BrokerError, match=f"key {BASE}{name} is a list and has to be a [hz]".replace("{", r"\{")):
+        shop.submit()
+
+
+def test_a_connection_names_the_key_of_the_format(shop: Shop) -> None:
+    write_over(shop, shop.keys.schema)
+    shop.broker.redis._forget_idle()
+    with pytest.raises(BrokerError, match="schema is not the string"):
+        shop.submit()
+
+
+def test_a_line_has_its_turn_again_whatever_the_year_is(shop: Shop) -> None:
+    supervisor = Supervisor(shop)
+    supervisor.clock_ms = 10_000_000_000_000
+    ids = [shop.submit() for _ in range(3)]
+    assert [supervisor.claim(1) for _ in ids] == [[task_id] for task_id in ids]

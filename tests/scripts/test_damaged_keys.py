@@ -111,6 +111,14 @@ def test_whatever_is_damaged_the_rest_goes_on(shop: Shop, caplog: pytest.LogCapt
     assert shop.life(tasks.running).status is TaskStatus.COMPLETED
 
 
+def test_a_line_that_was_written_over_stops_no_other(shop: Shop) -> None:
+    world = World(shop)
+    write_over(shop, shop.keys.line("q", NORMAL))
+    assert world.supervisor.claim(5) == [world.tasks.other]
+    world.pass_time()
+    assert world.claimable() == {world.tasks.queued}
+
+
 @pytest.mark.parametrize("name", ["due", "line:q:NORMAL", "supervisors", "life"])
 def test_the_doctor_says_what_it_moved_away(shop: Shop, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(doctor, "_WATCH_S", 0.0)

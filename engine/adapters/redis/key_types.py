@@ -91,8 +91,9 @@ def _named_by_others(redis: "Connections", keys: "Keys") -> list[str]:
     """The keys of supervisors and of the lines that have or had tasks."""
     names = [name.decode(errors="replace") for name in redis.call("ZRANGE", keys.supervisors, 0, NAMES_MAX - 1)]
     told = redis.call_all([("ZRANGE", keys.turns(priority), 0, NAMES_MAX - 1) for priority in DESCENDING])
-    lines = [(name.decode(errors="replace"), priority) for priority, members in zip(DESCENDING, told, strict=True)
-             for name in members]
+    told += [redis.call("HRANDFIELD", keys.queues, NAMES_MAX)] * len(DESCENDING)
+    lines = {(name.decode(errors="replace"), priority) for priority, members in zip(DESCENDING * 2, told, strict=True)
+             for name in members}
     found = [key for name in names for key in (keys.held(name), keys.orders(name), keys.types(name))]
     for queue, priority in lines:
         if is_queue_name(queue):

@@ -204,3 +204,13 @@ def test_a_task_that_waits_is_not_touched(shop: Shop) -> None:
     Supervisor(shop, "old", types=("x",)).claim(5)
     assert place_of(shop, plain) == {"line:q:NORMAL:t"}
     shop.unchanged(lambda: shop.keeper._readable([plain, aside]))
+
+
+def test_a_run_that_begins_after_its_task_was_given_back_is_fenced_as_any_other(shop: Shop) -> None:
+    supervisor, task_id = Supervisor(shop), shop.submit()
+    assert supervisor.claim(1) == [task_id]
+    lose_states(shop)
+    recover(shop, [])
+    assert supervisor.step(want=1)[1] == [(task_id, "2 0 0 1")]
+    assert supervisor.end(task_id, "fail attempt", run=1) == [1, "STALE"]
+    assert supervisor.end(task_id, "fail attempt", run=2) == []

@@ -222,7 +222,8 @@ local function start(ids, records, places, priorities, lines_of)
         if life_line then counters = (run + 1) .. ' ' .. attempts .. ' ' .. crashes end
         taken = taken + 1
         begun[2 * taken - 1] = id
-        begun[2 * taken] = running .. counters .. ' ' .. priorities[i] .. ' ' .. places[i] .. suffix
+        local kept = places[i] == '0' and '1' or places[i]  -- 0 says that a run's number is a guess, and this is none
+        begun[2 * taken] = running .. counters .. ' ' .. priorities[i] .. ' ' .. kept .. suffix
         row(id, 'RUNNING', run + 1)
         if life_line then counters = counters .. ' ' .. priorities[i] end
       end

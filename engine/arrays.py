@@ -1,9 +1,9 @@
 """numpy's arrays and numbers as JSON, whatever their memory layout.
 
-numpy is not imported here: who has an array has done so.
+numpy is not imported here: code that has an array has done so.
 
-What has no JSON is refused: complex numbers, spans of time, NaT, numbers of more than 64 bits. NaN is left to whoever
-looks for it in the text.
+What has no JSON is refused: complex numbers, spans of time, NaT, numbers of more than 64 bits. NaN is left to the
+caller, which looks for it in the text.
 """
 
 import sys

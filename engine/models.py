@@ -115,7 +115,7 @@ class Task(Deferred, Model):
 
     @classmethod
     def unread(cls, raw: RawTask, status: TaskStatus) -> Self:
-        """As `of`, but what Redis holds is read when a field is asked for. Most who wait look at little of a task."""
+        """As `of`, but what Redis holds is read when a field is asked for. Most callers look at little of a task."""
         return cls.later(raw, {"id": raw.id, "status": status})
 
     @classmethod

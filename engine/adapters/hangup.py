@@ -1,7 +1,8 @@
 """Tells the SIGHUP of a terminal that was closed from that of a `kill -HUP`, which asks for a reload.
 
-The kernel takes the terminal away from a session before it sends the signal. So whoever had a controlling terminal
-and has none any more was hung up on. A process that never had one, such as a service, only ever hears the other.
+The kernel takes the terminal away from a session before it sends the signal. So a process that had a controlling
+terminal and has none any more was hung up on. A process that never had one, such as a service, only ever hears the
+other.
 """
 
 import errno

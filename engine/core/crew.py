@@ -4,7 +4,7 @@ Duties
 1. Keep a worker in each place, started before the one that it replaces goes.
 2. Charge the restart budget with each that dies while it boots or has nothing to do; pause, and give up, by it.
 3. Try again, and never give up, where the user's own hook does not let a worker start: what it needs may come back.
-4. Let go who has served its time, was interrupted, or has stepped back for good.
+4. Let a worker go that has served its time, was interrupted, or has stepped back for good.
 """
 
 from engine.core.commands import Command, Halt, Quit, Spawn, TakeBack, Unwatch, Watch

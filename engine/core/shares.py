@@ -17,7 +17,7 @@ def deal(cores: Sequence[int], slots: int) -> tuple[tuple[int, ...], ...]:
 
 
 class Shares:
-    """Who has which share; `shares` as `deal` gives them."""
+    """Which worker has which share; `shares` as `deal` gives them."""
 
     def __init__(self, shares: Sequence[Sequence[int]]) -> None:
         self._shares = [list(share) for share in shares]
@@ -30,7 +30,7 @@ class Shares:
         return self._shares[place]
 
     def give_back(self, holder: int) -> tuple[int, list[int]] | None:
-        """A worker has ended; who is to move, and to which cores, if anybody."""
+        """A worker has ended. Return the worker that is to move, with its new cores, if one is."""
         for holders in self._holders:
             if holder in holders:
                 holders.remove(holder)

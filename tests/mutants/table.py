@@ -86,7 +86,7 @@ MUTANTS = [
            "call('ZADD', KEYS[5], 'NX', ARGV[3], supervisor)", f"{STEP} -k lease"),
     Mutant(LUA + "step.lua", "tonumber(limits[i]) <= tonumber(now_ms)", "tonumber(limits[i]) < tonumber(now_ms)",
            f"{STEP} -k expired"),
-    Mutant(LUA + "choose.lua", ">= who.ageing_ms then", "> who.ageing_ms then", f"{STEP} -k passed_over"),
+    Mutant(LUA + "choose.lua", ">= claimer.ageing_ms then", "> claimer.ageing_ms then", f"{STEP} -k passed_over"),
     Mutant(LUA + "step.lua", "if status ~= 'RUNNING' then return", "if status == 'QUEUED' then return",
            f"{STEP} -k sent_again"),
     Mutant(LUA + "step.lua", "if at then call('LTRIM', KEYS[14], at + 1, -1) end",

@@ -3,7 +3,7 @@
 1. Its own session, death with the fork server, adoption of its own orphans.
 2. Descriptors 1 and 2 on the pipes for output; the fork server's own closed.
 3. Signals as any program has them, save SIGUSR1 (soft interrupts), SIGUSR2 (stack dumps), and those that ask a program
-   to end: whether a worker ends is for its root to decide, which may have got the same signal, and drains then.
+   to end. The root decides whether a worker ends: it may have got the same signal, and drains then.
 4. Stack dumps from C code alone, so that they come with the GIL held. The end of a dump is marked by a byte on the
    control socket: faulthandler calls the handler before its own, which is CPython's, also in C, and that writes the
    signal's number to the wakeup descriptor.

@@ -96,7 +96,7 @@ def _text_of(row: bytes | str) -> str:
         return row
     try:
         return str(orjson.loads(row)["text"])
-    except (ValueError, TypeError, KeyError):  # of a worker that has lost its mind before it died
+    except (ValueError, TypeError, KeyError):  # a worker may have written anything before it died
         return repr(row[:100])
 
 

@@ -1,4 +1,4 @@
-"""Who a process is, beyond its number; whether it is there; and how to end what is left of it and below it.
+"""Tells a process from a later one of the same number, and whether it is there; ends it with all that is below it.
 
 Law: a process that cannot be seen is not gone. `/proc` may hide the processes of others (hidepid, ProtectProc=) or lack
 what is not of processes (ProcSubset=pid); the kernel's answer to `pidfd_open` does not depend on that. Nothing is ended

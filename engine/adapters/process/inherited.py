@@ -193,9 +193,9 @@ def _library(path: str) -> str:
 
 
 def _sockets() -> dict[Any, str]:
-    """The connected sockets of this process, by descriptor and inode: who is at the other end.
+    """The connected sockets of this process, by inode, with the address of the other end.
 
-    Pairs of sockets within the process, such as an event loop has, are no conversation with anybody.
+    Pairs of sockets within the process, such as an event loop has, are left out.
     """
     found: dict[Any, str] = {}
     for name in os.listdir("/proc/self/fd"):

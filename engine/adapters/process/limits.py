@@ -49,8 +49,8 @@ def be_first_to_go() -> None:
 def set_threads(count: int, environ: MutableMapping[str, str]) -> None:
     """Limit the thread pools of BLAS, OpenMP and their like, where the user has not said otherwise.
 
-    They read these variables once, when they are imported. Who sets OMP_NUM_THREADS means all of them: some, such as
-    torch with MKL, go by another one first.
+    They read these variables once, when they are imported. A user who sets OMP_NUM_THREADS means all of them: some,
+    such as torch with MKL, go by another one first.
     """
     asked = environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2": for nested regions
     number = asked if asked.isdecimal() and int(asked) else str(count)

@@ -40,7 +40,7 @@ class Orphans:
         self._forked.update([pid for pid in children_of_thread() if pid not in before][:1])
 
     def reap(self) -> bool:
-        """Reap the dead and, until there is a task, those who die; say whether any was reaped."""
+        """Reap dead children and, until there is a task, those that die; return whether any was reaped."""
         found = False
         while True:
             try:

@@ -67,7 +67,8 @@ class Reaper:
     def bury(self, ready: Collection[int]) -> None:
         """Reap the dead; end what dead workers left; report a death when nothing is left of it.
 
-        `ready` are the readable descriptors. The process of a readable pidfd has ended, whoever may have reaped it.
+        `ready` are the readable descriptors. The process of a readable pidfd has ended, whether or not user code has
+        reaped it.
         """
         while self._reap():
             pass

@@ -1,6 +1,6 @@
 """A worker that is a fresh interpreter (start_method = "spawn"), made by the fork server, which has imported nothing.
 
-    python -P -c '…' ROOT ORDER        ORDER is JSON: descriptors, slot, and who the fork server is
+    python -P -c '…' ROOT ORDER        ORDER is JSON: descriptors, slot, and the pid of the fork server
 
 The fork server forks, and the child executes Python anew. So it is the fork server's child as any worker is: it is
 reaped, killed and adopted alike.

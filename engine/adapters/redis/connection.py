@@ -8,7 +8,7 @@ round trip itself: 104 against 47 µs on a Unix socket.
 Everything here raises only `engine.errors`. A command that failed on a
 connection that had been lying idle is sent once more on a fresh one: the
 server was restarted meanwhile. All our verbs bear being repeated; `repeats`
-tells whoever has to say what became of a verb that it was.
+counts such calls, for callers that must say what became of a verb.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 Law: the place in the stream moves on in the same script that makes messages
 of what was read, and only for the one that leads, so that an end is told of
-though whoever reads it dies. A message may be sent twice; its id is the same then.
+even if its reader dies. A message may be sent twice; its id is the same then.
 """
 
 import base64

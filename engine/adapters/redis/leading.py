@@ -1,14 +1,14 @@
-"""Being the one that acts, where several processes could: a lock with a name and an end, in one script.
+"""A lock for the one process of several that leads. It has a name and an end, and one script sets it.
 
-Law: to take it, to renew it and to give it up is to compare and to set in one call, so that nobody ever ends the lead
-of another. Whoever writes because it leads names itself in the script that writes: it may have lost the lead meanwhile.
+Law: taking, renewing and giving up the lock compare and set in one call, so that no process ever ends the lead of
+another. A leader names itself in each script by which it writes, since it may have lost the lead meanwhile.
 """
 
 from engine.adapters.redis.connection import Connections
 
 
 class LeaderLock:
-    """`key` is what they contend for, `name` one of them."""
+    """`key` is the lock, `name` the process that asks for it."""
 
     def __init__(self, redis: Connections, key: str, name: str) -> None:
         self._redis, self.key, self.name = redis, key, name

@@ -24,7 +24,7 @@ RECHECK_S = 1.0
 RECHECK_TASKS = 2_000  # each time
 PAUSE_S = 0.05  # before the next try while Redis is away
 BATCH_TASKS = 500
-IDLE_MAX = 16  # subscribed connections kept for the next who wait
+IDLE_MAX = 16  # subscribed connections kept for the next wait
 
 Ends = dict[str, str]  # id -> "STATUS outcome" if that came with the news, else ""
 

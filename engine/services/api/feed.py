@@ -143,7 +143,7 @@ class Feed:
     def _arrived(self, entries: list[Entry], is_connected: bool, gap: bool) -> None:
         recovered = (is_connected and not self.is_connected) or gap
         self.is_connected = is_connected
-        if gap:  # what is kept is not all there was any more: whoever is behind asks Redis, which tells them
+        if gap:  # what is kept is not all there was any more: a follower that is behind asks Redis, which tells it
             self._forget()
         for entry in entries:
             self._keep(entry)

@@ -5,8 +5,8 @@ Duties
 2. End what is left below a supervisor that is gone itself, such as a fork server that was stopped.
 3. End all that is left of a supervisor whose lease is over, before its runs are given to others.
 
-Silence proves nothing: whoever cannot be seen from here, being another user's or of another space of process ids, is
-believed to live until its lease is over.
+Silence proves nothing. A process that cannot be seen from here, because it is another user's or has another space of
+process ids, is believed to live until its lease is over.
 """
 
 import logging

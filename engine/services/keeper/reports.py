@@ -1,4 +1,4 @@
-"""What supervisors tell of themselves, as far as the keeper goes by it. Read when others are there, and now and then.
+"""What the keeper uses of the reports of supervisors. It reads them when the supervisors change, and every half minute.
 
 Anybody who can write to Redis can write a report: what makes no sense in one counts as not told.
 """

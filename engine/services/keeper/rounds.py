@@ -14,8 +14,8 @@ can remove makes rounds follow each other at once, and nothing else late.
 A lease is over when nobody has renewed it before our own eyes for as long as its supervisor says that its leases last;
 where it does not say so, for a whole lease of our own, and for as long as it was to last when we saw it first. So a
 jump of Redis's clock, or a process that has not heard of it yet, neither ends nor prolongs a lease; and after an outage
-of Redis nothing is rescued until supervisors have had time to renew. Those who follow watch as well: often the host
-that is lost had the leader, and whoever takes over then need not begin to count.
+of Redis nothing is rescued until supervisors have had time to renew. Keepers that follow watch too: often the
+host that is lost had the leader, and the keeper that takes over need not begin to count then.
 """
 
 import logging

@@ -29,7 +29,7 @@ class StorageWatch:
         self._has_looked = False
 
     def look(self) -> None:
-        """Ask Redis, if it is time to. Raises nothing: a Redis that is away is the business of the rounds."""
+        """Ask Redis, if it is time to. Raises nothing: the rounds deal with a Redis that is away."""
         now_s = self._monotonic_s()
         if now_s < self._look_s:
             return

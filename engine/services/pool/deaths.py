@@ -94,7 +94,7 @@ def _with_last_words(event: Exited, token: int) -> dict[str, Any] | None:
         return None
     told: dict[str, Any] = {}
     if (progress := event.progress(token)) is not None:
-        with suppress(ValueError):  # of a worker that has lost its mind before it died
+        with suppress(ValueError):  # a worker may have written anything before it died
             told["progress"] = orjson.loads(progress)
     if output := event.output(token):
         told["output"] = output

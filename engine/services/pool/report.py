@@ -40,7 +40,7 @@ def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, no
 
 @cache
 def _identity(pid: int) -> dict[str, Any]:
-    """Who the supervisor is, for keepers of the same kernel."""
+    """The identity of the supervisor, for keepers of the same kernel."""
     return {"host_id": identity.host_id(), "pid": pid, "born_at": identity.born_at(pid)}
 
 

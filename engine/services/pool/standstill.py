@@ -1,4 +1,4 @@
-"""Notices that every worker of a pool waits for other tasks: if these are to run in the pool, nobody goes on."""
+"""Notices that every worker of a pool waits for other tasks: if these are to run in the pool, none of them goes on."""
 
 import logging
 

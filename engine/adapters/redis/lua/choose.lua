@@ -1,79 +1,80 @@
--- choose: a part of step. Which of the waiting tasks come next: strictly by level, and in a level by turns over the lines.
+-- choose: a part of step. Which of the waiting tasks come next: strictly by level, and in a level by turns over the
+-- lines.
 -- Only lines that have their turn are looked at, so this costs the same however many queues there are.
 --
--- who: { now_ms, base, serves, names: of the queues in serves, ageing_ms, queues, aside, types: their keys, depth: levels,
---        kinds: types that it looks after aside, only_looks: nothing is to be written }
+-- claimer: { now_ms, base, serves, names: of the queues in serves, ageing_ms, queues, aside, types: their keys,
+--            depth: levels, kinds: types that it looks after aside, only_looks: nothing is to be written }
 local LEVELS = { 3, 2, 1, 0 }
 local LINES_MAX = 64  -- of one kind and level in one survey
 local KINDS_MAX = 8  -- types that are looked after aside in one step
 local KINDS_ASKED_MAX = 1000  -- types that are asked whether any task of them waits
 
--- The types of which tasks wait aside that this supervisor can run. If those are many, others come with the next ms. A type
--- of which no line has its turn is forgotten. Else a few old types could hide one that has tasks.
-local function kinds_aside(who)
-  if redis.call('EXISTS', who.aside) == 0 then return {} end
-  local kinds, turns = redis.call('SINTER', who.aside, who.types), who.base .. 'turns:'
-  local found, over, first = {}, {}, #kinds > KINDS_MAX and tonumber(who.now_ms) % #kinds or 0
+-- The types of which tasks wait aside that this supervisor can run. If those are many, others come with the next ms. A
+-- type of which no line has its turn is forgotten. Else a few old types could hide one that has tasks.
+local function kinds_aside(claimer)
+  if redis.call('EXISTS', claimer.aside) == 0 then return {} end
+  local kinds, turns = redis.call('SINTER', claimer.aside, claimer.types), claimer.base .. 'turns:'
+  local found, over, first = {}, {}, #kinds > KINDS_MAX and tonumber(claimer.now_ms) % #kinds or 0
   for n = 1, math.min(#kinds, KINDS_ASKED_MAX) do
     local kind = kinds[(first + n - 1) % #kinds + 1]
-    local is_waiting = redis.call('EXISTS', turns .. 'LOW:' .. kind, turns .. 'NORMAL:' .. kind, turns .. 'HIGH:' .. kind,
-      turns .. 'URGENT:' .. kind) > 0
+    local is_waiting = redis.call('EXISTS', turns .. 'LOW:' .. kind, turns .. 'NORMAL:' .. kind,
+      turns .. 'HIGH:' .. kind, turns .. 'URGENT:' .. kind) > 0
     if is_waiting and #found == KINDS_MAX then
-      who.has_more_kinds = true
+      claimer.has_more_kinds = true
       break
     end
     local list = is_waiting and found or over
     list[#list + 1] = kind
   end
-  if not who.only_looks then call_many('SREM', who.aside, over) end
+  if not claimer.only_looks then call_many('SREM', claimer.aside, over) end
   return found
 end
 
 -- The queues that have their turn, and when they were served last, flat: all of them, or those that it serves.
-local function in_turn(who, turns)
-  if who.serves == '*' then return redis.call('ZRANGE', turns, 0, LINES_MAX - 1, 'WITHSCORES') end
-  local found, scores = {}, read_many('ZMSCORE', turns, who.names)
-  for n, name in ipairs(who.names) do
+local function in_turn(claimer, turns)
+  if claimer.serves == '*' then return redis.call('ZRANGE', turns, 0, LINES_MAX - 1, 'WITHSCORES') end
+  local found, scores = {}, read_many('ZMSCORE', turns, claimer.names)
+  for n, name in ipairs(claimer.names) do
     if scores[n] then found[#found + 1], found[#found + 2] = name, scores[n] end
   end
   return found
 end
 
 -- Add the lines of one kind and level that have their turn to `all`; says whether there are more of them.
-local function add_lines(who, position, kind, all, names)
+local function add_lines(claimer, position, kind, all, names)
   local level = PRIORITIES[LEVELS[position]]
   local ending = kind and level .. ':' .. kind or level
-  local turns = who.base .. 'turns:' .. ending
+  local turns = claimer.base .. 'turns:' .. ending
   if redis.call('ZCARD', turns) == 0 then return false end
-  local told = in_turn(who, turns)
+  local told = in_turn(claimer, turns)
   for i = 1, #told, 2 do
     local queue, turn = told[i], tonumber(told[i + 1])
     if turn < PARKED then
       local n = #all + 1
       all[n] = { queue = queue, turn = turn, turns = turns, position = position, kind = kind,
-        key = who.base .. 'line:' .. queue .. ':' .. ending }
+        key = claimer.base .. 'line:' .. queue .. ':' .. ending }
       names[n] = queue
     end
   end
-  return who.serves == '*' and #told >= 2 * LINES_MAX and tonumber(told[#told]) < PARKED
+  return claimer.serves == '*' and #told >= 2 * LINES_MAX and tonumber(told[#told]) < PARKED
 end
 
 -- The open lines of each level that have their turn, the one that was passed over longest, and whether there are more.
-local function survey(who)
+local function survey(claimer)
   local levels, all, names, oldest, is_cut = { {}, {}, {}, {} }, {}, {}, nil, false
-  for position = 1, who.depth do
-    is_cut = add_lines(who, position, nil, all, names) or is_cut
-    for _, kind in ipairs(who.kinds) do is_cut = add_lines(who, position, kind, all, names) or is_cut end
+  for position = 1, claimer.depth do
+    is_cut = add_lines(claimer, position, nil, all, names) or is_cut
+    for _, kind in ipairs(claimer.kinds) do is_cut = add_lines(claimer, position, kind, all, names) or is_cut end
   end
-  local states = read_many('HMGET', who.queues, names)
+  local states = read_many('HMGET', claimer.queues, names)
   for n, line in ipairs(all) do
     if states[n] == 'paused' then
-      if not who.only_looks then redis.call('ZADD', line.turns, 'XX', string.format('%.0f', PARKED), line.queue) end
+      if not claimer.only_looks then redis.call('ZADD', line.turns, 'XX', string.format('%.0f', PARKED), line.queue) end
     else
       local lines = levels[line.position]
       lines[#lines + 1] = line
-      if who.ageing_ms > 0 and (not oldest or line.turn < oldest.turn)
-          and who.now_ms - math.floor(line.turn / 1000) >= who.ageing_ms then
+      if claimer.ageing_ms > 0 and (not oldest or line.turn < oldest.turn)
+          and claimer.now_ms - math.floor(line.turn / 1000) >= claimer.ageing_ms then
         oldest = line
       end
     end
@@ -81,13 +82,14 @@ local function survey(who)
   return levels, oldest, is_cut
 end
 
--- Take up to n tasks out of their lines: one of a line that has waited past the ageing bound, then level by level. Gives
--- { id, place, priority, line } of each as four lists, and whether more lines have their turn than were looked at.
-local function choose(who, n)
-  local levels, oldest, is_cut = survey(who)
+-- Take up to n tasks out of their lines: one of a line that has waited past the ageing bound, then level by level.
+-- Gives { id, place, priority, line } of each as four lists, and whether more lines have their turn than were looked
+-- at.
+local function choose(claimer, n)
+  local levels, oldest, is_cut = survey(claimer)
   local ids, places, priorities, lines_of, chosen = {}, {}, {}, {}, 0
-  local latest = tonumber(who.now_ms) * 1000
-  for position = 1, who.depth do
+  local latest = tonumber(claimer.now_ms) * 1000
+  for position = 1, claimer.depth do
     for _, line in ipairs(levels[position]) do
       if line.turn > latest then latest = line.turn end
     end
@@ -114,7 +116,7 @@ local function choose(who, n)
     local taken = serve(oldest, 1)
     if #taken.popped > 0 then append(taken, 1) end
   end
-  for position = 1, who.depth do
+  for position = 1, claimer.depth do
     local lines = levels[position]
     while chosen < n and #lines > 0 do
       if #lines > 1 then table.sort(lines, function(a, b) return a.turn < b.turn end) end

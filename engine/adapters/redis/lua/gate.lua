@@ -1,4 +1,5 @@
--- gate: pause or open a queue. Opening it gives its lines their turns again, and wakes as many supervisors as have work now.
+-- gate: pause or open a queue. Opening it gives its lines their turns again, and wakes as many supervisors as have work
+-- now.
 --
 -- keys  queues, idle, then the lines of the queue, URGENT first
 -- args  base of the channels, queue, open | paused, now_ms, then types of which something may wait aside

@@ -1,4 +1,5 @@
--- introduce: a supervisor says which types it can run, and how. Said again each minute, since Redis may have forgotten it.
+-- introduce: a supervisor says which types it can run, and how. Said again each minute, since Redis may have forgotten
+-- it.
 --
 -- keys  types of the supervisor, handlers, announced
 -- args  now_ms, ttl_ms: how long it is believed, then for each type: its name, its announcement: JSON

@@ -1,4 +1,4 @@
--- lead: be the one that acts, of those that ask for the same, until a moment; or stand down, with a moment that is over.
+-- lead: become the leader of those that use this lock, until a moment; or stand down, with a moment that is over.
 --
 -- keys  lock
 -- args  name, until_ms, now_ms

@@ -2,12 +2,12 @@
 --
 -- keys  keeper, supervisors, due, expiring, ended COMPLETED, ended FAILED, ended CANCELLED, ended TIMEOUT,
 --       cancels, schema
--- args  keeper, until_ms (not later than now_ms: stand down), now_ms, version of the format that the keeper writes, base of
---       the channels
--- gives LEADS | FOLLOWS, {supervisor, lease end in ms, …}, and in ms the moment at which the first task is due, expires,
---       may be removed; '' where there is none; how many tasks were to be cancelled while they ran; and 'version oldest' of
---       the format as stored. A keeper that does not know the format never leads. One that writes a newer one raises it, and
---       has supervisors connect again, so that those which do not know it stay away.
+-- args  keeper, until_ms (not later than now_ms: stand down), now_ms, version of the format that the keeper writes,
+--       base of the channels
+-- gives LEADS | FOLLOWS, {supervisor, lease end in ms, …}, and in ms the moment at which the first task is due,
+--       expires, may be removed; '' where there is none; how many tasks were to be cancelled while they ran; and
+--       'version oldest' of the format as stored. A keeper that does not know the format never leads. One that writes a
+--       newer one raises it, and has supervisors connect again, so that those which do not know it stay away.
 local keeper, until_ms, now_ms, version, base = unpack(ARGV)
 local leader, is_over = leader_of(KEYS[1], until_ms, now_ms), tonumber(until_ms) <= tonumber(now_ms)
 

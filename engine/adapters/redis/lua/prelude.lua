@@ -3,12 +3,13 @@
 --   MOVES['QUEUED:claim'] = 'RUNNING', FINAL['FAILED'] = true, PRIORITIES[0] = 'LOW'
 -- Whole numbers up to 1e14 survive `..`; times in ms and places stay below that.
 --
--- Where queued tasks are: a *line* for each queue and priority, by place. A task that a supervisor met in its line without
--- knowing the type waits aside, at the same place, in the line of that queue, priority and type:
+-- Where queued tasks are: a *line* for each queue and priority, by place. A task that a supervisor met in its line
+-- without knowing the type waits aside, at the same place, in the line of that queue, priority and type:
 --   line:<queue>:<PRIORITY>          line:<queue>:<PRIORITY>:<type>
--- A line that may have tasks is among the turns of its kind, by the moment at which it was served last, in microseconds;
--- lines of paused queues stand at the end, at PARKED. Whoever finds a line empty takes it out.
---   turns:<PRIORITY>  queue -> µs    turns:<PRIORITY>:<type>  queue -> µs    aside: the types that have turns of their own
+-- A line that may have tasks is among the turns of its kind, by the moment at which it was served last, in
+-- microseconds; lines of paused queues stand at the end, at PARKED. A script that finds a line empty takes it out.
+--   turns:<PRIORITY>  queue -> µs    turns:<PRIORITY>:<type>  queue -> µs
+--   aside: the types that have turns of their own
 -- All these keys have the hash tag of `base`, so a script may build them.
 
 local PARKED = 9e17  -- past any moment in µs, of clocks that are millennia ahead too
@@ -162,8 +163,8 @@ local function leave_line(tasks, line, flows, id, fair_key)
   if last > 0 then redis.call('HSET', flows, 'k:' .. fair_key, last - 1) end
 end
 
--- What is noted of a supervisor that sleeps: the queues that it serves, its workers that have nothing to do, and when it
--- said so.
+-- What is noted of a supervisor that sleeps: the queues that it serves, its workers that have nothing to do, and when
+-- it said so.
 local function sleeper(serves, idle_workers, said_ms)
   return serves .. ' ' .. idle_workers .. ' ' .. said_ms
 end
@@ -182,14 +183,14 @@ local function knows(base, supervisor, kind)
   return not kind or redis.call('SISMEMBER', base .. 'types:' .. supervisor, kind) == 1
 end
 
--- What is noted of a supervisor whose workers are all busy, and that would have a run make way for an urgent one: '!' and
--- the queues that it serves. It may be mistaken by the time that it is wanted, so that more than one is called.
+-- What is noted of a supervisor whose workers are all busy, and that would have a run make way for an urgent one: '!'
+-- and the queues that it serves. It may be mistaken by the time that it is wanted, so that more than one is called.
 local CALLED_MIN = 3
 
--- Wake up to `count` supervisors that sleep and serve the queue; for urgent tasks, if there are none, busy ones that would
--- make way. One that does not hear is passed over: it is gone. `sleepers`: what the caller has read of idle, if it has;
--- who was woken stands in it no more. `kind`: the type of the tasks, if they have one in common; else whoever is woken
--- and does not know it sets the task aside and wakes another.
+-- Wake up to `count` supervisors that sleep and serve the queue; for urgent tasks, if there are none, busy ones that
+-- would make way. One that does not hear is passed over: it is gone. `sleepers`: what the caller has read of idle, if
+-- it has; a supervisor that was woken is taken out of it. `kind`: the type of the tasks, if they have one in common;
+-- else a supervisor that is woken and does not know the type of a task sets the task aside and wakes another.
 local function ring_bells(idle, base, queue, count, is_urgent, sleepers, kind)
   sleepers = sleepers or redis.call('HGETALL', idle)
   local busy = {}
@@ -209,7 +210,8 @@ local function ring_bells(idle, base, queue, count, is_urgent, sleepers, kind)
   if not is_urgent or count <= 0 then return end
   count = math.max(count, CALLED_MIN)
   for _, i in ipairs(busy) do
-    if count > 0 and is_served(queue, string.sub(sleepers[i + 1], 2)) and knows(base, sleepers[i], kind) then wake(i) end
+    local serves = string.sub(sleepers[i + 1], 2)
+    if count > 0 and is_served(queue, serves) and knows(base, sleepers[i], kind) then wake(i) end
   end
 end
 
@@ -217,8 +219,8 @@ local function is_urgent_line(line)
   return string.sub(line, -7) == ':URGENT'
 end
 
--- Tell the clients that wait for these tasks, one message per client, and forget that they wait. `news`, if it is given,
--- is 'STATUS outcome' of the only one: whoever waits for a single task need not come back to read it.
+-- Tell the clients that wait for these tasks, one message per client, and forget that they wait. `news`, if it is
+-- given, is 'STATUS outcome' of the only one: whoever waits for a single task need not come back to read it.
 local function tell_waiters(waiters, base, ids, news)
   if #ids == 0 or redis.call('EXISTS', waiters) == 0 then return end
   local waiting, heard, messages = read_many('HMGET', waiters, ids), {}, {}
@@ -286,8 +288,8 @@ local function even_when_full(hash)
   redis.call('HDEL', hash, '')
 end
 
--- Of those that ask to lead at the same thing, one does: the key holds 'name until_ms'. Who leads, if somebody does. An end
--- that is further off than anybody could have asked for was dated by a clock that has been set back since.
+-- The name of the leader, if there is one: the key holds 'name until_ms'. An end that is further off than any caller
+-- could have asked for was dated by a clock that has been set back since.
 local function leader_of(lock, until_ms, now_ms)
   local leader, its_end = string.match(redis.call('GET', lock) or '', '^(%S+) (%d+)$')
   local end_ms, latest_ms = tonumber(its_end), 2 * tonumber(until_ms) - tonumber(now_ms)
@@ -295,8 +297,8 @@ local function leader_of(lock, until_ms, now_ms)
   if leader and (is_over or (end_ms >= tonumber(now_ms) and end_ms <= latest_ms)) then return leader end
 end
 
--- Below the write line: lead until then, or stand down with a moment that is over. Gives whether it leads. The DEL lets the
--- SET go through even when Redis is full, and the leader can make room.
+-- Below the write line: lead until then, or stand down with a moment that is over. Gives whether it leads. The DEL lets
+-- the SET go through even when Redis is full, and the leader can make room.
 local function take_lead(lock, name, until_ms, now_ms)
   redis.call('DEL', lock)
   if tonumber(until_ms) <= tonumber(now_ms) then return false end

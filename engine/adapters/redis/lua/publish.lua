@@ -1,5 +1,5 @@
--- publish: replace what an engine tells of its processes; it vanishes if nobody does so again in time. An entry of their
--- history, if there is one, comes before the others.
+-- publish: replace what an engine tells of its processes; it vanishes if nobody does so again in time. An entry of
+-- their history, if there is one, comes before the others.
 --
 -- keys  processes, history of the engine
 -- args  ttl_ms, entry: JSON, or '' for none, entries_max, history_ttl_ms, then pid, JSON for each process

@@ -35,7 +35,8 @@ for i = 5, #ARGV, 2 do
   known[id] = true
   if not line then
     local _, lost_priority = of_lost(id)
-    status, attempts, crashes, priority, place, owner = lost_priority and 'RUNNING', 0, 0, lost_priority, '0', supervisor
+    status, attempts, crashes, place = lost_priority and 'RUNNING', 0, 0, '0'
+    priority, owner = lost_priority, supervisor
   end
   local is_ours = status == 'RUNNING' and owner == supervisor
   if is_ours and place == '0' and at_run ~= run then  -- the number was not known when the line was restored

@@ -1,8 +1,9 @@
 -- rescue: take the runs of a supervisor whose lease has lapsed away from it; bury it when it has none left.
 -- Their fate is unknown, and nobody pays for it.
 --
--- keys  supervisors, held of the supervisor, life, outcomes, progress, rescues, idle, reports, orders of the supervisor,
---       events, counters, waiters, ended FAILED, ended CANCELLED, recovers, types of the supervisor, then the lines
+-- keys  supervisors, held of the supervisor, life, outcomes, progress, rescues, idle, reports, orders of the
+--       supervisor, events, counters, waiters, ended FAILED, ended CANCELLED, recovers, types of the supervisor, then
+--       the lines
 -- args  base of the channels, now_ms, supervisor, remove_ms, number of lines,
 --       for each line: queue
 --       for each task: id, life line as seen, move (release | fail | cancel), number of its line, outcome

@@ -1,5 +1,5 @@
--- restore: write the life lines of tasks anew that were deleted, by what else is kept of each: the sets of what has ended,
--- runs and is due, then the outcomes. A task is only queued where nothing says that it has ever run.
+-- restore: write the life lines of tasks anew that were deleted, by what else is kept of each: the sets of what has
+-- ended, runs and is due, then the outcomes. A task is only queued where nothing says that it has ever run.
 --
 -- keys  tasks, life, outcomes, due, supervisors, progress, rescues, cancels, idle, events, counters, waiters,
 --       ended COMPLETED, ended FAILED, ended CANCELLED, ended TIMEOUT
@@ -96,7 +96,8 @@ for _, task in ipairs(found) do
   end
   if task.word ~= 'RESTORED' then rows[#rows + 1] = task.id .. ' ' .. task.status .. ' ' .. task.run end
   if FINAL[task.status] then over[#over + 1] = task.id end
-  redis.call('HSET', life, task.id, format_life(task.status, task.run, 0, 0, task.priority, task.place, now_ms, task.owner))
+  redis.call('HSET', life, task.id, format_life(task.status, task.run, 0, 0, task.priority, task.place, now_ms,
+    task.owner))
 end
 count_up(counters, 'mended', #found)
 add_events(events, rows)

@@ -3,7 +3,8 @@
 -- arrays, lines changed by their ends, and a full look only at what is not the common case.
 --
 -- A task whose type the supervisor does not know is not claimed, and nothing is charged to it: it is set aside, at its
--- place, in a line that only those look at who know the type. So it is met once, and never stands before others again.
+-- place, in a line that only supervisors that know the type look at. So it is met once, and then no other task waits
+-- behind it.
 --
 -- keys  1 tasks   2 life   3 outcomes   4 held of the supervisor   5 supervisors   6 idle   7 queues   8 aside   9 due
 --       10 expiring   11 waiters   12 events   13 counters   14 orders of the supervisor   15 progress
@@ -68,7 +69,8 @@ local function weigh(id, line, run, verdict, at)
   local to = MOVES['RUNNING:' .. (move or '')]
   if not to then return 'ILLEGAL' end
   local status, at_run, attempts, crashes, priority, place, _, owner = parse_life(line)
-  if place == '0' and status == 'RUNNING' and owner == supervisor then at_run = run end  -- restored: its number is a guess
+  local is_restored = place == '0' and status == 'RUNNING' and owner == supervisor
+  if is_restored then at_run = run end  -- its number was a guess
   if at_run ~= run then return 'STALE' end
   if status ~= 'RUNNING' then return status == to and 'ALREADY' or 'STALE' end
   if owner ~= supervisor then return 'STALE' end
@@ -178,8 +180,8 @@ local function expire(id, run, attempts, crashes, priority, place)
 end
 
 -- The records of the first of these tasks, until they are, with so many bytes before them, as much as one answer may
--- have. Redis drops a subscriber to whom it owes 32 MB; so a slice stays well below that even when each of its payloads is
--- as large as it may be.
+-- have. Redis drops a subscriber to whom it owes 32 MB; so a slice stays well below that even when each of its payloads
+-- is as large as it may be.
 local function read_records(ids, bytes)
   local records, first = {}, 1
   while first <= #ids and bytes < CLAIM_BYTES_MAX do
@@ -276,7 +278,7 @@ local function is_foreign(record, line, place, id)
   return true
 end
 
--- Set strangers aside, with those that follow them in their lines, and wake who knows them.
+-- Set strangers aside, with those that follow them in their lines, and wake supervisors that know them.
 local function clear_lines()
   for _, found in pairs(strangers) do
     local line = found.line
@@ -300,8 +302,8 @@ end
 
 -- Claim up to n tasks of the first lines that have their turn. Gives how many went, and whether there may be more.
 local answer_bytes = 0
-local function claim_some(who, n)
-  local ids, places, priorities, lines_of, is_cut = choose(who, n)
+local function claim_some(claimer, n)
+  local ids, places, priorities, lines_of, is_cut = choose(claimer, n)
   local chosen, foreign = #ids, 0
   if chosen == 0 then return 0, is_cut end
   local records, bytes = read_records(ids, answer_bytes)
@@ -345,15 +347,15 @@ local function claim(n)
   if serves ~= '*' then
     for name in string.gmatch(serves, '[^,]+') do names[#names + 1] = name end
   end
-  local who = { now_ms = now_ms, base = base, serves = serves, names = names, ageing_ms = ageing_ms, queues = KEYS[7],
-    aside = KEYS[8], types = KEYS[21], depth = makes_way == '!' and 1 or 4 }
-  who.kinds = kinds_aside(who)
+  local claimer = { now_ms = now_ms, base = base, serves = serves, names = names, ageing_ms = ageing_ms,
+    queues = KEYS[7], aside = KEYS[8], types = KEYS[21], depth = makes_way == '!' and 1 or 4 }
+  claimer.kinds = kinds_aside(claimer)
   local taken, looks, count, is_cut = 0, 0, 0, true
   while taken < n and is_cut and is_cut ~= 'full' and looks < LOOKS_MAX do
-    count, is_cut = claim_some(who, n - taken)
+    count, is_cut = claim_some(claimer, n - taken)
     taken, looks = taken + count, looks + 1
   end
-  if taken < n and (is_cut or taken > 0 and who.has_more_kinds) then
+  if taken < n and (is_cut or taken > 0 and claimer.has_more_kinds) then
     call('PUBLISH', base .. 'bell:' .. supervisor, '!')  -- there is more, and there may be room for it
     return n
   end

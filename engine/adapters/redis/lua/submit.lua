@@ -1,9 +1,9 @@
 -- submit: take in tasks that may run at once and ask for nothing more. All or none.
 --
 -- A task that comes alone, while a supervisor sleeps that knows its type and has a worker with nothing to do, is handed
--- over: it is claimed for that supervisor here and goes with the bell, which spares it two journeys. Nothing that waits is
--- overtaken, since a supervisor sleeps only when all that it serves is empty. Should the message be lost, its next step
--- shows that Redis has it hold more than it knows of, and what it does not know goes back into the line.
+-- over: it is claimed for that supervisor here and goes with the bell, which spares it two journeys. Nothing that waits
+-- is overtaken, since a supervisor sleeps only when all that it serves is empty. Should the message be lost, its next
+-- step shows that Redis has it hold more than it knows of, and what it does not know goes back into the line.
 --
 -- keys  tasks, queues, idle, events, counters, life, then for each line: line, flows
 --       and, since only this script knows who sleeps, the held of the one that takes the task

@@ -51,7 +51,11 @@ while taken < most and at and soonest <= now_ms do
   local lines, gone, logs, runs = call('HMGET', life, unpack(ids)), {}, {}, {}
   for n, id in ipairs(ids) do
     local status, run
-    if lines[n] then status, run = string.match(lines[n], '^(%u+) (%d+) ') else status, run = lost_state(id, ENDED[at]) end
+    if lines[n] then
+      status, run = string.match(lines[n], '^(%u+) (%d+) ')
+    else
+      status, run = lost_state(id, ENDED[at])
+    end
     if status == ENDED[at] and #run <= 9 then
       gone[#gone + 1] = id
       logs[#logs + 1] = base .. 'log:' .. id

@@ -1,5 +1,6 @@
--- tidy_queues: give the lines of queues their turns if they have none, forget the last places of flows that have nothing
--- waiting, and forget queues that are open, empty and unused for long. A queue was used if its places have moved.
+-- tidy_queues: give the lines of queues their turns if they have none, forget the last places of flows that have
+-- nothing waiting, and forget queues that are open, empty and unused for long. A queue was used if its places have
+-- moved.
 --
 -- keys  queues, unused, idle; and the turns, lines and flows
 -- args  base, now_ms, unused_ms, then names of queues

@@ -5,7 +5,6 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from engine.core.identity import ALPHABET, LENGTH
 from engine.core.limits import MEMORY_BYTES_MAX, NICE_MAX
 from engine.options import MEMORY_BYTES_MIN, NAME_MAX, SECONDS_MAX
 
@@ -43,7 +42,6 @@ Count = Annotated[int, Field(ge=0, le=1_000_000_000), WHOLE]
 EVENT_ID = r"^[0-9]{1,15}-[0-9]{1,15}$"
 CURSOR = r"^[A-Za-z0-9_-]+$"
 EXAMPLE_ID = "01H5RC2K8D7QZ3V0M4T"
-ID_PATTERN = f"^[{ALPHABET}]{{{LENGTH}}}$"
 
 
 class Given(BaseModel):

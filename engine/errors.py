@@ -91,10 +91,10 @@ class InvalidSetting(InvalidInput):
 
 
 class TaskNotFound(GangerError, LookupError):
-    """There is no task of that id: never submitted, or its time to be kept is over."""
+    """There is no task of that id: never submitted, deleted, or its time to be kept is over."""
 
     def __init__(self, task_id: str) -> None:
-        super().__init__(f"no task has the id {task_id!r}: it was never submitted, or its TTL is over")
+        super().__init__(f"no task has the id {task_id!r}: it was never submitted, was deleted, or its TTL is over")
         self.task_id = task_id
 
 

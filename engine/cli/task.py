@@ -1,4 +1,4 @@
-"""Commands on single tasks: status, result, cancel, retry, priority."""
+"""Commands on single tasks: status, result, wait, delete, cancel, retry, priority."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,7 +54,7 @@ def status(session: Session, ids: IdsArgument) -> None:
         for task in found:
             show_task(session, task)
             if reason := client.reason(task.id):
-                session.out.facts([("waits for", reason)])
+                session.out.facts([("waiting", reason)])
             if task.quarantined:
                 _show_evidence(session, client.outcomes(task.id))
 
@@ -98,6 +98,9 @@ def delete(session: Session, ids: IdsArgument) -> int:
         session.out.json({"deleted": deleted})
     else:
         session.out.line(f"{counted(deleted, 'task')} deleted")
+        if kept := len(set(ids)) - deleted:
+            session.out.note(f"{counted(kept, 'task')} not deleted: not ended yet (ganger cancel ID), "
+                             "or not there any more")
     return Exit.OK if deleted == len(set(ids)) else Exit.FAILED
 
 

@@ -98,8 +98,8 @@ class Ending:
     def _crashed(self, run: Run, death: Outcome) -> None:
         judgement = self._judge(run, death.cause)
         if judgement.poison:
-            death = replace(death, quarantined=True,
-                            message=f"{death.message}; quarantined, as it has cost {run.crashes + 1} workers")
+            cost = "a worker" if run.crashes == 0 else f"{run.crashes + 1} workers"
+            death = replace(death, quarantined=True, message=f"{death.message}; quarantined, as it has cost {cost}")
         self.settle(run, judgement, death)
 
     def _judge(self, run: Run, cause: Cause, retryable: bool = True, after_s: float | None = None) -> Verdict:

@@ -21,7 +21,10 @@ def test_a_port_in_use_is_one_line_and_the_pools_run() -> None:
             said = [row["message"] for row in engine.said]
             assert [text for text in said if "Traceback" in text or text == "giving up"] == []
             assert sum(text.startswith("there is no API for now") for text in said) == 1
+            assert engine.await_line(lambda row: row["message"].startswith("the API serves everybody"))
             assert engine.stop() == 0
+            open_to_all = [row["message"].startswith("the API serves everybody") for row in engine.said]
+            assert sum(open_to_all) == 1, "only once it serves"
         finally:
             engine.close()
 
@@ -34,7 +37,7 @@ def test_the_api_alone_says_in_one_line_that_its_port_is_in_use() -> None:
             done = engine.popen("api", "--port", str(port))
             _, said = done.communicate(timeout=PATIENCE_S)
             assert done.returncode == 5
-            assert [line for line in said.splitlines() if "there are no keys" not in line] == [
+            assert said.splitlines() == [
                 f"ganger: the API cannot listen on 127.0.0.1:{port}: Address already in use"]
         finally:
             engine.close()

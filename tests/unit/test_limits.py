@@ -103,10 +103,11 @@ def test_more_memory_than_the_ladder_offers_is_not_taken_away_by_it() -> None:
     assert policy.after_crashes(0) is policy
 
 
-def ended(doom: Cause, *, crashes: int = 0, cancelled: str | None = None) -> tuple[Move, Payer, Outcome]:
+def ended(doom: Cause, *, crashes: int = 0, max_crashes: int = 2,
+          cancelled: str | None = None) -> tuple[Move, Payer, Outcome]:
     ending = Ending([], lambda: 0.0)
-    run = Run(b"a", 1, 0, crashes, "t", "q", RunPolicy(retry=RetryPolicy(max_retries=0, max_crashes=2)), b"", 1,
-              cancelled=cancelled)
+    policy = RunPolicy(retry=RetryPolicy(max_retries=0, max_crashes=max_crashes))
+    run = Run(b"a", 1, 0, crashes, "t", "q", policy, b"", 1, cancelled=cancelled)
     ending.runs[b"a"] = run
     ending.killed(run, doom, Outcome.killed(1, "SIGKILL", post_mortem={"stacks": "x"}), "it uses too much")
     settle = ending.commands[0]
@@ -132,6 +133,11 @@ def test_a_task_that_has_cost_its_last_worker_is_quarantined() -> None:
     assert outcome.quarantined
     assert outcome.message == "it uses too much; quarantined, as it has cost 2 workers"
     assert b'"quarantined":true' in outcome.encode()
+
+
+def test_a_task_that_may_cost_one_worker_is_said_to_have_cost_one() -> None:
+    outcome = ended(Cause.OUT_OF_MEMORY, max_crashes=1)[2]
+    assert outcome.message == "it uses too much; quarantined, as it has cost a worker"
 
 
 def test_a_run_that_was_to_be_cancelled_is_cancelled_whatever_it_uses() -> None:

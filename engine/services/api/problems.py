@@ -82,7 +82,7 @@ def of(error: Exception) -> Refused:
         case InvalidInput():
             return Refused(422, str(error), field=error.field, value=error.value or None, limit=error.limit or None)
         case TaskNotFound():
-            return Refused(404, "no task has this id: it was never submitted, or its TTL is over",
+            return Refused(404, "no task has this id: it was never submitted, was deleted, or its TTL is over",
                            task_id=str(error.task_id)[:80])
         case MoveRefused():
             return Refused(409, str(error), task_id=error.task_id, task_status=str(error.status))

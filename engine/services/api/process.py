@@ -41,6 +41,7 @@ class ApiLoop:
         self.serving: asyncio.Task[None] | None = None
         self.url = ""
         self._reason = ""  # why it does not serve yet
+        self._warning: str | None = None
         self._retry_s = 0.0
         self._said_ready = self._is_over = False
         self._heard = asyncio.Event()
@@ -51,7 +52,7 @@ class ApiLoop:
             self._begin()
         if not self._said_ready and self.server is not None and self.server.started:
             self._said_ready = True
-            log.info("the API listens", extra={"url": self.url})
+            server.tell_listening(self.url, self._warning)
             self.tell_root({"is": "ready"})
         is_starting = self.serving is not None and not self._said_ready
         self.loop.run_until_complete(self._round(0.05 if is_starting else min(patience_s, RETRY_S)))
@@ -62,7 +63,7 @@ class ApiLoop:
         if now_s < self._retry_s or self._is_over:
             return
         try:
-            server.check_open(settings)
+            self._warning = server.check_open(settings)
             listener = server.listen(settings, beside_predecessor=self._is_successor)
         except GangerError as error:
             self._retry_s = now_s + RETRY_S

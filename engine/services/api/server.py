@@ -71,22 +71,27 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/api/v1"
 
 
-def check_open(settings: Settings) -> None:
-    """Raises `EngineError` where anybody who can reach us could use the engine. Says so where only this host can."""
+def check_open(settings: Settings) -> str | None:
+    """What to warn of once it listens. Raises `EngineError` where anybody who can reach us could use the engine."""
     operator = Operator(settings)
     try:
         table = operator.api_keys()
     finally:
         operator.close()
     if table.is_keyed:
-        if not table.keys:
-            log.warning("the API refuses every call: its last key was revoked; make one with ganger keys create, "
-                        "or let it serve without keys with ganger keys open")
-        return
+        return None if table.keys else (
+            "the API refuses every call: its last key was revoked; make one with ganger keys create, "
+            "or let it serve without keys with ganger keys open")
     if not is_loopback(settings.api_host) and not settings.api_open:
         raise EngineError(f"the API would serve whoever can reach {settings.api_host}: make a key first "
                           "(ganger keys create NAME --role admin), or allow it with --open")
-    log.warning("the API serves everybody who can reach it: there are no keys", extra={"host": settings.api_host})
+    return "the API serves everybody who can reach it: there are no keys"
+
+
+def tell_listening(url: str, warning: str | None) -> None:
+    log.info("the API listens", extra={"url": url})
+    if warning:
+        log.warning(warning, extra={"url": url})
 
 
 def make_server(settings: Settings, *, is_child: bool = False) -> Server:
@@ -101,10 +106,10 @@ def make_server(settings: Settings, *, is_child: bool = False) -> Server:
 
 def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code. Raises `EngineError`, `BrokerError`."""
-    check_open(settings)
+    warning = check_open(settings)
     listener = listen(settings)
     keep(settings, "api")
-    log.info("the API listens", extra={"url": url_of(listener)})
+    tell_listening(url_of(listener), warning)
     server = make_server(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signalled(server, listener))

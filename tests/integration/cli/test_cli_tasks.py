@@ -99,7 +99,10 @@ def test_tasks_are_waited_for_and_deleted(ganger):
     assert late.exit_code == Exit.WAITED
     assert late.stdout == f"{ids[0]} QUEUED\n{ids[1]} QUEUED\n"
     ganger("cancel", ids[0])
-    assert ganger("delete", *ids).stdout == "1 task deleted\n", "one has not ended"
+    deleted = ganger("delete", *ids)
+    assert deleted.exit_code == Exit.FAILED
+    assert deleted.stdout == "1 task deleted\n"
+    assert deleted.stderr.startswith("1 task not deleted: not ended yet (ganger cancel ID)")
     assert ganger("status", ids[0]).exit_code == Exit.FAILED
     ganger("cancel", ids[1])
     ended = ganger("wait", ids[1], "--json")

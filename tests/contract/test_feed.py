@@ -108,9 +108,11 @@ def test_a_reader_that_falls_behind_is_told_of_the_gap(redis_url: str) -> None:
 def test_what_is_kept_in_memory_is_bounded_by_its_events(redis_url: str) -> None:
     """An entry of a batch has hundreds of events."""
     async def scene(stage: Scene) -> None:
-        follower = stage.feed.follow(stage.last_id())
+        while stage.feed.position is None:  # else it may begin behind what is written here
+            await stage.feed._next(1.0)
         stage.write(150, events=250)
-        await stage.read_until(follower, stage.last_id())
+        while not stage.feed._kept or stage.feed._kept[-1][1].id != stage.last_id():
+            await stage.feed._next(1.0)
         assert 0 < stage.feed.events_kept <= EVENTS_KEPT
 
     play(redis_url, scene)
@@ -136,3 +138,14 @@ def test_who_begins_at_the_beginning_or_within_what_is_there_misses_nothing(redi
             assert count(batches) == MAXLEN - (after != "0-0")
 
     play(redis_url, scene)
+
+
+def test_followers_end_with_the_server_where_redis_was_never_there() -> None:
+    async def scene() -> None:
+        operator = Operator(load_settings({"redis_url": "unix:///nowhere/redis.sock"}).settings)
+        feed = Feed(operator, Hands())
+        asyncio.get_running_loop().call_soon(feed.hang_up)  # when the follower has begun to wait
+        assert await asyncio.wait_for(anext(feed.follow(None), None), 30) is None
+        operator.close()
+
+    asyncio.run(scene())

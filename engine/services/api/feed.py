@@ -84,6 +84,8 @@ class Feed:
         Raises `BrokerError` where it has to be read from Redis and that is away; `ValueError` for an id that is none.
         """
         while self.position is None:
+            if self.has_hung_up:  # and so `_next` does not wait any more
+                return
             await self._next(1.0)
         position = self.position if after is None else after
         key_of(position)

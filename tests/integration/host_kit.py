@@ -72,6 +72,13 @@ class Stage:
         self.host.spawn(slot)
         return self.wait_for(Booted, lambda event: event.slot == slot).pid
 
+    def ready(self) -> "Stage":
+        """Itself, with a worker in the first slot and no event of a test before."""
+        if self.host.pid(0) is None:
+            self.up()
+        self.events.clear()
+        return self
+
     def send(self, task_type: str, payload: Any = None, slot: int = 0, **options: Any) -> int:
         self.token += 1
         record = Record(task_type, "default", TaskPriority.NORMAL, 1, orjson.dumps(payload), Options(**options))

@@ -27,10 +27,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def worker(stage: Stage) -> Stage:
-    if stage.host.pid(0) is None:
-        stage.up()
-    stage.events.clear()
-    return stage
+    return stage.ready()
 
 
 def pid_of(stage: Stage) -> int:

@@ -21,10 +21,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def worker(stage: Stage) -> Stage:
-    if stage.host.pid(0) is None:
-        stage.up()
-    stage.events.clear()
-    return stage
+    return stage.ready()
 
 
 def run(stage: Stage, task_type: str, payload: Any = None) -> tuple[Any, str]:

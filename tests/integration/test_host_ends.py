@@ -38,10 +38,7 @@ def shared() -> Iterator[Stage]:
 
 @pytest.fixture
 def worker(shared: Stage) -> Stage:
-    if shared.host.pid(0) is None:
-        shared.up()
-    shared.events.clear()
-    return shared
+    return shared.ready()
 
 
 # -- kill -------------------------------------------------------------------------------------------------------------

@@ -18,10 +18,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def worker(stage: Stage) -> Stage:
-    if stage.host.pid(0) is None:
-        stage.up()
-    stage.events.clear()
-    return stage
+    return stage.ready()
 
 
 @pytest.mark.parametrize(("what", "verdict", "kind", "words"), [

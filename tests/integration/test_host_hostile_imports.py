@@ -23,9 +23,7 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 @pytest.fixture
 def worker(stage: Stage) -> Stage:
-    if stage.host.pid(0) is None:
-        stage.up()
-    return stage
+    return stage.ready()
 
 
 def test_a_hung_run_is_killed_with_its_stacks_and_the_slot_is_filled_again(worker: Stage) -> None:

@@ -25,10 +25,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def worker(stage: Stage) -> Stage:
-    if stage.host.pid(0) is None:
-        stage.up()
-    stage.events.clear()
-    return stage
+    return stage.ready()
 
 
 def test_a_result_comes_back_with_what_the_run_used(worker: Stage) -> None:

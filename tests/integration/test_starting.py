@@ -45,10 +45,7 @@ def limited(way: Starting) -> Iterator[Stage]:
 
 @pytest.fixture
 def worker(shared: Stage) -> Stage:
-    if shared.host.pid(0) is None:
-        shared.up()
-    shared.events.clear()
-    return shared
+    return shared.ready()
 
 
 @pytest.fixture

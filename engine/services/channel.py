@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.poller import READ, WRITE
+from engine.adapters.poller import NOT_NOW, READ, WRITE
 from engine.ports import Poller
 
 _READ_BYTES = 1 << 18
@@ -68,14 +68,13 @@ class Channel:
                 self._end.send(self._unsent[0])
                 self._unsent.popleft()
             self._has_dropped = False
-        except BlockingIOError:
-            pass
         except ConnectionError:  # it is gone, which reading tells
             self._unsent.clear()
         except OSError as error:
-            if error.errno != errno.EMSGSIZE:  # a host with smaller buffers
+            if error.errno == errno.EMSGSIZE:  # a host with smaller buffers
+                _tell_too_long(self._unsent.popleft())
+            elif error.errno not in NOT_NOW:
                 raise
-            _tell_too_long(self._unsent.popleft())
         if bool(self._unsent) is not self._wants_write:
             self._wants_write = bool(self._unsent)
             self._poller.modify(self._end.fileno(), READ | WRITE if self._wants_write else READ)

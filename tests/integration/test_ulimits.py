@@ -5,6 +5,7 @@ import logging
 import os
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -144,3 +145,17 @@ def test_a_limit_that_is_met_on_the_way_is_one_line(error: Exception, capsys: py
     told = capsys.readouterr().err
     assert "(ulimit -" in told
     assert told.count("\n") == 1
+
+
+def test_an_order_with_more_descriptors_than_may_be_under_way_goes_later(stage: Stage,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    send_fds, refusals = socket.send_fds, [errno.ETOOMANYREFS]
+
+    def send(*args: Any) -> int:
+        if refusals:
+            raise OSError(refusals.pop(), "too many descriptors are under way")
+        return send_fds(*args)
+
+    monkeypatch.setattr(socket, "send_fds", send)
+    assert stage.up(0)
+    assert refusals == []

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.poller import READ, WRITE
+from engine.adapters.poller import NOT_NOW, READ, WRITE
 from engine.adapters.process.account import Page
 from engine.adapters.process.identity import Identity, born_at
 from engine.core import frames
@@ -99,10 +99,11 @@ class Server:
                 packet, fds = self._orders[0]
                 socket.send_fds(self._socket, [packet], list(fds))
                 _close(self._orders.popleft()[1])
-        except BlockingIOError:
-            pass
         except ConnectionError:
             return  # its end is reported by reading
+        except OSError as error:
+            if error.errno not in NOT_NOW:
+                raise
         if self._is_waiting != bool(self._orders):
             self._is_waiting = not self._is_waiting
             self._poller.modify(self._socket.fileno(), READ | WRITE if self._is_waiting else READ)

@@ -76,7 +76,8 @@ class Client:
 
     def reason(self, task_id: str) -> str | None:
         """What a queued task waits for where that is more than its turn: its queue is paused, no pool is running, none
-        knows its type or serves its queue. None for any other task, and where there is no such task.
+        knows its type or serves its queue, or no worker can start. None for any other task, and where there is no
+        such task.
         """
         stored = self._reach.broker().read([known_id(task_id)])[0]
         return None if stored is None else self._reach.broker().reason(stored)

@@ -33,6 +33,11 @@ def test_each_reason_has_its_words(shop: Shop) -> None:
     assert reason(shop, foreign) == "no living pool knows the type 'new'"
     supervisor.step(report=b'{"queues":["x"]}')
     assert reason(shop, task_id) == "no living pool that knows the type 't' serves the queue 'q'"
+    down = '"queues":["q"],"hook_failures":{"app:connect":"OSError: no database"},"slots":[{"slot":0,"state":"down"}'
+    supervisor.step(report=f"{{{down}]}}".encode())
+    assert reason(shop, task_id) == "no worker can start: app:connect raised OSError: no database"
+    supervisor.step(report=f'{{{down},{{"slot":1,"state":"idle"}}]}}'.encode())
+    assert reason(shop, task_id) is None, "another worker has started"
     shop.broker.pause("q")
     assert reason(shop, task_id) == "its queue 'q' is paused"
     ended = shop.ended()

@@ -116,8 +116,9 @@ def test_a_row_of_a_log_is_a_line(text: bytes) -> None:
 
 
 @MANY
-@given(some.binary(max_size=40) | objects("host", "pool", "slots", "identity", "import_failures", "do", "id", "run",
-                                          "reason", "queue", "priority", "expires", "max_deliveries").map(orjson.dumps))
+@given(some.binary(max_size=40) | objects(
+    "host", "pool", "slots", "identity", "import_failures", "hook_failures", "do", "id", "run", "reason", "queue",
+    "priority", "expires", "max_deliveries").map(orjson.dumps))
 def test_reports_letters_and_announcements(text: bytes) -> None:
     report = stored.report(text)
     assert all(isinstance(slot, dict) for slot in report.get("slots") or ())

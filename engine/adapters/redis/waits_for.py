@@ -1,4 +1,6 @@
-"""Why a task that could run does not: its queue is paused, or no living pool serves the queue or knows the type."""
+"""Why a task that could run does not: its queue is paused, no living pool serves the queue or knows the type, or no
+worker of such a pool can start.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,9 +35,11 @@ class WaitsFor:
         able = [name for name, knows in zip(alive, known, strict=True) if knows]
         if not able:
             return f"no living pool knows the type {task_type!r}"
-        if not any(queue in served or "*" in served for served in self._served(able)):
+        serving = [report for report in self._reports(able) if _serves(report.get("queues") or ["*"], queue)]
+        if not serving:
             return f"no living pool that knows the type {task_type!r} serves the queue {queue!r}"
-        return None
+        failures = [failure for failure in map(_failed_start, serving) if failure]
+        return f"no worker can start: {failures[0]}" if len(failures) == len(serving) else None
 
     def unknown_types(self) -> dict[str, int]:
         """How many tasks wait aside of each type that no living pool knows."""
@@ -58,9 +62,21 @@ class WaitsFor:
         return [name.decode(errors="replace") for name, end_ms in zip(names[::2], names[1::2], strict=True)
                 if moment(end_ms) >= now_ms]
 
-    def _served(self, supervisors: Sequence[str]) -> list[Sequence[Any]]:
-        told = self._redis.call("HMGET", self._keys.reports, *supervisors)
-        return [reading.report(text or b"").get("queues") or ["*"] for text in told]
+    def _reports(self, supervisors: Sequence[str]) -> list[dict[str, Any]]:
+        return [reading.report(text or b"") for text in self._redis.call("HMGET", self._keys.reports, *supervisors)]
+
+
+def _serves(queues: Sequence[Any], queue: str) -> bool:
+    return queue in queues or "*" in queues
+
+
+def _failed_start(report: Mapping[str, Any]) -> str | None:
+    """The @on_worker_start that keeps all workers of a pool from starting, and what it raised."""
+    failures = report.get("hook_failures")
+    if not failures or any(slot.get("state") in ("idle", "busy") for slot in report.get("slots") or []):
+        return None
+    hook, message = next(iter(failures.items()))
+    return f"{hook} raised {message}"
 
 
 def shown(unknown: Mapping[str, int], most: int = 5) -> str:

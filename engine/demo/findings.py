@@ -14,7 +14,6 @@ from engine.demo.cast import Act
 from engine.models import Task
 
 CRASHES = frozenset({Cause.KILLED, Cause.EXITED, Cause.OUT_OF_MEMORY, Cause.POISON})
-TIMEOUTS = frozenset({Cause.TIMEOUT, Cause.SOFT_TIMEOUT})
 _FRAME = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+),? in (?P<function>\S+)')
 _ENGINE = Path(__file__).parents[1]
 _THREAD_STARTS = ("_bootstrap", "_bootstrap_inner")  # where every thread but the main one begins

@@ -48,11 +48,6 @@ class Tail:
         told = self._redis.call("XREVRANGE", self._keys.events, "+", "-", "COUNT", 1)
         return told[0][0].decode() if told else BEGINNING
 
-    def first_id(self) -> str:
-        """The id of the first entry that is still there; that of the beginning if there is none."""
-        told = self._redis.call("XRANGE", self._keys.events, "-", "+", "COUNT", 1)
-        return told[0][0].decode() if told else BEGINNING
-
     def after(self, entry_id: str, count: int) -> "Page":
         """The next entries, at once, and whether any before them are gone."""
         told, first = self._redis.call_all([

@@ -76,8 +76,8 @@ _MESSAGE: Shape = {
 _KEY: Shape = {
     "name": _text, "role": _text, "queues": _texts, "rate_per_s": _number, "hash": _text, "created_at": _text}
 _ENTRY: Shape = {"at_ms": _moment, "rows": _object}
-_REPORT: Shape = {"host": _text, "pool": _text, "slots": _slots, "identity": _object, "import_failures": _object,
-                  "hook_failures": _object}
+_REPORT: Shape = {"host": _text, "pool": _text, "queues": _texts, "slots": _slots, "identity": _object,
+                  "import_failures": _object, "hook_failures": _object}
 
 
 def _loaded(text: bytes) -> Any:

@@ -45,6 +45,13 @@ def test_each_reason_has_its_words(shop: Shop) -> None:
     assert reason(shop, ended) is None
 
 
+@pytest.mark.parametrize("report", [b'{"queues":5}', b'{"queues":"x"}', b'{"queues":[7]}', b"[]", b"no JSON"])
+def test_a_report_that_makes_no_sense_is_no_reason_to_wait(shop: Shop, report: bytes) -> None:
+    task_id, supervisor = shop.submit(), Supervisor(shop)
+    supervisor.step(report=report)
+    assert reason(shop, task_id) is None
+
+
 def test_types_that_no_living_pool_knows_are_counted(shop: Shop) -> None:
     assert shop.broker.unknown_types() == {}
     for task_type in ("new", "new", "other"):

@@ -68,6 +68,7 @@ class Dispatch:
 
     def room(self, now_s: float) -> Room:
         """How many more runs could be handed out, and how much that is wanted."""
+        self.preemption.ripe_s = NEVER  # what an earlier call said holds no more
         if self.draining or self.is_stranded:
             return Room(0, False, 0)
         room, idle = dealing.room(self.slots, self.windows.overall, now_s)

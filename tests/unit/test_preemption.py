@@ -13,7 +13,7 @@ from engine.core.policy import RunPolicy
 from engine.core.preemption import REFUSED_PAUSE_S, RESERVE_S, Bounds
 from engine.core.priority import TaskPriority
 from engine.core.restart import RestartBudget
-from engine.core.slot import Phase, Run
+from engine.core.slot import NEVER, Phase, Run
 from engine.core.window import PATIENCE_S, Windows
 
 LOW, NORMAL, HIGH, URGENT = map(int, TaskPriority)
@@ -131,6 +131,15 @@ def test_a_pool_that_makes_no_way_says_so() -> None:
     assert pool.room() == Room(0, False, 0, "")
     pool.claim(URGENT)
     assert pool.frozen() == []
+
+
+def test_nothing_is_awaited_of_runs_that_are_over(pool: Pool) -> None:
+    """A moment that is past would have the supervisor look again and again while Redis is away."""
+    run, _ = pool.claim(LOW, LOW, after_s=FRESH_S)
+    pool.room()
+    pool.reply(run)
+    pool.room()
+    assert pool.core.preemption.ripe_s == NEVER
 
 
 def test_what_has_only_begun_may_soon_be_over(pool: Pool) -> None:

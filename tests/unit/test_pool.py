@@ -405,3 +405,30 @@ def test_what_could_not_be_told_of_letters_is_told_with_the_next_step(stage: Sta
     stage.turn(after_s=1.1)
     stage.turn(after_s=1.1)
     assert stage.broker.heard == CANCEL
+
+
+def test_a_stopped_pool_that_redis_never_hears_again_ends_with_its_lease(stage: Stage) -> None:
+    """Its root is gone, and Redis with it: what it has still to tell must not keep it for ever."""
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.broker.up = False
+    stage.broker.happened = [Parted("gone", [])]
+    stage.pool.stop()
+    stage.turn()
+    stage.host.happened = [stage.exit(0), stage.exit(1)]
+    stage.turn()
+    assert [one.task_id for one in stage.settled()] == [A]
+    assert not stage.pool.is_done, "Redis may come back while the lease holds"
+    stage.turn(after_s=LEASE_S)
+    assert stage.pool.is_done
+
+
+def test_a_drained_pool_waits_for_redis_as_long_as_its_root_lets_it(stage: Stage) -> None:
+    stage.answer(A, RECORD, b"1 0 0")
+    stage.broker.up = False
+    stage.broker.happened = [Parted("gone", [])]
+    stage.host.happened = [stage.reply(0)]
+    stage.pool.drain()
+    stage.turn()
+    stage.host.happened = [stage.exit(0), stage.exit(1)]
+    stage.turn(after_s=2 * LEASE_S)
+    assert not stage.pool.is_done

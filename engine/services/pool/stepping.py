@@ -176,6 +176,10 @@ class Stepping:
         """Whether what was handed to us with the bell may be started: the lease still holds with its margin."""
         return not self.fenced and now_s < self._lease_end_s - self.margin.seconds
 
+    def lease_is_over(self, now_s: float) -> bool:
+        """Whether others may be given our runs: always, before there was a lease."""
+        return now_s >= self._lease_end_s or self._lease_end_s == float("inf")
+
     def covers(self, event: Stepped, now_s: float) -> bool:
         """Whether the lease of this very step still holds with its margin: only then may what it claimed be started.
 

@@ -99,7 +99,7 @@ class Pool:
         self.inherited: dict[str, Any] = {}
         self.halted: str | None = None
         self.started_ms = clock.now_ms()
-        self._said_ready = False
+        self._said_ready = self._is_stopped = False
         self._doubtful: ServerReady | None = None  # what the root is asked about
         self._asked_root = False
         self._wishes: list[Callable[[float], None]] = []  # to drain, to stop
@@ -154,16 +154,20 @@ class Pool:
 
     @property
     def is_done(self) -> bool:
-        """Drained: no run, no process, and nothing left to tell Redis."""
-        return self.core.draining and self.core.is_empty and not self.stepping.outbox and \
-            not self.stepping.is_under_way
+        """Drained: no run, no process, and nothing left to tell Redis, or nobody who would still listen."""
+        if not (self.core.draining and self.core.is_empty):
+            return False
+        if self._is_stopped and not self.broker.up and self.stepping.lease_is_over(self.monotonic_s()):
+            return True
+        return not self.stepping.outbox and not self.stepping.is_under_way
 
     def drain(self) -> None:
         """In this turn or the next, after what the workers said: they may be asked for before we know how it goes."""
         self._wishes.append(lambda now_s: self.core.drain(now_s, self.terms.grace_s))
 
     def stop(self) -> None:
-        """As `drain`."""
+        """As `drain`, at once. What Redis has not heard by the end of the lease is left to the rescue of its tasks."""
+        self._is_stopped = True
         self._wishes.append(lambda now_s: self.core.stop())
 
     def scale(self, workers: Any) -> None:

@@ -196,6 +196,25 @@ def test_purged_aside(shop: Shop, waiting: str) -> None:
     assert {shop.life(task_id).status for task_id in (waiting, other)} == {TaskStatus.CANCELLED}
 
 
+@pytest.fixture
+def behind_thousands(shop: Shop, waiting: str) -> str:
+    """A task that waits aside, its type behind 2,000 others."""
+    shop.client.sadd(shop.keys.aside, *(f"a{n}" for n in range(2_000)))
+    return waiting
+
+
+def test_purged_behind_thousands_of_types(shop: Shop, behind_thousands: str) -> None:
+    assert shop.broker.purge("q", 10) == 1
+    assert shop.life(behind_thousands).status is TaskStatus.CANCELLED
+
+
+def test_resumed_behind_thousands_of_types(shop: Shop, behind_thousands: str, new: Supervisor) -> None:
+    shop.broker.pause("q")
+    assert new.claim(1) == []
+    shop.broker.resume("q")
+    assert new.claim(1) == [behind_thousands]
+
+
 def test_counted_and_found_aside(shop: Shop, waiting: str) -> None:
     (stats,) = shop.broker.queue_stats()
     assert (stats["queued"]["NORMAL"], stats["aside"]) == (1, {"new": 1})

@@ -22,10 +22,10 @@ class Line(NamedTuple):
     key: str
 
 
-def types_aside(redis: Connections, keys: Keys) -> list[str]:
-    """The types of which tasks may wait aside, since a pool met them that does not know them."""
+def types_aside(redis: Connections, keys: Keys, limit: int | None = TYPES_MAX) -> list[str]:
+    """The types of which tasks may wait aside, since a pool met them that does not know them. `limit` None is all."""
     names = (name.decode(errors="replace") for name in redis.call("SMEMBERS", keys.aside))
-    return sorted(names)[:TYPES_MAX]
+    return sorted(names)[:limit]
 
 
 def waiting_lines(redis: Connections, keys: Keys) -> list[Line]:
@@ -40,10 +40,13 @@ def waiting_lines(redis: Connections, keys: Keys) -> list[Line]:
 
 
 def lines_of(redis: Connections, keys: Keys, queue: str,
-             priorities: Sequence[TaskPriority] = DESCENDING) -> list[Line]:
-    """The lines of one queue: the four of its priorities in any case, and those aside that may have tasks."""
+             priorities: Sequence[TaskPriority] = DESCENDING, limit: int | None = TYPES_MAX) -> list[Line]:
+    """The lines of one queue: the four of its priorities in any case, and those aside that may have tasks.
+
+    `limit`: of so many types; None is all.
+    """
     found = [Line(queue, priority, None, keys.line(queue, priority)) for priority in priorities]
-    kinds = [(kind, priority) for kind in types_aside(redis, keys) for priority in priorities]
+    kinds = [(kind, priority) for kind in types_aside(redis, keys, limit) for priority in priorities]
     if not kinds:
         return found
     told = redis.call_all([("ZSCORE", keys.turns(priority, kind), queue) for kind, priority in kinds])

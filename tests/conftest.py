@@ -1,5 +1,6 @@
 """Fixtures that all tests share: a real Redis, empty at the start of each test."""
 
+import ctypes
 import os
 from collections.abc import Iterator
 
@@ -12,9 +13,18 @@ from tests.redis_server import RedisServer, binaries, embedded_binary, identity
 hypothesis.settings.register_profile("ganger", deadline=None, database=None)
 hypothesis.settings.load_profile("ganger")
 
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
 # For every engine and command that a test starts without a URL.
 if embedded_binary() is not None:
     os.environ["GANGER_REDIS_BINARY"] = str(embedded_binary())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_orphans_for_later_modules() -> Iterator[None]:
+    """A test may have this process adopt orphans; the tests after it see the processes that a user sees."""
+    yield
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 @pytest.fixture(scope="session")

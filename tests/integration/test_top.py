@@ -39,9 +39,14 @@ def engine(redis: RedisServer) -> Iterator[Scheduler]:
     scheduler.stop(grace_s=0)
 
 
+def plain_environment() -> dict[str, str]:
+    """Without settings, and without a size, which is the terminal's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("GANGER_", "COLUMNS", "LINES"))}
+
+
 @pytest.fixture
 def top(redis: RedisServer, engine: Scheduler) -> Iterator[Terminal]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GANGER_")}
+    environment = plain_environment()
     command = [sys.executable, "-m", "engine", "top", "--interval", "0.2", "--redis-url", redis.url]
     terminal = Terminal(command, {**environment, "PYTHONPATH": str(HERE.parents[1])}, HERE)
     terminal.until(lambda text: "worker " in text and "fork server" in text)
@@ -144,7 +149,7 @@ def test_json_is_one_document(engine: Scheduler, redis: RedisServer) -> None:
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_the_screen_once(engine: Scheduler, redis: RedisServer) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GANGER_")}
+    environment = plain_environment()
     command = ["/usr/bin/env", "TERM=dumb", sys.executable, "-m", "engine", "top", "--redis-url", redis.url]
     terminal = Terminal(command, {**environment, "PYTHONPATH": str(HERE.parents[1])}, HERE)
     assert terminal.end() == 0

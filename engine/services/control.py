@@ -22,9 +22,10 @@ def obey(root: "Root", order: dict[str, Any]) -> None:
     """Do what was asked, once however often it comes; what makes no sense is told in the log."""
     name = order.get("order")
     if isinstance(name, str):
+        name = name[:NAME_LENGTH_MAX]
         if name in root.obeyed:
             return
-        root.obeyed.append(name[:NAME_LENGTH_MAX])
+        root.obeyed.append(name)
     log.info("asked", extra={"order": order})
     match order:
         case {"do": "drain" | "stop" as word}:

@@ -144,9 +144,10 @@ class Reloading:
         self.reloads += 1
 
 
-def test_an_order_that_comes_twice_is_obeyed_once() -> None:
+@pytest.mark.parametrize("first", ["one", "n" * (control.NAME_LENGTH_MAX + 1)])
+def test_an_order_that_comes_twice_is_obeyed_once(first: str) -> None:
     root = Reloading()
-    for name in ("one", "one", "two"):
+    for name in (first, first, "two"):
         control.obey(root, {"do": "restart", "order": name})  # type: ignore[arg-type]
     assert root.reloads == 2
     for _ in range(2):

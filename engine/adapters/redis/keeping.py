@@ -106,10 +106,12 @@ class KeeperBroker:
             promoted += self._forget_strays(self._keys.due, ids, found)
             expiring = [stored for stored in found if "expires_ms" in stored.record.options]
             late = [stored for stored in expiring if stored.record.options["expires_ms"] <= now_ms]
+            late_ids = {stored.id for stored in late}
             if late:
                 promoted += self._operating.withdraw(late, Move.EXPIRE).count(b"OK")
-                found = [stored for stored in found if stored not in late]
-            if again := [part for stored in expiring if stored.life.status is TaskStatus.RETRYING and stored not in late
+                found = [stored for stored in found if stored.id not in late_ids]
+            if again := [part for stored in expiring
+                         if stored.life.status is TaskStatus.RETRYING and stored.id not in late_ids
                          for part in (stored.record.options["expires_ms"], stored.id)]:
                 self._redis.call("ZADD", self._keys.expiring, *again)
             promoted += self._promote(found).count(b"OK")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.ports import ServerReady
+from engine.ports import ServerLost, ServerReady
 from engine.services.pool import imports
 from tests.unit.pool_stage import Stage
 
@@ -55,3 +55,23 @@ class TestAPoolThatNeedsItsHandlers:
         stage.turn()
         assert [told["is"] for told in stage.told] == ["refused"]
         assert stage.broker.announced[-1] == []
+
+    def test_serves_what_the_new_fork_server_has_if_the_first_died_before_the_answer(self, stage: Stage) -> None:
+        stage.host.happened = [ServerLost("killed")]
+        stage.pool.go_on()
+        stage.turn()
+        assert stage.broker.announced == []
+        stage.host.happened = [ServerReady([{"name": "new"}], {"tasks": "it is gone"})]
+        stage.turn()
+        assert stage.broker.announced == [[{"name": "new"}]]
+
+    def test_waits_for_the_answer_although_another_fork_server_is_there(self, stage: Stage) -> None:
+        stage.host.happened = [ServerLost("killed")]
+        stage.turn()
+        stage.host.happened = [ServerReady([{"name": "new"}], {"tasks": "it is gone"})]
+        stage.turn()
+        assert stage.broker.announced == []
+        stage.pool.go_on()
+        stage.turn()
+        assert stage.broker.announced == [[{"name": "new"}]]
+        assert [told["is"] for told in stage.told] == ["refused"]

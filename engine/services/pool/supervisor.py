@@ -101,7 +101,7 @@ class Pool:
         self.started_ms = clock.now_ms()
         self._said_ready = self._is_stopped = False
         self._doubtful: ServerReady | None = None  # what the root is asked about
-        self._asked_root = False
+        self._asked_root = self._may_go_on = False
         self._wishes: list[Callable[[float], None]] = []  # to drain, to stop
         self._do: dict[type[Any], Callable[[Any], None]] = {
             Send: self._send, Settle: self._settle, TakeBack: self._take_back, Kill: self._kill, Halt: self._halt,
@@ -305,20 +305,25 @@ class Pool:
         """A first start does without handlers only if the root says so: it knows whether others run on meanwhile."""
         event.failures = imports.shortened(event.failures)
         problem = imports.problem(event.failures, event.handlers)
-        if problem is not None and self.terms.needs_handlers and not self._asked_root:
-            self._doubtful, self._asked_root = event, True
-            self.tell_root({"is": "refused", "reason": problem})
-        else:
+        if problem is None or not self.terms.needs_handlers or self._may_go_on:
             self._serve(event, now_s)
+            return
+        self._doubtful = event
+        if not self._asked_root:
+            self._asked_root = True
+            self.tell_root({"is": "refused", "reason": problem})
 
     def go_on(self) -> None:
         """Do with what can be imported."""
+        self._may_go_on = True
+        self._wishes.append(self._serve_doubtful)
+
+    def _serve_doubtful(self, now_s: float) -> None:
         if self._doubtful is not None:
-            event, self._doubtful = self._doubtful, None
-            self._wishes.append(lambda now_s: self._serve(event, now_s))
+            self._serve(self._doubtful, now_s)
 
     def _serve(self, event: ServerReady, now_s: float) -> None:
-        self._asked_root = True
+        self._may_go_on, self._doubtful = True, None
         self.failures, self.inherited = event.failures, event.inherited
         self.accord.serve(event.handlers)
         for module, text in event.failures.items():
@@ -333,6 +338,7 @@ class Pool:
 
     def _server_lost(self, event: ServerLost, now_s: float) -> None:
         log.error("the fork server is gone", extra={"reason": event.reason})
+        self._doubtful = None  # the next one says anew what it has imported
         self.register.server_lost(event.reason, self.clock.now_ms())
         if not self.core.crew.budget.spend(now_s):
             self._halt(Halt("the fork server dies faster than the restart budget allows"))

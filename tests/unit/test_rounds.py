@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from engine.adapters.redis.keeping import Polled, RescueReport
 from engine.adapters.redis.reconciling import Reconciled
@@ -24,7 +25,8 @@ class Leases:
         self.rescued: list[str] = []
         self.is_away = False
         self.is_led_by_us = True
-        self.reconciled = self.polls = self.cancels = self.insisted = 0
+        self.reconciled = self.polls = self.cancels = self.insisted = self.moved_away = 0
+        self.refusal: ResponseError | None = None
 
     def monotonic_s(self) -> float:
         return self.now_s
@@ -38,6 +40,8 @@ class Leases:
     def poll(self, keeper: str, until_ms: int) -> Polled:
         if self.is_away:
             raise BrokerUnavailable("away")
+        if self.refusal is not None:
+            raise BrokerError("Redis could not do what was asked") from self.refusal
         self.polls += 1
         return Polled(self.is_led_by_us, dict(self.ends), NEVER, NEVER, NEVER, self.cancels)
 
@@ -62,6 +66,7 @@ class Leases:
         return RescueReport()
 
     def set_apart(self) -> int:
+        self.moved_away += 1
         return 0
 
     def reconcile(self, cursor: Any = None) -> Any:
@@ -339,3 +344,12 @@ def test_a_redis_that_answers_is_not_called_away(watch: Watch, monkeypatch: pyte
     (record,) = [record for record in caplog.records if record.name == "ganger.errors"]
     assert record.message.startswith(words)
     assert record.reason == str(error)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("refusal", "is_looked_for"), [("WRONGTYPE Operation against a key", True),
+                                                        ("NOPERM this user has no permission", False)])
+def test_keys_of_the_wrong_type_are_looked_for_only_where_redis_met_one(watch: Watch, refusal: str,
+                                                                        is_looked_for: bool) -> None:
+    watch.redis.refusal = ResponseError(refusal)
+    watch.rounds.go()
+    assert bool(watch.redis.moved_away) is is_looked_for

@@ -57,7 +57,8 @@ def always_there(base: str) -> list[str]:
 
 
 def is_of_wrong_type(error: Exception) -> bool:
-    return "WRONGTYPE" in str(error)
+    """Whether Redis said so, or the error names the key for which Redis said so."""
+    return any("WRONGTYPE" in str(told) for told in (error, error.__cause__))
 
 
 def error_naming(calls: Calls, base: str, keys: Sequence[str]) -> BrokerError:

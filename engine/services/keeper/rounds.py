@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from engine.adapters.redis.key_types import is_of_wrong_type
 from engine.errors import BrokerError, BrokerUnavailable, SchemaMismatch
 from engine.services.keeper.duties import BATCH, SLICE_S, Duties, Duty
 from engine.services.keeper.duties import Broker as DutiesBroker
@@ -208,7 +209,7 @@ class Rounds:
 
     def _set_apart(self, error: BrokerError) -> None:
         """Move away what stands in the way of everything, and repair at once what that has cost."""
-        if isinstance(error, BrokerUnavailable | SchemaMismatch):
+        if not is_of_wrong_type(error):
             return
         try:
             if self.broker.set_apart():

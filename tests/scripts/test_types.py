@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from engine.adapters.redis.lines import TYPES_MAX
 from engine.adapters.redis.searching import Search, search
 from engine.core.lifecycle import TaskStatus
 from engine.core.priority import TaskPriority
@@ -213,6 +214,23 @@ def test_resumed_behind_thousands_of_types(shop: Shop, behind_thousands: str, ne
     assert new.claim(1) == []
     shop.broker.resume("q")
     assert new.claim(1) == [behind_thousands]
+
+
+def test_counted_and_found_behind_thousands_of_types(shop: Shop, behind_thousands: str) -> None:
+    assert shop.broker.status_counts()[TaskStatus.QUEUED] == 1
+    assert shop.broker.queue_stats()[0]["queued"]["NORMAL"] == 1
+    assert [task.id for task in shop.broker.find(status=TaskStatus.QUEUED)[0]] == [behind_thousands]
+    found = search(shop.broker.redis, shop.keys, Search(statuses=(TaskStatus.QUEUED,), queue="q"), 10, None)
+    assert [task.id for task in found.tasks] == [behind_thousands]
+
+
+def test_no_more_than_a_thousand_types_are_told_apart_and_all_are_counted(shop: Shop, old: Supervisor) -> None:
+    types = [f"a{n}" for n in range(TYPES_MAX + 50)]
+    shop.broker.submit([shop.new(task_type=task_type) for task_type in types])
+    while len(shop.client.smembers(shop.keys.aside)) < len(types):
+        assert old.claim(100) == []
+    (stats,) = shop.broker.queue_stats()
+    assert (stats["queued"]["NORMAL"], len(stats["aside"])) == (len(types), TYPES_MAX)
 
 
 def test_counted_and_found_aside(shop: Shop, waiting: str) -> None:

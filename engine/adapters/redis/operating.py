@@ -124,7 +124,7 @@ class Operating:
     def gate(self, queue: str, state: str) -> None:
         """Set a queue "open" or "paused"."""
         names = [self._keys.queues, self._keys.idle, *(self._keys.line(queue, priority) for priority in DESCENDING)]
-        types = types_aside(self._redis, self._keys, None)
+        types = types_aside(self._redis, self._keys)
         for start in range(0, max(1, len(types)), GATE_TYPES):
             few = types[start : start + GATE_TYPES]
             self._redis.run("gate", names, [self._keys.base, queue, state, self._redis.now_ms(), *few])
@@ -132,7 +132,7 @@ class Operating:
     def purge(self, queue: str, limit: int) -> int:
         """Cancel up to `limit` of the tasks queued in a queue, the first of the line first; return how many."""
         purged = 0
-        for line in (line.key for line in lines_of(self._redis, self._keys, queue, limit=None)):
+        for line in (line.key for line in lines_of(self._redis, self._keys, queue)):
             while purged < limit:
                 few = min(BATCH_TASKS, limit - purged)
                 ids, strangers = sorted_out(self._redis.call("ZRANGE", line, 0, few - 1))

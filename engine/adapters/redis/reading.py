@@ -5,7 +5,7 @@ from typing import Any
 
 from engine.adapters.redis.connection import Connections
 from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.lines import waiting_keys, waiting_lines
+from engine.adapters.redis.lines import TYPES_MAX, told_all, waiting_keys, waiting_lines
 from engine.adapters.redis.looking import look, moment, sorted_out, supervisor_names
 from engine.adapters.redis.operating import ENDS
 from engine.core import stored as reading
@@ -41,18 +41,19 @@ class Reading:
     def queue_stats(self) -> list[dict[str, Any]]:
         """For each queue: `queue`, `paused`, `queued` by priority, `oldest_s` since the first of its lines was made.
 
-        `aside`: how many of them wait for a pool that knows their type, by type.
+        `aside`: how many of them wait for a pool that knows their type, by type, of up to a thousand types.
         """
         states, lines, now_ms = self._queues(), waiting_lines(self._redis, self._keys), self._redis.now_ms()
         stats = {queue: self._empty(queue, states.get(queue, b"open"))
                  for queue in sorted({*states, *(line.queue for line in lines)})}
-        replies = self._redis.call_all([command for line in lines for command in (
-            ("ZCARD", line.key), ("ZRANGE", line.key, 0, 0))]) if lines else []
+        replies = told_all(self._redis, [command for line in lines for command in (
+            ("ZCARD", line.key), ("ZRANGE", line.key, 0, 0))])
         for line, count, first in zip(lines, replies[::2], replies[1::2], strict=True):
             told, name = stats[line.queue], line.priority.name
             told["queued"][name] += count
-            if line.task_type is not None and count:
-                told["aside"][line.task_type] = told["aside"].get(line.task_type, 0) + count
+            aside, kind = told["aside"], line.task_type
+            if kind is not None and count and (kind in aside or len(aside) < TYPES_MAX):
+                aside[kind] = aside.get(kind, 0) + count
             if ids := sorted_out(first)[0]:
                 ages = told["oldest_s_by_priority"]
                 ages[name] = max(ages.get(name, 0.0), (now_ms - created_ms(ids[0])) / 1000)
@@ -69,7 +70,7 @@ class Reading:
         keys = self._keys
         lines = waiting_keys(self._redis, keys)
         held = [keys.held(name) for name in supervisor_names(self._redis, keys)]
-        replies = self._redis.call_all([("ZCARD", keys.due), *(("ZCARD", keys.ended(status)) for status in ENDS),
+        replies = told_all(self._redis, [("ZCARD", keys.due), *(("ZCARD", keys.ended(status)) for status in ENDS),
                                  *(("ZCARD", line) for line in lines), *(("SCARD", key) for key in held)])
         due, ended, rest = replies[0], replies[1:5], replies[5:]
         retrying = self._retrying(due)

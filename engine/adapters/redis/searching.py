@@ -16,7 +16,7 @@ from typing import NamedTuple
 from engine.adapters.redis.connection import Connections
 from engine.adapters.redis.finding import LOOK_TASKS, SCAN_MAX, Place, Places, Wanted
 from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.lines import waiting_keys
+from engine.adapters.redis.lines import told_all, waiting_keys
 from engine.adapters.redis.looking import Stored, known, look, sorted_out, supervisor_names
 from engine.core.identity import created_ms
 from engine.core.lifecycle import TaskStatus
@@ -116,14 +116,14 @@ class _Candidates:
     def count(self) -> int:
         """At least as many as there are."""
         commands = [(_COUNT[kind], key) for kind, key in self._sets()]
-        return sum(self._redis.call_all(commands)) if commands else 0
+        return sum(told_all(self._redis, commands))
 
     def in_order(self, cursor: str | None) -> Iterator[list[Place]]:
         """The cursor is "s" and the id before."""
         newest, last = not self._wanted.oldest_first, cursor[1:] if cursor else None
         low, high = self._wanted.created_ms
         commands = [("ZRANGE", key, 0, -1) if kind == "zset" else (_MEMBERS[kind], key) for kind, key in self._sets()]
-        told = self._redis.call_all(commands) if commands else []
+        told = told_all(self._redis, commands)
         ids = {task_id for members in told for task_id in sorted_out(members)[0]}
         if last is not None:
             ids = {task_id for task_id in ids if (task_id < last if newest else task_id > last)}

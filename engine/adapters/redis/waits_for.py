@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.adapters.redis.connection import Connections
 from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.lines import types_aside, waiting_lines
+from engine.adapters.redis.lines import TYPES_MAX, told_all, types_aside, waiting_lines
 from engine.adapters.redis.looking import Stored, moment
 from engine.core import stored as reading
 from engine.core.lifecycle import TaskStatus
@@ -43,13 +43,13 @@ class WaitsFor:
 
     def unknown_types(self) -> dict[str, int]:
         """How many tasks wait aside of each type that no living pool knows."""
-        types = types_aside(self._redis, self._keys)
+        types = types_aside(self._redis, self._keys, TYPES_MAX)
         if not types:
             return {}
         told = self._redis.call_all([("SMISMEMBER", self._keys.types(name), *types) for name in self._alive()])
         unknown = {task_type for n, task_type in enumerate(types) if not any(known[n] for known in told)}
         lines = [line for line in waiting_lines(self._redis, self._keys) if line.task_type in unknown]
-        sizes = self._redis.call_all([("ZCARD", line.key) for line in lines]) if lines else []
+        sizes = told_all(self._redis, [("ZCARD", line.key) for line in lines])
         counts: dict[str, int] = {}
         for line, size in zip(lines, sizes, strict=True):
             if size and line.task_type is not None:

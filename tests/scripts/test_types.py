@@ -233,6 +233,11 @@ def test_no_more_than_a_thousand_types_are_told_apart_and_all_are_counted(shop: 
     assert (stats["queued"]["NORMAL"], len(stats["aside"])) == (len(types), TYPES_MAX)
 
 
+def test_a_queue_in_which_all_wait_aside_is_in_use(shop: Shop, waiting: str) -> None:
+    reconcile_all(shop)
+    assert shop.client.hgetall(shop.keys.unused) == {}
+
+
 def test_counted_and_found_aside(shop: Shop, waiting: str) -> None:
     (stats,) = shop.broker.queue_stats()
     assert (stats["queued"]["NORMAL"], stats["aside"]) == (1, {"new": 1})

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from engine.adapters.redis.connection import Argument, Connections, check_schema
 from engine.adapters.redis.key_types import set_apart
 from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.lines import Line, waiting_lines
+from engine.adapters.redis.lines import Line, queues_aside, told_all, waiting_lines
 from engine.adapters.redis.looking import Stored, deliveries, known, look, sorted_out, supervisor_names
 from engine.adapters.redis.operating import ENDS, Operating
 from engine.adapters.redis.restore import look_restored, restore
@@ -150,7 +150,7 @@ class Reconciling:
 
     def _lines(self) -> list[Collection]:
         self._tidy_lines(lines := waiting_lines(self._redis, self._keys))
-        sizes = self._redis.call_all([("ZCARD", line.key) for line in lines]) if lines else []
+        sizes = told_all(self._redis, [("ZCARD", line.key) for line in lines])
         small = [line.key for line, size in zip(lines, sizes, strict=True) if 0 < size <= SMALL_LINE]
         return [*(("ZSCAN", [line.key], TaskStatus.QUEUED) for line, size in zip(lines, sizes, strict=True)
                   if size > SMALL_LINE),
@@ -175,10 +175,12 @@ class Reconciling:
             self._tell_strangers(keys.queues, strangers)
             self._redis.call("HDEL", keys.queues, *strangers)
         known = [name for name in names.values() if is_queue_name(name)]
+        aside = queues_aside(self._redis, keys)
         turns = flows = 0
         for start in range(0, len(known), LINES_TIDIED):
+            told = [part for name in known[start : start + LINES_TIDIED] for part in (name, int(name in aside))]
             given, trimmed, _, *long = self._redis.run("tidy_queues", [keys.queues, keys.unused, keys.idle], [
-                keys.base, self._redis.now_ms(), UNUSED_MS, *known[start : start + LINES_TIDIED]])
+                keys.base, self._redis.now_ms(), UNUSED_MS, *told])
             turns, flows = turns + given, flows + trimmed
             self._plan += [("HSCAN", [key.decode()], "flows") for key in long]
         return +Counter(turn=turns, flows=flows, stranger=len(strangers))

@@ -3,13 +3,14 @@
 -- moved.
 --
 -- keys  queues, unused, idle; and the turns, lines and flows
--- args  base, now_ms, unused_ms, then names of queues
+-- args  base, now_ms, unused_ms, then for each queue: name, 1 if tasks may wait aside in it or 0
 -- gives {lines without a turn, places forgotten, queues forgotten, flows, …}: those too long to be gone through here
 local queues, unused, idle = unpack(KEYS)
 local base, now_ms, unused_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local FIELDS_MAX = 64
 
-local names = part(ARGV, 4)
+local names = {}
+for i = 4, #ARGV, 2 do names[#names + 1] = ARGV[i] end
 local states, noted = read_many('HMGET', queues, names), read_many('HMGET', unused, names)
 ------------------------------------------------------------------- write
 local turns_given, places_forgotten, forgotten, long = 0, 0, {}, {}
@@ -31,7 +32,7 @@ local function trim(flows)
 end
 
 for n, queue in ipairs(names) do
-  local waiting, places = 0, {}
+  local waiting, places = tonumber(ARGV[3 + 2 * n]), {}
   for _, level in pairs(PRIORITIES) do
     local line, flows = base .. 'line:' .. queue .. ':' .. level, base .. 'flows:' .. queue .. ':' .. level
     local size = redis.call('ZCARD', line)

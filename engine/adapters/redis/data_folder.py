@@ -112,9 +112,24 @@ def socket_path(folder: Path) -> str:
 
 
 def unusable(path: Path, error: OSError) -> EngineError:
+    owner = _owner(path) if isinstance(error, PermissionError) else None
+    if owner not in (None, os.geteuid()):
+        return _foreign(path, owner)
     is_link = error.errno == errno.ELOOP and error.filename
     why = f"{error.filename} is a symbolic link" if is_link else error.strerror or error
     return EngineError(f"cannot keep data in the folder {path}: {why}; {_REMEDY}")
+
+
+def _owner(path: Path) -> int | None:
+    with suppress(OSError):
+        return path.stat().st_uid
+    return None
+
+
+def _foreign(path: Path, owner: int) -> EngineError:
+    user = user_name(os.geteuid())
+    return EngineError(f"cannot keep data in the folder {path}: it belongs to {user_name(owner)}, and this command "
+                       f"runs as {user}; give it to that user (sudo chown -R {user} {path}), or {_REMEDY}")
 
 
 def user_name(uid: int) -> str:
@@ -137,10 +152,10 @@ def _private_folder(path: Path) -> Path:
 
 def _check(folder: DataFolder, found: os.stat_result) -> None:
     if not folder.is_own and os.geteuid() != 0:
-        raise EngineError(f"cannot keep data in the folder {folder.path}: it belongs to {user_name(folder.owner)}; "
-                          + _REMEDY)
+        raise _foreign(folder.path, folder.owner)
     if found.st_mode & _OTHERS_MAY_WRITE:
-        raise EngineError(f"cannot keep data in the folder {folder.path}: other users may write in it; "
+        whose = "" if folder.is_own else f"it belongs to {user_name(folder.owner)}, and "
+        raise EngineError(f"cannot keep data in the folder {folder.path}: {whose}other users may write in it; "
                           f"close it with chmod go-w {folder.path}, or {_REMEDY}")
 
 

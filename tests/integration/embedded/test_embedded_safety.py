@@ -88,10 +88,22 @@ def test_a_folder_in_which_others_may_write_is_refused_with_the_remedy(folder, m
 
 
 @as_root
-def test_the_folder_of_another_user_is_refused_by_that_users_name(folder):
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o777])
+def test_the_folder_of_another_user_is_refused_by_that_users_name(folder, mode):
     folder.parent.chmod(0o755)
-    folder.mkdir(mode=0o755)
-    assert "it belongs to root; name another one with --data-dir" in open_as_nobody(folder)
+    folder.mkdir()
+    folder.chmod(mode)
+    assert (f"{folder}: it belongs to root, and this command runs as nobody; give it to that user "
+            f"(sudo chown -R nobody {folder}), or name another one with --data-dir") in open_as_nobody(folder)
+
+
+@as_root
+def test_root_is_told_first_whose_folder_it_is_in_which_others_may_write(folder):
+    folder.mkdir()
+    give_to_nobody(folder)
+    folder.chmod(0o777)
+    with pytest.raises(EngineError, match="it belongs to nobody, and other users may write in it"):
+        open_embedded(folder)
 
 
 @as_root

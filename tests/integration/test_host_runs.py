@@ -236,7 +236,10 @@ def test_a_module_that_uses_the_engine_while_it_is_imported_is_reported(tmp_path
     try:
         ready = stage.start()
         assert set(ready.failures) == {"eager_handlers"}
-        assert "may not use a Client" in ready.failures["eager_handlers"]
+        told = ready.failures["eager_handlers"]
+        assert "submit('early')" in told, "where it does so"
+        assert "may not use a Client" in told.splitlines()[-1]
+        assert "no error" not in told
     finally:
         stage.close()
 

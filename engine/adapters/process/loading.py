@@ -47,8 +47,9 @@ def _attempt(action: Any) -> str | None:
     """The traceback of what it raised."""
     try:
         action()
-    except MainCollected:  # the rest of the module was not executed
-        return traceback.format_exc() + _USES_THE_ENGINE
+    except MainCollected as error:  # the rest of the module was not executed
+        frames = traceback.format_tb(error.__traceback__)
+        return "".join(("Traceback (most recent call last):\n", *frames, _USES_THE_ENGINE))
     except BaseException:  # noqa: BLE001  a module may call sys.exit() as well as raise
         return traceback.format_exc()
     return None

@@ -49,7 +49,8 @@ def status(session: Session, ids: IdsArgument) -> None:
     with session.client() as client:
         found = [client.get(task_id) for task_id in ids]
         if session.out.as_json:
-            session.out.json(found[0] if len(found) == 1 else found)
+            told = [{**task.model_dump(mode="json"), "reason": client.reason(task.id)} for task in found]
+            session.out.json(told[0] if len(told) == 1 else told)
             return
         for task in found:
             show_task(session, task)

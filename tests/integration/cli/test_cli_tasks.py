@@ -56,6 +56,13 @@ def test_a_result_that_is_not_there_yet_is_waited_for_and_then_says_so(ganger):
     assert ganger("submit", "echo", "--wait-timeout", "0.05").exit_code == Exit.WAITED
 
 
+def test_status_says_what_a_task_waits_for_as_json_too(ganger):
+    task_id, cancelled = (ganger("submit", "echo").stdout.strip() for _ in range(2))
+    ganger("cancel", cancelled)
+    told = document(ganger("status", task_id, cancelled, "--json"))
+    assert [task["reason"] for task in told] == ["no pool is running", None]
+
+
 def test_cancel_retry_and_priority_of_a_task_that_waits(ganger):
     task_id = ganger("submit", "echo").stdout.strip()
     assert ganger("priority", task_id, "urgent").stdout == f"{task_id} is URGENT\n"

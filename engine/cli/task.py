@@ -30,6 +30,7 @@ ganger retry --status TIMEOUT --queue images
 ganger retry --quarantined --type thumbnail
 ganger retry --all
 """
+REASON_AFTER_S = 1.0  # who waits longer than this is told why, if no pool can run the task
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the task.")]
 IdsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of tasks.")]
 
@@ -107,7 +108,12 @@ def delete(session: Session, ids: IdsArgument) -> int:
 
 def told_end(session: Session, client: "Client", task_id: str, wait_s: float) -> int:
     """Print a task's result, or why there is none. With --json the whole task. Returns the exit code."""
-    task = client.wait([task_id], timeout=wait_s)[0]
+    soon_s = min(wait_s, REASON_AFTER_S)
+    task = client.wait([task_id], timeout=soon_s)[0]
+    if not task.status.is_final and wait_s > soon_s:
+        if reason := client.reason(task_id):
+            session.out.note(f"task {task_id} waits: {reason}")
+        task = client.wait([task_id], timeout=wait_s - soon_s)[0]
     if not task.status.is_final:
         raise ResultNotReady(task_id, task.status, wait_s)
     completed = task.status == "COMPLETED"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from printed import document, one_line
 
 from engine.cli.exits import Exit
@@ -54,6 +55,14 @@ def test_a_result_that_is_not_there_yet_is_waited_for_and_then_says_so(ganger):
     assert result.exit_code == Exit.WAITED
     assert "still QUEUED" in one_line(result)
     assert ganger("submit", "echo", "--wait-timeout", "0.05").exit_code == Exit.WAITED
+
+
+@pytest.mark.parametrize("asked", [["submit", "echo", "--wait-timeout"], ["result", "--wait"]])
+def test_who_waits_for_what_no_pool_can_run_is_told_so_once(ganger, monkeypatch, asked):
+    monkeypatch.setattr("engine.cli.task.REASON_AFTER_S", 0.01)
+    of = [ganger("submit", "echo").stdout.strip()] if asked[0] == "result" else []
+    told = ganger(asked[0], *of, *asked[1:], "0.05").stderr
+    assert told.count("waits: no pool is running\n") == 1
 
 
 def test_status_says_what_a_task_waits_for_as_json_too(ganger):

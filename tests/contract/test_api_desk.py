@@ -59,6 +59,20 @@ def test_types_that_no_pool_knows_are_named(redis_url: str) -> None:
     asyncio.run(scene())
 
 
+def test_the_keys_are_known_before_the_first_call(redis_url: str) -> None:
+    async def scene() -> None:
+        desk = Desk(load_settings({"redis_url": redis_url}).settings)
+        await desk.open()
+        try:
+            assert not desk.access.wants_keys
+            desk.access.identify(None)
+        finally:
+            desk.hang_up()
+            await desk.close()
+
+    asyncio.run(scene())
+
+
 def test_every_duty_of_the_api_is_looked_after(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is begun here and by nobody else: a new duty has to be added to those that are looked after."""
     kept: list[str] = []

@@ -28,6 +28,7 @@ from engine.services.background import Background
 from engine.submission import Submission
 
 KEYS_S = 1.0  # how often the keys are read
+FIRST_KEYS_S = 2.0  # how long the first call may wait for them
 DEPTHS_S = 0.5  # how often the depths of the queues are
 
 log = logging.getLogger("ganger.execution")
@@ -64,6 +65,8 @@ class Desk:
     async def open(self) -> None:
         self.feed = Feed(self.operator, self.hands)
         self.feed.start(self.background)
+        with suppress(TimeoutError):  # calls that come first find the keys known, unless Redis is away
+            await asyncio.wait_for(self._learn_keys(), FIRST_KEYS_S)
         self.tracing = tracing.found()
         self.watching = Watching(self.operator, self.feed, self.hands, self._ended)
         self.deliveries = Deliveries(self.operator, self.feed, self.hands, self.background)
@@ -110,11 +113,14 @@ class Desk:
 
     async def _keep_keys(self) -> None:
         while not self.feed.has_hung_up:
-            try:
-                self.access.learn(await self.hands.do(self.operator.api_keys))
-            except GangerError:
-                log.debug("the keys could not be read")
+            await self._learn_keys()
             await asyncio.sleep(KEYS_S)
+
+    async def _learn_keys(self) -> None:
+        try:
+            self.access.learn(await self.hands.do(self.operator.api_keys))
+        except GangerError:
+            log.debug("the keys could not be read")
 
     # -- in threads -----------------------------------------------------------------------------------------------
 

@@ -15,10 +15,9 @@ def spin(payload: dict[str, Any], ctx: Context) -> dict[str, Any]:
     begun_s = time.monotonic()
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as child:
         _begin(payload, child.pid)
+        number = 0
         try:
-            number = 0
-            while number % 1000 or not os.path.exists(payload["end"]):
-                number += 1
+            number = _count_until(payload["end"])
         except TaskInterrupted:
             with open(payload["begun"] + ".interrupted", "w"):
                 raise
@@ -44,6 +43,14 @@ def hold(payload: dict[str, Any]) -> str:
 def short(payload: int) -> int:
     time.sleep(0.002)
     return payload
+
+
+def _count_until(end: str) -> int:
+    """Not in the `try` itself: Python 3.13 leaves the backward jump of a loop out of it."""
+    number = 0
+    while number % 1000 or not os.path.exists(end):
+        number += 1
+    return number
 
 
 def _begin(payload: dict[str, Any], *children: int) -> None:

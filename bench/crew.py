@@ -16,10 +16,10 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.process.host import ProcessHost
-from engine.adapters.process.server import Server
-from engine.core import frames
-from engine.core.frames import PACKET_BYTES_MAX
+from engine.adapters.process.pool.forkserver_client import Server
+from engine.adapters.process.pool.host import ProcessHost
+from engine.core.worker import frames
+from engine.core.worker.frames import PACKET_BYTES_MAX
 
 OUTCOME = b'{"run":1,"result":null}'
 GRAIN_S = 0.0001  # ends that are nearer than this to each other are answered together

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from engine.adapters.redis.binary import find_server
+from engine.adapters.redis.embedded.binary import find_server
 
 ROOT = Path(__file__).parents[1]
 REAL_TIME_PRIORITY = 10

@@ -13,9 +13,9 @@ import orjson
 from bench import rig
 from bench.percentiles import percentiles
 from engine.adapters.poller import EpollPoller
-from engine.adapters.process.host import ProcessHost
+from engine.adapters.process.pool.host import ProcessHost
 from engine.client import Client
-from engine.core import frames
+from engine.core.worker import frames
 from engine.ports import Booted, HostSettings, Replied, ServerReady
 
 LARGE = {"data": "x" * (1_048_576 - 11)}  # 1 MiB as JSON

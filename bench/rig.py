@@ -19,7 +19,7 @@ from typing import Any
 import redis
 
 from bench.processes import Tree, cpu_s
-from engine.adapters.redis.binary import find_server
+from engine.adapters.redis.embedded.binary import find_server
 from engine.client import Client
 from engine.scheduler import Scheduler
 

@@ -10,7 +10,7 @@ from typing import Any
 from bench import rig
 from bench.percentiles import percentiles
 from engine.client import Client
-from engine.core.lifecycle import TaskStatus
+from engine.core.task.lifecycle import TaskStatus
 
 SPIN_S = 60.0
 WAIT_S = 60.0

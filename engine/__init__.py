@@ -1,19 +1,19 @@
 """Ganger: a task engine for CPU-heavy Python. These are its public names.
 
-They are loaded when first used, so that a worker process, which imports `engine.handler`
-and `engine.context`, pays for neither redis nor pydantic.
+They are loaded when first used, so that a worker process, which imports `engine.tasks.handler`
+and `engine.tasks.context`, pays for neither redis nor pydantic.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from engine.handler import Handler, handler  # at once: it takes the name of its module over
+from engine.tasks.handler import Handler, handler  # at once: it takes the name of its module over
 
 if TYPE_CHECKING:
     from engine.client import Client
-    from engine.context import Context
-    from engine.core.lifecycle import TaskStatus
-    from engine.core.priority import TaskPriority
+    from engine.client.models import QueueStats, Task, TaskError
+    from engine.core.task.lifecycle import TaskStatus
+    from engine.core.task.priority import TaskPriority
     from engine.errors import (
         BrokerDenied,
         BrokerError,
@@ -43,24 +43,24 @@ if TYPE_CHECKING:
         TaskTimedOut,
         UnknownHandler,
     )
-    from engine.hooks import on_worker_start, on_worker_stop
-    from engine.models import QueueStats, Task, TaskError
     from engine.scheduler import Scheduler, get_scheduler
+    from engine.tasks.context import Context
+    from engine.tasks.worker_hooks import on_worker_start, on_worker_stop
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Client": "engine.client",
-    "Context": "engine.context",
-    "QueueStats": "engine.models",
+    "Context": "engine.tasks.context",
+    "QueueStats": "engine.client.models",
     "Scheduler": "engine.scheduler",
-    "Task": "engine.models",
-    "TaskError": "engine.models",
-    "TaskPriority": "engine.core.priority",
-    "TaskStatus": "engine.core.lifecycle",
+    "Task": "engine.client.models",
+    "TaskError": "engine.client.models",
+    "TaskPriority": "engine.core.task.priority",
+    "TaskStatus": "engine.core.task.lifecycle",
     "get_scheduler": "engine.scheduler",
-    "on_worker_start": "engine.hooks",
-    "on_worker_stop": "engine.hooks",
+    "on_worker_start": "engine.tasks.worker_hooks",
+    "on_worker_stop": "engine.tasks.worker_hooks",
 }
 
 __all__ = [  # noqa: RUF022  by what they are for

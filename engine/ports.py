@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
-from engine.core.commands import MakesWay
-from engine.core.limits import Limits
-from engine.core.outcome import Cause
-from engine.core.starting import Starting
+from engine.core.pool.commands import MakesWay
+from engine.core.task.limits import Limits
+from engine.core.task.outcome import Cause
+from engine.core.worker.start_method import Starting
 
 
 @dataclass(frozen=True, slots=True)

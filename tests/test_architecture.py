@@ -22,35 +22,46 @@ TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py"))
 
 LAYER_OF = {  # the longest prefix counts
     "errors": "errors",
-    "core": "core",
-    "handler": "handler", "context": "handler", "signature": "handler", "options": "handler", "encoding": "handler",
-    "hooks": "handler", "collection": "handler", "arrays": "handler",
+    "core": "core.task",
+    "core.task": "core.task", "core.pool": "core.pool", "core.worker": "core.worker", "core.tree": "core.tree",
+    "core.measure": "core.measure", "core.store": "core.store",
+    "tasks": "tasks",
     "logs": "logs",
     "ports": "ports",
     "config": "config",
     "adapters": "adapters", "adapters.redis": "redis", "adapters.process": "process",
-    "client": "client", "deferred": "client", "models": "client", "submission": "client", "scheduler": "client",
+    "adapters.process.between_runs": "worker", "adapters.process.forkserver": "worker",
+    "adapters.process.worker": "worker", "adapters.process.kernel": "kernel",
+    "client": "client", "scheduler": "client",
     "services": "services",
     "testing": "testing",
     "cli": "cli", "demo": "cli", "__main__": "cli",
 }
+_CORE = "core.task core.pool core.worker core.tree core.measure core.store errors"
 MAY_IMPORT = {  # beside its own layer
     "errors": "",
-    "core": "errors",
-    "handler": "core errors",
+    "core.task": "errors",
+    "core.worker": "core.task errors",
+    "core.tree": "core.task errors",
+    "core.measure": "core.task errors",
+    "core.store": "core.task errors",
+    "core.pool": "core.task core.worker core.tree errors",  # its restart budget
+    "tasks": _CORE,
     "logs": "",
-    "ports": "core errors",
-    "config": "handler core errors",
-    "adapters": "ports config logs core errors",
-    "redis": "adapters ports config logs core errors",
-    "process": "adapters ports config logs handler core errors",
-    "client": "redis adapters ports config logs handler core errors",
-    "services": "client process redis adapters ports config logs handler core errors",
-    "testing": "services client process redis adapters ports config logs handler core errors",
-    "cli": "services client process redis adapters ports config logs handler core errors",
+    "ports": _CORE,
+    "config": f"tasks {_CORE}",
+    "adapters": f"ports config logs {_CORE}",
+    "redis": f"adapters ports config logs {_CORE}",
+    "kernel": f"logs {_CORE}",
+    "worker": f"kernel process adapters ports config logs tasks {_CORE}",
+    "process": f"worker kernel adapters ports config logs tasks {_CORE}",
+    "client": f"redis adapters ports config logs tasks {_CORE}",
+    "services": f"client process worker kernel redis adapters ports config logs tasks {_CORE}",
+    "testing": f"services client process worker kernel redis adapters ports config logs tasks {_CORE}",
+    "cli": f"services client process worker kernel redis adapters ports config logs tasks {_CORE}",
 }
 LATE = {  # inside a function, against the arrows: a worker that does not call it does not pay for it
-    ("engine.handler", "engine.client"),
+    ("engine.tasks.handler", "engine.client"), ("engine.tasks.handler", "engine.client.submission"),
 }
 
 PURE = {"bisect", "collections", "dataclasses", "difflib", "enum", "functools", "heapq", "itertools", "math",
@@ -61,11 +72,11 @@ DANGEROUS_MODULES = {"dill", "marshal", "pickle", "pickletools", "runpy", "shelv
 DANGEROUS_CALLS = {"__import__", "compile", "eval", "exec", "exec_module", "import_module", "run_module", "run_path"}
 ALLOWED = {  # what each of them imports is named by whoever starts the engine, never by who submits a task
     "engine/__init__.py": {"import_module"},  # its own modules, from a fixed table
-    "engine/handler.py": {"import_module"},  # functions of a main script, named by the Scheduler that starts the pool
-    "engine/adapters/process/loading.py": {"import_module"},  # the settings' `handlers`
-    "engine/adapters/process/script.py": {"compile", "exec"},  # the main script of the Scheduler
-    "engine/cli/nouns.py": {"import_module"},  # its own modules, from a fixed table
-    "engine/services/child.py": {"import_module"},  # its own modules, from a fixed table
+    "engine/tasks/handler.py": {"import_module"},  # functions of a main script, named by the Scheduler
+    "engine/adapters/process/forkserver/loading.py": {"import_module"},  # the settings' `handlers`
+    "engine/adapters/process/forkserver/main_script.py": {"compile", "exec"},  # the main script of the Scheduler
+    "engine/cli/registry.py": {"import_module"},  # its own modules, from a fixed table
+    "engine/services/tree/child.py": {"import_module"},  # its own modules, from a fixed table
 }
 
 
@@ -168,7 +179,8 @@ def test_tests_wait_for_events_and_not_for_time(path: Path) -> None:
             assert name != "sleep", f"{path.name}:{node.lineno} sleeps"
 
 
-@pytest.mark.parametrize("module", ["engine.context", "engine.handler", "engine.adapters.process.forkserver"])
+@pytest.mark.parametrize("module", [
+    "engine.tasks.context", "engine.tasks.handler", "engine.adapters.process.forkserver.process"])
 def test_a_worker_stays_light(module: str) -> None:
     """What the fork server loads is in the memory of every worker, and what can hang there can hang a run."""
     program = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from engine.cli.exits import table
-from engine.cli.nouns import Nouns
+from engine.cli.exit_codes import table
 from engine.cli.output import Output
+from engine.cli.registry import Nouns
 from engine.cli.session import Common, ConfigOption, DataOption, JsonOption, PrefixOption, RedisOption
 
 _EPILOG = f"""\b

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.exits import Exit, exit_of, limit_met
+from engine.cli.exit_codes import Exit, exit_of, limit_met
 from engine.cli.output import Output
 from engine.errors import GangerError, InvalidSetting
 
 if TYPE_CHECKING:
-    from engine.adapters.redis.broker import Broker
+    from engine.adapters.redis.tasks.broker import Broker
     from engine.client import Client
     from engine.client.operator import Operator
     from engine.config import Loaded, Settings
@@ -85,7 +85,7 @@ class Session:
         if settings.redis_url is not None:
             yield settings
             return
-        from engine.adapters.redis.embedded import open_embedded
+        from engine.adapters.redis.embedded.server import open_embedded
 
         with open_embedded(settings.data_dir, settings.redis_binary) as embedded:
             yield settings.model_copy(update={"redis_url": embedded.url})
@@ -106,7 +106,7 @@ class Session:
 
     @contextmanager
     def broker(self) -> "Iterator[Broker]":
-        from engine.adapters.redis.broker import connect
+        from engine.adapters.redis.tasks.broker import connect
 
         with self.reach() as settings:
             broker = connect(settings)

@@ -6,11 +6,11 @@ Knows what supervisors and the keeper report; draws nothing.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.core.measured import with_measurements
+from engine.core.measure.reports import with_measurements
 
 if TYPE_CHECKING:
-    from engine.adapters.redis.broker import Broker
-    from engine.models import QueueStats
+    from engine.adapters.redis.tasks.broker import Broker
+    from engine.client.models import QueueStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Snapshot:
 
 def take(broker: "Broker") -> Snapshot:
     """Read it all. Raises `BrokerError`."""
-    from engine.models import QueueStats
+    from engine.client.models import QueueStats
 
     processes = broker.processes()
     supervisors = with_measurements(broker.supervisors(), processes)

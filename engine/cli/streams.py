@@ -18,7 +18,7 @@ import sys
 from typing import Any
 
 from engine.adapters.standard_streams import open_closed
-from engine.cli.exits import Exit
+from engine.cli.exit_codes import Exit
 
 NEAREST = {"✓": "+", "✗": "x", "→": ">", "…": "~", "·": ".", "─": "-", "├": "|", "└": "`", "│": "|", "▶": ">", "█": "#",
            "▏": " ", "▎": " ", "▍": " ", "▌": " ", "▋": " ", "▊": " ", "▉": "#", "↑": "^", "↓": "v", "←": "<",

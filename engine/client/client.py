@@ -6,11 +6,12 @@ from itertools import starmap
 from types import TracebackType
 from typing import Any, Unpack
 
-from engine import options as check
-from engine.client.ended import value_of
 from engine.client.filters import Filter, checked
+from engine.client.models import LogLine, QueueStats, Stored, Task
+from engine.client.outcome import value_of
 from engine.client.port import Way
-from engine.client.reach import Reach
+from engine.client.provider import Reach
+from engine.client.submission import Directory, Submissions, SubmitOptions
 from engine.client.waiting import (
     FOR_EVER,
     as_completed,
@@ -21,13 +22,12 @@ from engine.client.waiting import (
     patience,
 )
 from engine.config import Settings, load_settings
-from engine.core.lifecycle import TaskStatus
-from engine.core.names import check_queue_name
-from engine.core.priority import TaskPriority
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.names import check_queue_name
+from engine.core.task.priority import TaskPriority
 from engine.errors import InvalidSetting, MoveRefused, ResultNotReady, TaskNotFound
-from engine.handler import NO_PAYLOAD
-from engine.models import LogLine, QueueStats, Stored, Task
-from engine.submission import Directory, Submissions, SubmitOptions
+from engine.tasks import options as check
+from engine.tasks.handler import NO_PAYLOAD
 
 PAGE = 500  # tasks read in one round trip
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
-from engine import options as check
-from engine.core.lifecycle import TaskStatus
-from engine.core.names import check_queue_name
-from engine.core.priority import TaskPriority
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.names import check_queue_name
+from engine.core.task.priority import TaskPriority
+from engine.tasks import options as check
 
 
 class Filter(TypedDict, total=False):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import orjson
 
-from engine.adapters.redis.broker import Broker
-from engine.adapters.redis.looking import Stored
+from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.task_reading import Stored
+from engine.client.submission import Submission
 from engine.errors import IdempotencyConflict
-from engine.submission import Submission
 
 
 def fault(made: Submission, earlier: Stored | None) -> IdempotencyConflict | None:

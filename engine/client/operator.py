@@ -12,24 +12,25 @@ from typing import Any, Literal
 
 import orjson
 
-from engine import options as check
-from engine.adapters.redis import amending, journal, searching
-from engine.adapters.redis.broker import Broker
-from engine.adapters.redis.looking import Stored
-from engine.adapters.redis.searching import Page, Search
-from engine.adapters.redis.vault import KEYED, KeyTable, Vault
+from engine.adapters.redis.records import engine_log
+from engine.adapters.redis.records.api_keys import KEYED, KeyTable, Vault
+from engine.adapters.redis.tasks import amending, searching
+from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.searching import Page, Search
+from engine.adapters.redis.tasks.task_reading import Stored
 from engine.client import idempotency
 from engine.client.client import Client
-from engine.client.reach import Reach
+from engine.client.provider import Reach
+from engine.client.submission import Submission
 from engine.client.waiting import known_id
 from engine.config import Settings
-from engine.core.identity import is_task_id
-from engine.core.life import Life
-from engine.core.lifecycle import MOVES, Move, TaskStatus
-from engine.core.priority import TaskPriority
+from engine.core.task.lifecycle import MOVES, Move, TaskStatus
+from engine.core.task.priority import TaskPriority
+from engine.core.task.state import Life
+from engine.core.task.task_id import is_task_id
 from engine.errors import EngineError, IdempotencyConflict, MoveRefused, TaskNotFound
-from engine.handler import NO_PAYLOAD
-from engine.submission import Submission
+from engine.tasks import options as check
+from engine.tasks.handler import NO_PAYLOAD
 
 Operation = Literal["cancel", "retry", "delete", "priority"]
 _POLL_S = 0.05
@@ -121,7 +122,7 @@ class Operator(Client):
     # -- the engine -----------------------------------------------------------------------------------------------
 
     def command(self, order: Mapping[str, Any]) -> int:
-        """Have every engine do something to its pools, see `engine/services/control.py`; how many heard it."""
+        """Have every engine do something to its pools, see `engine/services/tree/control.py`; how many heard it."""
         broker = self.broker
         text = orjson.dumps({**order, "order": secrets.token_hex(6)})  # one that is sent twice is known by it
         heard: int = broker.redis.call("PUBLISH", broker.keys.keeper_bell, b"control " + text)
@@ -130,12 +131,12 @@ class Operator(Client):
     def stacks(self, supervisor: str, slot: int, patience_s: float) -> str:
         """Where every thread of a worker is. Raises `EngineError` where it does not say so in time."""
         broker, worker = self.broker, f"{supervisor}/{slot}"
-        before = next((row["id"] for row in journal.newest_first(broker.redis, broker.keys)), None)
+        before = next((row["id"] for row in engine_log.newest_first(broker.redis, broker.keys)), None)
         until_s = time.monotonic() + patience_s
         if not broker.order(supervisor, {"do": "stack", "slot": slot}):
             raise EngineError(f"there is no supervisor {supervisor}")
         while time.monotonic() < until_s:
-            for row in journal.newest_first(broker.redis, broker.keys):
+            for row in engine_log.newest_first(broker.redis, broker.keys):
                 if row["id"] == before:  # exact, as no clock is: an answer may be there within a millisecond
                     break
                 if row.get("worker") == worker and "stacks" in row:

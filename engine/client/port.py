@@ -1,12 +1,14 @@
-"""What the client asks of a broker. Redis's is `adapters/redis/broker.py`; the inline engine has one of its own."""
+"""What the client asks of a broker. Redis's is `adapters/redis/tasks/broker.py`; the inline
+engine has one of its own.
+"""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
-from engine.models import RawTask, Stored
-from engine.submission import Submission
+from engine.client.models import RawTask, Stored
+from engine.client.submission import Submission
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
 
 
 class ClientBroker(Protocol):

@@ -9,13 +9,13 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from engine import options as check
-from engine.client.ended import value_of
+from engine.client.models import RawTask, Task
+from engine.client.outcome import value_of
 from engine.client.port import Way
-from engine.core.identity import is_task_id
-from engine.core.lifecycle import FINAL, TaskStatus
+from engine.core.task.lifecycle import FINAL, TaskStatus
+from engine.core.task.task_id import is_task_id
 from engine.errors import BrokerError, BrokerUnavailable, ResultNotReady, TaskNotFound, passes
-from engine.models import RawTask, Task
+from engine.tasks import options as check
 
 Ended = tuple[RawTask, TaskStatus]
 

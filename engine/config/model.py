@@ -15,10 +15,10 @@ from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from engine.config import urls
-from engine.core.limits import MEMORY_BYTES_MAX, NICE_MAX
-from engine.core.names import QUEUE_NAME_LIMIT, is_queue_name
+from engine.core.task.limits import MEMORY_BYTES_MAX, NICE_MAX
+from engine.core.task.names import QUEUE_NAME_LIMIT, is_queue_name
 from engine.errors import InvalidOption
-from engine.options import MEMORY_BYTES_MIN, memory
+from engine.tasks.options import MEMORY_BYTES_MIN, memory
 
 DAY_S = 86_400.0
 MIB = 1_048_576

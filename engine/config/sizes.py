@@ -1,8 +1,8 @@
 """How many workers a pool has by its settings, between which numbers it may be told to be, and how they start."""
 
 from engine.config.model import Settings, cores
-from engine.core.resizing import Scale
-from engine.core.starting import Starting
+from engine.core.pool.resizing import Scale
+from engine.core.worker.start_method import Starting
 
 PER_CORE_MAX = 8  # where scale_max says nothing
 

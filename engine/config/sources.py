@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from engine.config.limits import limit_of, shown
 from engine.config.model import PoolSettings, Settings
-from engine.core.names import did_you_mean
+from engine.core.task.names import did_you_mean
 from engine.errors import InvalidSetting
 
 ENV_PREFIX = "GANGER_"

@@ -8,6 +8,6 @@
 It uses nothing that a user could not use: a Scheduler, its Client, and ready-made handlers.
 """
 
-from engine.demo.stage import run_demo
+from engine.demo.runner import run_demo
 
 __all__ = ["run_demo"]

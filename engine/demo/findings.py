@@ -8,10 +8,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.core.lifecycle import TaskStatus
-from engine.core.outcome import Cause
-from engine.demo.cast import Act
-from engine.models import Task
+from engine.client.models import Task
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.outcome import Cause
+from engine.demo.tasks import Act
 
 CRASHES = frozenset({Cause.KILLED, Cause.EXITED, Cause.OUT_OF_MEMORY, Cause.POISON})
 _FRAME = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+),? in (?P<function>\S+)')

@@ -8,9 +8,9 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from engine.core.lifecycle import TaskStatus
+from engine.client.models import Task
+from engine.core.task.lifecycle import TaskStatus
 from engine.demo.findings import subject
-from engine.models import Task
 
 LINE_EVERY_S = 2.0
 BAR_WIDTH = 28

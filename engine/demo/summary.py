@@ -13,8 +13,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from engine.client.models import Task
 from engine.demo.findings import Findings, Frame, Process, frames
-from engine.models import Task
 
 WIDTH_MAX = 100
 FRAMES_MAX = 4

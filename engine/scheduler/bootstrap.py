@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from engine.errors import InvalidHandler
-from engine.handler import Handler, HandlerSpec, directions, resolve
-from engine.signature import main_file
+from engine.tasks.handler import Handler, HandlerSpec, directions, resolve
+from engine.tasks.signature import main_file
 
 if TYPE_CHECKING:
     from engine.config import Settings

@@ -19,19 +19,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 from engine.adapters.standard_streams import open_closed
-from engine.collection import check_start, check_use, collecting
 from engine.errors import BrokerError, EngineError, GangerError, InvalidSetting
-from engine.handler import NO_PAYLOAD, REGISTRY, HandlerSpec, register
+from engine.tasks.handler import NO_PAYLOAD, REGISTRY, HandlerSpec, register
+from engine.tasks.import_guard import check_start, check_use, collecting
 
 if TYPE_CHECKING:
     from engine.client import Client
     from engine.client.filters import Filter
+    from engine.client.models import QueueStats, SchedulerStatus, Task
+    from engine.client.submission import SubmitOptions
     from engine.config import Loaded, Settings
-    from engine.core.lifecycle import TaskStatus
-    from engine.models import QueueStats, SchedulerStatus, Task
-    from engine.options import HandlerOptions
+    from engine.core.task.lifecycle import TaskStatus
     from engine.scheduler.tree import Tree
-    from engine.submission import SubmitOptions
+    from engine.tasks.options import HandlerOptions
 
 _STARTUP_S = 30.0  # for Redis and the pools, beside the import of the handlers
 _ENDING_S = 15.0  # for the tree to end once its runs have
@@ -82,7 +82,8 @@ class Scheduler:
         """Start the engine; return when its workers are ready. Does nothing if it runs.
 
         Raises `EngineError` with the reason when it does not start: the traceback of a handler's import, say. Also in
-        a worker, and in a process of multiprocessing that executes the main script again: see `engine/collection.py`.
+        a worker, and in a process of multiprocessing that executes the main script again: see
+        `engine/tasks/import_guard.py`.
         """
         check_start()
         with self._lock:
@@ -137,7 +138,7 @@ class Scheduler:
 
     def status(self) -> "SchedulerStatus":
         """What the engine does: its state, its pools with their workers, and how many tasks there are by status."""
-        from engine.models import SchedulerStatus
+        from engine.client.models import SchedulerStatus
 
         tree = self._tree
         if tree is None:

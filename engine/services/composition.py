@@ -5,15 +5,16 @@ import secrets
 import socket
 from importlib.metadata import PackageNotFoundError, version
 
-from engine.adapters.process import cgroup, ulimits
+from engine.adapters.process.kernel import ulimits
+from engine.adapters.process.resources import cgroup
 from engine.config import Settings, sizes
-from engine.core import shares
-from engine.core.limits import Limits
-from engine.core.policy import RunPolicy
-from engine.core.retry import RetryPolicy
+from engine.core.pool import cpu_shares
+from engine.core.task.limits import Limits
+from engine.core.task.policy import RunPolicy
+from engine.core.task.retry import RetryPolicy
 from engine.ports import HostSettings
-from engine.services.bootstrap import Bootstrap
-from engine.services.pool.terms import PoolTerms
+from engine.services.pool.pool_terms import PoolTerms
+from engine.services.tree.bootstrap import Bootstrap
 
 
 def engine_version() -> str:
@@ -76,7 +77,7 @@ def _shares(cores: int, slots: int) -> tuple[tuple[int, ...], ...]:
     same ones."""
     allowed = sorted(os.sched_getaffinity(0))
     start = secrets.randbelow(len(allowed)) if cores < len(allowed) else 0
-    return shares.deal([*allowed[start:], *allowed[:start]][:cores], slots)
+    return cpu_shares.deal([*allowed[start:], *allowed[:start]][:cores], slots)
 
 
 def ulimits_needed(settings: Settings) -> list[ulimits.Need]:

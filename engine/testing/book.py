@@ -5,10 +5,10 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.adapters.redis.broker import Stored
-from engine.core.life import Life
-from engine.core.lifecycle import IllegalMove, Move, TaskStatus, step
-from engine.core.record import Record
+from engine.adapters.redis.tasks.broker import Stored
+from engine.core.task.lifecycle import IllegalMove, Move, TaskStatus, step
+from engine.core.task.record import Record
+from engine.core.task.state import Life
 from engine.errors import MoveRefused, TaskNotFound
 
 

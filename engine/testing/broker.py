@@ -5,16 +5,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine import options as check
-from engine.adapters.redis.broker import Stored
-from engine.adapters.redis.finding import Wanted
-from engine.core.life import Life
-from engine.core.lifecycle import Move, TaskStatus
-from engine.core.outcome import Outcome
-from engine.core.priority import DESCENDING, TaskPriority
+from engine.adapters.redis.tasks.broker import Stored
+from engine.adapters.redis.tasks.finding import Wanted
+from engine.client.models import RawTask
+from engine.client.submission import Submission
+from engine.core.task.lifecycle import Move, TaskStatus
+from engine.core.task.outcome import Outcome
+from engine.core.task.priority import DESCENDING, TaskPriority
+from engine.core.task.state import Life
 from engine.errors import GangerError
-from engine.models import RawTask
-from engine.submission import Submission
+from engine.tasks import options as check
 from engine.testing.book import Entry
 from engine.testing.clock import FakeClock
 from engine.testing.engine import InlineEngine

@@ -10,18 +10,18 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.process.outcomes import Outcomes
-from engine.adapters.process.routes import Route
+from engine.adapters.process.forkserver.handler_table import Route
+from engine.adapters.process.worker.outcomes import Outcomes
 from engine.config import Settings
-from engine.core.ending import WORDS
-from engine.core.frames import COMPLETED
-from engine.core.lifecycle import Move
-from engine.core.outcome import Cause, Outcome
-from engine.core.policy import RunPolicy
-from engine.core.retry import CANCELLED, Payer, Verdict, verdict
-from engine.core.retry import COMPLETED as RETURNED
-from engine.handler import HandlerSpec
+from engine.core.pool.ending import WORDS
+from engine.core.task.lifecycle import Move
+from engine.core.task.outcome import Cause, Outcome
+from engine.core.task.policy import RunPolicy
+from engine.core.task.retry import CANCELLED, Payer, Verdict, verdict
+from engine.core.task.retry import COMPLETED as RETURNED
+from engine.core.worker.frames import COMPLETED
 from engine.services.composition import run_policy
+from engine.tasks.handler import HandlerSpec
 from engine.testing.book import Book, Entry
 from engine.testing.clock import FakeClock
 from engine.testing.execution import WORKER, Ended, execute

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from engine.adapters.process.outcomes import Facts, Outcomes, refused
-from engine.adapters.process.routes import Route
-from engine.context import Context
-from engine.core.frames import COMPLETED
+from engine.adapters.process.forkserver.handler_table import Route
+from engine.adapters.process.worker.outcomes import Facts, Outcomes, refused
+from engine.core.worker.frames import COMPLETED
+from engine.tasks.context import Context
 from engine.testing.book import Entry
 
 WORKER = "inline"

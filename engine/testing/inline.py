@@ -22,10 +22,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn, Unpack
 
 from engine.client import Client, set_default_client
+from engine.client.submission import Directory, Submissions
 from engine.config import Settings
-from engine.handler import REGISTRY, HandlerSpec, make_spec
-from engine.options import HandlerOptions
-from engine.submission import Directory, Submissions
+from engine.tasks.handler import REGISTRY, HandlerSpec, make_spec
+from engine.tasks.options import HandlerOptions
 from engine.testing.broker import InlineBroker
 from engine.testing.clock import FakeClock
 from engine.testing.engine import InlineEngine

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from engine.core.lifecycle import TaskStatus
+from engine.core.task.lifecycle import TaskStatus
 from tests.chaos.estate import WORKERS, Estate, Held, lives, until
 
 LARGE = "x" * 600_000  # more than a pipe holds

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.core.life import Life
-from engine.core.lifecycle import FINAL, TaskStatus
-from engine.core.priority import TaskPriority
+from engine.core.task.lifecycle import FINAL, TaskStatus
+from engine.core.task.priority import TaskPriority
+from engine.core.task.state import Life
 from tests.scripts.shop import RESCUES_MAX
 
 S = TaskStatus

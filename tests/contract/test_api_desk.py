@@ -6,11 +6,11 @@ import orjson
 import pytest
 
 from engine.config import load_settings
-from engine.core.priority import TaskPriority
-from engine.services.api.deliveries import Deliveries
-from engine.services.api.desk import Desk
-from engine.services.api.watching import Watching
+from engine.core.task.priority import TaskPriority
+from engine.services.api.context import Desk
 from engine.services.background import Background
+from engine.services.metrics.watching import Watching
+from engine.services.webhooks.deliveries import Deliveries
 
 
 def test_a_part_that_fails_is_degraded_and_the_rest_goes_on(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

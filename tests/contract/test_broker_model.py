@@ -22,9 +22,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from engine.adapters.redis.broker import Broker
-from engine.core.lifecycle import FINAL, MOVES, Move
-from engine.core.priority import TaskPriority
+from engine.adapters.redis.tasks.broker import Broker
+from engine.core.task.lifecycle import FINAL, MOVES, Move
+from engine.core.task.priority import TaskPriority
 from engine.errors import BrokerError, MoveRefused, TaskNotFound
 from tests.contract.broker_model import ENDS, WAITING, Model, S, Task, found
 from tests.redis_server import RedisServer

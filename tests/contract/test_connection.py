@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from redis import Redis, exceptions
 
-from engine.adapters.redis import connection
-from engine.adapters.redis.broker import Broker, NewTask, connect
-from engine.adapters.redis.errors import from_redis
-from engine.core.lifecycle import TaskStatus
+from engine.adapters.redis.tasks.broker import Broker, NewTask, connect
+from engine.adapters.redis.wire import connection
+from engine.adapters.redis.wire.errors import from_redis
+from engine.core.task.lifecycle import TaskStatus
 from engine.errors import (
     BrokerDenied,
     BrokerError,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from engine import Client, DurabilityUnavailable, InvalidOption
-from engine.adapters.redis.broker import Broker
+from engine.adapters.redis.tasks.broker import Broker
 from engine.errors import BrokerUnavailable
 from tests.redis_server import RedisServer, binaries, version
 from tests.scripts.shop import Shop

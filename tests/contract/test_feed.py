@@ -7,15 +7,15 @@ import pytest
 import redis
 from prometheus_client import generate_latest
 
-from engine.adapters.redis.streaming import Tail
+from engine.adapters.redis.records.event_stream import Tail
 from engine.client.operator import Operator
 from engine.config import load_settings
-from engine.core import event
-from engine.core.lifecycle import TaskStatus
-from engine.services.api.feed import EVENTS_KEPT, Batch, Feed
-from engine.services.api.hands import Hands
-from engine.services.api.watching import Watching
+from engine.core.task import event
+from engine.core.task.lifecycle import TaskStatus
 from engine.services.background import Background
+from engine.services.event_feed import EVENTS_KEPT, Batch, Feed
+from engine.services.metrics.watching import Watching
+from engine.services.thread_pool import Hands
 
 STREAM = "ganger:{0}:events"
 MAXLEN = 1_000  # of the engine's own it is 10,000

@@ -2,9 +2,9 @@
 
 import pytest
 
-from engine.adapters.redis import finding
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
+from engine.adapters.redis.tasks import finding
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
 from engine.errors import InvalidOption
 from tests.scripts.shop import HOUR_MS, Shop
 

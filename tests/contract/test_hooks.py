@@ -2,8 +2,8 @@
 
 import orjson
 
-from engine.adapters.redis.hooks import OWN, Hooks, new_secret
-from engine.adapters.redis.vault import Vault
+from engine.adapters.redis.records.api_keys import Vault
+from engine.adapters.redis.records.webhooks import OWN, Hooks, new_secret
 from tests.scripts.shop import Shop
 
 HOOK = {"secret": new_secret(), "url": "http://x", "on": ["FAILED"]}

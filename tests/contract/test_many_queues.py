@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.adapters.redis.reconciling import UNUSED_MS
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
+from engine.adapters.redis.keeper.auditing import UNUSED_MS
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
 from tests.redis_server import RedisServer
 from tests.scripts.shop import Shop
 from tests.scripts.test_refusals import reconcile_all

@@ -2,10 +2,10 @@
 
 import pytest
 
-from engine.adapters.redis.searching import Search
+from engine.adapters.redis.tasks.searching import Search
 from engine.client.operator import Operator
 from engine.config import load_settings
-from engine.core.lifecycle import TaskStatus
+from engine.core.task.lifecycle import TaskStatus
 
 
 @pytest.mark.parametrize("prefix", ["acme:held:jobs", "a:line:q:NORMAL", "x:tasks", "turns:LOW"])

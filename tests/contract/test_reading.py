@@ -2,9 +2,9 @@
 
 import orjson
 
-from engine.core.history import ENTRIES_MAX
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
+from engine.core.measure.usage_history import ENTRIES_MAX
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
 from tests.scripts.shop import HOUR_MS, PAYLOAD, Shop
 
 P = "ganger:{0}:"

@@ -11,12 +11,12 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from engine.adapters.clock import STALE_S
-from engine.adapters.redis import connection, scripts
-from engine.adapters.redis.broker import Broker
-from engine.adapters.redis.connection import Connections
-from engine.core.lifecycle import TaskStatus
+from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.wire import connection, scripts
+from engine.adapters.redis.wire.connection import Connections
+from engine.core.task.lifecycle import TaskStatus
 from engine.errors import BrokerUnavailable, MoveRefused
-from engine.services import control
+from engine.services.tree import control
 from tests.scripts.shop import Shop
 
 Lose = Callable[[str], None]

@@ -11,11 +11,11 @@ import pytest
 
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.broker import Broker
-from engine.adapters.redis.supervising import RedisSupervisorBroker, Terms
-from engine.cli.exits import Exit
-from engine.core import schema
-from engine.core.lifecycle import TaskStatus
+from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
+from engine.adapters.redis.tasks.broker import Broker
+from engine.cli.exit_codes import Exit
+from engine.core.store import schema
+from engine.core.task.lifecycle import TaskStatus
 from engine.errors import SchemaMismatch
 from engine.ports import BrokerEvent, Joined, Parted
 from engine.services.keeper.neighbours import Neighbours

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from engine import BrokerReadOnly, Client
-from engine.adapters.redis.broker import Broker
-from engine.cli.examine_redis import eviction, persistence, version
-from engine.cli.finding import State
-from engine.core.storage import eviction_fault, writing_fault
+from engine.adapters.redis.tasks.broker import Broker
+from engine.cli.doctor.finding import State
+from engine.cli.doctor.redis import eviction, persistence, version
+from engine.core.store.storage import eviction_fault, writing_fault
 from engine.services.keeper.storage import LOOK_S, StorageWatch
 from tests.redis_server import RedisServer, binaries, identity
 from tests.redis_server import version as version_of

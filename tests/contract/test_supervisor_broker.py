@@ -7,10 +7,10 @@ import pytest
 
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis import scripts
-from engine.adapters.redis.supervising import RedisSupervisorBroker, Terms
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
+from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
+from engine.adapters.redis.wire import scripts
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
 from engine.ports import BrokerEvent, Joined, NotHeard, Recovered, Rung, Stepped, Waited
 from tests.redis_server import RedisServer
 from tests.scripts.shop import Shop

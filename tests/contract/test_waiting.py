@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from engine.adapters.redis import waiting as waiting_module
-from engine.adapters.redis.broker import Broker
-from engine.adapters.redis.waiting import IDLE_MAX
-from engine.core.lifecycle import TaskStatus
+from engine.adapters.redis.tasks import waiting as waiting_module
+from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.waiting import IDLE_MAX
+from engine.core.task.lifecycle import TaskStatus
 from engine.errors import BrokerUnavailable
 from tests.redis_server import RedisServer, binaries
 from tests.scripts.shop import Shop

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.adapters.redis.waits_for import shown
-from engine.core.lifecycle import TaskStatus
+from engine.adapters.redis.tasks.waits_for import shown
+from engine.core.task.lifecycle import TaskStatus
 from tests.redis_server import RedisServer
 from tests.scripts.shop import Shop
 from tests.scripts.test_step import Supervisor

@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 
-from engine.core import frames
-from engine.core.record import Record
+from engine.core.task.record import Record
+from engine.core.worker import frames
 from engine.ports import Booted, Exited, Replied, ServerReady
 
 VERDICTS = {"works": frames.COMPLETED, "fails": frames.FAILED, "raises": frames.RAISED}

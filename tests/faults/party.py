@@ -12,22 +12,22 @@ import redis
 from engine import Client
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.broker import Broker
-from engine.adapters.redis.keeping import KeeperBroker
-from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.supervising import RedisSupervisorBroker, Terms
-from engine.core.dispatch import Dispatch, Timing
-from engine.core.event import events
-from engine.core.lifecycle import FINAL, TaskStatus
-from engine.core.policy import RunPolicy
-from engine.core.restart import RestartBudget
-from engine.core.retry import RetryPolicy
-from engine.core.window import Windows
+from engine.adapters.redis.keeper.keeping import KeeperBroker
+from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
+from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.wire.keys import Keys
+from engine.core.pool.dispatch import Dispatch, Timing
+from engine.core.pool.window import Windows
+from engine.core.task.event import events
+from engine.core.task.lifecycle import FINAL, TaskStatus
+from engine.core.task.policy import RunPolicy
+from engine.core.task.retry import RetryPolicy
+from engine.core.tree.restart import RestartBudget
 from engine.errors import BrokerError
 from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds
+from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.supervisor import Pool
-from engine.services.pool.terms import PoolTerms
 from tests.faults.crew import Crew
 from tests.faults.seam import Seam
 from tests.redis_server import RedisServer

@@ -8,7 +8,7 @@ from zlib import crc32
 
 import pytest
 
-from engine.core.lifecycle import TaskStatus
+from engine.core.task.lifecycle import TaskStatus
 from engine.errors import MoveRefused
 from tests.faults.party import Party
 from tests.faults.seam import MODES, Mode, Seam

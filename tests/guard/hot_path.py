@@ -7,8 +7,8 @@ executes the same instructions, and the difference of two runs is what the tasks
 import itertools
 import sys
 
-from engine.core.record import Record
-from engine.core.window import Windows
+from engine.core.pool.window import Windows
+from engine.core.task.record import Record
 from engine.ports import Replied
 from tests.unit.pool_stage import Stage
 

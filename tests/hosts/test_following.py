@@ -7,13 +7,13 @@ import pytest
 
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.addresses import SLOT
-from engine.adapters.redis.broker import Broker, NewTask
-from engine.adapters.redis.link import Answered, Connected, Link
-from engine.core.identity import task_ids
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
-from engine.core.record import Record
+from engine.adapters.redis.tasks.broker import Broker, NewTask
+from engine.adapters.redis.wire.addresses import SLOT
+from engine.adapters.redis.wire.supervisor_link import Answered, Connected, Link
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
+from engine.core.task.record import Record
+from engine.core.task.task_id import task_ids
 from engine.errors import BrokerError, BrokerUnavailable, InvalidSetting
 from tests.hosts.servers import Cluster, Sentinels, until
 

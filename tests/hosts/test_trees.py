@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine import Client
-from engine.adapters.redis.addresses import SLOT
+from engine.adapters.redis.wire.addresses import SLOT
 from engine.errors import BrokerError
 from tests.hosts.servers import Cluster, Node, Sentinels, free_ports, until
 from tests.hosts.trees import Ledger, Network, Tree, may_make_networks

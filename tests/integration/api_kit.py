@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from engine.adapters.redis.embedded import await_end
+from engine.adapters.redis.embedded.server import await_end
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

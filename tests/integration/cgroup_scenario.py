@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine.adapters.process import cgroup
-from engine.core.limits import MIB, Limits
+from engine.adapters.process.resources import cgroup
+from engine.core.task.limits import MIB, Limits
 from engine.ports import Exceeded, Exited
 from tests.integration.host_kit import PATIENCE_S, Stage, is_alive
 

@@ -8,11 +8,11 @@ from typing import Any, TypeVar, cast
 import orjson
 
 from engine.adapters.poller import EpollPoller
-from engine.adapters.process import descendants
-from engine.adapters.process.host import ProcessHost
-from engine.core import frames
-from engine.core.priority import TaskPriority
-from engine.core.record import Options, Record
+from engine.adapters.process.kernel import descendants
+from engine.adapters.process.pool.host import ProcessHost
+from engine.core.task.priority import TaskPriority
+from engine.core.task.record import Options, Record
+from engine.core.worker import frames
 from engine.ports import Booted, Event, Exited, HostSettings, Progressed, Replied, ServerReady
 
 PATIENCE_S = 20.0

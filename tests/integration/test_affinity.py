@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from engine.core.starting import Starting
+from engine.core.worker.start_method import Starting
 from engine.ports import Exited
 from tests.integration.host_kit import Stage
 

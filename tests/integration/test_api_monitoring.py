@@ -10,7 +10,7 @@ import pytest
 
 from engine.client.operator import Operator
 from engine.config import Settings
-from engine.services.api.instruments import Instruments, exposition
+from engine.services.metrics.instruments import Instruments, exposition
 
 CONFIG = Path(__file__).parents[2] / "config"
 RULES = CONFIG / "prometheus" / "alerts.yml"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.adapters.process import cgroup
+from engine.adapters.process.resources import cgroup
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60

@@ -16,9 +16,8 @@ import orjson
 import pytest
 
 from engine import Client, TaskPriority, TaskStatus
-from engine.adapters.redis.keys import Keys
+from engine.adapters.redis.wire.keys import Keys
 from engine.client import default_client, set_default_client
-from engine.collection import MainCollected, set_collecting
 from engine.errors import (
     BrokerDenied,
     BrokerFull,
@@ -34,6 +33,7 @@ from engine.errors import (
     UnknownHandler,
 )
 from engine.scheduler import Scheduler
+from engine.tasks.import_guard import MainCollected, set_collecting
 from engine.testing import Inline
 from tests.redis_server import RedisServer, binaries, digest
 

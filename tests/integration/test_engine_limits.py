@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.cli.app import app
-from engine.core.lifecycle import TaskStatus
-from engine.core.limits import MIB
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.limits import MIB
 from engine.scheduler import Scheduler
 from tests.redis_server import RedisServer, binaries
 

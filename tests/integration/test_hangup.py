@@ -12,7 +12,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from engine.adapters.redis.embedded import await_end
+from engine.adapters.redis.embedded.server import await_end
 from engine.cli.app import app
 from tests.terminal import Terminal
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from engine.adapters.process import descendants
+from engine.adapters.process.kernel import descendants
 from engine.ports import Logged, Replied, Spilled
 from tests.integration.host_kit import PATIENCE_S, Stage, is_alive
 

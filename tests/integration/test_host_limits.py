@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.core.limits import MIB, Limits
-from engine.core.outcome import Cause
+from engine.core.task.limits import MIB, Limits
+from engine.core.task.outcome import Cause
 from engine.ports import Exceeded, Exited, Grown
 from tests.integration.host_kit import Stage
 

@@ -246,7 +246,7 @@ def test_a_module_that_uses_the_engine_while_it_is_imported_is_reported(tmp_path
 
 def test_a_main_script_is_run_up_to_its_start(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text("from engine.collection import MainCollected, collecting\n"
+    script.write_text("from engine.tasks.import_guard import MainCollected, collecting\n"
                       "def double(payload): return payload * 2\n"
                       "assert collecting()\n"
                       "from engine import Scheduler\n"

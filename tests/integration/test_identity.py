@@ -11,8 +11,8 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from engine.adapters.process import identity
-from engine.adapters.process.identity import Identity, Presence
+from engine.adapters.process.kernel import identity
+from engine.adapters.process.kernel.identity import Identity, Presence
 
 WAIT_S = 30.0
 NOBODY = 65534
@@ -30,9 +30,9 @@ time.sleep(600)
 HIDDEN = """
 import sys
 from engine.adapters.process import identity
-from engine.adapters.process.identity import Identity
-from engine.adapters.probe import Probe
-from engine.adapters.process.descendants import descendants
+from engine.adapters.process.kernel.identity import Identity
+from engine.adapters.process.kernel.probe import Probe
+from engine.adapters.process.kernel.descendants import descendants
 import os
 if sys.argv[3] != "0":
     os.setgroups([])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.adapters.process.descendants import descendants
+from engine.adapters.process.kernel.descendants import descendants
 from tests.integration.host_kit import Stage, is_alive
 
 

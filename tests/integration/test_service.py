@@ -19,12 +19,12 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from engine.adapters.manager import ServiceManager
+from engine.adapters.service_manager import ServiceManager
 from engine.cli.app import app
-from engine.cli.exits import Exit
-from engine.core.restart import RestartBudget
-from engine.core.supervision import ChildSpec, Supervision
-from engine.services.notices import Notices
+from engine.cli.exit_codes import Exit
+from engine.core.tree.restart import RestartBudget
+from engine.core.tree.supervision import ChildSpec, Supervision
+from engine.services.tree.service_notices import Notices
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "config" / "systemd"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.core.limits import MIB, Limits
-from engine.core.outcome import Cause
-from engine.core.starting import Starting
+from engine.core.task.limits import MIB, Limits
+from engine.core.task.outcome import Cause
+from engine.core.worker.start_method import Starting
 from engine.ports import Booted, Exceeded, Exited, HookFailed, Logged, ServerLost, Spilled
 from tests.integration.host_kit import Stage, is_alive
 

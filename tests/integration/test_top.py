@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.cli.app import app
-from engine.cli.exits import Exit
+from engine.cli.exit_codes import Exit
 from engine.scheduler import Scheduler
 from tests.redis_server import RedisServer, binaries
 from tests.terminal import DOWN, Terminal

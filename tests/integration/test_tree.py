@@ -13,11 +13,11 @@ from typing import Any
 import psutil
 import pytest
 
+from engine.cli.commands.tree import forest
 from engine.cli.snapshot import take
-from engine.cli.tree import forest
 from engine.client import Client
-from engine.core.history import past
-from engine.core.lifecycle import TaskStatus
+from engine.core.measure.usage_history import past
+from engine.core.task.lifecycle import TaskStatus
 from engine.scheduler import Scheduler
 from tests.redis_server import RedisServer, binaries
 

@@ -18,10 +18,10 @@ import psutil
 import pytest
 import typer
 
-from engine.adapters.process import ulimits
-from engine.adapters.process.ulimits import FILES_OF_A_POOL, FILES_OF_A_WORKER
-from engine.adapters.redis.embedded import await_end
-from engine.cli.exits import Exit
+from engine.adapters.process.kernel import ulimits
+from engine.adapters.process.kernel.ulimits import FILES_OF_A_POOL, FILES_OF_A_WORKER
+from engine.adapters.redis.embedded.server import await_end
+from engine.cli.exit_codes import Exit
 from engine.cli.output import Output
 from engine.cli.session import told_in_one_line
 from engine.client import Client

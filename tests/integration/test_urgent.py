@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from engine.cli.app import app
 from engine.client.operator import Operator
-from engine.core.lifecycle import TaskStatus
+from engine.core.task.lifecycle import TaskStatus
 from engine.scheduler import Scheduler
 from tests.redis_server import RedisServer, binaries
 

@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 import pytest
 
-from engine.core import inheritance
-from engine.core.starting import Starting
+from engine.core.worker import inherited_state
+from engine.core.worker.start_method import Starting
 from engine.ports import Exited, Replied
 from tests.integration.host_kit import Stage
 from tests.libraries.library_handlers import CALLS
@@ -82,7 +82,7 @@ def test_imported_at_the_top_and_used_in_a_handler_it_works(library: str) -> Non
 def test_used_before_the_fork_it_does_not_work_and_the_fork_server_warns_of_it(library: str) -> None:
     """Most hang; numba ends the process, or gives a wrong result, as its layer of threads is."""
     with workers("warm", library) as stage:
-        warned = inheritance.threads_text(stage.ready.inherited)  # type: ignore[attr-defined]
+        warned = inherited_state.threads_text(stage.ready.inherited)  # type: ignore[attr-defined]
         assert warned, "nobody was warned"
         stage.up()
         end = end_of(stage, stage.send("use", library))
@@ -93,7 +93,7 @@ def test_used_before_the_fork_it_does_not_work_and_the_fork_server_warns_of_it(l
 def test_used_before_the_fork_it_works_and_is_not_warned_of(library: str) -> None:
     with workers("warm", library) as stage:
         assert results(stage, library) == [pytest.approx(plain(library))] * 2
-        assert inheritance.warnings(stage.ready.inherited) == []  # type: ignore[attr-defined]
+        assert inherited_state.warnings(stage.ready.inherited) == []  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("starting", [Starting("spawn"), Starting("fork", preload=False)], ids=["spawn", "no preload"])

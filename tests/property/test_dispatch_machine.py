@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from engine.core.breaker import Breaker, BreakerTerms
-from engine.core.commands import (
+from engine.core.pool.breaker import Breaker, BreakerTerms
+from engine.core.pool.commands import (
     Freeze,
     Halt,
     Interrupt,
@@ -26,18 +26,18 @@ from engine.core.commands import (
     Unwatch,
     Watch,
 )
-from engine.core.deadlines import Timing
-from engine.core.dispatch import BACKLOG_S_MAX, Dispatch
-from engine.core.lifecycle import Move
-from engine.core.limits import Limits
-from engine.core.outcome import Cause, Outcome
-from engine.core.policy import RunPolicy
-from engine.core.preemption import Bounds
-from engine.core.priority import TaskPriority
-from engine.core.restart import RestartBudget
-from engine.core.retry import Payer, RetryPolicy
-from engine.core.slot import Phase, Run
-from engine.core.window import PATIENCE_S, Windows
+from engine.core.pool.deadlines import Timing
+from engine.core.pool.dispatch import BACKLOG_S_MAX, Dispatch
+from engine.core.pool.preemption import Bounds
+from engine.core.pool.slot import Phase, Run
+from engine.core.pool.window import PATIENCE_S, Windows
+from engine.core.task.lifecycle import Move
+from engine.core.task.limits import Limits
+from engine.core.task.outcome import Cause, Outcome
+from engine.core.task.policy import RunPolicy
+from engine.core.task.priority import TaskPriority
+from engine.core.task.retry import Payer, RetryPolicy
+from engine.core.tree.restart import RestartBudget
 
 SLOTS, INTENSITY, PERIOD_S, TASKS_MAX = 3, 3, 60.0, 7
 BOOT_S, CANCEL_GRACE_S, QUIT_S, GRACE_S = 5.0, 2.0, 4.0, 8.0

@@ -9,9 +9,9 @@ import orjson
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from engine.adapters.process.link import Link, Tail
-from engine.core import frames
-from engine.core.frames import FRAME_HEAD, Joiner, ProtocolError, Remainder
+from engine.adapters.process.pool.worker_link import Link, Tail
+from engine.core.worker import frames
+from engine.core.worker.frames import FRAME_HEAD, Joiner, ProtocolError, Remainder
 from engine.ports import Grown, Logged, Progressed, Replied, Spilled, Stepped, Waits
 from tests.property.test_hostile_records import JSON
 from tests.unit.pool_stage import RECORD, A, Stage

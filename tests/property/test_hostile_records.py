@@ -9,19 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from engine.adapters.redis.hooks import new_secret
-from engine.adapters.redis.looking import RawTask, _stored
-from engine.adapters.redis.vault import KeyTable
-from engine.core import frames, stored
-from engine.core.event import events
-from engine.core.life import Life
-from engine.core.policy import RunPolicy
-from engine.core.record import Record
-from engine.models import LogLine, Task
-from engine.services.api.access import Access
-from engine.services.pool.claims import Claims, UnknownType
+from engine.adapters.redis.records.api_keys import KeyTable
+from engine.adapters.redis.records.webhooks import new_secret
+from engine.adapters.redis.tasks.task_reading import RawTask, _stored
+from engine.client.models import LogLine, Task
+from engine.client.submission import Defaults
+from engine.core.task import stored
+from engine.core.task.event import events
+from engine.core.task.policy import RunPolicy
+from engine.core.task.record import Record
+from engine.core.task.state import Life
+from engine.core.worker import frames
+from engine.services.api.http.access import Access
+from engine.services.pool.run_factory import Claims, UnknownType
 from engine.services.pool.supervisor import _pause_asked
-from engine.submission import Defaults
 
 ID = "01H5RC2K8D7QZ3V0M4T"
 JSON = some.recursive(

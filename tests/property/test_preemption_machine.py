@@ -4,9 +4,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from engine.core.limits import Limits
-from engine.core.outcome import Cause
-from engine.core.slot import Phase
+from engine.core.pool.slot import Phase
+from engine.core.task.limits import Limits
+from engine.core.task.outcome import Cause
 from tests.property.test_dispatch_machine import LOW, URGENT, World, a_slot
 
 

@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from engine.core.restart import RestartBudget
-from engine.core.supervision import ChildSpec, GiveUp, Kill, Phase, Restart, Start, Stop, Strategy, Supervision
+from engine.core.tree.restart import RestartBudget
+from engine.core.tree.supervision import ChildSpec, GiveUp, Kill, Phase, Restart, Start, Stop, Strategy, Supervision
 
 INTENSITY, PERIOD_S, SHUTDOWN_S = 3, 60.0, 5.0
 NAMES = ("a", "b", "c", "d")

@@ -4,13 +4,13 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from engine.adapters.redis.broker import Broker, NewTask
-from engine.adapters.redis.keeping import KeeperBroker
-from engine.core.identity import task_ids
-from engine.core.life import Life
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
-from engine.core.record import Record
+from engine.adapters.redis.keeper.keeping import KeeperBroker
+from engine.adapters.redis.tasks.broker import Broker, NewTask
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
+from engine.core.task.record import Record
+from engine.core.task.state import Life
+from engine.core.task.task_id import task_ids
 from tests.redis_server import RedisServer, digest, dump
 
 PAYLOAD = b'{"n":1}'

@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.adapters.redis.amending import ChangedMeanwhile, amend, version_of
-from engine.core.priority import TaskPriority
+from engine.adapters.redis.tasks.amending import ChangedMeanwhile, amend, version_of
+from engine.core.task.priority import TaskPriority
 from tests.scripts.shop import HOUR_MS, Shop
 
 

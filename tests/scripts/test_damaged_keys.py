@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from engine.adapters.redis import key_types
-from engine.adapters.redis.keys import Keys
-from engine.cli import repair as doctor
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
+from engine.adapters.redis.wire import key_types
+from engine.adapters.redis.wire.keys import Keys
+from engine.cli.doctor import repair as doctor
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
 from engine.errors import BrokerError
 from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds

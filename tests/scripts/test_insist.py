@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.core.lifecycle import TaskStatus
+from engine.core.task.lifecycle import TaskStatus
 from tests.scripts.shop import HOUR_MS, Shop
 
 P = "ganger:{0}:"

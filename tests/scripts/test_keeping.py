@@ -3,9 +3,9 @@
 import orjson
 import pytest
 
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
-from engine.core.schema import OURS
+from engine.core.store.schema import OURS
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
 from tests.scripts.shop import HOUR_MS, Shop, messages
 from tests.scripts.test_operating import changes, stands
 from tests.scripts.test_refusals import recover

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from engine.adapters.redis.amending import amend
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
+from engine.adapters.redis.tasks.amending import amend
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
 from engine.errors import MoveRefused
 from tests.scripts.shop import HOUR_MS, Shop, messages
 from tests.scripts.test_mend import place_of

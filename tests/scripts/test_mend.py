@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.core.lifecycle import TaskStatus
+from engine.core.task.lifecycle import TaskStatus
 from tests.scripts.shop import HOUR_MS, Shop
 from tests.scripts.test_refusals import reconcile_all
 from tests.scripts.test_step import Supervisor

@@ -3,8 +3,8 @@
 import orjson
 import pytest
 
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
 from tests.scripts.shop import HOUR_MS, Shop, messages
 from tests.scripts.test_submit import told
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from engine.adapters.redis import scripts
-from engine.adapters.redis.amending import amend
-from engine.adapters.redis.hooks import Hooks
-from engine.adapters.redis.leading import LeaderLock
-from engine.adapters.redis.restore import restore
-from engine.core.lifecycle import Move, TaskStatus
-from engine.core.priority import TaskPriority
+from engine.adapters.redis.keeper.restoring import restore
+from engine.adapters.redis.records.leader_lock import LeaderLock
+from engine.adapters.redis.records.webhooks import Hooks
+from engine.adapters.redis.tasks.amending import amend
+from engine.adapters.redis.wire import scripts
+from engine.core.task.lifecycle import Move, TaskStatus
+from engine.core.task.priority import TaskPriority
 from engine.errors import BrokerError, MoveRefused, TaskNotFound
 from tests.scripts.shop import HOUR_MS, Shop
 

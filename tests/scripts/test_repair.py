@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from engine.cli import repair as doctor
+from engine.cli.doctor import repair as doctor
 from engine.config import load_settings
-from engine.core.lifecycle import TaskStatus
+from engine.core.task.lifecycle import TaskStatus
 from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds
 from tests.scripts.shop import Shop

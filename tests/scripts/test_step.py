@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from engine.core.lifecycle import Move, TaskStatus
-from engine.core.priority import DESCENDING, TaskPriority
+from engine.core.task.lifecycle import Move, TaskStatus
+from engine.core.task.priority import DESCENDING, TaskPriority
 from tests.scripts.shop import HOUR_MS, Shop, messages
 
 LOW, NORMAL, HIGH, URGENT = TaskPriority

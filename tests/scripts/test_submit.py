@@ -1,8 +1,8 @@
 """submit and submit_detailed: what is in Redis afterwards, key by key."""
 
-from engine.core.event import events
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
+from engine.core.task.event import events
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
 from tests.scripts.shop import HOUR_MS, Shop, messages
 
 P = "ganger:{0}:"

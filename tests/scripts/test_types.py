@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from engine.adapters.redis.lines import TYPES_MAX
-from engine.adapters.redis.searching import Search, search
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
+from engine.adapters.redis.tasks.lanes import TYPES_MAX
+from engine.adapters.redis.tasks.searching import Search, search
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
 from tests.scripts.shop import HOUR_MS, Shop, messages
 from tests.scripts.test_refusals import reconcile_all, recover
 from tests.scripts.test_step import Supervisor

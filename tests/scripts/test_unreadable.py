@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from engine.adapters.redis.amending import amend
-from engine.core.lifecycle import TaskStatus
+from engine.adapters.redis.tasks.amending import amend
+from engine.client.models import Task
+from engine.core.task.lifecycle import TaskStatus
 from engine.errors import BrokerError, MoveRefused
-from engine.models import Task
 from tests.scripts.shop import HOUR_MS, Shop
 from tests.scripts.test_refusals import reconcile_all
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
 from tests.scripts.shop import Shop, messages
 from tests.scripts.test_step import Supervisor
 

@@ -5,16 +5,16 @@ from collections import deque
 from typing import Any
 
 from engine.adapters.clock import RedisClock
-from engine.core.deadlines import Timing
-from engine.core.dispatch import Dispatch
-from engine.core.policy import RunPolicy
-from engine.core.record import Record
-from engine.core.restart import RestartBudget
-from engine.core.window import Windows
+from engine.core.pool.deadlines import Timing
+from engine.core.pool.dispatch import Dispatch
+from engine.core.pool.window import Windows
+from engine.core.task.policy import RunPolicy
+from engine.core.task.record import Record
+from engine.core.tree.restart import RestartBudget
 from engine.ports import Booted, Exited, Replied, ServerReady, Settlement, Stepped
-from engine.services.pool.stepping import BEAT_S
+from engine.services.pool.pool_terms import PoolTerms
+from engine.services.pool.step_pipeline import BEAT_S
 from engine.services.pool.supervisor import Pool
-from engine.services.pool.terms import PoolTerms
 
 LEASE_S, MARGIN_S = 15.0, 2.0
 HANDLERS = [{"name": "t"}, {"name": "noop"}]

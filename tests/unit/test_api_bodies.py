@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from engine.services.api import bodies
+from engine.services.api.http import bodies
+from engine.services.api.http.problems import Refused
 from engine.services.api.models.search import BatchOperation, TaskBatchEnvelope
 from engine.services.api.models.tasks import TaskCreate
-from engine.services.api.problems import Refused
 
 
 def wide(count: int) -> bytes:

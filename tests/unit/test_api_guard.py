@@ -6,11 +6,11 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from engine.adapters.redis.vault import KeyTable
+from engine.adapters.redis.records.api_keys import KeyTable
 from engine.config import Settings
-from engine.services.api.access import Access
-from engine.services.api.guard import BODIES_MAX, Guard
-from engine.services.api.rates import Rates
+from engine.services.api.http.access import Access
+from engine.services.api.http.rates import Rates
+from engine.services.api.http.security import BODIES_MAX, Guard
 
 BODY = 1_000_000
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from engine.adapters.redis.vault import KEYED, OPENED, KeyTable, hashed
+from engine.adapters.redis.records.api_keys import KEYED, OPENED, KeyTable, hashed
 from engine.errors import BrokerUnavailable
-from engine.services.api.access import ANYBODY, STALE_S, Access, is_forwarded
-from engine.services.api.problems import Refused
+from engine.services.api.http.access import ANYBODY, STALE_S, Access, is_forwarded
+from engine.services.api.http.problems import Refused
 
 KEY = b"Bearer gk_id_secret"
 ROW: dict[str, Any] = {"name": "me", "role": "read", "hash": hashed("secret"), "queues": None}

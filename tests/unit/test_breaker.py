@@ -1,16 +1,16 @@
 """A handler that keeps costing workers is stopped for a while, alone."""
 
-from engine.core.breaker import Breaker, BreakerTerms
-from engine.core.commands import Send, Settle, Spawn, Stopped
-from engine.core.deadlines import Timing
-from engine.core.dispatch import Dispatch
-from engine.core.lifecycle import Move
-from engine.core.outcome import Outcome
-from engine.core.policy import RunPolicy
-from engine.core.restart import RestartBudget
-from engine.core.retry import Payer
-from engine.core.slot import Run
-from engine.core.window import Windows
+from engine.core.pool.breaker import Breaker, BreakerTerms
+from engine.core.pool.commands import Send, Settle, Spawn, Stopped
+from engine.core.pool.deadlines import Timing
+from engine.core.pool.dispatch import Dispatch
+from engine.core.pool.slot import Run
+from engine.core.pool.window import Windows
+from engine.core.task.lifecycle import Move
+from engine.core.task.outcome import Outcome
+from engine.core.task.policy import RunPolicy
+from engine.core.task.retry import Payer
+from engine.core.tree.restart import RestartBudget
 
 TERMS = BreakerTerms(intensity=2, period_s=10.0, pause_s=5.0, pause_s_max=12.0)
 

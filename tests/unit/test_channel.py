@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from engine.adapters.poller import EpollPoller
-from engine.services.channel import Channel
+from engine.services.tree.channel import Channel
 
 
 class Refusing(socket.socket):

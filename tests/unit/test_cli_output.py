@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from engine.cli import tables
-from engine.cli.doctor import _wrapped
+from engine.cli.commands.doctor import _wrapped
+from engine.cli.commands.task import _words
 from engine.cli.output import clean, counted, document, duration, one_line, styled
-from engine.cli.task import _words
 
 
 @pytest.mark.parametrize(("seconds", "words"), [

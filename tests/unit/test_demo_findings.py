@@ -12,17 +12,17 @@ import pytest
 from rich.console import Console
 
 import engine
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
-from engine.demo.cast import MISBEHAVING, MODULES, Act, acts
+from engine.client.models import Task, TaskError
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
 from engine.demo.findings import Findings, Process, findings, user_frames
 from engine.demo.progress import Tally
 from engine.demo.summary import as_json, show
-from engine.handler import REGISTRY
-from engine.models import Task, TaskError
+from engine.demo.tasks import MISBEHAVING, MODULES, Act, acts
+from engine.tasks.handler import REGISTRY
 
 HANDLER = ganger_handlers.misbehaving.__file__
-WORKER = Path(engine.__file__).parent / "adapters" / "process" / "child.py"
+WORKER = Path(engine.__file__).parent / "adapters" / "process" / "worker" / "process.py"
 SEGFAULT = f"""\
 Fatal Python error: Segmentation fault
 

@@ -4,17 +4,17 @@ from typing import Any
 
 import pytest
 
-from engine.core.commands import Interrupt, Kill, Send, Settle, TakeBack, Unwatch, Watch
-from engine.core.deadlines import Timing
-from engine.core.dispatch import Dispatch
-from engine.core.lifecycle import Move
-from engine.core.limits import Limits
-from engine.core.outcome import Cause, Outcome
-from engine.core.policy import RunPolicy
-from engine.core.restart import RestartBudget
-from engine.core.retry import RetryPolicy
-from engine.core.slot import Run
-from engine.core.window import PATIENCE_S, Windows
+from engine.core.pool.commands import Interrupt, Kill, Send, Settle, TakeBack, Unwatch, Watch
+from engine.core.pool.deadlines import Timing
+from engine.core.pool.dispatch import Dispatch
+from engine.core.pool.slot import Run
+from engine.core.pool.window import PATIENCE_S, Windows
+from engine.core.task.lifecycle import Move
+from engine.core.task.limits import Limits
+from engine.core.task.outcome import Cause, Outcome
+from engine.core.task.policy import RunPolicy
+from engine.core.task.retry import RetryPolicy
+from engine.core.tree.restart import RestartBudget
 
 WINDOW, TIMEOUT_S = 4, 5.0
 

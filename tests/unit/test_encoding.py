@@ -14,9 +14,9 @@ import numpy as np
 import orjson
 import pytest
 
-from engine.adapters.process.outcomes import InvalidResult, Outcomes
-from engine.encoding import encode
+from engine.adapters.process.worker.outcomes import InvalidResult, Outcomes
 from engine.errors import InvalidPayload
+from engine.tasks.encoding import encode
 
 Encoder = Callable[[Any], bytes]
 

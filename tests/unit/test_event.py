@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from engine.core.event import events, row
-from engine.core.identity import ALPHABET, LENGTH
-from engine.core.lifecycle import TaskStatus
+from engine.core.task.event import events, row
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.task_id import ALPHABET, LENGTH
 
 ids = some.text(ALPHABET, min_size=LENGTH, max_size=LENGTH)
 

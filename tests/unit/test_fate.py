@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from engine.core.fate import RESCUES_MAX, of_lost_run
-from engine.core.lifecycle import Move
-from engine.core.outcome import Cause
+from engine.core.task.lifecycle import Move
+from engine.core.task.lost_run import RESCUES_MAX, of_lost_run
+from engine.core.task.outcome import Cause
 
 
 @pytest.mark.parametrize(("changed", "move", "cause"), [

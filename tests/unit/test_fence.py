@@ -2,9 +2,9 @@
 
 import pytest
 
-from engine.core.dispatch import Room
-from engine.core.fence import FenceMargin
-from engine.services.pool.stepping import BEAT_S
+from engine.core.pool.dispatch import Room
+from engine.core.pool.lease_fence import FenceMargin
+from engine.services.pool.step_pipeline import BEAT_S
 from tests.unit.test_stepping import Bench, bench  # noqa: F401
 
 LEASE_S = 15.0

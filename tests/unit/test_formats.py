@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core import identity
-from engine.core.life import Life
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
-from engine.core.record import Record
+from engine.core.task import task_id
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
+from engine.core.task.record import Record
+from engine.core.task.state import Life
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 
@@ -18,7 +18,7 @@ names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 def test_a_record_survives_storing(task_type: str, queue: str, priority: TaskPriority, created_ms: int,
                                    payload: bytes, options: dict) -> None:
     record = Record(task_type, queue, priority, created_ms, payload, options)
-    assert Record.decode(record.encode(), next(identity.task_ids(created_ms, 0))) == record
+    assert Record.decode(record.encode(), next(task_id.task_ids(created_ms, 0))) == record
 
 
 @pytest.mark.parametrize("stored", [
@@ -27,7 +27,7 @@ def test_a_record_survives_storing(task_type: str, queue: str, priority: TaskPri
 ])
 def test_a_corrupted_record_is_refused(stored: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  several, by design: one kind of error for all of them
-        Record.decode(stored, "0" * identity.LENGTH)
+        Record.decode(stored, "0" * task_id.LENGTH)
 
 
 @pytest.mark.parametrize(("options", "why"), [
@@ -39,17 +39,17 @@ def test_a_corrupted_record_is_refused(stored: bytes) -> None:
 ])
 def test_options_that_no_client_would_have_written_are_refused(options: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        Record.decode(f'["a","b",1,{options}]\n{{}}'.encode(), "0" * identity.LENGTH)
+        Record.decode(f'["a","b",1,{options}]\n{{}}'.encode(), "0" * task_id.LENGTH)
 
 
 def test_options_of_a_later_version_are_left_alone() -> None:
-    record = Record.decode(b'["a","b",1,{"name":null,"flavour":[1]}]\n{}', "0" * identity.LENGTH)
+    record = Record.decode(b'["a","b",1,{"name":null,"flavour":[1]}]\n{}', "0" * task_id.LENGTH)
     assert record.options == {"name": None, "flavour": [1]}
 
 
 def test_a_record_under_what_is_no_id_is_refused() -> None:
     with pytest.raises(ValueError, match="an id that is none"):
-        Record.decode(b'["a","b",1]\n{}', "u" * identity.LENGTH)
+        Record.decode(b'["a","b",1]\n{}', "u" * task_id.LENGTH)
 
 
 @given(st.sampled_from(TaskStatus), *[st.integers(0, 10**9 - 1)] * 3, st.sampled_from(TaskPriority),
@@ -68,25 +68,25 @@ def test_a_corrupted_life_line_is_refused(line: bytes) -> None:
         Life.parse(line)
 
 
-@given(st.integers(0, 2**45 - 2), st.integers(0, 2**45 - 1), st.integers(0, identity.SHARDS_MAX - 1))
+@given(st.integers(0, 2**45 - 2), st.integers(0, 2**45 - 1), st.integers(0, task_id.SHARDS_MAX - 1))
 def test_ids_sort_as_they_were_made_and_say_when_and_where(now_ms: int, chance: int, shard: int) -> None:
-    ids = identity.task_ids(now_ms, chance, shard)
-    alone = identity.task_id(now_ms, chance, shard)
-    assert alone == next(identity.task_ids(now_ms, chance, shard))
+    ids = task_id.task_ids(now_ms, chance, shard)
+    alone = task_id.task_id(now_ms, chance, shard)
+    assert alone == next(task_id.task_ids(now_ms, chance, shard))
     made = [next(ids) for _ in range(5)]
     assert made == sorted(set(made))
-    assert identity.created_ms(made[0]) == now_ms
-    assert all(identity.is_task_id(one) and identity.shard(one) == shard for one in made)
+    assert task_id.created_ms(made[0]) == now_ms
+    assert all(task_id.is_task_id(one) and task_id.shard(one) == shard for one in made)
 
 
 def test_ids_run_over_into_the_next_millisecond() -> None:
-    ids = identity.task_ids(7, 2**45 - 1)
-    assert [identity.created_ms(next(ids)) for _ in range(2)] == [7, 8]
+    ids = task_id.task_ids(7, 2**45 - 1)
+    assert [task_id.created_ms(next(ids)) for _ in range(2)] == [7, 8]
 
 
 @pytest.mark.parametrize("text", ["", "0" * 18, "0" * 20, "0" * 18 + "U", "0" * 18 + "a", "../" + "0" * 16])
 def test_what_is_no_id(text: str) -> None:
-    assert not identity.is_task_id(text)
+    assert not task_id.is_task_id(text)
 
 
 @pytest.mark.parametrize(("written", "meant"), [

@@ -4,8 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core import frames
-from engine.core.frames import FIRST, FRAME_HEAD, FURTHER, LAST, PACKET_BYTES_MAX, Joiner, ProtocolError, Remainder
+from engine.core.worker import frames
+from engine.core.worker.frames import (
+    FIRST,
+    FRAME_HEAD,
+    FURTHER,
+    LAST,
+    PACKET_BYTES_MAX,
+    Joiner,
+    ProtocolError,
+    Remainder,
+)
 
 MESSAGES = st.lists(st.one_of(
     st.just(frames.QUIT),

@@ -19,9 +19,9 @@ import pytest
 from pydantic import BaseModel, Field
 
 from engine import Context, handler
-from engine.core.priority import TaskPriority
+from engine.core.task.priority import TaskPriority
 from engine.errors import InvalidHandler, InvalidOption, InvalidPayload
-from engine.handler import OPTIONS, REGISTRY, Handler, directions, make_spec, register, register_all, resolve
+from engine.tasks.handler import OPTIONS, REGISTRY, Handler, directions, make_spec, register, register_all, resolve
 from engine.testing import Inline
 
 
@@ -392,7 +392,7 @@ def test_a_module_imported_anew_replaces_its_handlers(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("how", ["-c", "-"])
 def test_an_interactive_main_is_refused(how: str) -> None:
-    program = "from engine.handler import register\ndef f(payload): ...\nregister('x', f)"
+    program = "from engine.tasks.handler import register\ndef f(payload): ...\nregister('x', f)"
     done = subprocess.run([sys.executable, "-c", program] if how == "-c" else [sys.executable, "-"],
                           input=program, capture_output=True, text=True, check=False)
     assert "InvalidHandler" in done.stderr

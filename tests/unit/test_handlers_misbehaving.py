@@ -11,7 +11,7 @@ import pytest
 from ganger_handlers import misbehaving
 
 from engine import Cancel, Retry
-from engine.handler import REGISTRY
+from engine.tasks.handler import REGISTRY
 from tests.unit.recording_context import Ctx
 
 NAMES = sorted(name for name in REGISTRY if name.startswith("misbehaving."))

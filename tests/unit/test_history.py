@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from engine.core.history import FIELDS, Recorder, names, past
+from engine.core.measure.usage_history import FIELDS, Recorder, names, past
 
 
 def sample(title: str, ppid: int = 1, **values: Any) -> dict[str, Any]:

@@ -4,15 +4,15 @@ import pytest
 
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.broker import Broker
-from engine.adapters.redis.keeping import KeeperBroker
-from engine.adapters.redis.link import Link, Pushed
+from engine.adapters.redis.keeper.keeping import KeeperBroker
+from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.wire.supervisor_link import Link, Pushed
 from engine.config import Settings
-from engine.services.bootstrap import Bootstrap
 from engine.services.keeper.neighbours import Neighbours
 from engine.services.keeper.process import KeeperLoop, make_loop
 from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds
+from engine.services.tree.bootstrap import Bootstrap
 
 SOON_S = 60.0
 

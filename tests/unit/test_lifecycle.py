@@ -2,7 +2,7 @@ from itertools import product
 
 import pytest
 
-from engine.core.lifecycle import FINAL, MOVES, IllegalMove, Move, TaskStatus, step
+from engine.core.task.lifecycle import FINAL, MOVES, IllegalMove, Move, TaskStatus, step
 
 
 @pytest.mark.parametrize(("status", "move"), list(product(TaskStatus, Move)))

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.adapters.process.forensics import Tail
-from engine.core.ending import Ending
-from engine.core.lifecycle import Move
-from engine.core.limits import (
+from engine.adapters.process.pool.forensics import Tail
+from engine.core.pool.ending import Ending
+from engine.core.pool.slot import Run
+from engine.core.task.lifecycle import Move
+from engine.core.task.limits import (
     GROWTH_BYTES_S_MAX,
     LOOK_S_MAX,
     LOOK_S_MIN,
@@ -18,10 +19,9 @@ from engine.core.limits import (
     is_doubtful,
     next_look_s,
 )
-from engine.core.outcome import Cause, Outcome
-from engine.core.policy import RunPolicy
-from engine.core.retry import Payer, RetryPolicy
-from engine.core.slot import Run
+from engine.core.task.outcome import Cause, Outcome
+from engine.core.task.policy import RunPolicy
+from engine.core.task.retry import Payer, RetryPolicy
 
 
 def usage(memory: int = 0, cpu_s: float = 0.0, processes: int = 1, least: int | None = None) -> Usage:

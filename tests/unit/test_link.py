@@ -9,10 +9,10 @@ import pytest
 
 from engine.adapters.clock import STALE_S, RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.handshake import new_reader
-from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.link import Answered, Link, Lost
-from engine.adapters.redis.supervising import RedisSupervisorBroker, Terms
+from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
+from engine.adapters.redis.wire.handshake import new_reader
+from engine.adapters.redis.wire.keys import Keys
+from engine.adapters.redis.wire.supervisor_link import Answered, Link, Lost
 from engine.ports import Parted, Settlement
 
 WAIT_S = 30.0

@@ -1,6 +1,6 @@
 """What was measured stands beside each process of a report, and beside no other."""
 
-from engine.core.measured import MEASURED, with_measurements
+from engine.core.measure.reports import MEASURED, with_measurements
 
 UNMEASURED = dict.fromkeys(MEASURED)
 

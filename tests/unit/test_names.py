@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.core.names import check_queue_name, did_you_mean, is_queue_name, nearest
+from engine.core.task.names import check_queue_name, did_you_mean, is_queue_name, nearest
 from engine.errors import InvalidOption
 
 

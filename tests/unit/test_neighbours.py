@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.adapters.process.identity import Identity, Presence
+from engine.adapters.process.kernel.identity import Identity, Presence
 from engine.services.keeper.neighbours import Neighbours
 from engine.services.keeper.reports import REFRESH_S, Reports
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from engine.ports import Joined, Parted
-from engine.services.pool.news import AGAIN_S, News
+from engine.services.pool.log_throttle import AGAIN_S, News
 from tests.unit.pool_stage import Stage
 
 

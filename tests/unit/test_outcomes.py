@@ -9,7 +9,7 @@ import orjson
 import pytest
 from pydantic import BaseModel, Field
 
-from engine.adapters.process.outcomes import InvalidResult, Outcomes
+from engine.adapters.process.worker.outcomes import InvalidResult, Outcomes
 
 
 class Box(BaseModel):

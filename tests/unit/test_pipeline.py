@@ -1,15 +1,15 @@
 """Short runs that are sent ahead: what becomes of those that wait behind another in a worker's pipe."""
 
-from engine.core.commands import Interrupt, Kill, Send, Settle, TakeBack
-from engine.core.deadlines import Timing
-from engine.core.dispatch import BACKLOG_S_MAX, Dispatch
-from engine.core.lifecycle import Move
-from engine.core.limits import Limits
-from engine.core.outcome import Cause
-from engine.core.policy import RunPolicy
-from engine.core.restart import RestartBudget
-from engine.core.slot import Run
-from engine.core.window import Windows
+from engine.core.pool.commands import Interrupt, Kill, Send, Settle, TakeBack
+from engine.core.pool.deadlines import Timing
+from engine.core.pool.dispatch import BACKLOG_S_MAX, Dispatch
+from engine.core.pool.slot import Run
+from engine.core.pool.window import Windows
+from engine.core.task.lifecycle import Move
+from engine.core.task.limits import Limits
+from engine.core.task.outcome import Cause
+from engine.core.task.policy import RunPolicy
+from engine.core.tree.restart import RestartBudget
 
 
 def pool(tasks_max: int = 0) -> Dispatch:

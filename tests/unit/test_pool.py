@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.core.record import Record
+from engine.core.task.record import Record
 from engine.ports import (
     Booted,
     Handed,
@@ -18,7 +18,7 @@ from engine.ports import (
     Settlement,
     Stepped,
 )
-from engine.services.pool.stepping import BEAT_S, QUIET_BEAT_S
+from engine.services.pool.step_pipeline import BEAT_S, QUIET_BEAT_S
 from tests.unit.pool_stage import HANDLERS, LEASE_S, MARGIN_S, RECORD, A, B, Stage
 
 LEVEL = b'{"do":"level","level":"%s"}'

@@ -4,17 +4,17 @@ from typing import Any
 
 import pytest
 
-from engine.core.commands import Freeze, Interrupt, Kill, Quit, Send, Settle, Spawn, Thaw
-from engine.core.deadlines import Timing
-from engine.core.dispatch import BACKLOG_S_MAX, Dispatch, Room
-from engine.core.limits import Limits
-from engine.core.outcome import Cause, Outcome
-from engine.core.policy import RunPolicy
-from engine.core.preemption import REFUSED_PAUSE_S, RESERVE_S, Bounds
-from engine.core.priority import TaskPriority
-from engine.core.restart import RestartBudget
-from engine.core.slot import NEVER, Phase, Run
-from engine.core.window import PATIENCE_S, Windows
+from engine.core.pool.commands import Freeze, Interrupt, Kill, Quit, Send, Settle, Spawn, Thaw
+from engine.core.pool.deadlines import Timing
+from engine.core.pool.dispatch import BACKLOG_S_MAX, Dispatch, Room
+from engine.core.pool.preemption import REFUSED_PAUSE_S, RESERVE_S, Bounds
+from engine.core.pool.slot import NEVER, Phase, Run
+from engine.core.pool.window import PATIENCE_S, Windows
+from engine.core.task.limits import Limits
+from engine.core.task.outcome import Cause, Outcome
+from engine.core.task.policy import RunPolicy
+from engine.core.task.priority import TaskPriority
+from engine.core.tree.restart import RestartBudget
 
 LOW, NORMAL, HIGH, URGENT = map(int, TaskPriority)
 FRESH_S, LATER_S = PATIENCE_S / 2, 2 * PATIENCE_S

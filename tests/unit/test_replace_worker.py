@@ -1,14 +1,14 @@
 """A worker that is to be replaced by a fresh one: that is ready before it goes."""
 
-from engine.core.commands import Halt, Interrupt, Kill, Quit, Send, Spawn
-from engine.core.deadlines import Timing
-from engine.core.dispatch import Dispatch
-from engine.core.limits import Limits
-from engine.core.outcome import Outcome
-from engine.core.policy import RunPolicy
-from engine.core.restart import RestartBudget
-from engine.core.slot import Phase, Run
-from engine.core.window import Windows
+from engine.core.pool.commands import Halt, Interrupt, Kill, Quit, Send, Spawn
+from engine.core.pool.deadlines import Timing
+from engine.core.pool.dispatch import Dispatch
+from engine.core.pool.slot import Phase, Run
+from engine.core.pool.window import Windows
+from engine.core.task.limits import Limits
+from engine.core.task.outcome import Outcome
+from engine.core.task.policy import RunPolicy
+from engine.core.tree.restart import RestartBudget
 
 
 def one_worker(tasks_max: int = 0, intensity: int = 5) -> Dispatch:

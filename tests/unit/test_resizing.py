@@ -4,24 +4,15 @@ from typing import Any
 
 import pytest
 
-from engine.core.commands import Quit, Spawn
-from engine.core.deadlines import Timing
-from engine.core.dispatch import Dispatch
-from engine.core.limits import Limits
-from engine.core.policy import RunPolicy
-from engine.core.resizing import (
-    CPU_SHARE_MAX,
-    IDLE_S,
-    REST_S,
-    WAIT_S,
-    AutoSize,
-    Load,
-    Scale,
-    places,
-)
-from engine.core.restart import RestartBudget
-from engine.core.slot import Phase, Run
-from engine.core.window import Windows
+from engine.core.pool.commands import Quit, Spawn
+from engine.core.pool.deadlines import Timing
+from engine.core.pool.dispatch import Dispatch
+from engine.core.pool.resizing import CPU_SHARE_MAX, IDLE_S, REST_S, WAIT_S, AutoSize, Load, Scale, places
+from engine.core.pool.slot import Phase, Run
+from engine.core.pool.window import Windows
+from engine.core.task.limits import Limits
+from engine.core.task.policy import RunPolicy
+from engine.core.tree.restart import RestartBudget
 from engine.ports import Parted, Waited
 from tests.unit.pool_stage import RECORD, Stage
 

@@ -3,12 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.lifecycle import Move
-from engine.core.outcome import Cause, Outcome
-from engine.core.policy import RunPolicy
-from engine.core.restart import RestartBudget
-from engine.core.retry import Payer, RetryPolicy, Verdict, verdict
-from engine.core.window import AHEAD_S, Windows
+from engine.core.pool.window import AHEAD_S, Windows
+from engine.core.task.lifecycle import Move
+from engine.core.task.outcome import Cause, Outcome
+from engine.core.task.policy import RunPolicy
+from engine.core.task.retry import Payer, RetryPolicy, Verdict, verdict
+from engine.core.tree.restart import RestartBudget
 
 
 def judge(cause: Cause, policy: RetryPolicy | None = None, **facts: object) -> Verdict:

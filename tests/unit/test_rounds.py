@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from engine.adapters.redis.keeping import Polled, RescueReport
-from engine.adapters.redis.reconciling import Reconciled
+from engine.adapters.redis.keeper.auditing import Reconciled
+from engine.adapters.redis.keeper.keeping import Polled, RescueReport
 from engine.errors import BrokerError, BrokerUnavailable
 from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import POLL_S, TICK_S, Rounds

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from engine.core.shares import Shares, deal
+from engine.core.pool.cpu_shares import Shares, deal
 
 
 @pytest.mark.parametrize(("cores", "slots", "sizes"), [(8, 4, [2, 2, 2, 2]), (10, 4, [3, 3, 2, 2]), (2, 5, [1, 1]),

@@ -1,12 +1,12 @@
 """A worker that the user's own hook does not let start is tried again without end, with pauses."""
 
-from engine.core.commands import Halt, Spawn
-from engine.core.deadlines import Timing
-from engine.core.dispatch import Dispatch
-from engine.core.outcome import Outcome
-from engine.core.restart import RestartBudget
-from engine.core.slot import Phase, Run
-from engine.core.window import Windows
+from engine.core.pool.commands import Halt, Spawn
+from engine.core.pool.deadlines import Timing
+from engine.core.pool.dispatch import Dispatch
+from engine.core.pool.slot import Phase, Run
+from engine.core.pool.window import Windows
+from engine.core.task.outcome import Outcome
+from engine.core.tree.restart import RestartBudget
 
 
 def death(run: Run) -> Outcome:

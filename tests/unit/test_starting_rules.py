@@ -5,7 +5,7 @@ import pytest
 from engine import handler
 from engine.config.model import PoolSettings, Settings
 from engine.config.sizes import starting
-from engine.core.starting import Starting, misfit
+from engine.core.worker.start_method import Starting, misfit
 from engine.errors import InvalidOption
 
 FORK, EMPTY, SPAWN = Starting(), Starting("fork", preload=False), Starting("spawn")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from engine.core.dispatch import Room
-from engine.core.policy import RunPolicy
+from engine.core.pool.dispatch import Room
+from engine.core.task.policy import RunPolicy
 from engine.ports import Parted, Refused, Settlement, Stepped
-from engine.services.pool.stepping import BEAT_S, PACE_S, QUIET_BEAT_S, Stepping
-from engine.services.pool.terms import PoolTerms
+from engine.services.pool.pool_terms import PoolTerms
+from engine.services.pool.step_pipeline import BEAT_S, PACE_S, QUIET_BEAT_S, Stepping
 from tests.unit.pool_stage import NotedBroker
 
 PLENTY = Room(100, is_urgent=True, idle_workers=2)

@@ -13,12 +13,12 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from engine.core.identity import created_ms, is_task_id
-from engine.core.priority import TaskPriority
-from engine.encoding import DEPTH_MAX, encode
+from engine.client.submission import Directory, Submission, Submissions
+from engine.core.task.priority import TaskPriority
+from engine.core.task.task_id import created_ms, is_task_id
 from engine.errors import InvalidInput, InvalidOption, InvalidPayload, PayloadTooLarge, UnknownHandler
-from engine.handler import Handler, HandlerSpec, make_spec
-from engine.submission import Directory, Submission, Submissions
+from engine.tasks.encoding import DEPTH_MAX, encode
+from engine.tasks.handler import Handler, HandlerSpec, make_spec
 
 NOW = 1_735_689_600_000
 

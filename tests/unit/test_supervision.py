@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.core.restart import RestartBudget
-from engine.core.supervision import (
+from engine.core.tree.restart import RestartBudget
+from engine.core.tree.supervision import (
     REFUSED_PAUSE_S,
     REFUSED_PAUSE_S_MAX,
     ChildSpec,

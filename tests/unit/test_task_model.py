@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from engine.adapters.redis.looking import RawTask
-from engine.core.lifecycle import TaskStatus
-from engine.models import Task
+from engine.adapters.redis.tasks.task_reading import RawTask
+from engine.client.models import Task
+from engine.core.task.lifecycle import TaskStatus
 
 ID = "01H5RC2K8D7QZ3V0M4T"
 RECORD = b'["thumbnail","images",2,{"tags":["a"],"due_ms":1764500000000}]\n{"id":7}'

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from engine.core.lifecycle import Move
-from engine.core.outcome import Outcome
-from engine.core.policy import RunPolicy
-from engine.core.retry import CANCELLED, COMPLETED, RELEASED, Payer, Verdict
-from engine.core.slot import Run
+from engine.core.pool.slot import Run
+from engine.core.task.lifecycle import Move
+from engine.core.task.outcome import Outcome
+from engine.core.task.policy import RunPolicy
+from engine.core.task.retry import CANCELLED, COMPLETED, RELEASED, Payer, Verdict
 from engine.logs import facts_of
-from engine.services.pool.telling import FIGURES_S, ROWS_PER_S_MAX, Telling
+from engine.services.pool.run_logger import FIGURES_S, ROWS_PER_S_MAX, Telling
 from tests.unit.pool_stage import RECORD, A, Stage
 
 FAILED = Verdict(Move.FAIL, Payer.ATTEMPT)

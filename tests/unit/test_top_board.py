@@ -11,7 +11,7 @@ from engine.cli.live.keyboard import named
 from engine.cli.live.screen import draw
 from engine.cli.snapshot import Snapshot
 from engine.cli.streams import nearest
-from engine.models import QueueStats
+from engine.client.models import QueueStats
 
 NEAREST = "tests.nearest"
 codecs.register_error(NEAREST, nearest)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from engine.errors import InvalidOption
-from engine.services.api import targets
-from engine.services.api.targets import NotDelivered, Sender
+from engine.services.webhooks import targets
+from engine.services.webhooks.targets import NotDelivered, Sender
 
 
 @pytest.mark.parametrize(("address", "may"), [

@@ -5,17 +5,18 @@ from typing import Any
 
 import pytest
 
-from engine import hooks, on_worker_start, on_worker_stop
+from engine import on_worker_start, on_worker_stop
 from engine.errors import InvalidHandler
+from engine.tasks import worker_hooks
 
 
 @pytest.fixture(autouse=True)
 def none_registered() -> Iterator[None]:
-    kept = hooks.AT_START[:], hooks.AT_STOP[:]
-    hooks.AT_START.clear()
-    hooks.AT_STOP.clear()
+    kept = worker_hooks.AT_START[:], worker_hooks.AT_STOP[:]
+    worker_hooks.AT_START.clear()
+    worker_hooks.AT_STOP.clear()
     yield
-    hooks.AT_START[:], hooks.AT_STOP[:] = kept
+    worker_hooks.AT_START[:], worker_hooks.AT_STOP[:] = kept
 
 
 def connect() -> None:
@@ -25,7 +26,7 @@ def connect() -> None:
 def test_a_hook_stays_the_function_that_it_is() -> None:
     assert on_worker_start(connect) is connect
     assert on_worker_stop(connect) is connect
-    at_start, at_stop = hooks.AT_START, hooks.AT_STOP
+    at_start, at_stop = worker_hooks.AT_START, worker_hooks.AT_STOP
     assert at_start == at_stop == [connect]
 
 
@@ -34,7 +35,7 @@ def test_a_module_that_is_imported_twice_has_its_hooks_once() -> None:
     again: dict[str, Any] = {"__name__": __name__}
     exec("def connect(): ...", again)
     on_worker_start(again["connect"])
-    (registered,) = hooks.AT_START
+    (registered,) = worker_hooks.AT_START
     assert registered is again["connect"]
 
 
@@ -55,4 +56,4 @@ def test_a_coroutine_function_is_refused_with_what_to_do() -> None:
 
 def test_defaults_need_no_arguments() -> None:
     on_worker_start(lambda url="redis://": None)
-    assert len(hooks.AT_START) == 1
+    assert len(worker_hooks.AT_START) == 1

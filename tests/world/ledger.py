@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from engine.core.fate import RESCUES_MAX
-from engine.core.lifecycle import FINAL, Move, TaskStatus
+from engine.core.task.lifecycle import FINAL, Move, TaskStatus
+from engine.core.task.lost_run import RESCUES_MAX
 from tests.world.store import Store, Watch
 
 S = TaskStatus

@@ -11,12 +11,12 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.redis.reconciling import AHEAD_MS
-from engine.core.fate import of_lost_run
-from engine.core.life import Life
-from engine.core.lifecycle import FINAL, MOVES, Move, TaskStatus
-from engine.core.priority import DESCENDING, TaskPriority
-from engine.core.record import Record
+from engine.adapters.redis.keeper.auditing import AHEAD_MS
+from engine.core.task.lifecycle import FINAL, MOVES, Move, TaskStatus
+from engine.core.task.lost_run import of_lost_run
+from engine.core.task.priority import DESCENDING, TaskPriority
+from engine.core.task.record import Record
+from engine.core.task.state import Life
 from engine.ports import Handed, Settlement
 
 S = TaskStatus

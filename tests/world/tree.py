@@ -7,19 +7,19 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.process.identity import Identity, Presence
-from engine.core.deadlines import Timing
-from engine.core.dispatch import Dispatch
-from engine.core.policy import RunPolicy
-from engine.core.restart import RestartBudget
-from engine.core.retry import RetryPolicy
-from engine.core.window import Windows
+from engine.adapters.process.kernel.identity import Identity, Presence
+from engine.core.pool.deadlines import Timing
+from engine.core.pool.dispatch import Dispatch
+from engine.core.pool.window import Windows
+from engine.core.task.policy import RunPolicy
+from engine.core.task.retry import RetryPolicy
+from engine.core.tree.restart import RestartBudget
 from engine.services.keeper.neighbours import Neighbours
 from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds
+from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.supervisor import Pool
-from engine.services.pool.terms import PoolTerms
-from engine.services.root import HANG_S, LEASE_MARGIN_S, SILENCE_S_MIN
+from engine.services.tree.root import HANG_S, LEASE_MARGIN_S, SILENCE_S_MIN
 from tests.world.clock import HostTime, Timeline, WorldClock
 from tests.world.host import WorldHost
 from tests.world.ledger import ENDS, Ledger

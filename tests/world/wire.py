@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.redis.reconciling import Reconciled
+from engine.adapters.redis.keeper.auditing import Reconciled
 from engine.errors import BrokerUnavailable
 from engine.ports import BrokerEvent, Handed, Joined, NotHeard, Parted, Recovered, Refused, Rung, Settlement, Stepped
 from tests.world.clock import HostTime, RedisTime, Timeline, WorldClock

@@ -6,10 +6,10 @@ The nemesis has its time; then everything is healed, and every task that was sub
 from collections.abc import Callable
 from random import Random
 
-from engine.core.identity import task_ids
-from engine.core.lifecycle import FINAL
-from engine.core.priority import TaskPriority
-from engine.core.record import Options, Record
+from engine.core.task.lifecycle import FINAL
+from engine.core.task.priority import TaskPriority
+from engine.core.task.record import Options, Record
+from engine.core.task.task_id import task_ids
 from tests.world.clock import REDIS_MS, Timeline
 from tests.world.ledger import ENDS, Book, Broken, Ledger
 from tests.world.nemesis import Nemesis

@@ -5,7 +5,7 @@ from typing import Literal
 
 from engine.cli.live.processes import Row, rows
 from engine.cli.snapshot import Snapshot
-from engine.core.identity import short
+from engine.core.task.task_id import short
 
 SIDEWAYS = 20  # columns that a key moves a page by
 HELP = """\

@@ -8,9 +8,9 @@ from engine.cli.live import gauges
 from engine.cli.live.board import Board
 from engine.cli.live.processes import Row
 from engine.cli.output import STYLES, clean, duration, one_line, size
-from engine.core.identity import short
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import DESCENDING
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import DESCENDING
+from engine.core.task.task_id import short
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -14,21 +14,12 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
-from engine.services.api import (
-    batches,
-    events,
-    problems,
-    queues,
-    reference,
-    route,
-    scheduler,
-    tasks,
-    webhooks,
-    workers,
-)
-from engine.services.api.desk import Desk
-from engine.services.api.guard import Guard
-from engine.services.api.quick import Quick
+from engine.services.api import reference
+from engine.services.api.context import Desk
+from engine.services.api.http import problems, route
+from engine.services.api.http.fast_path import Quick
+from engine.services.api.http.security import Guard
+from engine.services.api.routes import batches, events, queues, scheduler, tasks, webhooks, workers
 from engine.services.composition import engine_version
 
 BASE = "/api/v1"

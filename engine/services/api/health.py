@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine.adapters.redis.waits_for import shown
+from engine.adapters.redis.tasks.waits_for import shown
 from engine.client.operator import Operator
 from engine.errors import GangerError
-from engine.services.api.hands import Hands
 from engine.services.background import Background
+from engine.services.thread_pool import Hands
 
 KEPT_S = 1.0
 SILENT_S = 15.0  # a pool reports every three seconds, with the steps that Redis accepts

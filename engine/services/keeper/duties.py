@@ -11,7 +11,7 @@ SLICE_S = 0.1  # of one duty in one round
 
 
 class Broker(Protocol):
-    """What the duties need of Redis; `engine.adapters.redis.keeping` says what each does."""
+    """What the duties need of Redis; `engine.adapters.redis.keeper.keeping` says what each does."""
 
     def insist(self, cursor: Any = None) -> tuple[int, Any]: ...
     def promote(self, limit: int) -> tuple[int, int | None]: ...

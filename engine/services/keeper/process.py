@@ -10,21 +10,21 @@ import orjson
 
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.probe import Probe, host_name
-from engine.adapters.process.descendants import descendants
-from engine.adapters.redis.broker import Broker
-from engine.adapters.redis.keeping import PROCESSES_S, KeeperBroker
-from engine.adapters.redis.link import Connected, Link, Pushed
-from engine.adapters.redis.waits_for import shown
-from engine.core.history import ENTRY_S, Recorder, names
+from engine.adapters.process.kernel.descendants import descendants
+from engine.adapters.process.kernel.probe import Probe, host_name
+from engine.adapters.redis.keeper.keeping import PROCESSES_S, KeeperBroker
+from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.waits_for import shown
+from engine.adapters.redis.wire.supervisor_link import Connected, Link, Pushed
+from engine.core.measure.usage_history import ENTRY_S, Recorder, names
 from engine.errors import BrokerError
 from engine.services import composition
-from engine.services.bootstrap import Bootstrap
 from engine.services.keeper.neighbours import Neighbours
 from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds
 from engine.services.keeper.sampling import Sampling
 from engine.services.keeper.storage import StorageWatch
+from engine.services.tree.bootstrap import Bootstrap
 
 CONTROL = b"control "  # begins what is rung for the root: an order as JSON
 ORDER_BYTES_MAX = 16_384

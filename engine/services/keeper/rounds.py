@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from engine.adapters.redis.key_types import is_of_wrong_type
+from engine.adapters.redis.wire.key_types import is_of_wrong_type
 from engine.errors import BrokerError, BrokerUnavailable, SchemaMismatch
 from engine.services.keeper.duties import BATCH, SLICE_S, Duties, Duty
 from engine.services.keeper.duties import Broker as DutiesBroker
@@ -46,7 +46,7 @@ errors = logging.getLogger("ganger.errors")
 
 
 class Broker(DutiesBroker, Protocol):
-    """What the rounds need of Redis; `engine.adapters.redis.keeping` says what each does."""
+    """What the rounds need of Redis; `engine.adapters.redis.keeper.keeping` says what each does."""
 
     def now_ms(self) -> int: ...
     def poll(self, keeper: str, until_ms: int) -> Any: ...

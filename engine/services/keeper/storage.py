@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from engine.core.storage import eviction_fault, writing_fault
+from engine.core.store.storage import eviction_fault, writing_fault
 from engine.errors import BrokerError
 
 LOOK_S = 30.0

@@ -5,23 +5,23 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from engine.adapters import probe
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.process.host import ProcessHost
-from engine.adapters.process.limits import adopt_orphans
-from engine.adapters.redis.keys import Keys
-from engine.adapters.redis.supervising import RedisSupervisorBroker, Terms
+from engine.adapters.process.kernel import probe
+from engine.adapters.process.kernel.prctl import adopt_orphans
+from engine.adapters.process.pool.host import ProcessHost
+from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
+from engine.adapters.redis.wire.keys import Keys
 from engine.config import Settings, cores, sizes
-from engine.core.breaker import Breaker, BreakerTerms
-from engine.core.deadlines import Timing
-from engine.core.dispatch import Dispatch
-from engine.core.preemption import Bounds
-from engine.core.restart import RestartBudget
-from engine.core.window import Windows
+from engine.core.pool.breaker import Breaker, BreakerTerms
+from engine.core.pool.deadlines import Timing
+from engine.core.pool.dispatch import Dispatch
+from engine.core.pool.preemption import Bounds
+from engine.core.pool.window import Windows
+from engine.core.tree.restart import RestartBudget
 from engine.services import composition
-from engine.services.bootstrap import Bootstrap
 from engine.services.pool.supervisor import Pool
+from engine.services.tree.bootstrap import Bootstrap
 
 _FAREWELL_S = 1.0
 _QUIT_MARGIN_S = 1.0  # a worker that is told to go ends itself in time; one that cannot is killed

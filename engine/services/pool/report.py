@@ -8,14 +8,14 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.process import identity
-from engine.core import resizing
-from engine.core.dispatch import Dispatch
-from engine.core.priority import TaskPriority
-from engine.core.slot import Phase, Slot
-from engine.services.pool.deaths import Register
+from engine.adapters.process.kernel import identity
+from engine.core.pool import resizing
+from engine.core.pool.dispatch import Dispatch
+from engine.core.pool.slot import Phase, Slot
+from engine.core.task.priority import TaskPriority
+from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.sizing import Sizing
-from engine.services.pool.terms import PoolTerms
+from engine.services.pool.worker_deaths import Register
 
 
 def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, now_s: float,

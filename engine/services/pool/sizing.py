@@ -1,13 +1,15 @@
-"""How many places a pool has: as it was told, or as its load asks for (`core/resizing.py`), looked at once a second."""
+"""How many places a pool has: as it was told, or as its load asks for (`core/pool/resizing.py`), looked at once a
+second.
+"""
 
 import logging
 from collections.abc import Callable
 from typing import Any
 
-from engine.core import resizing
-from engine.core.dispatch import Dispatch
-from engine.core.resizing import AutoSize, Load, Scale
-from engine.core.slot import NEVER, Phase
+from engine.core.pool import resizing
+from engine.core.pool.dispatch import Dispatch
+from engine.core.pool.resizing import AutoSize, Load, Scale
+from engine.core.pool.slot import NEVER, Phase
 from engine.ports import SupervisorBroker, Waited
 
 LOOK_S = 1.0

@@ -15,8 +15,7 @@ from typing import Any
 import orjson
 
 from engine.adapters.clock import RedisClock
-from engine.core import frames, inheritance
-from engine.core.commands import (
+from engine.core.pool.commands import (
     Command,
     Freeze,
     Halt,
@@ -32,11 +31,12 @@ from engine.core.commands import (
     Unwatch,
     Watch,
 )
-from engine.core.dispatch import Dispatch
-from engine.core.lifecycle import Move
-from engine.core.outcome import Outcome
-from engine.core.retry import PAUSE_S_MAX, Verdict
-from engine.core.slot import Phase, Run, Slot
+from engine.core.pool.dispatch import Dispatch
+from engine.core.pool.slot import Phase, Run, Slot
+from engine.core.task.lifecycle import Move
+from engine.core.task.outcome import Outcome
+from engine.core.task.retry import PAUSE_S_MAX, Verdict
+from engine.core.worker import frames, inherited_state
 from engine.ports import (
     Booted,
     Dumped,
@@ -65,15 +65,15 @@ from engine.ports import (
     Waited,
     Waits,
 )
-from engine.services.pool import deaths, imports, orders, report
-from engine.services.pool.accord import Accord
-from engine.services.pool.claims import Claims
-from engine.services.pool.hearing import Hearing
+from engine.services.pool import command_queue, imports, report, worker_deaths
+from engine.services.pool.lease_reconciler import Accord
+from engine.services.pool.pool_terms import PoolTerms
+from engine.services.pool.run_factory import Claims
+from engine.services.pool.run_logger import Telling
+from engine.services.pool.run_output import Hearing
 from engine.services.pool.sizing import Sizing
 from engine.services.pool.standstill import Standstill
-from engine.services.pool.stepping import Stepping
-from engine.services.pool.telling import Telling
-from engine.services.pool.terms import PoolTerms
+from engine.services.pool.step_pipeline import Stepping
 
 log = logging.getLogger("ganger.execution")
 
@@ -89,8 +89,8 @@ class Pool:
         self.clock, self.tell_root, self.monotonic_s = clock, tell_root, monotonic_s
         self.stepping = Stepping(terms, broker)
         self.telling = Telling(monotonic_s)
-        self.mailbox = orders.Mailbox()
-        self.register = deaths.Register()
+        self.mailbox = command_queue.Mailbox()
+        self.register = worker_deaths.Register()
         self.sizing = Sizing(core, broker, terms.scale, cpu_share, auto=terms.scale_auto)
         self.accord = accord = Accord(core, Claims(terms.policy), broker, self.stepping, clock, self._settle)
         hearing = Hearing(terms.supervisor, core, broker, self.stepping, clock, self.register)
@@ -284,7 +284,7 @@ class Pool:
                 "worker": f"{self.terms.supervisor}/{event.slot}", "stacks": event.post_mortem.get("stacks") or None})
 
     def _death(self, run: Run, event: Exited, wall_s: float, stood_s: float, since_s: float) -> Outcome:
-        return deaths.outcome(run, event, worker=f"{self.terms.supervisor}/{event.slot}", wall_s=wall_s,
+        return worker_deaths.outcome(run, event, worker=f"{self.terms.supervisor}/{event.slot}", wall_s=wall_s,
                               stood_s=stood_s, since_s=since_s, now_ms=self.clock.now_ms(), inherited=self.inherited)
 
     def _exceeded(self, event: Exceeded, now_s: float) -> None:
@@ -328,7 +328,7 @@ class Pool:
         self.accord.serve(event.handlers)
         for module, text in event.failures.items():
             log.error("a handler module cannot be imported", extra={"handler_module": module, "traceback": text})
-        for warning in inheritance.warnings(event.inherited):
+        for warning in inherited_state.warnings(event.inherited):
             log.warning(warning)
         names = " ".join(sorted(told["name"] for told in event.handlers))
         log.log(logging.INFO if names else logging.WARNING, "serving", extra={
@@ -357,7 +357,7 @@ class Pool:
 
     def _take_mail(self, letters: list[bytes], now_s: float) -> None:
         for letter in self.mailbox.new(letters):
-            orders.obey(letter, self.core, self.host, now_s)
+            command_queue.obey(letter, self.core, self.host, now_s)
             self.stepping.ring(mail=True)  # what is said to be heard makes way for what stands behind it
 
     def _parted(self, event: Parted, now_s: float) -> None:

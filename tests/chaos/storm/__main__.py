@@ -16,8 +16,8 @@ from pathlib import Path
 from random import Random
 
 from engine import Client
-from engine.adapters.redis.keeping import KeeperBroker
-from engine.core.lifecycle import FINAL
+from engine.adapters.redis.keeper.keeping import KeeperBroker
+from engine.core.task.lifecycle import FINAL
 from engine.errors import BrokerError
 from tests.chaos.estate import Estate
 from tests.chaos.outages import LOSSES, Outages

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import orjson
 
-from engine.adapters.redis.broker import Broker
-from engine.adapters.redis.reconciling import AHEAD_MS
-from engine.core.life import Life
-from engine.core.lifecycle import FINAL, TaskStatus
-from engine.core.record import Record
+from engine.adapters.redis.keeper.auditing import AHEAD_MS
+from engine.adapters.redis.tasks.broker import Broker
+from engine.core.task.lifecycle import FINAL, TaskStatus
+from engine.core.task.record import Record
+from engine.core.task.state import Life
 from tests.chaos.storm.load import Entry, Load
 
 S = TaskStatus

@@ -7,8 +7,8 @@ from random import Random
 from typing import Any
 
 from engine import Client
-from engine.core.event import events
-from engine.core.lifecycle import FINAL, TaskStatus
+from engine.core.task.event import events
+from engine.core.task.lifecycle import FINAL, TaskStatus
 from engine.errors import BrokerError, MoveRefused, ResultNotReady, TaskFailed
 
 KINDS = {"quick": 60, "long": 8, "retrying": 8, "crashing": 1, "hanging": 2, "delayed": 8, "unwanted": 2,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from engine.adapters.redis.embedded import Embedded, await_end, open_embedded
+from engine.adapters.redis.embedded.server import Embedded, await_end, open_embedded
 from engine.cli.app import app
 
 Ganger = Callable[..., Any]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from printed import document, one_line
 
-from engine.cli.exits import Exit
-from engine.cli.nouns import SUMMARIES
-from engine.cli.submit import submit
-from engine.submission import SubmitOptions
+from engine.cli.commands.submit import submit
+from engine.cli.exit_codes import Exit
+from engine.cli.registry import SUMMARIES
+from engine.client.submission import SubmitOptions
 
 ROOT = Path(__file__).parents[3]
 BELOW = {"keys": ("create", "open"), "workers": ("history", "level"), "queues": ("purge",),
@@ -89,7 +89,7 @@ def test_an_unknown_command_names_the_nearest(ganger):
 @pytest.mark.parametrize(("arguments", "unwanted"), [
     (["--help"], {"pydantic", "redis", "rich", "psutil", "asyncio", "tomllib", "engine.config", "engine.services"}),
     (["submit", "--help"], {"redis", "rich", "psutil", "engine.services"}),
-    (["status", NOBODY], {"rich", "engine.services", "engine.adapters.probe", "fastapi", "uvicorn"}),
+    (["status", NOBODY], {"rich", "engine.services", "engine.adapters.process.kernel.probe", "fastapi", "uvicorn"}),
 ])
 def test_nothing_is_loaded_that_is_not_needed(redis, arguments, unwanted):
     program = (

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from printed import document, one_line
 
-from engine.cli.exits import Exit
+from engine.cli.exit_codes import Exit
 from tests.redis_server import RedisServer, binaries
 
 ROOT = Path(__file__).parents[3]

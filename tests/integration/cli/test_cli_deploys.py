@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from engine import Client
-from engine.adapters.redis.embedded import Embedded, open_embedded
-from engine.cli.exits import Exit
-from engine.core.lifecycle import TaskStatus
+from engine.adapters.redis.embedded.server import Embedded, open_embedded
+from engine.cli.exit_codes import Exit
+from engine.core.task.lifecycle import TaskStatus
 
 GOOD = "from engine import handler\n@handler('{0}')\ndef run(payload):\n    return '{0}'\n"
 LIMIT_S = 60.0

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import pytest
 from typer.testing import CliRunner
 
-from engine.adapters.redis.embedded import await_end
+from engine.adapters.redis.embedded.server import await_end
 from engine.cli.app import app
-from engine.cli.exits import Exit
+from engine.cli.exit_codes import Exit
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]

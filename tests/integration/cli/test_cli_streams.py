@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from engine.cli.exits import Exit
+from engine.cli.exit_codes import Exit
 
 ROOT = Path(__file__).parents[3]
 NOBODY = "01H5RC2K8D7QZ3V0M4T"

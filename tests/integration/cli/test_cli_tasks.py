@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from printed import document, one_line
 
-from engine.cli.exits import Exit
+from engine.cli.exit_codes import Exit
 
 NOBODY = "01H5RC2K8D7QZ3V0M4T"
 
@@ -59,7 +59,7 @@ def test_a_result_that_is_not_there_yet_is_waited_for_and_then_says_so(ganger):
 
 @pytest.mark.parametrize("asked", [["submit", "echo", "--wait-timeout"], ["result", "--wait"]])
 def test_who_waits_for_what_no_pool_can_run_is_told_so_once(ganger, monkeypatch, asked):
-    monkeypatch.setattr("engine.cli.task.REASON_AFTER_S", 0.01)
+    monkeypatch.setattr("engine.cli.commands.task.REASON_AFTER_S", 0.01)
     of = [ganger("submit", "echo").stdout.strip()] if asked[0] == "result" else []
     told = ganger(asked[0], *of, *asked[1:], "0.05").stderr
     assert told.count("waits: no pool is running\n") == 1

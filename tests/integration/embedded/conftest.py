@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from processes import User
 
-from engine.adapters.redis.embedded import await_end
+from engine.adapters.redis.embedded.server import await_end
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from engine.adapters.redis.embedded import open_embedded
+from engine.adapters.redis.embedded.server import open_embedded
 from engine.errors import EngineError
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from engine.adapters.redis import warden
-from engine.adapters.redis.embedded import Embedded
-from engine.adapters.redis.embedded import open_embedded as open_with
+from engine.adapters.redis.embedded import server_supervisor
+from engine.adapters.redis.embedded.server import Embedded
+from engine.adapters.redis.embedded.server import open_embedded as open_with
 from tests.redis_server import embedded_binary
 
 USER = Path(__file__).with_name("embedded_user.py")
@@ -52,7 +52,7 @@ class User:
 
 
 def note(folder: Path) -> dict[str, object]:
-    return json.loads((folder / warden.WARDEN_LOCK).read_text())
+    return json.loads((folder / server_supervisor.WARDEN_LOCK).read_text())
 
 
 def warden_pid(folder: Path) -> int:

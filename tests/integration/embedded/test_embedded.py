@@ -12,8 +12,8 @@ import pytest
 import redis
 from processes import await_death, connect, note, open_embedded, server_pid, warden_pid
 
-from engine.adapters.redis import data_folder, warden
-from engine.adapters.redis.embedded import await_end
+from engine.adapters.redis.embedded import data_folder, server_supervisor
+from engine.adapters.redis.embedded.server import await_end
 
 
 def test_it_is_a_redis_that_keeps_what_it_is_told(folder):
@@ -108,7 +108,8 @@ def test_many_that_start_at_once_get_one_redis(folder, user):
     users = [user() for _ in range(8)]
     urls = {one.opened() for one in users}
     assert len(urls) == 1
-    assert len(warden.holders(folder.resolve() / warden.SERVER_LOCK)) == 2, "one warden, one server"
+    lock = folder.resolve() / server_supervisor.SERVER_LOCK
+    assert len(server_supervisor.holders(lock)) == 2, "one warden, one server"
 
 
 def test_users_that_come_and_go_all_the_time_always_find_it(folder, user):

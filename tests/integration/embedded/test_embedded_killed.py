@@ -5,7 +5,7 @@ import signal
 
 from processes import await_death, connect, is_alive, kill, open_embedded, ping_until_it_answers, server_pid, warden_pid
 
-from engine.adapters.redis import warden
+from engine.adapters.redis.embedded import server_supervisor
 
 
 def test_a_redis_that_is_killed_is_started_again_with_its_data(folder):
@@ -49,7 +49,7 @@ def test_when_the_warden_is_killed_and_then_its_users_nothing_is_left(folder, us
     await_death(pidfd)
     os.close(pidfd)
     one.kill()
-    assert warden.holders(folder.resolve() / warden.SERVER_LOCK) == []
+    assert server_supervisor.holders(folder.resolve() / server_supervisor.SERVER_LOCK) == []
     with open_embedded(folder) as embedded:
         assert connect(embedded.url).ping()
 

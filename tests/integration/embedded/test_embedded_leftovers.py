@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from processes import connect, open_embedded
 
-from engine.adapters.redis import data_folder, warden
-from engine.adapters.redis.embedded import await_end
+from engine.adapters.redis.embedded import data_folder, server_supervisor
+from engine.adapters.redis.embedded.server import await_end
 from engine.errors import EngineError
 
 
@@ -20,11 +20,11 @@ def test_a_stale_socket_and_stale_notes_are_no_obstacle(folder):
         pass
     await_end(folder)
     (folder / "redis.sock").write_text("")
-    (folder / warden.WARDEN_LOCK).write_text('{"pid": 1, "socket": "/nowhere"}')
+    (folder / server_supervisor.WARDEN_LOCK).write_text('{"pid": 1, "socket": "/nowhere"}')
     with open_embedded(folder) as embedded:
         assert connect(embedded.url).ping()
     await_end(folder)
-    (folder / warden.WARDEN_LOCK).write_text('not json')
+    (folder / server_supervisor.WARDEN_LOCK).write_text('not json')
     with open_embedded(folder) as embedded:
         assert connect(embedded.url).ping()
 
@@ -74,9 +74,9 @@ def test_a_large_log_is_put_aside(folder):
     with open_embedded(folder):
         pass
     await_end(folder)
-    (folder / warden.SERVER_LOG).write_bytes(b"x" * 2_000_000)
+    (folder / server_supervisor.SERVER_LOG).write_bytes(b"x" * 2_000_000)
     with open_embedded(folder):
         pass
     await_end(folder)
-    assert (folder / warden.SERVER_LOG).stat().st_size < 100_000
+    assert (folder / server_supervisor.SERVER_LOG).stat().st_size < 100_000
     assert (folder / "redis.log.1").exists()

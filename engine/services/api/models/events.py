@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from engine.core.lifecycle import TaskStatus
+from engine.core.task.lifecycle import TaskStatus
 from engine.services.api.models.base import EXAMPLE_ID, Told
 
 

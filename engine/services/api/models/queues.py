@@ -2,7 +2,7 @@
 
 from pydantic import ConfigDict, Field
 
-from engine.models import QueueStats as ClientQueueStats
+from engine.client.models import QueueStats as ClientQueueStats
 from engine.services.api.models.base import Told
 
 

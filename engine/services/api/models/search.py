@@ -4,13 +4,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from engine.adapters.redis.searching import Search
-from engine.core.lifecycle import TaskStatus
-from engine.core.priority import TaskPriority
-from engine.options import TAGS_MAX
+from engine.adapters.redis.tasks.searching import Search
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
+from engine.services.api.http.problems import Problem
 from engine.services.api.models.base import CURSOR, WHOLE, Given, PrintableText, Priority, Queue, Text, Told
 from engine.services.api.models.tasks import TaskCreate, TaskResponse
-from engine.services.api.problems import Problem
+from engine.tasks.options import TAGS_MAX
 
 PAGE_MAX = 500
 BATCH_MAX = 1_000

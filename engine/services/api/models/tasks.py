@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from engine.core.lifecycle import TaskStatus
-from engine.models import LogLine, Progress, Stored, Task, TaskError, moment
-from engine.options import TAGS_MAX
+from engine.client.models import LogLine, Progress, Stored, Task, TaskError, moment
+from engine.core.task.lifecycle import TaskStatus
 from engine.services.api.models.base import (
     EXAMPLE_ID,
     WHOLE,
@@ -23,6 +22,7 @@ from engine.services.api.models.base import (
     Told,
 )
 from engine.services.api.models.webhooks import TaskWebhook
+from engine.tasks.options import TAGS_MAX
 
 TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 

@@ -1,0 +1,72 @@
+"""A worker that is a fresh interpreter (start_method = "spawn"), made by the fork server, which has imported nothing.
+
+    python -P -c '…' ROOT ORDER        ORDER is JSON: descriptors, slot, and the pid of the fork server
+
+The fork server forks, and the child executes Python anew. So it is the fork server's child as any worker is: it is
+reaped, killed and adopted alike.
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import orjson
+import setproctitle
+
+from engine.adapters.process.forkserver.importing import import_in_worker
+from engine.adapters.process.forkserver.worker_start import Birth, Ends, become_worker, leave_home
+from engine.adapters.process.kernel import signals
+from engine.adapters.process.resources.final_usage import Marks
+from engine.adapters.process.worker.process import WorkerSettings
+
+_ROOT = str(Path(__file__).parents[4])
+_BOOT = ("import sys; sys.path.insert(0, sys.argv[1]); from engine.adapters.process.forkserver.spawned import main; "
+         "del sys.path[0]; main(sys.argv[2])")
+
+
+def write_config(config: dict[str, Any], known: dict[str, str]) -> int:
+    """Put down what each worker has to know; return the descriptor. `known` are imports that fail anyway."""
+    fd = os.memfd_create("ganger-config", os.MFD_CLOEXEC)
+    data = memoryview(orjson.dumps({"config": config, "known": list(known)}))
+    while data:
+        data = data[os.write(fd, data) :]
+    return fd
+
+
+def execute_worker(ends: Ends, slot: int, server: int, config_fd: int, page_fd: int) -> NoReturn:
+    """In the child of a fork: become a fresh interpreter. Never returns."""
+    code = 1
+    try:
+        leave_home(server)
+        for fd in (*ends.all(), config_fd, page_fd):
+            os.set_inheritable(fd, True)
+        order = {"ends": ends.all(), "slot": slot, "config": config_fd, "page": page_fd, "server": server}
+        arguments = [sys.executable, "-P", "-c", _BOOT, _ROOT, orjson.dumps(order).decode()]
+        os.execve(sys.executable, arguments, os.environ | {"SPT_NOENV": "1"})
+    except OSError as error:
+        os.write(2, f"no worker can be started: {error}\n".encode())
+    finally:
+        os._exit(code)
+
+
+def main(order: str) -> NoReturn:
+    """In the fresh interpreter: import the handlers, and serve."""
+    told = orjson.loads(order)
+    signals.ignore()
+    setproctitle.setproctitle(f"ganger: worker {told['slot']}")
+    os.environ.pop("SPT_NOENV", None)
+    ends = Ends(*told["ends"])
+    for fd in ends.all():
+        os.set_inheritable(fd, False)
+    written = orjson.loads(os.pread(told["config"], os.fstat(told["config"]).st_size, 0))
+    os.close(told["config"])
+    config, known = written["config"], dict.fromkeys(written["known"], "")
+    if config["sys_path"]:
+        sys.path[:] = config["sys_path"]
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+    settings = WorkerSettings(f"{config['supervisor']}/{told['slot']}", **config["limits"])
+    become_worker(ends, Birth(
+        settings, {}, told["server"], f"ganger: worker {told['slot']}", Marks(told["page"]).writer(told["slot"]),
+        lambda routes, post: import_in_worker(config, known, routes, post), has_left_home=True))

@@ -1,6 +1,0 @@
-"""The main module of what a handler starts through multiprocessing by "spawn" or "forkserver": see `script`."""
-
-from engine.adapters.process.script import execute_in_child
-
-if __name__ == "__mp_main__":  # else somebody only imports it
-    globals().update(execute_in_child())

@@ -1,0 +1,90 @@
+"""What holds the runs of one worker to their limits: its cgroup where there is one, and a watch on what they use."""
+
+from typing import Any
+
+from engine.adapters.process.between_runs.baseline import held_bytes
+from engine.adapters.process.pool.timers import Alarms
+from engine.adapters.process.resources.cgroup import Group, Groups
+from engine.adapters.process.resources.final_usage import Account
+from engine.adapters.process.resources.limit_watch import Watch
+from engine.adapters.process.resources.oom import OomKiller
+from engine.adapters.process.resources.usage import TreeUsage
+from engine.core.task.limits import Breach, Limits
+from engine.core.task.outcome import Cause
+from engine.ports import Event, Exceeded
+
+
+class Custody:
+    """Begins when the process is known, ends with `close`. Breaches are reported as `Exceeded`."""
+
+    def __init__(self, slot: int, alarms: Alarms, events: list[Event], groups: Groups, oom_killer: OomKiller,
+                 account: Account) -> None:
+        self._slot, self._alarms, self._events, self._groups = slot, alarms, events, groups
+        self._oom_killer, self._oom_mark = oom_killer, oom_killer.mark()
+        self.account = account
+        self._pid = 0
+        self._born_bytes: int | None = None
+        self._group: Group | None = None
+        self._watch: Watch | None = None
+        self.is_hungry = False  # it has passed its limit of memory
+
+    def begin(self, pid: int) -> None:
+        self._pid, self._group = pid, self._groups.make(pid)
+
+    def booted(self) -> None:
+        """Note what a worker holds before its first run: what is more before a later run, others have left."""
+        self._born_bytes = held_bytes(self._pid)
+
+    def watch(self, limits: Limits) -> None:
+        """Hold the runs that are sent next to these limits."""
+        def exceeded(breach: Breach) -> None:
+            self.is_hungry = breach.cause is Cause.OUT_OF_MEMORY
+            self._events.append(Exceeded(self._slot, limits, breach.cause, breach.message))
+
+        if self._watch is not None:  # the run before had the same limits
+            self._watch.stop()
+        usage = TreeUsage(self._pid, limits, self._group, self._born_bytes)
+        if self._group is not None:
+            self._group.hold(limits, usage.left_bytes)
+        self._watch = Watch(self._pid, limits, usage, self._alarms, exceeded)
+
+    def unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+            if self._group is not None:
+                self._group.let_go()
+
+    def freeze(self) -> bool:
+        """Have everything in the group stand still. False where there is none that can."""
+        return self._group is not None and self._group.freeze()
+
+    def thaw(self) -> None:
+        if self._group is not None:
+            self._group.thaw()
+
+    def kill(self) -> None:
+        """Everything in the group, whoever its parent is by now."""
+        if self._group is not None:
+            self._group.kill()
+
+    def oom(self) -> str | None:
+        """How it is known that the kernel's OOM killer ended the worker, if it did."""
+        if self._group is not None and self._group.oom_kills():
+            return "its cgroup's counter rose"
+        return self._oom_killer.ended(self._pid, self._oom_mark)
+
+    def facts(self) -> dict[str, Any]:
+        """For a post-mortem: what the watched run used, and its limits."""
+        return {} if self._watch is None else {"usage": self._watch.facts()}
+
+    def usage(self, life: dict[str, Any]) -> dict[str, Any]:
+        """What the last run of a worker that is gone has used, by what the kernel tells of the worker's life."""
+        return self.account.usage(life, 0 if self._watch is None else self._watch.most_bytes)
+
+    def close(self) -> None:
+        """Nothing is left of the worker."""
+        if self._watch is not None:
+            self._watch.stop()
+        if self._group is not None:
+            self._groups.remove(self._group)

@@ -1,0 +1,260 @@
+"""Redis as the keeper sees it.
+
+Duties: lead where several keepers run; queue what is due; end what expired;
+forget what was kept long enough; take over from supervisors that fell silent;
+mend what is in no place. Each call does a bounded amount and says what is left;
+an id that turned out to be a stray counts as done.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from engine.adapters.redis.keeper.auditing import Cursor, Reconciled, Reconciling
+from engine.adapters.redis.keeper.restoring import look_restored
+from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.operating import ENDS, Operating
+from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lines, Stored, deliveries, known, moment, sorted_out
+from engine.adapters.redis.wire.connection import Argument
+from engine.adapters.redis.wire.key_types import set_apart
+from engine.core.measure import usage_history
+from engine.core.store import schema
+from engine.core.task import stored as reading
+from engine.core.task.lifecycle import Move, TaskStatus
+from engine.core.task.lost_run import RESCUES_MAX, Fate, of_lost_run, of_unreadable
+
+PROCESSES_S = 10.0  # what was told of processes vanishes after so long, unless it comes less often
+
+
+@dataclass(frozen=True, slots=True)
+class RescueReport:
+    """What became of a silent supervisor's runs. `is_over`: it has none left and is forgotten, or it came back."""
+
+    released: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    is_over: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """Whether the keeper that asked is the one that acts; until when each supervisor's lease holds; and when there is
+    something to do next. Moments are in ms of Redis's clock, infinite where there is none."""
+
+    leads: bool
+    leases: dict[str, int]
+    due_ms: float
+    expires_ms: float
+    removal_ms: float
+    cancels: int  # tasks that were to be cancelled while they ran
+    refusal: str | None = None  # why the keeper must not touch these data: it never leads then
+
+
+class KeeperBroker:
+    """The keeper's verbs, on the connections of a broker.
+
+    `rescues_max`: how often a task is run again because its supervisor was lost, before it is set aside.
+    """
+
+    def __init__(self, broker: Broker, rescues_max: int = RESCUES_MAX) -> None:
+        self._rescues_max = rescues_max
+        self._redis, self._keys, self._kept_ms = broker.redis, broker.keys, broker.kept_ms
+        self._supervisors = broker.supervisors
+        self._operating = Operating(self._redis, self._keys, self._kept_ms)
+        self._reconciling = Reconciling(self._redis, self._keys, self._operating, self._kept_ms)
+
+    def now_ms(self) -> int:
+        return self._redis.now_ms()
+
+    def poll(self, keeper: str, until_ms: int) -> Polled:
+        """Ask to be the keeper that acts until then, if no other is; with a moment that is over, stand down."""
+        keys = self._keys
+        names = [keys.keeper, keys.supervisors, keys.due, keys.expiring, *map(keys.ended, ENDS), keys.cancels,
+                 keys.schema]
+        word, leases, *told, cancels, stored = self._redis.run("poll", names, [
+            keeper, until_ms, self._redis.now_ms(), schema.VERSION, keys.base])
+        due_ms, expires_ms, removal_ms = (float(moment or "inf") for moment in told)
+        return Polled(word == b"LEADS", self._named(leases), due_ms, expires_ms, removal_ms, cancels,
+                      schema.refusal(stored))
+
+    def supervisors(self) -> list[dict[str, Any]]:
+        """As `Broker.supervisors`."""
+        return self._supervisors()
+
+    def lapse(self, supervisor: str, seen_ms: int | None = None) -> bool:
+        """End a lease: its supervisor is known to be gone, or has not renewed it for so long.
+
+        With `seen_ms`, only if that is its end still; False if it was renewed or given up meanwhile.
+        """
+        word: bytes = self._redis.run("lapse", [self._keys.supervisors], [
+            supervisor, "" if seen_ms is None else seen_ms])
+        return word == b"OK"
+
+    def insist(self, cursor: bytes | None = None) -> tuple[int, bytes | None]:
+        """As `Operating.insist`."""
+        return self._operating.insist(cursor)
+
+    def promote(self, limit: int) -> tuple[int, int | None]:
+        """Queue up to `limit` tasks that are due, or end those that expired; return how many, and when the next is due.
+
+        A retried task expires as it did before its first run, whose claim took it out of those that do.
+        """
+        promoted, now_ms = 0, self._redis.now_ms()
+        for ids in self._ripe(self._keys.due, limit):
+            found = self._readable(ids)
+            promoted += self._forget_strays(self._keys.due, ids, found)
+            expiring = [stored for stored in found if "expires_ms" in stored.record.options]
+            late = [stored for stored in expiring if stored.record.options["expires_ms"] <= now_ms]
+            late_ids = {stored.id for stored in late}
+            if late:
+                promoted += self._operating.withdraw(late, Move.EXPIRE).count(b"OK")
+                found = [stored for stored in found if stored.id not in late_ids]
+            if again := [part for stored in expiring
+                         if stored.life.status is TaskStatus.RETRYING and stored.id not in late_ids
+                         for part in (stored.record.options["expires_ms"], stored.id)]:
+                self._redis.call("ZADD", self._keys.expiring, *again)
+            promoted += self._promote(found).count(b"OK")
+        return promoted, self._first(self._keys.due)
+
+    def expire(self, limit: int) -> tuple[int, int | None]:
+        """End up to `limit` tasks that nobody started in time; return how many, and when the next expires."""
+        expired = 0
+        for ids in self._ripe(self._keys.expiring, limit):
+            found = self._readable(ids)
+            expired += self._forget_strays(self._keys.expiring, ids, [
+                stored for stored in found if not stored.life.status.is_final and
+                stored.life.status is not TaskStatus.RUNNING])
+            expired += self._operating.withdraw(found, Move.EXPIRE).count(b"OK") if found else 0
+        return expired, self._first(self._keys.expiring)
+
+    def sweep(self, limit: int) -> tuple[int, int | None]:
+        """Forget up to `limit` tasks that were kept long enough; return how many, and when the next has been."""
+        keys = self._keys
+        names = [keys.tasks, keys.life, keys.outcomes, keys.progress, keys.rescues, keys.waiters, keys.expiring,
+                 *map(keys.ended, ENDS)]
+        swept, next_ms = self._redis.run("sweep", names, [keys.base, self._redis.now_ms(), limit])
+        return swept, int(next_ms) if next_ms else None
+
+    def lapsed(self) -> list[str]:
+        """The supervisors whose lease is over."""
+        now_ms = self._redis.now_ms()
+        return [name for name, end_ms in self.leases().items() if end_ms < now_ms]
+
+    def leases(self) -> dict[str, int]:
+        """Until when each supervisor's lease holds, ms."""
+        return self._named(self._redis.call("ZRANGE", self._keys.supervisors, 0, -1, "WITHSCORES"))
+
+    def _named(self, told: Sequence[bytes]) -> dict[str, int]:
+        """Leases by supervisor. What cannot be one's name is taken out."""
+        nobodies = [name for name in told[::2] if not name.isascii()]  # a name of a supervisor is
+        if nobodies:
+            self._redis.call("ZREM", self._keys.supervisors, *nobodies)
+        return {name.decode(): moment(end_ms) for name, end_ms in zip(told[::2], told[1::2], strict=True)
+                if name.isascii()}
+
+    def rescue(self, supervisor: str, limit: int) -> RescueReport:
+        """Take up to `limit` runs of a silent supervisor away from it; bury it when it has none left."""
+        keys, now_ms = self._keys, self._redis.now_ms()
+        held, strangers = sorted_out(self._redis.call("SRANDMEMBER", keys.held(supervisor), min(limit, BATCH_TASKS)))
+        found = [stored for stored in known(look_restored(self._redis, keys, held, self._kept_ms)) if
+                 stored.life.status is TaskStatus.RUNNING and stored.life.owner == supervisor]
+        strays = set(held) - {stored.id for stored in found}
+        if strays or strangers:
+            self._redis.call("SREM", keys.held(supervisor), *strays, *strangers)
+        fates = self._fates(supervisor, found, now_ms)
+        word, *words = self._rescue(supervisor, list(zip(found, fates, strict=True)), now_ms)
+        if word == b"ALIVE":
+            return RescueReport()
+        moves = [fate.move for fate, done in zip(fates, words, strict=True) if done == b"OK"]
+        return RescueReport(moves.count(Move.RELEASE), moves.count(Move.FAIL), moves.count(Move.CANCEL),
+                            is_over=self._redis.call("SCARD", keys.held(supervisor)) == 0)
+
+    def reconcile(self, cursor: Cursor | None = None) -> Reconciled:
+        """Look at some of everything for what is in no place or in a wrong one, and put it right."""
+        return self._reconciling.some(cursor)
+
+    def set_apart(self) -> int:
+        """Rename the keys that something else was written to; return how many."""
+        return set_apart(self._redis, self._keys)
+
+    def publish_processes(self, host: str, root_pid: int, samples: Mapping[int, Mapping[str, Any]],
+                          entry: bytes = b"", for_s: float = PROCESSES_S) -> None:
+        """Publish a sample of each process of an engine, and an entry of their history if there is one.
+
+        The samples vanish if nobody does so again within `for_s`, the history with its last hour.
+        """
+        told = (part for pid, sample in samples.items() for part in (pid, orjson.dumps(sample)))
+        keys = [self._keys.processes(host, root_pid), self._keys.history(host, root_pid)]
+        self._redis.run("publish", keys, [
+            int(for_s * 1000), entry, usage_history.ENTRIES_MAX, int(usage_history.HOUR_S * 1000), *told])
+
+    # -- the scripts ----------------------------------------------------------------------------------------------
+
+    def _promote(self, found: Sequence[Stored]) -> list[bytes]:
+        keys, lines = self._keys, Lines(self._keys)
+        told: list[Argument] = []
+        for stored in found:
+            task_id, line, _ = stored.seen
+            told += (task_id, line, lines.number(stored.record.queue, stored.life.priority), stored.fair_key)
+        words: list[bytes] = self._redis.run("promote", [keys.life, keys.due, keys.idle, keys.events, *lines.names()], [
+            keys.base, self._redis.now_ms(), *lines.queues(), *told]) if told else []
+        return words
+
+    def _fates(self, supervisor: str, found: Sequence[Stored], now_ms: int) -> list[Fate]:
+        """What is to become of each run. An order to cancel it that was not taken from the mailbox is heeded."""
+        if not found:
+            return []
+        letters = map(reading.cancel_letter, self._redis.call("LRANGE", self._keys.orders(supervisor), 0, -1))
+        reasons = {(letter.task_id, letter.run): letter.reason for letter in letters if letter is not None}
+        rescues = self._redis.call("HMGET", self._keys.rescues, *(stored.id for stored in found))
+        bounds = deliveries(self._redis, self._keys, found)
+        return [of_unreadable(stored.life.run, stored.problem) if stored.problem is not None else of_lost_run(
+                    stored.life.run, supervisor, rescues=int(before) if before and before.isdigit() else 0,
+                    max_deliveries=bounds[stored.id], rescues_max=self._rescues_max,
+                    cancel_reason=reasons.get((stored.id, stored.life.run)), now_ms=now_ms)
+                for stored, before in zip(found, rescues, strict=True)]
+
+    def _rescue(self, supervisor: str, runs: Sequence[tuple[Stored, Fate]], now_ms: int) -> list[bytes]:
+        keys, lines = self._keys, Lines(self._keys)
+        told: list[Argument] = []
+        for stored, fate in runs:
+            task_id, line, _ = stored.seen
+            told += (task_id, line, fate.move, lines.number(stored.record.queue, stored.life.priority),
+                     fate.outcome.encode())
+        names = [keys.supervisors, keys.held(supervisor), keys.life, keys.outcomes, keys.progress, keys.rescues,
+                 keys.idle, keys.reports, keys.orders(supervisor), keys.events, keys.counters, keys.waiters,
+                 keys.ended(TaskStatus.FAILED), keys.ended(TaskStatus.CANCELLED), keys.recovers, keys.types(supervisor),
+                 *lines.names(flows=False)]
+        words: list[bytes] = self._redis.run("rescue", names, [
+            keys.base, now_ms, supervisor, now_ms + self._kept_ms, *lines.queues(), *told])
+        return words
+
+    # -- what is ripe ---------------------------------------------------------------------------------------------
+
+    def _ripe(self, zset: str, limit: int) -> list[list[str]]:
+        """The ids whose moment has come, the earliest first, up to `limit`, in batches. What is no id is taken out."""
+        names, strangers = sorted_out(self._redis.call(
+            "ZRANGEBYSCORE", zset, "-inf", self._redis.now_ms(), "LIMIT", 0, max(0, limit)))
+        if strangers:
+            self._redis.call("ZREM", zset, *strangers)
+        return [names[start : start + BATCH_TASKS] for start in range(0, len(names), BATCH_TASKS)]
+
+    def _first(self, zset: str) -> int | None:
+        told = self._redis.call("ZRANGE", zset, 0, 0, "WITHSCORES")
+        return moment(told[1]) if told else None
+
+    def _readable(self, ids: Sequence[str]) -> list[Stored]:
+        """The tasks; those that cannot be read are set aside."""
+        found = known(look_restored(self._redis, self._keys, ids, self._kept_ms))
+        if any(stored.problem is not None for stored in found):
+            self._reconciling.set_aside([stored for stored in found if stored.problem is not None])
+        return [stored for stored in found if stored.problem is None]
+
+    def _forget_strays(self, zset: str, ids: Sequence[str], found: Sequence[Stored]) -> int:
+        """Take ids from a set of moments that have no business there, or they would come up for ever."""
+        strays = set(ids) - {stored.id for stored in found}
+        if strays:
+            self._redis.call("ZREM", zset, *strays)
+        return len(strays)

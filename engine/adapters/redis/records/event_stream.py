@@ -1,0 +1,109 @@
+"""Reading the stream of events as it grows, on a connection of its own.
+
+Law: the stream is trimmed; whoever reads slowly, or comes back late, is told
+that something is missing rather than given less.
+"""
+
+import logging
+import re
+from typing import Any, NamedTuple
+
+from engine.adapters.redis.wire.connection import Connection, Connections
+from engine.adapters.redis.wire.errors import from_redis
+from engine.adapters.redis.wire.keys import Keys
+from engine.core.task.event import Event, events
+
+BEGINNING = "0-0"
+_errors = logging.getLogger("ganger.errors")
+
+
+class Entry(NamedTuple):
+    """What one script call did. The id is "ms-number"; its first part is Redis's time."""
+
+    id: str
+    events: list[Event]
+
+    @property
+    def at_ms(self) -> int:
+        return int(self.id.partition("-")[0])
+
+
+class Page(NamedTuple):
+    """Some entries, one after the other. `gap`: some before them, after the one asked for, are not there any more."""
+
+    entries: list[Entry]
+    gap: bool
+
+
+class Tail:
+    """One reader, for one thread. `follow` blocks less long than the connection's deadline."""
+
+    def __init__(self, redis: Connections, keys: Keys) -> None:
+        self._redis, self._keys = redis, keys
+        self._connection: Connection | None = None
+        self._must_check = True  # after a break anything may have happened
+
+    def last_id(self) -> str:
+        """The id of the last entry; that of the beginning if there is none."""
+        told = self._redis.call("XREVRANGE", self._keys.events, "+", "-", "COUNT", 1)
+        return told[0][0].decode() if told else BEGINNING
+
+    def after(self, entry_id: str, count: int) -> "Page":
+        """The next entries, at once, and whether any before them are gone."""
+        told, first = self._redis.call_all([
+            ("MULTI",), ("XRANGE", self._keys.events, f"({entry_id}", "+", "COUNT", count),
+            ("XRANGE", self._keys.events, "-", "+", "COUNT", 1), ("EXEC",)])[-1]
+        return Page([_entry(*row) for row in told], _is_gap(entry_id, first))
+
+    def follow(self, entry_id: str, count: int, block_ms: int) -> "Page":
+        """The next entries, or after `block_ms` none; whether any before them are gone. Raises `BrokerError`.
+
+        Where fewer than `count` came, none are: the stream is cut only when thousands have come since.
+        """
+        try:
+            if self._connection is None:
+                self._connection = self._redis.open()
+            self._connection.send_command("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", self._keys.events,
+                                          entry_id)
+            told = self._connection.read_response()
+            first = []
+            if told and (len(told[0][1]) >= count or self._must_check):
+                self._connection.send_command("XRANGE", self._keys.events, "-", "+", "COUNT", 1)
+                first = self._connection.read_response()
+        except Exception as error:
+            self.close()
+            raise from_redis(error) from error
+        self._must_check = self._must_check and not told
+        return Page([_entry(*row) for row in told[0][1]] if told else [], _is_gap(entry_id, first))
+
+    def close(self) -> None:
+        self._must_check = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
+
+def _entry(entry_id: bytes, fields: list[Any]) -> Entry:
+    """What is no row of the engine's is passed over."""
+    told = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"e", b"")
+    try:
+        return Entry(entry_id.decode(), list(events(told)))
+    except ValueError as error:
+        _errors.error("an entry of the events cannot be read", extra={"entry": entry_id.decode(), "reason": str(error)})
+        return Entry(entry_id.decode(), [])
+
+
+def _is_gap(entry_id: str, first: list[Any]) -> bool:
+    """Whether the first entry that is left comes after this one. Whoever begins at the beginning misses nothing."""
+    return bool(first) and (0, 0) < key_of(entry_id) < key_of(first[0][0].decode())
+
+
+def is_entry_id(text: str) -> bool:
+    """Whether it can be the id of an entry."""
+    return re.fullmatch(r"[0-9]{1,15}-[0-9]{1,15}", text, re.ASCII) is not None
+
+
+def key_of(entry_id: str) -> tuple[int, int]:
+    """To compare ids by. Raises `ValueError` for a text that is none."""
+    moment, _, number = entry_id.partition("-")
+    return int(moment), int(number or 0)

@@ -1,0 +1,219 @@
+"""Redis as clients and people see it: one object whose methods are the verbs.
+
+It only hands on; each verb is in the file that its kind is named after.
+Threads may share it. Everything raises only what `engine.errors` has.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from engine.adapters.clock import RedisClock
+from engine.adapters.redis.records.webhooks import Hooks
+from engine.adapters.redis.tasks import finding, submitting
+from engine.adapters.redis.tasks.durability import Durability
+from engine.adapters.redis.tasks.operating import Operating
+from engine.adapters.redis.tasks.status_reading import Reading
+from engine.adapters.redis.tasks.submitting import NewTask, Submittable
+from engine.adapters.redis.tasks.task_reading import RawTask, Stored, look, look_raw
+from engine.adapters.redis.tasks.waiting import Waiting
+from engine.adapters.redis.tasks.waits_for import WaitsFor
+from engine.adapters.redis.wire.connection import Connections
+from engine.adapters.redis.wire.keys import Keys
+from engine.core.measure.usage_history import ENTRIES_MAX
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
+
+__all__ = ["Broker", "BrokerSettings", "NewTask", "Stored", "connect"]
+
+
+class BrokerSettings(Protocol):
+    """The settings that the broker goes by."""
+
+    @property
+    def redis_url(self) -> str | None: ...
+    @property
+    def queue_prefix(self) -> str: ...
+    @property
+    def submit_timeout_s(self) -> float: ...
+    @property
+    def failed_ttl_s(self) -> float: ...
+    @property
+    def idempotency_ttl_s(self) -> float: ...
+
+
+def connect(settings: BrokerSettings) -> "Broker":
+    """A broker for these settings, after one round trip to a Redis that will do. Raises `BrokerError`."""
+    assert settings.redis_url is not None
+    broker = Broker(settings.redis_url, prefix=settings.queue_prefix, timeout_s=settings.submit_timeout_s,
+                    failed_ttl_s=settings.failed_ttl_s, idempotency_ttl_s=settings.idempotency_ttl_s)
+    broker.ping()
+    return broker
+
+
+class Broker:
+    """Opens its connections when they are needed. `timeout_s` bounds each call; `ends` has its own bound.
+
+    `failed_ttl_s`: how long a task that was cancelled here is kept. `idempotency_ttl_s`: how long a key is remembered.
+    """
+
+    def __init__(self, url: str, *, prefix: str = "ganger", timeout_s: float = 2.0, failed_ttl_s: float = 604_800,
+                 idempotency_ttl_s: float = 86_400) -> None:
+        self.keys = Keys(prefix)
+        self.redis = Connections(url, timeout_s=timeout_s, schema_key=self.keys.schema)
+        self._idempotency_ms = int(idempotency_ttl_s * 1000)
+        self.kept_ms = int(failed_ttl_s * 1000)
+        self._expects_webhooks = False
+        self._operating = Operating(self.redis, self.keys, self.kept_ms)
+        self._reading = Reading(self.redis, self.keys)
+        self._waits_for = WaitsFor(self.redis, self.keys)
+        self._waiting = Waiting(self.redis, self.keys)
+        self.durability = Durability(self.redis, self.keys)
+
+    @property
+    def clock(self) -> RedisClock:
+        return self.redis.clock
+
+    def ping(self) -> None:
+        """Make sure that Redis is there, will do, and that the clock is set by it."""
+        self.redis.calibrate()
+
+    def close(self) -> None:
+        self._waiting.close()
+        self.redis.close()
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    def submit(self, tasks: Sequence[Submittable]) -> list[str]:
+        """Submit tasks; return their ids in order, an earlier task's id where its idempotency key is known.
+
+        If one asks for `durability`, it returns when all are on disk. Raises `DurabilityUnavailable` before anything is
+        written if this Redis cannot say that.
+        """
+        is_durable = any(task.durability for task in tasks)
+        if is_durable:
+            self.durability.check()
+        if not self._expects_webhooks and any("webhook" in task.record.options for task in tasks):
+            Hooks(self.redis, self.keys).own_secret()  # tells those who deliver to look at each end
+            self._expects_webhooks = True
+        ids = submitting.submit(self.redis, self.keys, tasks, self._idempotency_ms)
+        if is_durable:
+            self.durability.confirm()
+        return ids
+
+    def read(self, ids: Sequence[str]) -> list[Stored | None]:
+        """The tasks as they are now, None where there is none."""
+        return look(self.redis, self.keys, ids)
+
+    def read_raw(self, ids: Sequence[str], *, records: bool = True) -> Iterator[RawTask | None]:
+        """As `read`, but nothing is looked into yet; without `records`, only how they ended is there to be read."""
+        return look_raw(self.redis, self.keys, ids, records=records)
+
+    def outcomes(self, task_id: str) -> list[dict[str, Any]]:
+        """How each run of a task ended, the first first."""
+        return self._reading.outcomes(task_id)
+
+    def reason(self, stored: Stored) -> str | None:
+        """What a queued task waits for, in words; None where it only waits for its turn."""
+        return self._waits_for.reason(stored)
+
+    def unknown_types(self) -> dict[str, int]:
+        """How many tasks wait aside of each type that no living pool knows."""
+        return self._waits_for.unknown_types()
+
+    def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
+             priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
+             quarantined: bool | None = None, limit: int = 100,
+             cursor: str | None = None) -> tuple[list[Stored], str | None]:
+        """Up to `limit` tasks that agree with all that is given, and the cursor of the next page, None at the end.
+
+        The newest first where that is cheap to know. A page may be short, or empty, and still have a next one.
+        """
+        wanted = finding.Wanted(status, task_type, queue, priority, name, tag, quarantined)
+        return finding.find(self.redis, self.keys, wanted, limit, cursor)
+
+    def ends(self, ids: Iterable[str], until_monotonic_s: float) -> Iterator[Collection[str]]:
+        """Yield tasks as they end, or are found not to exist, until all have or time is up."""
+        return self._waiting.ends(ids, until_monotonic_s)
+
+    def hear(self, task_id: str, until_monotonic_s: float) -> tuple[TaskStatus, dict[str, Any]] | None:
+        """Block until a task has ended or time is up; return its status and outcome if they came with the news."""
+        return self._waiting.hear(task_id, until_monotonic_s)
+
+    def log(self, task_id: str, start: int = 0) -> list[dict[str, Any]]:
+        """What the runs of a task printed and logged, from row `start`."""
+        return self._reading.log(task_id, start)
+
+    def cancel(self, task_id: str, reason: str) -> TaskStatus:
+        """End a task: CANCELLED at once if it waits, RUNNING if its supervisor has been told to end it.
+
+        Raises `MoveRefused` if it has ended, `TaskNotFound`.
+        """
+        return self._operating.cancel(task_id, reason)
+
+    def revive(self, task_id: str) -> None:
+        """Queue a task again after its end. Raises `MoveRefused`, `TaskNotFound`."""
+        self._operating.revive_one(task_id)
+
+    def revive_many(self, ids: Sequence[str]) -> int:
+        """Queue those again that can be; return how many."""
+        return self._operating.revive(ids)
+
+    def set_priority(self, task_id: str, priority: TaskPriority) -> None:
+        """Raises `MoveRefused` if it runs or has ended, `TaskNotFound`."""
+        self._operating.set_priority(task_id, priority)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Forget tasks that have ended; return how many. Others are passed over."""
+        return self._operating.delete(ids)
+
+    # -- queues ---------------------------------------------------------------------------------------------------
+
+    def queue_stats(self) -> list[dict[str, Any]]:
+        """For each queue: `queue`, `paused`, `queued` by priority, `oldest_s`."""
+        return self._reading.queue_stats()
+
+    def status_counts(self) -> dict[str, int]:
+        """How many tasks are in each status now."""
+        return self._reading.status_counts()
+
+    def counters(self) -> dict[str, int]:
+        """What has happened since the beginning."""
+        return self._reading.counters()
+
+    def pause(self, queue: str) -> None:
+        """Start no more tasks of a queue."""
+        self._operating.gate(queue, "paused")
+
+    def resume(self, queue: str) -> None:
+        """Start tasks of a queue again."""
+        self._operating.gate(queue, "open")
+
+    def purge(self, queue: str, limit: int) -> int:
+        """Cancel up to `limit` tasks queued in a queue; return how many."""
+        return self._operating.purge(queue, limit)
+
+    # -- the engine -----------------------------------------------------------------------------------------------
+
+    def handlers(self) -> dict[str, dict[str, Any]]:
+        """What pools have announced that they can run, by name."""
+        return self._reading.handlers()
+
+    def supervisors(self) -> list[dict[str, Any]]:
+        """The reports of all supervisors, with `supervisor`, `lease_end_ms` and `alive`."""
+        return self._reading.supervisors()
+
+    def processes(self) -> list[dict[str, Any]]:
+        """The latest sample of every process of every engine."""
+        return self._reading.processes()
+
+    def history(self, host: str, root_pid: int, limit: int = ENTRIES_MAX) -> list[dict[str, Any]]:
+        """The last `limit` entries of what the processes of an engine used, the newest first."""
+        return self._reading.history(host, root_pid, limit)
+
+    def order(self, supervisor: str, letter: dict[str, Any]) -> bool:
+        """Put a letter into a supervisor's mailbox; False if there is no such supervisor."""
+        return self._operating.order(supervisor, letter)
+
+    def info(self) -> dict[str, Any]:
+        """What Redis says of itself."""
+        return self._reading.info()

@@ -1,0 +1,252 @@
+"""What people and programs do to tasks and queues: cancel, revive, change, pause, purge, delete.
+
+Law: read first, since a script must be told all its keys; then let the script
+compare what was read with what is there, and read again if the task has moved
+on meanwhile. So no decision is ever made on a state that is over.
+
+A call whose answer was lost is sent again, and finds the task moved on by the
+first: what was asked for is looked for then, so that it is not said to be
+refused although it was done.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import orjson
+
+from engine.adapters.redis.keeper.restoring import look_restored
+from engine.adapters.redis.tasks.lanes import lines_of, types_aside
+from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lines, Stored, known, look, readable, sorted_out
+from engine.adapters.redis.wire.connection import Argument, Connections
+from engine.adapters.redis.wire.keys import Keys
+from engine.core.task.lifecycle import Move, TaskStatus, step
+from engine.core.task.outcome import Cause, Outcome
+from engine.core.task.priority import DESCENDING, TaskPriority
+from engine.core.task.task_id import is_task_id
+from engine.errors import BrokerError, MoveRefused, TaskNotFound
+
+BATCH_WISHES = 25  # looked at in one portion: each costs a round trip or two
+TRIES = 20  # a task that moves on between reading and writing this often in a row is not one of this world
+
+GATE_TYPES = 100  # looked at for one queue in one script call
+ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
+
+
+Answer = TypeVar("Answer")
+
+
+class Operating:
+    def __init__(self, redis: Connections, keys: Keys, kept_ms: int) -> None:
+        self._redis, self._keys, self._kept_ms = redis, keys, kept_ms
+
+    def cancel(self, task_id: str, reason: str) -> TaskStatus:
+        """End a task that waits, or have the supervisor end one that runs; return CANCELLED or RUNNING.
+
+        Where that run ends otherwise and the task is to run once more, the keeper cancels it then.
+
+        Raises `MoveRefused` if it has ended, `TaskNotFound`.
+        """
+        def attempt(stored: Stored) -> TaskStatus | None:
+            if stored.life.status is TaskStatus.RUNNING:
+                letter = {"do": "cancel", "id": task_id, "run": stored.life.run, "reason": reason}
+                return TaskStatus.RUNNING if self._send(stored.life.owner, letter, stored) == b"OK" else None
+            word = self.withdraw([stored], Move.CANCEL, reason)[0]
+            return TaskStatus.CANCELLED if _went(word, stored, "cancel") else None
+
+        def done(before: Stored, now: Stored) -> TaskStatus | None:
+            return TaskStatus.CANCELLED if now.life.status is TaskStatus.CANCELLED else None
+
+        return self._until_it_holds_still(task_id, attempt, done)
+
+    def insist(self, cursor: bytes | None = None) -> tuple[int, bytes | None]:
+        """Cancel some of what was to be cancelled while it ran, and has got away: its run ended in a retry, was given
+        back or rescued. Return how many such wishes need nobody any more, and where to go on, None at the end."""
+        cursor, told = self._redis.call("HSCAN", self._keys.cancels, cursor or b"0", "COUNT", BATCH_WISHES)
+        wishes = dict(zip(told[::2], told[1::2], strict=True))
+        over = [part for task_id in wishes if self._is_over(task_id.decode(errors="replace"), wishes[task_id])
+                for part in (task_id, wishes[task_id])]
+        done: int = self._redis.run("forgo", [self._keys.cancels], over) if over else 0
+        return done, None if cursor == b"0" else cursor
+
+    def _is_over(self, task_id: str, wish: bytes) -> bool:
+        """Whether nothing is left to be done, now, about a task that was to be cancelled."""
+        run, _, reason = wish.decode(errors="replace").partition(" ")
+        stored = look(self._redis, self._keys, [task_id])[0] if is_task_id(task_id) else None
+        if stored is None or stored.life.status.is_final:
+            return True
+        if stored.life.status is TaskStatus.RUNNING and str(stored.life.run) == run:
+            return False
+        try:
+            return self.cancel(task_id, reason) is TaskStatus.CANCELLED
+        except (MoveRefused, TaskNotFound):
+            return True
+
+    def revive(self, task_ids: Sequence[str]) -> int:
+        """Queue tasks again after their end; return how many could be. Others are passed over."""
+        revived = 0
+        for start in range(0, len(task_ids), BATCH_TASKS):
+            found = readable(look(self._redis, self._keys, task_ids[start : start + BATCH_TASKS]))
+            repeats = self._redis.repeats
+            words = self._revive(found)
+            revived += words.count(b"OK")
+            if self._redis.repeats > repeats:  # nothing but a retry moves on what has ended
+                revived += sum(word == b"MOVED_ON" and stored.life.status.is_final
+                               for stored, word in zip(found, words, strict=True))
+        return revived
+
+    def revive_one(self, task_id: str) -> None:
+        """Raises `MoveRefused` if it has not ended, or completed; `TaskNotFound`."""
+        def attempt(stored: Stored) -> bool | None:
+            _refuse_unreadable(stored)
+            return _went(self._revive([stored])[0], stored, "retry")
+
+        def done(before: Stored, now: Stored) -> bool | None:
+            return True if before.life.status.is_final and before.seen != now.seen else None
+
+        self._until_it_holds_still(task_id, attempt, done)
+
+    def set_priority(self, task_id: str, priority: TaskPriority) -> None:
+        """Raises `MoveRefused` if it runs or has ended, `TaskNotFound`."""
+        keys = self._keys
+
+        def attempt(stored: Stored) -> bool | None:
+            _refuse_unreadable(stored)
+            queue, old = stored.record.queue, stored.life.priority
+            names = [keys.tasks, keys.life, keys.line(queue, old), keys.flows(queue, old),
+                     keys.line(queue, priority), keys.flows(queue, priority), keys.idle]
+            args: list[Argument] = [self._redis.now_ms(), *stored.seen, int(priority), stored.fair_key, keys.base,
+                                    queue]
+            return _went(self._redis.run("reprioritize", names, args), stored, "change the priority of")
+
+        self._until_it_holds_still(task_id, attempt)
+
+    def gate(self, queue: str, state: str) -> None:
+        """Set a queue "open" or "paused"."""
+        names = [self._keys.queues, self._keys.idle, *(self._keys.line(queue, priority) for priority in DESCENDING)]
+        types = types_aside(self._redis, self._keys)
+        for start in range(0, max(1, len(types)), GATE_TYPES):
+            few = types[start : start + GATE_TYPES]
+            self._redis.run("gate", names, [self._keys.base, queue, state, self._redis.now_ms(), *few])
+
+    def purge(self, queue: str, limit: int) -> int:
+        """Cancel up to `limit` of the tasks queued in a queue, the first of the line first; return how many."""
+        purged = 0
+        for line in (line.key for line in lines_of(self._redis, self._keys, queue)):
+            while purged < limit:
+                few = min(BATCH_TASKS, limit - purged)
+                ids, strangers = sorted_out(self._redis.call("ZRANGE", line, 0, few - 1))
+                if strangers:
+                    self._redis.call("ZREM", line, *strangers)
+                repeats = self._redis.repeats
+                words = self.withdraw(known(look(self._redis, self._keys, ids)), Move.CANCEL, "its queue was purged")
+                went = words.count(b"OK")
+                if self._redis.repeats > repeats:
+                    went += sum(stored.life.status is TaskStatus.CANCELLED
+                                for stored in known(look(self._redis, self._keys, ids))) - went
+                purged += went
+                if not went:
+                    break
+        return purged
+
+    def delete(self, task_ids: Sequence[str]) -> int:
+        """Forget tasks that have ended; return how many. Others are passed over."""
+        deleted = 0
+        for start in range(0, len(task_ids), BATCH_TASKS):
+            few, repeats = task_ids[start : start + BATCH_TASKS], self._redis.repeats
+            were_there = [line is not None for line in self._redis.call("HMGET", self._keys.life, *few)]
+            words = self.remove(few)
+            is_repeated = self._redis.repeats > repeats
+            deleted += sum(word == b"OK" or (is_repeated and was_there and word == b"GONE")
+                           for word, was_there in zip(words, were_there, strict=True))
+        return deleted
+
+    def order(self, supervisor: str, letter: dict[str, Any]) -> bool:
+        """Put a letter into a supervisor's mailbox; False if there is no such supervisor."""
+        return self._send(supervisor, letter) == b"OK"
+
+    # -- the scripts ----------------------------------------------------------------------------------------------
+
+    def withdraw(self, found: Sequence[Stored], move: Move, reason: str = "") -> list[bytes]:
+        """End tasks that no run holds; return the script's word on each."""
+        keys, now_ms, lines = self._keys, self._redis.now_ms(), Lines(self._keys)
+        told: list[Argument] = []
+        for stored in found:
+            run = stored.next_end
+            outcome = _end_without_run(stored, move, run, reason, now_ms)
+            told += (*stored.seen, run, lines.number(stored.record.queue, stored.life.priority), stored.fair_key,
+                     outcome.encode())
+        end = step(TaskStatus.QUEUED, move)
+        names = [keys.tasks, keys.life, keys.outcomes, keys.progress, keys.due, keys.expiring, keys.ended(end),
+                 keys.events, keys.counters, keys.waiters, *lines.names()]
+        words: list[bytes] = self._redis.run("withdraw", names, [
+            keys.base, now_ms, move, now_ms + self._kept_ms, *told])
+        return words
+
+    def remove(self, task_ids: Sequence[str]) -> list[bytes]:
+        """Forget tasks that have ended; return the script's word on each."""
+        keys = self._keys
+        names = [keys.tasks, keys.life, keys.outcomes, keys.progress, keys.rescues, keys.waiters, keys.expiring,
+                 *(keys.ended(status) for status in ENDS), *(keys.log(task_id) for task_id in task_ids)]
+        words: list[bytes] = self._redis.run("remove", names, task_ids)
+        return words
+
+    def _revive(self, found: Sequence[Stored]) -> list[bytes]:
+        keys, lines = self._keys, Lines(self._keys)
+        told: list[Argument] = []
+        for stored in found:
+            told += (*stored.seen, lines.number(stored.record.queue, stored.life.priority), stored.fair_key)
+        names = [keys.tasks, keys.life, keys.rescues, keys.idle, keys.events, keys.counters,
+                 *(keys.ended(status) for status in ENDS[1:]), keys.queues, keys.cancels, *lines.names()]
+        words: list[bytes] = self._redis.run("revive", names, [
+            keys.base, self._redis.now_ms(), *lines.queues(), *told]) if told else []
+        return words
+
+    def _send(self, supervisor: str, letter: dict[str, Any], about: Stored | None = None) -> bytes:
+        keys = self._keys
+        task_id, line, _ = about.seen if about else ("", b"", 0)
+        text = orjson.dumps({**letter, "letter": secrets.token_hex(6)})  # one that is read twice is known by it
+        word: bytes = self._redis.run("order", [keys.supervisors, keys.orders(supervisor), keys.life, keys.cancels], [
+            keys.base, supervisor, text, task_id, line, f"{letter.get('run')} {letter.get('reason')}"])
+        return word
+
+    def _until_it_holds_still(self, task_id: str, attempt: Callable[[Stored], Answer | None],
+                              done: Callable[[Stored, Stored], Answer | None] = lambda before, now: None) -> Answer:
+        """Read the task and make the attempt, again whenever the task has moved on in between.
+
+        `done(before, now)`: the answer, if the attempt that was made on what was seen before has succeeded after all.
+        """
+        before: Stored | None = None  # what an attempt was made on whose answer may be that of its repetition
+        for _ in range(TRIES):
+            stored = look_restored(self._redis, self._keys, [task_id], self._kept_ms)[0]
+            if stored is None:
+                raise TaskNotFound(task_id)
+            answer = done(before, stored) if before is not None else None
+            if answer is not None:
+                return answer
+            repeats = self._redis.repeats
+            answer = attempt(stored)
+            if answer is not None:
+                return answer
+            before = stored if self._redis.repeats > repeats else None
+        raise BrokerError(f"task {task_id} moved on {TRIES} times between reading and writing it")
+
+
+def _end_without_run(stored: Stored, move: Move, run: int, reason: str, now_ms: int) -> Outcome:
+    if move is Move.CANCEL:
+        return Outcome.cancelled(run, reason, ended_ms=now_ms)
+    if stored.problem is not None:
+        return Outcome.unreadable(run, stored.problem)
+    return Outcome(Cause.EXPIRED, "Expired", "nobody started it before its time was over", run, ended_ms=now_ms)
+
+
+def _refuse_unreadable(stored: Stored) -> None:
+    if stored.problem is not None:
+        raise BrokerError(f"task {stored.id} cannot be read: {stored.problem}")
+
+
+def _went(word: bytes, stored: Stored, verb: str) -> bool | None:
+    """Whether it was done; None if the task had moved on. Raises `MoveRefused`."""
+    if word == b"ILLEGAL":
+        raise MoveRefused(stored.id, verb, stored.life.status)
+    return True if word == b"OK" else None

@@ -1,0 +1,199 @@
+"""Reading tasks as they are stored, and numbering the lines that a script is to touch."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from engine.adapters.redis.wire.connection import Argument, Connections
+from engine.adapters.redis.wire.keys import Keys
+from engine.core.task import stored as reading
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.outcome import Outcome
+from engine.core.task.priority import TaskPriority
+from engine.core.task.record import MOMENT_MS_MAX, Record
+from engine.core.task.state import Life
+from engine.core.task.task_id import created_ms, is_task_id
+
+BATCH_TASKS = 250  # looked at in one script call
+
+
+class Stored(NamedTuple):
+    """A task as Redis has it at one moment."""
+
+    id: str
+    record: Record
+    life: Life  # made up for a task that is queued since its submit and has none stored
+    outcome: dict[str, Any] | None = None  # of the latest run, if it has ended
+    progress: dict[str, Any] | None = None  # of the run that is under way, or was killed or crashed
+    line: bytes | None = None  # the life line as stored
+    problem: str | None = None  # why its record or its life line cannot be read: others stand in for them
+    is_lost: bool = False  # it is the life line: nobody knows where it is, or whether it runs
+
+    @property
+    def fair_key(self) -> str:
+        return self.record.options.get("fair_key") or ""
+
+    @property
+    def seen(self) -> tuple[str, bytes, int]:
+        """What a script compares, to know whether the task has moved on since: id, life line, whether it is stored."""
+        if self.line is not None:
+            return self.id, self.line, 1
+        return self.id, b"QUEUED 0 0 0 %d 0 0 -" % self.life.priority, 0
+
+    @property
+    def next_end(self) -> int:
+        """The run that an end without a run counts for: the latest, or the next one if that has its own end."""
+        return self.life.run if self.outcome is None else self.life.run + 1
+
+
+class RawTask(NamedTuple):
+    """A task as Redis answered: read when somebody asks, and then only what is asked for."""
+
+    id: str
+    record: bytes
+    line: bytes | None
+    told: bytes | None  # the outcome of its latest run; None where the line cannot be read
+    progress: bytes | None
+
+    @property
+    def status(self) -> TaskStatus:
+        if self.line is None:
+            return TaskStatus.QUEUED
+        return Life.status_of(self.line) or self.stored().life.status
+
+    def outcome(self) -> dict[str, Any] | None:
+        """The outcome of its latest run, if that has ended."""
+        return reading.outcome(self.told, 0) if self.told else self.stored().outcome
+
+    def result(self) -> Any:
+        """What its latest run returned, None if it did not."""
+        return reading.result(self.told) if self.told else (self.outcome() or {}).get("result")
+
+    def stored(self) -> Stored:
+        stored = _stored(*self)
+        assert stored is not None  # there is a record
+        return stored
+
+
+def look(redis: Connections, keys: Keys, ids: Sequence[str]) -> list[Stored | None]:
+    """Read tasks; None where there is none. One that cannot be read has a `problem`."""
+    return [None if raw is None else raw.stored() for raw in look_raw(redis, keys, ids)]
+
+
+def look_raw(redis: Connections, keys: Keys, ids: Sequence[str], *,
+             records: bool = True) -> Iterator[RawTask | None]:
+    """As `look`, with nothing read yet; without `records` they are all empty. Ids that cannot be any give None."""
+    names = (keys.tasks, keys.life, keys.outcomes, keys.progress)
+    start = 0
+    while start < len(ids):
+        few = ids[start : start + BATCH_TASKS]
+        told = redis.run("look", names, ["1" if records else "0", *few])
+        assert len(told) >= 4, "an answer has one task at the least"
+        fields = iter(told)
+        for task_id, *found in zip(few, fields, fields, fields, fields, strict=False):
+            yield None if found[0] is None or not is_task_id(task_id) else RawTask(task_id, *found)
+        start += len(told) // 4
+
+
+def sorted_out(members: Iterable[bytes]) -> tuple[list[str], list[bytes]]:
+    """Which members of a collection are ids, and those that are none: the engine has not put them there."""
+    ids: list[str] = []
+    strangers: list[bytes] = []
+    for member in members:
+        text = member.decode("ascii", "replace")
+        if is_task_id(text):
+            ids.append(text)
+        else:
+            strangers.append(member)
+    return ids, strangers
+
+
+def supervisor_names(redis: Connections, keys: Keys) -> list[str]:
+    """The supervisors that have a lease, or had one that nobody has cleared up after."""
+    return [name.decode(errors="replace") for name in redis.call("ZRANGE", keys.supervisors, 0, -1)]
+
+
+def moment(score: bytes) -> int:
+    """A moment in ms as a sorted set keeps it, which may also be infinite."""
+    return int(max(0.0, min(float(score), MOMENT_MS_MAX)))
+
+
+def known(found: Sequence[Stored | None]) -> list[Stored]:
+    return [stored for stored in found if stored is not None]
+
+
+def _stored(task_id: str, record: bytes | None, line: bytes | None, outcome: bytes | None,
+            progress: bytes | None) -> Stored | None:
+    if record is None:
+        return None
+    problem = None
+    try:
+        told = Record.decode(record, task_id)
+    except ValueError as error:
+        problem = str(error)
+        told = Record("", "", TaskPriority.NORMAL, created_ms(task_id), b"null")  # stands in for it
+    if line is None:
+        life = Life(TaskStatus.QUEUED, priority=told.priority, at_ms=told.created_ms)
+        return Stored(task_id, told, life, problem=problem)
+    try:
+        life = Life.parse(line)
+    except ValueError as error:
+        end = Outcome.unreadable(0, str(error)).encode()
+        life = Life(TaskStatus.FAILED, priority=told.priority, at_ms=told.created_ms)
+        return Stored(task_id, told, life, reading.outcome(end, 0), None, line, str(error), is_lost=True)
+    ended = reading.outcome(outcome, life.run) if outcome else None
+    said = reading.progress(progress) if progress else _last_progress(ended)
+    return Stored(task_id, told, life, ended, said, line, problem)
+
+
+def _last_progress(outcome: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What a run that was killed or crashed had said last of how far it is."""
+    if outcome is None or not outcome.get("post_mortem"):
+        return None
+    said = outcome["post_mortem"].get("progress")
+    return reading.progress(orjson.dumps(said)) if isinstance(said, dict) else None
+
+
+def readable(found: Sequence[Stored | None]) -> list[Stored]:
+    return [stored for stored in found if stored is not None and stored.problem is None]
+
+
+def deliveries(redis: Connections, keys: Keys, found: Sequence[Stored]) -> dict[str, int | None]:
+    """How often each task may be started, None for no bound: as its record says, else as pools announce its handler,
+    since a task may have been submitted before anybody had heard of that."""
+    bounds = {stored.id: stored.record.options.get("max_deliveries") for stored in found}
+    types = sorted({stored.record.task_type for stored in found if bounds[stored.id] is None})
+    told = redis.call("HMGET", keys.handlers, *types) if types else []
+    announced = {task_type: reading.announcement(text or b"").get("max_deliveries")
+                 for task_type, text in zip(types, told, strict=True)}
+    for stored in found:
+        bound = announced.get(stored.record.task_type)
+        if bounds[stored.id] is None and isinstance(bound, int) and bound > 0:
+            bounds[stored.id] = bound
+    return bounds
+
+
+class Lines:
+    """Lines of queues in the order in which a script is given their keys."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._numbers: dict[tuple[str, TaskPriority], int] = {}
+
+    def number(self, queue: str, priority: TaskPriority) -> int:
+        """The number, from 1, by which the script knows this line."""
+        return self._numbers.setdefault((queue, priority), len(self._numbers) + 1)
+
+    def names(self, *, flows: bool = True) -> list[str]:
+        """The keys: each line, followed by its flows unless the script does not touch them."""
+        names = []
+        for queue, priority in self._numbers:
+            names.append(self._keys.line(queue, priority))
+            if flows:
+                names.append(self._keys.flows(queue, priority))
+        return names
+
+    def queues(self) -> list[Argument]:
+        """How many lines there are, and the queue of each."""
+        return [len(self._numbers), *(queue for queue, _ in self._numbers)]

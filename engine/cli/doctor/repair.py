@@ -1,0 +1,85 @@
+"""`ganger doctor --repair`: what the keeper does once a minute, now and to the end: find what cannot be and mend it."""
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from engine.cli.doctor.finding import Finding, State
+
+if TYPE_CHECKING:
+    from engine.adapters.redis.keeper.keeping import KeeperBroker
+    from engine.config import Settings
+
+_WATCH_S = 2.5  # a supervisor that lives renews its lease each second
+_BATCH = 500
+_MENDED = {
+    "line": "queued tasks that were in no line: put back into theirs",
+    "turn": "lines with tasks that never had their turn: they have it now",
+    "misplaced": "keys that something else was written to: renamed, see the log",
+    "state": "tasks whose state was deleted: found again by what else is kept of them",
+    "unknown": "tasks whose state was deleted and that may have run: ended, and not run again",
+    "due": "tasks that waited without a moment: due when they were to be, or now",
+    "ended": "ended tasks without a moment of removal: they have one now",
+    "held": "running tasks without a live lease: queued again, or put under their supervisor's lease",
+    "spent": "running tasks without a live lease that must not be started again: failed, or put under that lease",
+    "set": "leases without a running task: removed",
+    "zset": "ids that stood where no task of theirs belongs: removed",
+    "life": "life lines without a task: removed",
+    "lost": "tasks whose life line could not be read: failed",
+    "unreadable": "tasks whose record could not be read: failed",
+    "unfit": "parts of what is in Redis that could not be looked through: see the log",
+    "stranger": "entries that are no task's: removed",
+}
+
+
+def repair(settings: "Settings") -> list[Finding]:
+    """Mend everything there is, and say what. Raises `GangerError` if Redis cannot be reached."""
+    from engine.adapters.redis.keeper.keeping import KeeperBroker
+    from engine.adapters.redis.tasks.broker import connect
+
+    broker = connect(settings)
+    try:
+        keeping = KeeperBroker(broker)
+        apart = keeping.set_apart()
+        if apart:
+            time.sleep(_WATCH_S)  # until all that live have said so again
+        leases = keeping.leases()
+        began_s = time.monotonic()
+        checked, mended = _reconcile(keeping)
+        mended["misplaced"] += apart
+        if _over(leases, keeping.now_ms()):
+            time.sleep(max(0.0, began_s + _WATCH_S - time.monotonic()))
+        silent = _over({name: end_ms for name, end_ms in keeping.leases().items() if leases.get(name) == end_ms},
+                       keeping.now_ms())
+        runs = sum(_rescue(keeping, name) for name in silent)
+    finally:
+        broker.close()
+    return [*(Finding("repair", State.OK, f"{mended[what]} {text}") for what, text in _MENDED.items() if mended[what]),
+            *([Finding("repair", State.OK, f"{runs} runs taken over from {', '.join(silent)}, whose lease is over")]
+              if silent else []),
+            Finding("repair", State.OK, f"{checked} entries looked at, {mended.total()} mended")]
+
+
+def _reconcile(keeping: "KeeperBroker") -> tuple[int, Counter[str]]:
+    checked, mended, cursor = 0, Counter[str](), None
+    while True:
+        look = keeping.reconcile(cursor)
+        checked += look.checked
+        mended.update({what: count for what, count in look.mended.items() if what in _MENDED})
+        cursor = look.cursor
+        if cursor is None:
+            return checked, mended
+
+
+def _over(leases: dict[str, int], now_ms: int) -> list[str]:
+    return [name for name, end_ms in leases.items() if end_ms < now_ms]
+
+
+def _rescue(keeping: "KeeperBroker", supervisor: str) -> int:
+    """Take over from a supervisor that fell silent; return how many runs that was."""
+    runs = 0
+    while True:
+        report = keeping.rescue(supervisor, _BATCH)
+        runs += report.released + report.failed + report.cancelled
+        if report.is_over:
+            return runs

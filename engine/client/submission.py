@@ -1,0 +1,258 @@
+"""The door of the engine: checks what was passed to submit and completes it with defaults.
+
+Everything is checked here and before anything is written, so that a refusal changes nothing.
+An option's value comes from, in falling precedence: the submit, the handler registered in
+this process, the handler as a pool announced it, the settings.
+
+Knows no Redis: `Directory` gets the announcements through a function.
+"""
+
+import os
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from time import monotonic
+from typing import Any, NamedTuple, TypedDict, cast
+
+from engine.core.task.names import check_queue_name, did_you_mean
+from engine.core.task.priority import TaskPriority
+from engine.core.task.record import NO_OPTIONS, Options, Record
+from engine.core.task.task_id import RANDOM_BITS, task_id, task_ids
+from engine.errors import InvalidInput, InvalidOption, UnknownHandler
+from engine.tasks import options as check
+from engine.tasks.encoding import encode
+from engine.tasks.handler import NO_PAYLOAD, REGISTRY, Handler, HandlerSpec
+from engine.tasks.options import Seconds
+
+ANNOUNCEMENTS_S_MAX = 5.0  # announcements older than this are read again
+
+
+class SubmitOptions(TypedDict, total=False):
+    """What a submit may say beyond task type and payload. Times in seconds; None is the same as left out."""
+
+    name: str | None  # for people: what this task is about
+    queue: str | None
+    priority: TaskPriority | str | int | None
+    delay: Seconds | None  # not started before
+    timeout: Seconds | None  # of one run, until it is killed; 0: never
+    soft_timeout: Seconds | None  # of one run, until SoftTimeout is raised inside it; 0: never
+    max_retries: int | None
+    expires: Seconds | None  # no run is started after, also none of a retry
+    idempotency_key: str | None  # a second submit to the same queue with the same key gives the first one's id
+    fair_key: str | None  # within a queue, keys take turns
+    tags: Iterable[str] | None
+    max_deliveries: int | None  # 1: never run again when the fate of a run is unknown
+    max_memory: int | str | None  # of a run with all that it starts, in bytes or such as "512M"; 0: no limit
+    max_cpu_seconds: Seconds | None  # of a run with all that it starts; 0: no limit
+    max_processes: int | None  # of a run, its worker included; 0: no limit
+    nice: int | None  # 0 to 19: how far it steps back from the processor for others
+    result_ttl: Seconds | None  # how long it is kept after it completed
+    traceparent: str | None  # W3C trace context, which the handler's context has
+    durability: str | None  # "fsync": return only when it is on Redis's disk
+    webhook: Mapping[str, Any] | None  # {"url": …, "on": [final statuses]}: where the API tells of its end
+
+
+class Submission(NamedTuple):
+    """A task ready to be written."""
+
+    id: str
+    record: Record
+    idempotency_key: str | None
+    durability: str | None = None
+
+
+class Defaults(NamedTuple):
+    """What a pool's announcement says for tasks of a type."""
+
+    queue: str = "default"
+    priority: TaskPriority = TaskPriority.NORMAL
+    expires: float | None = None
+    max_deliveries: int | None = None
+    payload_model: None = None
+
+    def parse(self, payload: bytes) -> None:
+        """Its model is not known here; the worker will check."""
+
+    @classmethod
+    def announced(cls, told: Mapping[str, Any]) -> "Defaults":
+        """What makes no sense was not written by a pool, and is as if it had not been said."""
+        try:
+            return cls(check_queue_name(told.get("queue", "default")), check.priority(told.get("priority", "NORMAL")),
+                       None if told.get("expires") is None else check.seconds(told["expires"], "expires"),
+                       None if told.get("max_deliveries") is None else check.count(
+                           told["max_deliveries"], "max_deliveries", 1))
+        except InvalidOption:
+            return cls()
+
+
+_NOBODY_SAID = Defaults()
+
+# A generator of our own: a user's random.seed() would make two processes invent the same ids.
+_chance = random.Random()
+os.register_at_fork(after_in_child=_chance.seed)
+
+
+class Directory:
+    """Which handlers there are, as far as this process can know.
+
+    Raises `UnknownHandler` for a name that is neither registered here nor announced, unless no pool has ever
+    announced anything: then a first submit may come before the first pool. With `accepts_unknown` it never does: such
+    a task waits for a pool that knows it.
+    """
+
+    def __init__(self, announcements: Callable[[], Mapping[str, Mapping[str, Any]]],
+                 registry: Mapping[str, HandlerSpec] = REGISTRY, *, complete: bool = False,
+                 accepts_unknown: bool = False) -> None:
+        self._fetch, self._registry, self._complete = announcements, registry, complete
+        self._accepts_unknown = accepts_unknown
+        self._announced: dict[str, Defaults] = {}
+        self._stale_s = 0.0
+
+    def find(self, task_type: str) -> HandlerSpec | Defaults:
+        found = self._registry.get(task_type)
+        if found is not None:
+            return found
+        if monotonic() < self._stale_s:
+            if task_type in self._announced:
+                return self._announced[task_type]
+            if self._accepts_unknown or not (self._announced or self._complete):
+                return _NOBODY_SAID
+        # No lock: threads that come here at once each read the same, and a fork could inherit a lock that is held.
+        self._announced = known = {name: Defaults.announced(told) for name, told in self._fetch().items()}
+        self._stale_s = monotonic() + ANNOUNCEMENTS_S_MAX
+        if task_type in known or self._accepts_unknown or not (known or self._complete):
+            return known.get(task_type, _NOBODY_SAID)
+        names = {*known, *self._registry}
+        hint = did_you_mean(task_type, names) or "; start one that imports its module: ganger run --handlers MODULE"
+        raise UnknownHandler(f"no pool has announced a handler {check.shown(task_type)}{hint}",
+                             field="task_type", value=check.shown(task_type), limit=", ".join(sorted(names)[:20]))
+
+
+class Submissions:
+    """Makes `Submission`s; one for each client, used by any number of threads."""
+
+    def __init__(self, directory: Directory, payload_bytes_max: int) -> None:
+        self._directory, self._payload_bytes_max = directory, payload_bytes_max
+
+    def one(self, task_type: Any, payload: Any, options: Mapping[str, Any], now_ms: int) -> Submission:
+        """Check one task. Raises a subclass of `InvalidInput`."""
+        ids = iter((task_id(now_ms, _chance.getrandbits(RANDOM_BITS)),))
+        return self._prepare(task_type, payload, options, now_ms, ids)
+
+    def many(self, tasks: Iterable[Mapping[str, Any]], now_ms: int) -> list[Submission]:
+        """Check tasks given as mappings with `task_type`, `payload` and options; a refusal names the index."""
+        ids = task_ids(now_ms, _chance.getrandbits(RANDOM_BITS))
+        made: list[Submission] = []
+        for task in tasks:
+            try:
+                made.append(self._from_mapping(task, now_ms, ids))
+            except InvalidInput as error:
+                place = f"tasks[{len(made)}]"
+                raise type(error)(f"{place}: {error}", field=f"{place}.{error.field}", value=error.value,
+                                  limit=error.limit) from error
+        return made
+
+    def _from_mapping(self, task: Mapping[str, Any], now_ms: int, ids: Iterator[str]) -> Submission:
+        if type(task) is not dict and not isinstance(task, Mapping):
+            raise InvalidOption(f"{check.shown(task)} is not a mapping", field="task", value=check.shown(task),
+                                limit='{"task_type": …, "payload": …, options}')
+        try:
+            task_type = task["task_type"]
+        except KeyError:
+            raise InvalidOption(f"task_type is missing from {check.shown(task)}", field="task_type",
+                                limit="the name of a handler") from None
+        payload = task.get("payload", NO_PAYLOAD)
+        if len(task) == 2 and "payload" in task:
+            return self._prepare(task_type, payload, _NO_OPTIONS, now_ms, ids)
+        options = {name: task[name] for name in task if name not in _NOT_OPTIONS}
+        return self._prepare(task_type, payload, options, now_ms, ids)
+
+    def _prepare(self, task_type: Any, payload: Any, options: Mapping[str, Any], now_ms: int,
+                 ids: Iterator[str]) -> Submission:
+        if type(task_type) is not str:
+            task_type = _name_of(task_type)
+        given = _checked(options) if options else {}
+        handler = self._directory.find(task_type)
+        text = encode(payload, self._payload_bytes_max)
+        if handler.payload_model is not None:
+            handler.parse(text)
+        if not given:
+            record = Record(task_type, handler.queue, handler.priority, now_ms, text, _stored(given, handler, now_ms))
+            return Submission(next(ids), record, None)
+        record = Record(task_type, given.get("queue", handler.queue), given.get("priority", handler.priority), now_ms,
+                        text, _stored(given, handler, now_ms))
+        return Submission(next(ids), record, given.get("idempotency_key"), given.get("durability"))
+
+
+def _name_of(task_type: Any) -> str:
+    """A handler may stand for its name."""
+    if isinstance(task_type, Handler):
+        return task_type.spec.name
+    if isinstance(task_type, str):
+        return str(task_type)
+    raise check.refuse("task_type", task_type, "the name of a handler")
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    given = {}
+    for name, value in options.items():
+        if name not in _CHECKS:
+            raise _no_option(name)
+        if value is not None:
+            given[name] = _CHECKS[name](value)
+    if "expires" in given and given.get("delay", 0) >= given["expires"]:
+        raise check.refuse("expires", given["expires"], f"more than the delay ({given['delay']:g} s)")
+    if given.get("timeout") and given.get("soft_timeout", 0) >= given["timeout"]:
+        raise check.refuse("soft_timeout", given["soft_timeout"], f"less than the timeout ({given['timeout']:g} s)")
+    return given
+
+
+def _no_option(name: str) -> InvalidOption:
+    if name in check.OF_HANDLER:
+        return InvalidOption(f"submit has no option {name!r}: it holds for all tasks of a handler, so say it there, "
+                             f"@handler(…, {name}=…)", field=name, limit="an option of submit")
+    return check.unknown(name, _CHECKS, "submit")
+
+
+def _stored(given: dict[str, Any], handler: HandlerSpec | Defaults, now_ms: int) -> Options:
+    """The options as the record keeps them: seconds from now become moments."""
+    if given.keys() <= _NOT_STORED and handler.expires is None and handler.max_deliveries is None:
+        return NO_OPTIONS
+    stored = cast(Options, {name: given[name] for name in _KEPT if name in given})
+    expires = given.get("expires", handler.expires)
+    if expires is not None:
+        stored["expires_ms"] = now_ms + int((expires + (0 if "expires" in given else given.get("delay", 0))) * 1000)
+    if given.get("delay"):
+        stored["due_ms"] = now_ms + int(given["delay"] * 1000)
+    if handler.max_deliveries is not None and "max_deliveries" not in stored:
+        stored["max_deliveries"] = handler.max_deliveries
+    return stored
+
+
+_NO_OPTIONS: dict[str, Any] = {}
+_NOT_OPTIONS = frozenset({"task_type", "payload"})
+_NOT_STORED = {"queue", "priority", "durability", "idempotency_key"}
+_KEPT = ("name", "timeout", "soft_timeout", "max_retries", "fair_key", "tags", "max_deliveries", "max_memory",
+         "max_cpu_seconds", "max_processes", "nice", "result_ttl", "traceparent", "webhook")
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "name": lambda value: check.text(value, "name"),
+    "queue": check_queue_name,
+    "priority": check.priority,
+    "delay": lambda value: check.seconds(value, "delay"),
+    "timeout": lambda value: check.seconds(value, "timeout"),
+    "soft_timeout": lambda value: check.seconds(value, "soft_timeout"),
+    "max_retries": lambda value: check.count(value, "max_retries"),
+    "expires": lambda value: check.seconds(value, "expires", zero=False),
+    "idempotency_key": lambda value: check.text(value, "idempotency_key"),
+    "fair_key": lambda value: check.text(value, "fair_key"),
+    "tags": check.tags,
+    "max_deliveries": lambda value: check.count(value, "max_deliveries", 1),
+    "max_memory": lambda value: check.memory(value, "max_memory"),
+    "max_cpu_seconds": lambda value: check.seconds(value, "max_cpu_seconds"),
+    "max_processes": lambda value: check.count(value, "max_processes"),
+    "nice": check.nice,
+    "result_ttl": lambda value: check.seconds(value, "result_ttl"),
+    "traceparent": check.traceparent,
+    "durability": check.durability,
+    "webhook": check.webhook,
+}

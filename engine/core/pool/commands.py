@@ -1,0 +1,113 @@
+"""What the dispatcher asks for; the pool carries it out, in order."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from engine.core.pool.slot import Run
+from engine.core.task.limits import Limits
+from engine.core.task.outcome import Outcome
+from engine.core.task.retry import Verdict
+
+MakesWay = Literal["", "+", "!"]  # for urgent tasks, by running ones: never, once there is no other room, now
+
+
+class Send(NamedTuple):
+    """Put a run on the worker's pipe."""
+
+    slot: int
+    run: Run
+
+
+class Settle(NamedTuple):
+    """Tell Redis how a run ended. `outcome` is JSON, or an Outcome to encode, or nothing for a release."""
+
+    run: Run
+    verdict: Verdict
+    outcome: bytes | Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Hold the runs that are sent from now on to these limits, and report with `exceeded` when one is passed."""
+
+    slot: int
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatch:
+    """The runs that were watched have ended; their worker goes on without limits."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Read the unstarted messages back out of the worker's pipe, and report them with `taken_back`."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Stop the worker and everything below it, without harm. `run` is what stands still then."""
+
+    slot: int
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw:
+    """Let them go on, and tell the run, if it has not ended, for how long they stood still."""
+
+    slot: int
+    run: Run | None
+    frozen_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Raise an exception inside the handler: SoftTimeout, or TaskInterrupted for a cancel."""
+
+    slot: int
+    token: int
+    cancel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End the worker and everything below it, after taking its stacks."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Ask the worker to exit when it has nothing left."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A handler is stopped for a while; to be told to people."""
+
+    task_type: str
+    pause_s: float
+    deaths: int
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """The pool can't go on; its parent decides."""
+
+    reason: str
+
+
+Command = (Send | Settle | Watch | Unwatch | Spawn | TakeBack | Freeze | Thaw | Interrupt | Kill | Quit | Stopped |
+           Halt)

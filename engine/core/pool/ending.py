@@ -1,0 +1,118 @@
+"""Ends runs: each once, with its verdict and outcome.
+
+Holds every run that the pool owes Redis an end for. A run leaves the books
+with the Settle command that ends it, and with nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import orjson
+
+from engine.core.pool.commands import Command, Settle
+from engine.core.pool.slot import Run
+from engine.core.task.lifecycle import Move
+from engine.core.task.outcome import Cause, Outcome
+from engine.core.task.retry import CANCELLED, COMPLETED, RELEASED, Payer, Verdict, verdict
+
+# What the worker says of a run that did not complete: its cause, and whether another run could mend it.
+WORDS = {
+    b"E": (Cause.RAISED, True),
+    b"F": (Cause.RAISED, False),
+    b"A": (Cause.RETRY_ASKED, True),
+    b"X": (Cause.CANCELLED, False),
+    b"S": (Cause.SOFT_TIMEOUT, True),
+    b"I": (Cause.CANCELLED, False),
+}
+
+
+_SPREAD = 0.1  # so that what was held back does not come all at once
+LIMITS = frozenset({Cause.OUT_OF_MEMORY, Cause.CPU_TIME, Cause.PROCESSES})
+
+
+class Ending:
+    def __init__(self, commands: list[Command], chance: Callable[[], float]) -> None:
+        self.commands = commands
+        self.chance = chance
+        self.runs: dict[bytes, Run] = {}  # by task id
+
+    def answered(self, run: Run, word: bytes, outcome: bytes, after_s: float | None) -> None:
+        """The worker said how it ended."""
+        if word == b"C":
+            self.settle(run, COMPLETED, outcome)
+        elif word == b"U":
+            self._given_back(run)
+        else:
+            cause, retryable = WORDS[word]
+            if word == b"I" and run.cancelled is not None:
+                outcome = _with_message(outcome, run.cancelled)
+            self.settle(run, self._judge(run, cause, retryable, after_s), outcome)
+
+    def died(self, run: Run, death: Outcome) -> None:
+        """Its worker died under it, and we did not ask for that."""
+        if run.cancelled is not None:
+            self.cancelled(run, death)
+        else:
+            self._crashed(run, death)
+
+    def killed(self, run: Run, doom: Cause | None, death: Outcome, breach: str = "") -> None:
+        """We killed its worker: because of this run (`doom` says why, `breach` how it passed a limit), or for reasons
+        of our own."""
+        if doom is Cause.TIMEOUT:
+            end = death.renamed(Outcome.timed_out(run.number, run.policy.timeout_s, death.remark))
+            self.settle(run, self._judge(run, doom), end)
+        elif run.cancelled is not None:
+            self.cancelled(run, death)
+        elif doom in LIMITS:
+            self._crashed(run, death.renamed(Outcome.over_limit(run.number, doom, breach)))
+        elif run.policy.retry.max_deliveries and run.number >= run.policy.retry.max_deliveries:
+            message = "ended by the engine, and it may not be started a second time"
+            end = replace(death, cause=Cause.LEASE_LOST, kind="LeaseLost", message=message)
+            self.settle(run, Verdict(Move.FAIL, Payer.NOBODY), end)
+        else:
+            self.released(run)
+
+    def cancelled(self, run: Run, death: Outcome | None = None) -> None:
+        end = Outcome.cancelled(run.number, run.cancelled or "cancelled")
+        self.settle(run, CANCELLED, end if death is None else death.renamed(end))
+
+    def released(self, run: Run) -> None:
+        self.settle(run, RELEASED, b"")
+
+    def held_back(self, run: Run, pause_s: float, deaths: int) -> None:
+        """Its handler is stopped: to be run again after the pause, at nobody's cost."""
+        outcome = Outcome.handler_stopped(run.number, run.task_type, pause_s, deaths)
+        self.settle(run, Verdict(Move.RETRY, Payer.NOBODY, pause_s * (1 + _SPREAD * self.chance())), outcome)
+
+    def _given_back(self, run: Run) -> None:
+        """Its worker does not know the type: it waits, at nobody's cost, for a pool that does."""
+        if run.cancelled is not None:
+            self.cancelled(run)
+        else:
+            self.settle(replace(run, queue=f"{run.queue} {run.task_type}"), RELEASED, b"")
+
+    def settle(self, run: Run, judgement: Verdict, outcome: bytes | Outcome) -> None:
+        del self.runs[run.task_id]
+        self.commands.append(Settle(run, judgement, outcome))
+
+    def _crashed(self, run: Run, death: Outcome) -> None:
+        judgement = self._judge(run, death.cause)
+        if judgement.poison:
+            cost = "a worker" if run.crashes == 0 else f"{run.crashes + 1} workers"
+            death = replace(death, quarantined=True, message=f"{death.message}; quarantined, as it has cost {cost}")
+        self.settle(run, judgement, death)
+
+    def _judge(self, run: Run, cause: Cause, retryable: bool = True, after_s: float | None = None) -> Verdict:
+        return verdict(cause, run.policy.retry, run=run.number, attempts=run.attempts, crashes=run.crashes,
+                       chance=self.chance(), retryable=retryable, after_s=after_s)
+
+
+
+def _with_message(outcome: bytes, message: str) -> bytes:
+    """The worker does not know why it was to end; whoever asked said so to us."""
+    try:
+        told = orjson.loads(outcome)
+        told["error"]["message"] = message
+    except (ValueError, TypeError, KeyError):  # not as our worker writes it; it will be shown as what cannot be read
+        return outcome
+    return orjson.dumps(told)

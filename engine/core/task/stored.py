@@ -1,0 +1,217 @@
+"""What is read from Redis, in the shape that the rest takes for granted: anybody could have written anything there.
+
+Each function reads one kind of stored JSON. What cannot be read becomes something that says so, never an exception.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, cast
+
+import orjson
+
+from engine.core.task.limits import MEMORY_BYTES_MAX
+from engine.core.task.outcome import Outcome
+from engine.core.task.record import COUNT_MAX, MOMENT_MS_MAX
+
+_TEXT_SHOWN_MAX = 1_000
+_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{4,200}={0,2}", re.ASCII)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= MOMENT_MS_MAX
+
+
+def _moment(value: Any) -> bool:
+    return _number(value) and value >= 0
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= COUNT_MAX
+
+
+def _bytes(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MEMORY_BYTES_MAX
+
+
+def _object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_text, value))
+
+
+def _secret(value: Any) -> bool:
+    """In the form of Standard Webhooks."""
+    return isinstance(value, str) and _SECRET.fullmatch(value) is not None and len(value) % 4 == 2
+
+
+def _error(value: Any) -> bool:
+    return isinstance(value, dict) and _text(value.get("kind")) and _text(value.get("message")) and \
+        isinstance(value.get("traceback"), str | None) and value.keys() <= {"kind", "message", "traceback"}
+
+
+def _slots(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(slot, dict) and isinstance(slot.get("task"), dict | None) for slot in value)
+
+
+Shape = Mapping[str, Callable[[Any], bool]]
+
+_OUTCOME: Shape = {
+    "run": _count, "cause": _text, "error": _error, "started_ms": _moment, "ended_ms": _moment, "wall_s": _number,
+    "cpu_s": _number, "peak_rss_bytes": _bytes, "worker": _text, "pid": _count, "post_mortem": _object}
+_PROGRESS: Shape = {"fraction": _number, "message": _text, "at_ms": _moment}
+_ROW: Shape = {"at_ms": _moment, "run": _count, "stream": _text, "level": _text, "text": _text}
+_HOOK: Shape = {
+    "secret": _secret, "url": _text, "on": _texts, "task_type": _text, "queue": _text, "tag": _text,
+    "created_at": _text}
+_MESSAGE: Shape = {
+    "task_id": _text, "status": _text, "tries": _count, "body": _object, "webhook": _text, "url": _text,
+    "last_error": _text}
+_KEY: Shape = {
+    "name": _text, "role": _text, "queues": _texts, "rate_per_s": _number, "hash": _text, "created_at": _text}
+_ENTRY: Shape = {"at_ms": _moment, "rows": _object}
+_REPORT: Shape = {"host": _text, "pool": _text, "queues": _texts, "slots": _slots, "identity": _object,
+                  "import_failures": _object, "hook_failures": _object}
+
+
+def _loaded(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return None
+
+
+def _fits(told: Any, shape: Shape) -> bool:
+    """Whether it is an object, and each of its known fields is of its kind, or null."""
+    return isinstance(told, dict) and all(
+        value is None or name not in shape or shape[name](value) for name, value in told.items())
+
+
+def _read(text: bytes, shape: Shape) -> dict[str, Any] | None:
+    """The object, if it is one that fits."""
+    told = _loaded(text)
+    return told if _fits(told, shape) else None
+
+
+# An outcome as a worker writes it for a run that returned (adapters/process/worker/outcomes.py): nearly all
+# that is ever read.
+_RETURNED = ("run", "cause", "result", "started_ms", "ended_ms", "wall_s", "cpu_s", "peak_rss_bytes",
+             "logs_dropped_bytes", "worker", "pid")
+_RETURNED_TYPES = (int, int, int, float, float, int, str, int)
+_BEFORE_RESULT = re.compile(rb'\{"run":\d{1,9},"cause":"returned","result":')
+_AFTER_RESULT = re.compile(
+    rb',"started_ms":\d{1,14},"ended_ms":\d{1,14},"wall_s":\d{1,13}\.\d{6},"cpu_s":\d{1,13}\.\d{6},'
+    rb'"peak_rss_bytes":\d{1,15},"logs_dropped_bytes":\d{1,15},"worker":"[^"\\\x00-\x1f\x80-\xff]*","pid":\d{1,9}\}')
+
+
+def result(text: bytes) -> Any:
+    """What a run returned, None if it did not: as `outcome` has it, without reading the rest."""
+    before, end = _BEFORE_RESULT.match(text), text.rfind(b',"started_ms":')
+    if before is not None and _AFTER_RESULT.fullmatch(text, max(end, 0)) is not None:
+        try:
+            return orjson.loads(text[before.end() : end])
+        except ValueError:
+            pass
+    return outcome(text, 0).get("result")
+
+
+def _is_returned(told: Any) -> bool:
+    """Whether it is such an outcome: the same as `_fits`, in a third of the time."""
+    if type(told) is not dict or tuple(told) != _RETURNED:
+        return False
+    run, cause, _, started_ms, ended_ms, wall_s, cpu_s, rss_bytes, _, worker, pid = told.values()
+    return (cause == "returned"
+            and (type(run), type(started_ms), type(ended_ms), type(wall_s), type(cpu_s), type(rss_bytes), type(worker),
+                 type(pid)) == _RETURNED_TYPES
+            and 0 <= run <= COUNT_MAX and 0 <= pid <= COUNT_MAX and 0 <= started_ms <= MOMENT_MS_MAX
+            and 0 <= ended_ms <= MOMENT_MS_MAX and 0 <= rss_bytes <= MEMORY_BYTES_MAX
+            and 0 <= wall_s <= MOMENT_MS_MAX and 0 <= cpu_s <= MOMENT_MS_MAX)
+
+
+def outcome(text: bytes, run: int) -> dict[str, Any]:
+    """How run `run` ended."""
+    told = _loaded(text)
+    if _is_returned(told):
+        return cast(dict[str, Any], told)
+    if not _fits(told, _OUTCOME):
+        told = orjson.loads(Outcome.unreadable(run, "its outcome is not as any worker writes it").encode())
+    if told.get("run") is None:
+        told["run"] = run
+    return cast(dict[str, Any], told)
+
+
+def progress(text: bytes) -> dict[str, Any] | None:
+    """What a handler said of how far it is."""
+    return _read(text, _PROGRESS)
+
+
+def log_row(text: bytes) -> dict[str, Any]:
+    """One row of a run's log; what is none is shown as it stands there."""
+    told = _read(text, _ROW)
+    if told is not None and all(told.get(name) is not None for name in ("at_ms", "run", "stream", "text")):
+        return told
+    return {"at_ms": 0, "run": 0, "stream": "stdout", "level": None,
+            "text": text[:_TEXT_SHOWN_MAX].decode(errors="replace")}
+
+
+def report(text: bytes) -> dict[str, Any]:
+    """What a supervisor tells of itself; empty where that makes no sense."""
+    return _read(text, _REPORT) or {}
+
+
+def announcement(text: bytes) -> dict[str, Any]:
+    """What a pool tells of a handler; empty where that makes no sense."""
+    return _read(text, {}) or {}
+
+
+def sample(text: bytes) -> dict[str, Any]:
+    """What was measured of a process."""
+    return _read(text, {}) or {}
+
+
+def history_entry(text: bytes) -> dict[str, Any] | None:
+    """What the processes of an engine used in some seconds."""
+    return _whole(text, _ENTRY, ("at_ms", "rows"))
+
+
+def webhook(text: bytes, *required: str) -> dict[str, Any] | None:
+    """Who is to be told of ends, with at least the `required` fields."""
+    return _whole(text, _HOOK, required)
+
+
+def message(text: bytes) -> dict[str, Any] | None:
+    """What is to be told to a webhook."""
+    told = _whole(text, _MESSAGE, ("task_id", "status", "tries", "body", "url"))
+    return None if told is None else {"webhook": None, **told}
+
+
+def api_key(text: bytes) -> dict[str, Any]:
+    """Who may call the API; empty where that makes no sense, which lets nobody in."""
+    return _read(text, _KEY) or {}
+
+
+def _whole(text: bytes, shape: Shape, required: Iterable[str]) -> dict[str, Any] | None:
+    told = _read(text, shape)
+    return told if told is not None and all(told.get(name) is not None for name in required) else None
+
+
+class Cancel(NamedTuple):
+    """A letter that asks for the end of a run."""
+
+    task_id: str
+    run: int
+    reason: str
+
+
+def cancel_letter(text: bytes) -> Cancel | None:
+    """None for any other letter."""
+    match _read(text, {}):
+        case {"do": "cancel", "id": str(task_id), "run": int(run), "reason": str(reason)}:
+            return Cancel(task_id, run, reason)
+    return None

@@ -1,0 +1,129 @@
+"""Bodies of requests: from bytes to what a model asks for, at a cost that has a bound.
+
+1. A small body is read at once. A large one is read in a thread, one after the other, so that the event loop goes on.
+2. A large body with too many keys is refused before it is parsed.
+3. Unknown fields are looked for first: a model would make an error of each of hundreds of thousands.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+from starlette.requests import Request
+
+from engine.services.api.context import desk_of
+from engine.services.api.http.problems import Refused
+
+SMALL_BYTES = 16_384
+KEYS_MAX = 100_000  # of all objects in one body
+FIELDS_MAX = 20  # told of one refusal
+
+Model = TypeVar("Model", bound=BaseModel)
+# A text, and the colon behind it if it is a key. Nothing is tried twice, and a text without an end is one match: so the
+# cost is linear, whatever is in the body.
+_KEY = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"\s*+(:?)|\\?\Z)', re.DOTALL)
+
+
+async def read(request: Request, model: type[Model], *, required: bool = True) -> Model:
+    """The body of a request. Raises `Refused` for one that is not JSON, or not what the model asks for."""
+    raw = await request.body()
+    if not raw and not required:
+        raw = b"{}"
+    else:
+        _check_kind(request)
+    if len(raw) <= SMALL_BYTES:
+        return validated(model, raw)
+    desk = desk_of(request)
+    async with desk.large_bodies:
+        return await desk.hands.do(_large, model, raw)
+
+
+def _check_kind(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise Refused(415, f"a body has to come as it is, and not in the encoding {encoding[:40]!r}",
+                      field="content-encoding", limit="identity", headers={"Accept-Encoding": "identity"})
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused(415, "a body has to be application/json", limit="application/json")
+
+
+def validated(model: type[Model], raw: bytes) -> Model:
+    """Raises `Refused`."""
+    try:
+        return model.model_validate_json(raw, strict=True)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        if details[0]["type"] == "json_invalid":
+            raise Refused(400, f"the body is not JSON: {details[0]['msg'].partition(': ')[2]}", field="body") from None
+        raise not_acceptable(details) from None
+
+
+def item(model: type[Model], value: Any) -> Model:
+    """One of several values of a body that was parsed already. Raises `Refused`."""
+    refuse_unknown(model, value)
+    try:
+        return model.model_validate(value, strict=True)
+    except ValidationError as error:
+        raise not_acceptable(error.errors(include_url=False)) from None
+
+
+def _large(model: type[Model], raw: bytes) -> Model:
+    """In a thread."""
+    if raw.count(b":") > KEYS_MAX and sum(1 for _ in islice(_keys(raw), KEYS_MAX + 1)) > KEYS_MAX:
+        raise Refused(413, f"the body has more than {KEYS_MAX} keys", field="body", limit=f"{KEYS_MAX} keys")
+    try:
+        value = from_json(raw)
+    except ValueError as error:
+        raise Refused(400, f"the body is not JSON: {error}", field="body") from None
+    if getattr(model, "is_plain", False):
+        return item(model, value)
+    refuse_unknown(model, value)
+    return validated(model, raw)
+
+
+def _keys(raw: bytes) -> Iterator[bytes]:
+    return (found.group(1) for found in _KEY.finditer(raw) if found.group(1))
+
+
+def refuse_unknown(model: type[BaseModel], value: Any) -> None:
+    """Raises `Refused` for fields that a model and those within it do not have, of which it names the first few."""
+    found = list(islice(_unknown(model, value, ()), FIELDS_MAX))
+    if found:
+        raise not_acceptable([{"loc": path, "msg": "Extra inputs are not permitted"} for path in found])
+
+
+def _unknown(model: type[BaseModel], value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if not isinstance(value, dict):
+        return
+    known = model.model_fields
+    for name in value:
+        if name not in known:
+            yield (*path, name[:200])
+    for name, field in known.items():
+        for inner in _models(field.annotation):
+            yield from _unknown(inner, value.get(name), (*path, name))
+
+
+def _models(annotation: Any) -> Iterable[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [inner for part in get_args(annotation) for inner in _models(part)]
+
+
+def not_acceptable(details: Any) -> Refused:
+    """What pydantic found, in the API's form."""
+    fields = [_field(detail) for detail in details[:FIELDS_MAX]]
+    first = fields[0]
+    return Refused(422, f"{first['field']}: {first['detail']}", field=first["field"], limit=first.get("limit"),
+                   fields=fields)
+
+
+def _field(detail: dict[str, Any]) -> dict[str, Any]:
+    path = [str(part) for part in detail["loc"] if part not in ("body", "query", "path", "header")]
+    limits = {name: value for name, value in (detail.get("ctx") or {}).items() if name != "error"}
+    limit = ", ".join(f"{name} {value}" for name, value in limits.items())
+    field = {"field": ".".join(path) or "body", "detail": str(detail["msg"])[:500]}
+    return {**field, "limit": limit[:500]} if limit else field

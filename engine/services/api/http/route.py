@@ -1,0 +1,97 @@
+"""How an endpoint is declared: its role, its body and its problems, which OpenAPI and the guard both go by."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from fastapi import APIRouter
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from engine.core.task.names import did_you_mean
+from engine.errors import GangerError
+from engine.services.api.context import guest_of
+from engine.services.api.http import bodies, problems
+from engine.services.api.http.access import Role
+from engine.services.api.http.problems import Refused
+
+Model = TypeVar("Model", bound=BaseModel)
+
+GONE = 499  # nobody is there to read the answer: for the audit log only
+ALWAYS = (400, 401, 403, 422, 429, 503)  # any call may be answered so
+BODIES: set[type[BaseModel]] = set()
+
+
+class Route(APIRoute):
+    """Refuses who may not, and tells every error of the engine as problem details."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        inner = super().get_route_handler()
+        role, known = _role(self), {field.alias for field in self.dependant.query_params}
+
+        async def checked(request: Request) -> Response:
+            for name in request.query_params:
+                if name not in known:
+                    hint = did_you_mean(name, known) or f"; there is {', '.join(sorted(known)) or 'none'}"
+                    raise Refused(422, f"there is no parameter {name[:80]!r}{hint}", field=name[:80],
+                                  limit=", ".join(sorted(known)) or "no parameters")
+            return await inner(request)
+
+        async def handle(request: Request) -> Response:
+            return await answered(request, role, checked)
+
+        return handle
+
+
+def _role(route: APIRoute) -> Role:
+    return Role[(route.openapi_extra or {}).get("x-role", "ADMIN").upper()]
+
+
+def role_of(router: APIRouter, endpoint: Callable[..., Any]) -> Role:
+    """The least role that may use an endpoint, as its route says."""
+    return next(_role(one) for one in router.routes if isinstance(one, APIRoute) and one.endpoint is endpoint)
+
+
+async def answered(request: Request, role: Role, call: Callable[[Request], Awaitable[Response]]) -> Response:
+    """The answer to a call by whoever may make it; a refusal is an answer too."""
+    try:
+        guest_of(request).must_be(role)
+        return await call(request)
+    except RequestValidationError as error:
+        return problems.response(bodies.not_acceptable(error.errors()), request.url.path)
+    except GangerError as error:
+        return problems.response(error, request.url.path)
+    except ClientDisconnect:
+        return Response(status_code=GONE)
+    except HTTPException:
+        raise
+    except Exception as error:  # noqa: BLE001  a fault of ours: it is logged, and told in the form of all others
+        return problems.response(error, request.url.path)
+
+
+def noun(tag: str) -> APIRouter:
+    """A router for the endpoints of one noun."""
+    return APIRouter(tags=[tag], route_class=Route)
+
+
+def told(role: Role, *statuses: int, body: type[BaseModel] | None = None, body_required: bool = True,
+         **more: Any) -> dict[str, Any]:
+    """Keyword arguments of a route: who may, what may go wrong, what comes in."""
+    extra: dict[str, Any] = {"x-role": role.name.lower()}
+    if role is not Role.NONE:
+        extra["security"] = [{"key": []}]
+    if body is not None:
+        BODIES.add(body)
+        statuses = (*statuses, 413, 415)
+        extra["requestBody"] = {"required": body_required, "content": {
+            "application/json": {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}}}
+    responses = problems.documented(*sorted({*ALWAYS, *statuses}))
+    return {"openapi_extra": extra, "responses": {**responses, **more.pop("responses", {})}, **more}
+
+
+async def given(request: Request, model: type[Model], *, required: bool = True) -> Model:
+    """The body of a request. Raises `Refused` for one that is not JSON, or not what the model asks for."""
+    return await bodies.read(request, model, required=required)

@@ -1,0 +1,160 @@
+"""Many tasks in one call: submit, list, search, and do something to all that agree with a filter."""
+
+from typing import Annotated, Any
+
+from fastapi import Header, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from engine.adapters.redis.tasks.task_reading import Stored
+from engine.client.operator import Operation
+from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.priority import TaskPriority
+from engine.services.api.context import Desk, Wish, desk_of, guest_of
+from engine.services.api.http import bodies, cursors, problems
+from engine.services.api.http.access import Guest, Role
+from engine.services.api.http.problems import Problem, Refused
+from engine.services.api.http.route import given, noun, told
+from engine.services.api.models.base import CURSOR, Priority
+from engine.services.api.models.search import (
+    BatchItem,
+    BatchOperation,
+    BatchReport,
+    BatchResult,
+    PriorityOperation,
+    TaskBatch,
+    TaskBatchEnvelope,
+    TaskPage,
+    TaskSearch,
+)
+from engine.services.api.models.tasks import TaskCreate, TaskResponse
+from engine.services.api.routes.tasks import JSON, allow_time, carry
+
+BATCH_S = 60  # more than other calls may take
+router = noun("tasks")
+
+
+@router.post("/tasks/batch", status_code=201, summary="Submit up to 1,000 tasks", response_model=BatchResult, **told(
+    Role.SUBMIT, 409, body=TaskBatch, responses={207: {"model": BatchResult, "description": "Some were refused."}}))
+async def submit_tasks(
+    request: Request, traceparent: Annotated[str, Header(max_length=200)] = "",
+) -> Response:
+    """201 if all were submitted, 207 if some were refused; with all_or_nothing 422 if one is, and none is submitted."""
+    desk = desk_of(request)
+    batch = await given(request, TaskBatchEnvelope)
+    allow_time(request, BATCH_S)
+    became = await desk.hands.do(_submitted, desk, guest_of(request), batch, traceparent)
+    items = [_item(index, one) for index, one in enumerate(became)]
+    refused = sum(item.id is None for item in items)
+    request.scope["audit"] = {"submitted": len(items) - refused, "refused": refused}
+    if refused and batch.all_or_nothing:
+        first = next(item for item in items if item.problem and item.status != 424)
+        assert first.problem is not None
+        raise Refused(first.status, f"none was submitted, because of tasks[{first.index}]: {first.problem.detail}",
+                      field=f"tasks[{first.index}].{first.problem.field or ''}".rstrip("."), limit=first.problem.limit)
+    result = BatchResult(submitted=len(items) - refused, refused=refused, items=items)
+    return Response(result.model_dump_json(), 207 if refused else 201, media_type=JSON)
+
+
+def _submitted(desk: Desk, guest: Guest, batch: TaskBatchEnvelope, traceparent: str) -> list[Stored | Exception]:
+    """What became of each; in a thread."""
+    wishes = [_wish(value, guest, traceparent) for value in batch.tasks]
+    return desk.submit_all(wishes, all_or_nothing=batch.all_or_nothing)
+
+
+def _wish(value: Any, guest: Guest, traceparent: str) -> Wish | Refused:
+    try:
+        wish = Wish(bodies.item(TaskCreate, value).options(), guest)
+    except Refused as refused:
+        return refused
+    carry(wish.task, traceparent)
+    return wish
+
+
+def _item(index: int, became: Stored | Exception) -> BatchItem:
+    if isinstance(became, Stored):
+        return BatchItem(index=index, status=201, id=became.id)
+    refused = problems.of(became)
+    return BatchItem(index=index, status=refused.status, problem=Problem(**problems.as_dict(refused)))
+
+
+@router.get("/tasks", summary="List tasks, page by page", response_model=TaskPage, **told(Role.READ))
+async def list_tasks(
+    request: Request,
+    status: Annotated[list[TaskStatus] | None, Query(max_length=8)] = None,
+    task_type: Annotated[str | None, Query(max_length=200)] = None,
+    queue: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = None,
+    priority: Annotated[Priority | None, Query()] = None,
+    name: Annotated[str | None, Query(max_length=200)] = None,
+    tag: Annotated[list[str] | None, Query(max_length=32)] = None,
+    text: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    cursor: Annotated[str | None, Query(max_length=200, pattern=CURSOR)] = None,
+    sort: Annotated[str, Query(pattern="^-?created$")] = "-created",
+) -> Response:
+    """The newest first. POST /tasks/search can do more."""
+    search = TaskSearch.model_construct(
+        status=status, task_type=task_type or None, queue=queue, priority=priority, name=name or None, tags=tag,
+        text=text or None, limit=limit, cursor=cursor, sort=sort)
+    return await _page(request, search)
+
+
+@router.post("/tasks/search", summary="Search tasks", response_model=TaskPage, **told(Role.READ, body=TaskSearch))
+async def search_tasks(request: Request) -> Response:
+    """By anything that is known of them, page by page."""
+    return await _page(request, await given(request, TaskSearch))
+
+
+async def _page(request: Request, search: TaskSearch) -> Response:
+    desk, guest = desk_of(request), guest_of(request)
+    wanted = search.wanted(guest.queues, oldest_first=search.sort == "created")
+    found = await desk.hands.do(desk.operator.search, wanted, search.limit, cursors.read(search.cursor))
+    page = TaskPage(tasks=[TaskResponse.of(stored) for stored in found.tasks], next=cursors.shown(found.cursor),
+                    is_sorted=found.is_sorted)
+    return Response(page.model_dump_json(), media_type=JSON)
+
+
+@router.post("/tasks/batch/cancel", summary="Cancel the tasks that agree with a filter", **told(
+    Role.OPERATE, body=BatchOperation))
+async def cancel_tasks(request: Request) -> BatchReport:
+    """Those that wait and those that run. With dry_run they are only counted."""
+    return await _operate(request, "cancel", await given(request, BatchOperation))
+
+
+@router.post("/tasks/batch/retry", summary="Run the tasks again that agree with a filter", **told(
+    Role.OPERATE, body=BatchOperation))
+async def retry_tasks(request: Request) -> BatchReport:
+    """Those that FAILED, were CANCELLED or timed out. With dry_run they are only counted."""
+    return await _operate(request, "retry", await given(request, BatchOperation))
+
+
+@router.post("/tasks/batch/delete", summary="Forget the tasks that agree with a filter", **told(
+    Role.ADMIN, body=BatchOperation))
+async def delete_tasks(request: Request) -> BatchReport:
+    """Those that have ended, with their results. With dry_run they are only counted."""
+    return await _operate(request, "delete", await given(request, BatchOperation))
+
+
+@router.post("/tasks/batch/priority", summary="Change the priority of the tasks that agree with a filter", **told(
+    Role.OPERATE, body=PriorityOperation))
+async def prioritize_tasks(request: Request) -> BatchReport:
+    """Those that have not started. With dry_run they are only counted."""
+    asked = await given(request, PriorityOperation)
+    return await _operate(request, "priority", asked, TaskPriority.parse(asked.priority))
+
+
+async def _operate(request: Request, operation: Operation, asked: BatchOperation,
+                   priority: TaskPriority = TaskPriority.NORMAL) -> BatchReport:
+    allow_time(request, BATCH_S)
+    report = await desk_of(request).hands.do(_done, desk_of(request), guest_of(request), operation, asked, priority)
+    request.scope["audit"] = {"matched": report.matched, "done": report.done, "dry_run": report.dry_run}
+    return report
+
+
+def _done(desk: Desk, guest: Guest, operation: Operation, asked: BatchOperation,
+          priority: TaskPriority) -> BatchReport:
+    able, is_complete = desk.operator.able(asked.filter.wanted(guest.queues), operation, asked.limit)
+    done = 0 if asked.dry_run else desk.operator.operate(able, operation, reason=asked.reason, priority=priority)
+    return BatchReport(matched=len(able), done=done, dry_run=asked.dry_run, is_complete=is_complete)
+
+

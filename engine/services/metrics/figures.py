@@ -1,0 +1,131 @@
+"""Figures of the last hour, from the stream of events: how much ended, how, and how long it took.
+
+Every end is counted. Its details are read from Redis, up to 1,000 a second;
+beyond that a part stands for all. Everything here is bounded.
+"""
+
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from engine.adapters.redis.records.event_stream import Entry
+from engine.adapters.redis.tasks.task_reading import Stored
+from engine.core.task.lifecycle import TaskStatus
+from engine.services.api.models.scheduler import Figures, Percentiles
+
+WINDOW_S_MAX = 3600
+ENDS_MAX = 50_000  # details kept
+READ_PER_S = 1_000
+GROUPS_MAX = 100  # queues or types told apart
+
+
+class End(NamedTuple):
+    """One task that ended."""
+
+    at_s: float
+    queue: str
+    task_type: str
+    status: TaskStatus
+    cause: str
+    wait_s: float | None
+    wall_s: float | None
+    cpu_s: float
+    rss_bytes: int | None
+
+
+class Ledger:
+    """Filled by one task of the event loop, read by threads: what they get is a copy."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self.since_s = clock()
+        self.ends: deque[End] = deque(maxlen=ENDS_MAX)
+        self.seconds: deque[tuple[int, Counter[str]]] = deque(maxlen=WINDOW_S_MAX)
+        self._read = (0, 0)  # second, details read in it
+        self.gaps = 0  # how often events were gone before they could be counted
+
+    def count(self, entries: Iterable[Entry]) -> list[str]:
+        """Count what happened; return the ids of tasks that ended whose details are to be read."""
+        wanted: list[str] = []
+        for entry in entries:
+            second = entry.at_ms // 1000
+            if not self.seconds or self.seconds[-1][0] != second:
+                self.seconds.append((second, Counter()))
+            counts = self.seconds[-1][1]
+            for event in entry.events:
+                counts[event.status] += 1
+                if event.status.is_final and self._may_read(second):
+                    wanted.append(event.id)
+        return wanted
+
+    def learn(self, found: Iterable[Stored | None]) -> list[End]:
+        """Keep the details of tasks that ended."""
+        ends = [end_of(stored) for stored in found if stored is not None and stored.life.status.is_final]
+        self.ends.extend(ends)
+        return ends
+
+    def counts(self, window_s: int) -> Counter[str]:
+        """How many came into each status within the window."""
+        first, total = int(self._clock()) - window_s, Counter[str]()
+        for second, counts in list(self.seconds):
+            if second >= first:
+                total.update(counts)
+        return total
+
+    def within(self, window_s: int) -> list[End]:
+        first_s = self._clock() - window_s
+        return [end for end in list(self.ends) if end.at_s >= first_s]
+
+    def _may_read(self, second: int) -> bool:
+        current, read = self._read
+        self._read = (second, read + 1 if current == second else 1)
+        return self._read[1] <= READ_PER_S
+
+
+def end_of(stored: Stored) -> End:
+    outcome = stored.outcome or {}
+    record = stored.record
+    started_ms, ended_ms = outcome.get("started_ms"), outcome.get("ended_ms") or stored.life.at_ms
+    waited_ms = None if started_ms is None or stored.life.run != 1 else max(
+        0, started_ms - max(record.created_ms, record.options.get("due_ms", 0)))
+    names = [sys.intern(str(name)) for name in (record.queue, record.task_type, outcome.get("cause"))]
+    return End(ended_ms / 1000, names[0], names[1], stored.life.status, names[2],
+               None if waited_ms is None else waited_ms / 1000, outcome.get("wall_s"), outcome.get("cpu_s") or 0.0,
+               outcome.get("peak_rss_bytes"))
+
+
+def figures(ends: Sequence[End], window_s: float) -> Figures:
+    """What these ends come to."""
+    by_status = Counter(str(end.status) for end in ends)
+    judged = sum(by_status.values()) - by_status["CANCELLED"]
+    return Figures(
+        ended=len(ends), per_s=round(len(ends) / window_s, 3), by_status=dict(by_status),
+        by_cause=dict(Counter(end.cause for end in ends)),
+        success_rate=round(by_status["COMPLETED"] / judged, 6) if judged else None,
+        wait_s=percentiles([end.wait_s for end in ends if end.wait_s is not None]),
+        run_s=percentiles([end.wall_s for end in ends if end.wall_s is not None]),
+        cpu_s=round(sum(end.cpu_s for end in ends), 6),
+        peak_rss_bytes=max((end.rss_bytes for end in ends if end.rss_bytes is not None), default=None))
+
+
+def grouped(ends: Sequence[End], key: Callable[[End], str], window_s: float) -> dict[str, Figures]:
+    """The same for each of the groups with the most ends."""
+    groups: dict[str, list[End]] = {}
+    for end in ends:
+        groups.setdefault(key(end), []).append(end)
+    largest = sorted(groups.items(), key=lambda item: -len(item[1]))[:GROUPS_MAX]
+    return {name: figures(members, window_s) for name, members in largest}
+
+
+def percentiles(values: list[float]) -> Percentiles:
+    """By the nearest rank."""
+    if not values:
+        return Percentiles()
+    values.sort()
+
+    def at(share: float) -> float:
+        return values[min(len(values) - 1, max(0, -(-int(share * len(values) * 100) // 100) - 1))]
+
+    return Percentiles(p50=at(0.5), p90=at(0.9), p95=at(0.95), p99=at(0.99), max=values[-1])

@@ -1,0 +1,65 @@
+"""What this process watches so that it can tell of the past: ends of tasks."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from engine.adapters.redis.records.event_stream import BEGINNING
+from engine.adapters.redis.tasks.task_reading import Stored
+from engine.client.operator import Operator
+from engine.core.measure.reports import with_measurements
+from engine.errors import GangerError
+from engine.services.event_feed import Batch, Feed
+from engine.services.metrics.figures import Ledger
+from engine.services.metrics.instruments import Instruments
+from engine.services.thread_pool import Hands
+
+log = logging.getLogger("ganger.errors")
+
+
+class Watching:
+    """`at_end` is told of each end that is looked at, and happens while we watch."""
+
+    def __init__(self, operator: Operator, feed: Feed, hands: Hands, at_end: Callable[[Stored], None]) -> None:
+        self._operator, self._feed, self._hands = operator, feed, hands
+        self.ledger, self.instruments = Ledger(), Instruments()
+        self._at_end, self._since_s = at_end, time.time()
+        self._position = BEGINNING
+
+    async def follow(self) -> None:
+        """For ever: count what the stream tells, from its beginning on."""
+        while not self._feed.has_hung_up:
+            try:
+                async for batch in self._feed.follow(self._position):
+                    if batch.entries:  # first of all: nothing is counted twice, also where this fails
+                        self._position = batch.entries[-1].id
+                    await self.count(batch)
+            except GangerError as error:
+                log.debug("not counted: Redis is away", extra={"reason": str(error)})
+                await asyncio.sleep(1.0)
+
+    async def count(self, batch: Batch) -> None:
+        """What one batch tells."""
+        if batch.gap:
+            self.ledger.gaps += 1
+            self.instruments.count_gap()
+            log.warning("some events are not in the figures: the stream did not have them any more")
+        wanted = self.ledger.count(batch.entries)
+        for entry in batch.entries:
+            self.instruments.count(entry.events)
+        found: list[Stored | None] = []
+        if wanted:
+            found = await self._hands.do(self._operator.look, wanted)
+        self._tell(found)
+        self.instruments.learn(self.ledger.learn(found))
+
+    def _tell(self, found: list[Stored | None]) -> None:
+        for stored in found:
+            if stored is not None and stored.life.status.is_final and stored.life.at_ms / 1000 > self._since_s:
+                self._at_end(stored)
+
+    def reports(self) -> list[dict[str, Any]]:
+        """Supervisors' reports with what was measured of their processes. Raises `BrokerError`."""
+        return with_measurements(self._operator.broker.supervisors(), self._operator.processes())

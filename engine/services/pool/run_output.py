@@ -1,0 +1,62 @@
+"""What a pool hears of its runs while they go on, passed on to Redis: progress, log lines, output, stacks."""
+
+import logging
+
+import orjson
+
+from engine.adapters.clock import RedisClock
+from engine.core.pool.dispatch import Dispatch
+from engine.core.pool.slot import Run
+from engine.ports import Dumped, HookFailed, Logged, Progressed, Spilled, SupervisorBroker
+from engine.services.pool.step_pipeline import Stepping
+from engine.services.pool.worker_deaths import Register
+
+log = logging.getLogger("ganger.execution")
+
+
+class Hearing:
+    def __init__(self, supervisor: str, core: Dispatch, broker: SupervisorBroker, stepping: Stepping,
+                 clock: RedisClock, register: Register) -> None:
+        self.register = register
+        self.supervisor, self.core, self.broker, self.stepping, self.clock = supervisor, core, broker, stepping, clock
+
+    def progressed(self, event: Progressed, now_s: float) -> None:
+        run = self._running(event.slot)
+        if run is not None and run.token == event.token and self.broker.up:
+            self.broker.progress(run.task_id, event.body)
+
+    def logged(self, event: Logged, now_s: float) -> None:
+        run = self._running(event.slot)
+        if run is not None and run.token == event.token:
+            self.stepping.rows.append((run.task_id, event.row))
+            self.stepping.ring(mail=True)
+
+    def spilled(self, event: Spilled, now_s: float) -> None:
+        run = self._running(event.slot)
+        if run is None:
+            return
+        text = event.text
+        if event.dropped_bytes:
+            text += f"… and {event.dropped_bytes} bytes more, dropped"
+        row = {"at_ms": self.clock.now_ms(), "run": run.number, "stream": event.stream, "level": None, "text": text}
+        self.stepping.rows.append((run.task_id, orjson.dumps(row)))
+        self.stepping.ring(mail=True)
+
+    def dumped(self, event: Dumped, now_s: float) -> None:
+        """Somebody has asked for them: they are told at any level of the log."""
+        log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, "stacks of a live worker", (), None, extra={
+            "worker": f"{self.supervisor}/{event.slot}", "slot": event.slot, "stacks": event.text}))
+
+    def hook_failed(self, event: HookFailed, now_s: float) -> None:
+        facts = {"worker": f"{self.supervisor}/{event.slot}", "hook": event.hook or None, "reason": event.message,
+                 "traceback": event.traceback}
+        if event.at_start:
+            log.error("a worker cannot start, and is tried again: a start hook or an import has failed", extra=facts)
+            self.register.hook_failed(event.hook, event.message)
+            self.core.start_failed(event.slot)
+        else:
+            log.error("an @on_worker_stop has failed", extra=facts)
+
+    def _running(self, slot: int) -> Run | None:
+        runs = self.core.slots[slot].runs
+        return runs[0] if runs else None

@@ -1,0 +1,110 @@
+"""The processes of the root's children: starts them, speaks with them, notices their end. Decides nothing."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.adapters.process.kernel.prctl import die_with_parent
+from engine.ports import Poller
+from engine.services.tree.bootstrap import Bootstrap
+from engine.services.tree.channel import Channel
+
+GONE_S = 10.0  # what is killed and not gone by then hangs in the kernel
+
+
+@dataclass(slots=True)
+class Member:
+    """One child process."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    channel: Channel
+    pidfd: int
+    well_s: float  # when it last said that its loop goes round
+    has_spoken: bool = False
+    killed_s: float | None = None  # when it was killed first; it ought to be gone soon
+
+
+class Family:
+    """`heard(name, message)` and `ended(name, exit code)` are called from the poller; a code below 0 is a signal."""
+
+    def __init__(self, poller: Poller, heard: Callable[[str, dict[str, Any]], None],
+                 ended: Callable[[str, int], None]) -> None:
+        self.poller, self._heard, self._ended = poller, heard, ended
+        self.members: dict[str, Member] = {}
+
+    def start(self, name: str, bootstrap: Bootstrap) -> None:
+        """Start the child `name`: its first word is its kind, the rest its own name.
+
+        Raises `OSError` if the host has no process, descriptor or memory for it; nothing is left of it then.
+        """
+        kind, _, own_name = name.partition(" ")
+        with contextlib.ExitStack() as undo:
+            ours, theirs = Channel.pair()
+            undo.callback(ours.close)
+            with theirs, contextlib.closing(os.fdopen(bootstrap.to_fd(), "rb")) as document:
+                fds = (document.fileno(), theirs.fileno())
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "engine.services.tree.child", kind, own_name or kind, *map(str, fds)],
+                    pass_fds=fds, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_die_with_root)
+            undo.callback(_end, process)
+            pidfd = os.pidfd_open(process.pid)
+            undo.callback(os.close, pidfd)
+            self._adopt(name, process, ours, pidfd)
+            undo.pop_all()
+
+    def tell(self, name: str, message: dict[str, Any]) -> None:
+        if name in self.members:
+            self.members[name].channel.send(message)
+
+    def kill(self, name: str) -> None:
+        if name in self.members:
+            if self.members[name].killed_s is None:
+                self.members[name].killed_s = time.monotonic()
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.members[name].pidfd, signal.SIGKILL)
+
+    def is_healthy(self, now_s: float) -> bool:
+        """Whether every child that was killed has gone, or had no time to."""
+        return all(member.killed_s is None or now_s - member.killed_s < GONE_S for member in self.members.values())
+
+    def _adopt(self, name: str, process: subprocess.Popen[bytes], control: socket.socket, pidfd: int) -> None:
+        def receive(message: dict[str, Any] | None) -> None:
+            if message is not None:
+                member.well_s, member.has_spoken = time.monotonic(), True
+                self._heard(name, message)
+
+        channel = Channel(control, self.poller, receive)
+        member = Member(name, process, channel, pidfd, time.monotonic())
+        try:
+            self.poller.register(pidfd, lambda mask: self._bury(member))
+        except OSError:
+            channel.close()
+            raise
+        self.members[name] = member
+
+    def _bury(self, member: Member) -> None:
+        code = member.process.wait()  # at once: a process's descriptor is readable when it has ended
+        self.poller.unregister(member.pidfd)
+        os.close(member.pidfd)
+        member.channel.close()
+        if self.members.get(member.name) is member:
+            del self.members[member.name]
+        self._ended(member.name, code)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+def _die_with_root() -> None:
+    """While a child imports, it does not hear that its channel ends; `Child.run` takes this back."""
+    die_with_parent(signal.SIGKILL)

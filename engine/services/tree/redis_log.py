@@ -1,0 +1,87 @@
+"""The engine's own log in Redis too, for whoever is not on this host: the last 10,000 lines of all its processes.
+
+A thread of its own ships them, so that logging never waits for Redis; what it cannot keep up with is counted and
+dropped. The root speaks to no Redis: it hands its lines to its keeper. The audit log stays where it is written.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from engine.adapters.redis.wire.connection import Connections
+from engine.adapters.redis.wire.keys import Keys
+from engine.config import Settings
+from engine.logs import JsonFormatter
+
+PENDING_MAX = 1_000
+BATCH_MAX = 100
+KEPT = 10_000
+ROW_BYTES_MAX = 65_536
+_PAUSE_S = 1.0
+
+AUDIT = "ganger.audit"
+
+
+class Rows(logging.Handler):
+    """Gives each line, as JSON, to a function; lines about calls of the API are not for it."""
+
+    def __init__(self, process: str, take: Callable[[str], None]) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter(process))
+        self._take = take
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != AUDIT:
+            self._take(self.format(record)[:ROW_BYTES_MAX])
+
+
+class Journal:
+    """`put` never blocks."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self._redis, self._key = Connections(url), Keys(prefix).journal
+        self._rows: queue.Queue[str] = queue.Queue(PENDING_MAX)
+        self._dropped = 0
+        try:
+            threading.Thread(target=self._ship, name="journal", daemon=True).start()
+        except RuntimeError as error:  # the kernel has none to give; what is logged is on stderr all the same
+            logging.getLogger("ganger.errors").warning("the log is not kept in Redis", extra={"reason": str(error)})
+
+    def put(self, row: str) -> None:
+        try:
+            self._rows.put_nowait(row)
+        except queue.Full:
+            self._dropped += 1
+
+    def _ship(self) -> None:
+        pause = threading.Event()
+        while True:
+            rows = [self._rows.get()]
+            while len(rows) < BATCH_MAX and not self._rows.empty():
+                rows.append(self._rows.get())
+            if self._dropped:
+                rows.append(orjson.dumps({"level": "WARNING", "message": "lines of the log were dropped",
+                                          "count": self._dropped}).decode())
+                self._dropped = 0
+            try:
+                self._redis.call_all([("XADD", self._key, "MAXLEN", "~", KEPT, "*", "e", row) for row in rows])
+            except Exception:  # noqa: BLE001  this thread has to go on, and cannot log what keeps it from logging
+                self._dropped += len(rows)
+                pause.wait(_PAUSE_S)
+
+
+def keep(settings: Settings, process: str) -> Journal:
+    """Have what this process logs kept in Redis too."""
+    assert settings.redis_url is not None
+    journal = Journal(settings.redis_url, settings.queue_prefix)
+    logging.getLogger("ganger").addHandler(Rows(process, journal.put))
+    return journal
+
+
+def hand_on(tell: Callable[[dict[str, Any]], None]) -> None:
+    """Have what this process logs handed to another one, which keeps it."""
+    logging.getLogger("ganger").addHandler(Rows("root", lambda row: tell({"do": "journal", "row": row[:16_384]})))

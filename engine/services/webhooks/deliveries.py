@@ -1,0 +1,200 @@
+"""Delivers webhooks: makes a message of each end that somebody wants to hear of, and sends it until it has arrived.
+
+1. One process at a time delivers; the others wait to take over.
+2. It reads the stream from where the one before left off.
+3. A message is signed, tried for about a day with growing pauses, and then given up, which is told in the log.
+4. What is under way is bounded; ends beyond that are not told of, which is told in the log.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from engine.adapters.redis.records.event_stream import Entry, is_entry_id
+from engine.adapters.redis.records.webhooks import OWN, Hooks
+from engine.client.operator import Operator
+from engine.errors import GangerError
+from engine.services.background import Background
+from engine.services.event_feed import Feed
+from engine.services.thread_pool import Hands
+from engine.services.webhooks.messages import Message, messages_of, signed, wanted_ends
+from engine.services.webhooks.targets import NotDelivered, Sender
+
+LEAD_S = 10.0
+KEPT_S = 1.0  # how often the place in the stream is kept where nothing was made of what was read
+TRIES_MAX = 12
+PAUSE_FACTOR, PAUSE_S_MAX = 3.0, 6 * 3600.0  # with 5 s at first, the twelfth try comes after 22 hours
+AT_ONCE = 32
+UNDER_WAY_MAX = 10_000
+IDLE_S = 0.25
+ROUND_S = 0.1  # what ended within it is looked at in one go
+
+log = logging.getLogger("ganger.execution")
+
+
+class Deliveries:
+    """Two tasks of the event loop: `collect` makes messages, `send` sends them."""
+
+    def __init__(self, operator: Operator, feed: Feed, hands: Hands, background: Background) -> None:
+        self._operator, self._feed, self._hands, self._background = operator, feed, hands, background
+        self._sender = Sender(private=operator.settings.webhooks_private)
+        self._pause_s = operator.settings.webhooks_retry_s
+        self._name = secrets.token_hex(8)
+        self.leads = False
+        self._kept_s = float("-inf")
+        self._sending: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def hooks(self) -> Hooks:
+        return Hooks(self._operator.broker.redis, self._operator.broker.keys)
+
+    # -- making messages ------------------------------------------------------------------------------------------
+
+    async def collect(self) -> None:
+        """For ever: read the stream while we lead."""
+        while not self._feed.has_hung_up:
+            try:
+                self.leads = await self._hands.do(self._lead)
+                if self.leads:
+                    await self._follow(await self._hands.do(self._start))
+            except GangerError as error:
+                log.debug("no webhooks: Redis is away", extra={"reason": str(error)})
+            finally:
+                self.leads = False
+            await asyncio.sleep(1.0)
+
+    def _lead(self) -> bool:
+        return self.hooks.lock(self._name).take(LEAD_S)
+
+    def _start(self) -> str:
+        """Where the one before left off; the first one ever begins now."""
+        position = self.hooks.position()
+        if position is not None and not is_entry_id(position):
+            log.error("the place of the webhooks in the events cannot be read; they begin anew from now",
+                      extra={"position": position[:80]})
+            position = None
+        if position is None:
+            position = self._feed.position or "0-0"
+            self.hooks.advance(self._name, position, {}, 0)
+        return position
+
+    async def _follow(self, position: str) -> None:
+        """Until another one leads."""
+        renewed_s = time.monotonic()
+        async for batch in self._feed.follow(position, LEAD_S / 3):
+            if time.monotonic() - renewed_s > LEAD_S / 3:
+                if not await self._hands.do(self._lead):
+                    return
+                renewed_s = time.monotonic()
+            if batch.gap:
+                log.warning("some ends were not told to webhooks: the stream did not have them any more")
+            if batch.entries:
+                if not await self._hands.do(self._take_on, batch.entries):
+                    return
+                await asyncio.sleep(ROUND_S)
+
+    def _take_on(self, entries: list[Entry]) -> bool:
+        """False: another one leads, and will come to these entries."""
+        hooks, messages = self.hooks, dict[str, Message]()
+        known = hooks.all()
+        if known:
+            messages = self._messages(entries, known)
+            if messages and hooks.count_under_way() + len(messages) > UNDER_WAY_MAX:
+                log.error("ends were not told to webhooks: too many messages are under way",
+                          extra={"messages": len(messages), "limit": UNDER_WAY_MAX})
+                messages = {}
+        if messages or time.monotonic() - self._kept_s > KEPT_S:
+            if not hooks.advance(self._name, entries[-1].id, messages, self._operator.broker.clock.now_ms()):
+                return False
+            self._kept_s = time.monotonic()
+        return True
+
+    def _messages(self, entries: list[Entry], known: Mapping[str, dict[str, Any]]) -> dict[str, Message]:
+        statuses, messages = wanted_ends(known), dict[str, Message]()
+        ends = [(entry.id, event) for entry in entries for event in entry.events
+                if event.status.is_final and (statuses is None or event.status in statuses)]
+        ids = list(dict.fromkeys(event.id for _, event in ends))
+        found = dict(zip(ids, self._operator.look(ids), strict=True)) if ids else {}
+        for entry_id, event in ends:
+            stored = found[event.id]
+            try:
+                if stored is not None:
+                    messages.update(messages_of(entry_id, event, stored, known))
+            except Exception as error:
+                log.error("an end was not told to webhooks", exc_info=error, extra={"task_id": event.id})
+        return messages
+
+    # -- sending them ---------------------------------------------------------------------------------------------
+
+    async def send(self) -> None:
+        """For ever: send what is due, so many at once."""
+        while not self._feed.has_hung_up:
+            try:
+                if self.leads and (due := await self._hands.do(self._due)):
+                    known = await self._hands.do(lambda: self.hooks.all())
+                    for name, told in list(due.items())[:AT_ONCE - len(self._sending)]:
+                        self._begin(name, told, known)
+            except GangerError as error:
+                log.debug("webhooks wait: Redis is away", extra={"reason": str(error)})
+            if self._sending:
+                await asyncio.wait(self._sending.values(), timeout=IDLE_S, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(IDLE_S)
+
+    def _due(self) -> dict[str, Message]:
+        if len(self._sending) >= AT_ONCE:
+            return {}
+        sending = set(self._sending)
+        found = self.hooks.due(self._operator.broker.clock.now_ms(), AT_ONCE + len(sending))
+        return {name: told for name, told in found.items() if name not in sending}
+
+    def _begin(self, message_id: str, told: Message, known: Mapping[str, dict[str, Any]]) -> None:
+        task = self._background.once("webhook message", self._deliver(message_id, told, known))
+        self._sending[message_id] = task
+        task.add_done_callback(lambda _: self._sending.pop(message_id, None))
+
+    async def _deliver(self, message_id: str, told: Message, known: Mapping[str, dict[str, Any]]) -> None:
+        hook = known.get(told["webhook"] or OWN)
+        body, now_s = orjson.dumps(told["body"]), self._operator.broker.clock.now_ms() // 1000
+        facts = {"url": told["url"], "task_id": told["task_id"], "tries": told["tries"] + 1}
+        try:
+            if hook is not None:  # else it was taken away meanwhile
+                await self._sender.post(told["url"], body, signed(message_id, now_s, body, hook["secret"]))
+        except NotDelivered as error:
+            await self._failed(message_id, told, error, facts)
+            return
+        except Exception as error:  # noqa: BLE001  whatever it was, it was a try
+            reason = NotDelivered(f"{type(error).__name__}: {error}")
+            await self._failed(message_id, told, reason, facts)
+            return
+        await self._note(lambda: self.hooks.done(message_id))
+        if hook is not None:
+            log.info("a webhook was delivered", extra=facts)
+
+    async def _failed(self, message_id: str, told: Message, error: NotDelivered, facts: dict[str, Any]) -> None:
+        tries = told["tries"] + 1
+        if error.is_final or tries >= TRIES_MAX:
+            log.error("a webhook was given up", extra={**facts, "reason": str(error)})
+            await self._note(lambda: self.hooks.done(message_id))
+            return
+        pause_s = min(self._pause_s * PAUSE_FACTOR ** (tries - 1), PAUSE_S_MAX) * (1 + secrets.randbelow(100) / 1000)
+        again = {**told, "tries": tries, "last_error": str(error)[:500]}
+        await self._note(lambda: self.hooks.again(
+            message_id, again, self._operator.broker.clock.now_ms() + int(pause_s * 1000)))
+        log.warning("a webhook did not arrive", extra={**facts, "reason": str(error), "pause_s": round(pause_s, 1)})
+
+    async def _note(self, write: Callable[[], None]) -> None:
+        """Where Redis is away the message stays as it was, and is sent again."""
+        try:
+            await self._hands.do(write)
+        except GangerError as error:
+            log.warning("what became of a webhook could not be noted", extra={"reason": str(error)})
+
+    def resign(self) -> None:
+        """Give the lead to whoever waits for it. In a thread."""
+        self.hooks.lock(self._name).give_up()

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 WAIT_S = 60.0
 WORKERS = 2
 SETTINGS = {
-    "MAX_WORKERS": WORKERS, "HANDLERS": "tests.integration.tree_handlers", "SHUTDOWN_GRACE_S": 20,
+    "MAX_WORKERS": WORKERS, "HANDLERS": "tests.integration.engine.tree_handlers", "SHUTDOWN_GRACE_S": 20,
     "RESTART_INTENSITY": 1000, "RESTART_PERIOD_S": 1, "MAX_CRASHES": 5,
     "LOG_LEVEL": "INFO",  # so that everybody has something to tell, and the connection for it, from the beginning
 }

@@ -10,7 +10,7 @@ import sys
 from engine.core.pool.window import Windows
 from engine.core.task.record import Record
 from engine.ports import Replied
-from tests.unit.pool_stage import Stage
+from tests.unit.services.pool.pool_stage import Stage
 
 BATCH = 100
 RECORD = Record("noop", "bench", 1, 1, b'{"data":"' + b"x" * 89 + b'"}').encode()

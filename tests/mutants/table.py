@@ -18,19 +18,19 @@ class Mutant(NamedTuple):
 
 CORE, LUA, REDIS = "engine/core/", "engine/adapters/redis/lua/", "engine/adapters/redis/"
 POOL, KEEPER = "engine/services/pool/", "engine/services/keeper/"
-RETRY, FORMATS, STAGE = "tests/unit/test_retry.py", "tests/unit/test_formats.py", "tests/unit/test_pool.py"
+RETRY, FORMATS, STAGE = "tests/unit/core/task/test_retry.py", "tests/unit/core/task/test_formats.py", "tests/unit/services/pool/test_pool.py"
 DISPATCH, SUPERVISION = "tests/property/test_dispatch_machine.py", "tests/property/test_supervision_machine.py"
-DECISIONS, STEPPING = "tests/unit/test_dispatch.py", "tests/unit/test_stepping.py"
-MAKING_WAY = "tests/unit/test_preemption.py"
+DECISIONS, STEPPING = "tests/unit/core/pool/test_dispatch.py", "tests/unit/services/pool/test_stepping.py"
+MAKING_WAY = "tests/unit/core/pool/test_preemption.py"
 STEP, REFUSALS, KEEPING = (f"tests/scripts/test_{name}.py" for name in ("step", "refusals", "keeping"))
 INSIST = "tests/scripts/test_insist.py"
-NEIGHBOURS = "tests/unit/test_neighbours.py"
-SUBMIT, MENDING, ROUNDS = "tests/scripts/test_submit.py", "tests/scripts/test_mend.py", "tests/unit/test_rounds.py"
+NEIGHBOURS = "tests/unit/services/keeper/test_neighbours.py"
+SUBMIT, MENDING, ROUNDS = "tests/scripts/test_submit.py", "tests/scripts/test_mend.py", "tests/unit/services/keeper/test_rounds.py"
 
 MUTANTS = [
     # -- the core -------------------------------------------------------------------------------------------------
     Mutant(CORE + "task/lifecycle.py", "TaskStatus.COMPLETED: {},",
-           "TaskStatus.COMPLETED: {Move.REVIVE: TaskStatus.QUEUED},", "tests/unit/test_lifecycle.py"),
+           "TaskStatus.COMPLETED: {Move.REVIVE: TaskStatus.QUEUED},", "tests/unit/core/task/test_lifecycle.py"),
     Mutant(CORE + "task/lifecycle.py", "Move.RELEASE: TaskStatus.QUEUED,", "Move.RELEASE: TaskStatus.RETRYING,",
            f"{STEP} -k release"),
     Mutant(CORE + "task/retry.py", "crashes + 1 >= policy.max_crashes", "crashes + 1 > policy.max_crashes", RETRY),
@@ -59,19 +59,19 @@ MUTANTS = [
     Mutant(CORE + "pool/preemption.py", "not slot.runs or slot.phase in _PASSING", "not slot.runs",
            f"{MAKING_WAY} -k about_to_be_free"),
     Mutant(CORE + "pool/resizing.py", "load.wait_s >= WAIT_S and not load.idle", "load.wait_s >= WAIT_S",
-           "tests/unit/test_resizing.py -k grows"),
-    Mutant(CORE + "pool/resizing.py", "and slot.runs[0].cancelled is None", "", "tests/unit/test_resizing.py -k cancelled"),
+           "tests/unit/core/pool/test_resizing.py -k grows"),
+    Mutant(CORE + "pool/resizing.py", "and slot.runs[0].cancelled is None", "", "tests/unit/core/pool/test_resizing.py -k cancelled"),
     Mutant(CORE + "pool/dealing.py", "len(slot.runs) < window", "len(slot.runs) <= window", DECISIONS),
     Mutant(CORE + "task/lost_run.py", "run >= max_deliveries", "run > max_deliveries", f"{KEEPING} -k twice"),
     Mutant(CORE + "task/lost_run.py", "rescues >= rescues_max", "rescues > rescues_max", f"{KEEPING} -k too_often"),
     Mutant(CORE + "task/lost_run.py", "if cancel_reason is not None:", "if cancel_reason == '':", f"{KEEPING} -k cancelled"),
     Mutant(CORE + "worker/frames.py", "        if len(pieces) != self._count:\n            return None\n", "",
-           "tests/unit/test_frames.py"),
+           "tests/unit/core/worker/test_frames.py"),
     Mutant(CORE + "task/task_id.py", "task_id[1 : 1 + _DIGITS]", "task_id[:_DIGITS]", FORMATS),
     Mutant(CORE + "task/record.py", "and not _SHAPES[name](value)", "and _SHAPES[name](value) is None", FORMATS),
     Mutant(CORE + "task/state.py", r'rb"([A-Z]+) (\d{1,9})', r'rb"([A-Z]+) (\d{1,15})', FORMATS),
     Mutant(CORE + "tree/supervision.py", "if not self.budget.spend(now_s):", "if self.budget.spend(now_s) is None:",
-           "tests/unit/test_supervision.py -k gives_up"),
+           "tests/unit/core/tree/test_supervision.py -k gives_up"),
     Mutant(CORE + "task/stored.py", "if not _fits(told, _OUTCOME):", "if not isinstance(told, dict):",
            "tests/scripts/test_unreadable.py -k outcome"),
     # -- the scripts ----------------------------------------------------------------------------------------------
@@ -174,28 +174,28 @@ MUTANTS = [
     Mutant(LUA + "revive.lua", "call_many('HDEL', cancels, came)\n", "", f"{INSIST} -k tried_again"),
     Mutant(LUA + "forgo.lua", "== ARGV[i + 1] then", "then", f"{INSIST} -k anew"),
     Mutant(POOL + "step_pipeline.py", "may_hurry = not self._is_refused and (", "may_hurry = (",
-           "tests/unit/test_stepping.py -k refuses"),
+           "tests/unit/services/pool/test_stepping.py -k refuses"),
     Mutant(REDIS + "tasks/submitting.py", "ids[n - 1] = task_id.decode()", "ids[n - 2] = task_id.decode()",
            "tests/contract/test_client_broker.py -k stands_for_the_first"),
     Mutant(REDIS + "tasks/submitting.py", 'if word == b"EXISTS":', 'if word == b"ALREADY":', REFUSALS),
     Mutant(REDIS + "tasks/submitting.py", "        if _is_detailed(task):", "        if not _is_detailed(task):", SUBMIT),
     Mutant(CORE + "task/task_id.py", "return _head(now_ms, shard) + encode(random_bits)",
-           "return _head(now_ms, shard) + encode(0)", "tests/unit/test_submission.py"),
+           "return _head(now_ms, shard) + encode(0)", "tests/unit/client/test_submission.py"),
     Mutant("engine/adapters/process/kernel/identity.py", "int(fields[_BORN_AT]) == one.born_at", "True",
-           "tests/integration/test_identity.py -k 'later_one or provably'"),
+           "tests/integration/process/test_identity.py -k 'later_one or provably'"),
     Mutant(KEEPER + "neighbours.py", "if now_s - since_s >= SURE_S", "if True", NEIGHBOURS),
     Mutant(POOL + "run_factory.py", "believed(head[3])", "head[3]", f"{STAGE} -k no_client_wrote"),
     Mutant("engine/errors.py", "was_let_in and isinstance", "isinstance",
-           "tests/integration/test_client.py -k never_let_us_in"),
+           "tests/integration/engine/test_client.py -k never_let_us_in"),
     Mutant("engine/errors.py", ") or (\n        was_let_in and isinstance(error, BrokerDenied))", ")",
-           "tests/integration/test_client.py -k wrong_for_a_while"),
+           "tests/integration/engine/test_client.py -k wrong_for_a_while"),
     Mutant("engine/core/task/stored.py", "return told if told is not None and all(",
            "return told if told is None or any(",
            "tests/contract/test_hooks.py"),
     # -- the client -----------------------------------------------------------------------------------------------
     Mutant(REDIS + "tasks/durability.py", 'if b"aof_enabled:1" not in told:', 'if b"aof_enabled" not in told:',
            "tests/contract/test_durability.py"),
-    Mutant("engine/tasks/encoding.py", 'if b"null" in text:', 'if b"NaN" in text:', "tests/unit/test_submission.py"),
+    Mutant("engine/tasks/encoding.py", 'if b"null" in text:', 'if b"NaN" in text:', "tests/unit/client/test_submission.py"),
     Mutant("engine/adapters/process/worker/outcomes.py", 'if b"null" in encoded and returned is not None:',
-           'if b"NaN" in encoded:', "tests/unit/test_outcomes.py"),
+           'if b"NaN" in encoded:', "tests/unit/process/test_outcomes.py"),
 ]

@@ -14,7 +14,7 @@ from engine.core.worker import frames
 from engine.core.worker.frames import FRAME_HEAD, Joiner, ProtocolError, Remainder
 from engine.ports import Grown, Logged, Progressed, Replied, Spilled, Stepped, Waits
 from tests.property.test_hostile_records import JSON
-from tests.unit.pool_stage import RECORD, A, Stage
+from tests.unit.services.pool.pool_stage import RECORD, A, Stage
 
 MANY = settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 BYTES = some.binary(max_size=60)

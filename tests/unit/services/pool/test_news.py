@@ -1,0 +1,29 @@
+"""What is written to the log while Redis is away."""
+
+import logging
+
+import pytest
+
+from engine.ports import Joined, Parted
+from engine.services.pool.log_throttle import AGAIN_S, News
+from tests.unit.services.pool.pool_stage import Stage
+
+
+def test_the_same_is_news_once_a_minute_and_another_reason_at_once() -> None:
+    news = News()
+    assert news.is_news("refused", 0.0)
+    assert not news.is_news("refused", AGAIN_S - 0.1)
+    assert news.is_news("refused", AGAIN_S)
+    assert news.is_news("timeout", AGAIN_S + 1)
+    assert news.is_news("refused", AGAIN_S + 2)
+    news.is_over()
+    assert news.is_news("refused", AGAIN_S + 3)
+
+
+def test_an_outage_is_a_line_of_the_log_and_not_one_for_each_try(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage()
+    with caplog.at_level(logging.WARNING, "ganger.execution"):
+        for happened in ([Parted("refused", [])], [Parted("refused", [])], [Joined()], [Parted("refused", [])]):
+            stage.broker.happened = happened
+            stage.turn()
+    assert [record.message for record in caplog.records].count("Redis is away") == 2

@@ -16,7 +16,7 @@ from engine.adapters.poller import EpollPoller
 from engine.adapters.process.pool.host import ProcessHost
 from engine.client import Client
 from engine.core.worker import frames
-from engine.ports import Booted, HostSettings, Replied, ServerReady
+from engine.ports.host import Booted, HostSettings, Replied, ServerReady
 
 LARGE = {"data": "x" * (1_048_576 - 11)}  # 1 MiB as JSON
 LARGE_BYTES = len(orjson.dumps(LARGE))

@@ -5,16 +5,10 @@ descriptor may be closed and its number given out anew while a batch is being
 served, so a callback must bear being called when nothing is there.
 """
 
-import errno
 import select
 from collections.abc import Callable
 
-READ = select.EPOLLIN
-WRITE = select.EPOLLOUT
-HANG_UP = select.EPOLLHUP
-
-# What the kernel says to a message that it has no room for just now: memory, or descriptors under way.
-NOT_NOW = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
+from engine.ports.poller import READ
 
 
 class EpollPoller:

@@ -12,7 +12,7 @@ from engine.core.pool import cpu_shares
 from engine.core.task.limits import Limits
 from engine.core.task.policy import RunPolicy
 from engine.core.task.retry import RetryPolicy
-from engine.ports import HostSettings
+from engine.ports.host import HostSettings
 from engine.services.pool.pool_terms import PoolTerms
 from engine.services.tree.bootstrap import Bootstrap
 

@@ -17,7 +17,7 @@ from engine.cli.exit_codes import Exit
 from engine.core.store import schema
 from engine.core.task.lifecycle import TaskStatus
 from engine.errors import SchemaMismatch
-from engine.ports import BrokerEvent, Joined, Parted
+from engine.ports.supervisor_broker import BrokerEvent, Joined, Parted
 from engine.services.keeper.neighbours import Neighbours
 from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds

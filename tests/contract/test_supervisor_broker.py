@@ -11,7 +11,7 @@ from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
 from engine.adapters.redis.wire import scripts
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
-from engine.ports import BrokerEvent, Joined, NotHeard, Recovered, Rung, Stepped, Waited
+from engine.ports.supervisor_broker import BrokerEvent, Joined, NotHeard, Recovered, Rung, Stepped, Waited
 from tests.redis_server import RedisServer
 from tests.scripts.shop import Shop
 

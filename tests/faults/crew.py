@@ -7,7 +7,7 @@ import orjson
 
 from engine.core.task.record import Record
 from engine.core.worker import frames
-from engine.ports import Booted, Exited, Replied, ServerReady
+from engine.ports.host import Booted, Exited, Replied, ServerReady
 
 VERDICTS = {"works": frames.COMPLETED, "fails": frames.FAILED, "raises": frames.RAISED}
 CAUSES = {frames.COMPLETED: "returned", frames.INTERRUPTED: "cancelled"}

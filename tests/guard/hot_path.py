@@ -9,7 +9,7 @@ import sys
 
 from engine.core.pool.window import Windows
 from engine.core.task.record import Record
-from engine.ports import Replied
+from engine.ports.host import Replied
 from tests.unit.services.pool.pool_stage import Stage
 
 BATCH = 100

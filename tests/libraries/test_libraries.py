@@ -17,7 +17,7 @@ import pytest
 
 from engine.core.worker import inherited_state
 from engine.core.worker.start_method import Starting
-from engine.ports import Exited, Replied
+from engine.ports.host import Exited, Replied
 from tests.integration.process.host_kit import Stage
 from tests.libraries.library_handlers import CALLS
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as some
 from engine.adapters.process.pool.worker_link import Link, Tail
 from engine.core.worker import frames
 from engine.core.worker.frames import FRAME_HEAD, Joiner, ProtocolError, Remainder
-from engine.ports import Grown, Logged, Progressed, Replied, Spilled, Stepped, Waits
+from engine.ports.host import Grown, Logged, Progressed, Replied, Spilled, Waits
+from engine.ports.supervisor_broker import Stepped
 from tests.property.test_hostile_records import JSON
 from tests.unit.services.pool.pool_stage import RECORD, A, Stage
 

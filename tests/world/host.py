@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from engine.core.worker import frames
-from engine.ports import Booted, Exited, Replied, ServerLost, ServerReady
+from engine.ports.host import Booted, Exited, Replied, ServerLost, ServerReady
 from tests.world.clock import Timeline
 from tests.world.ledger import Broken, Ledger, Start
 

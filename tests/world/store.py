@@ -17,7 +17,7 @@ from engine.core.task.lost_run import of_lost_run
 from engine.core.task.priority import DESCENDING, TaskPriority
 from engine.core.task.record import Record
 from engine.core.task.state import Life
-from engine.ports import Handed, Settlement
+from engine.ports.supervisor_broker import Handed, Settlement
 
 S = TaskStatus
 QUEUE = "q"

@@ -12,7 +12,18 @@ import orjson
 
 from engine.adapters.redis.keeper.auditing import Reconciled
 from engine.errors import BrokerUnavailable
-from engine.ports import BrokerEvent, Handed, Joined, NotHeard, Parted, Recovered, Refused, Rung, Settlement, Stepped
+from engine.ports.supervisor_broker import (
+    BrokerEvent,
+    Handed,
+    Joined,
+    NotHeard,
+    Parted,
+    Recovered,
+    Refused,
+    Rung,
+    Settlement,
+    Stepped,
+)
 from tests.world.clock import HostTime, RedisTime, Timeline, WorldClock
 from tests.world.store import QUEUE, Polled, Rescued, Store
 

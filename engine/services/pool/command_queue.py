@@ -9,7 +9,7 @@ import logging
 import orjson
 
 from engine.core.pool.dispatch import Dispatch
-from engine.ports import Host
+from engine.ports.host import Host
 
 LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 

@@ -17,7 +17,7 @@ from engine.core.pool.slot import Run
 from engine.core.task.lifecycle import Move
 from engine.core.task.outcome import Outcome
 from engine.core.task.retry import RELEASED, Payer, Verdict
-from engine.ports import Handed, Joined, NotHeard, Parted, Recovered, Stepped, SupervisorBroker
+from engine.ports.supervisor_broker import Handed, Joined, NotHeard, Parted, Recovered, Stepped, SupervisorBroker
 from engine.services.pool.log_throttle import News
 from engine.services.pool.run_factory import Claims, UnknownType
 from engine.services.pool.step_pipeline import BEAT_S, Stepping

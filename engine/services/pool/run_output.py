@@ -7,7 +7,8 @@ import orjson
 from engine.adapters.clock import RedisClock
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.slot import Run
-from engine.ports import Dumped, HookFailed, Logged, Progressed, Spilled, SupervisorBroker
+from engine.ports.host import Dumped, HookFailed, Logged, Progressed, Spilled
+from engine.ports.supervisor_broker import SupervisorBroker
 from engine.services.pool.step_pipeline import Stepping
 from engine.services.pool.worker_deaths import Register
 

@@ -10,7 +10,7 @@ from engine.core.pool import resizing
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.resizing import AutoSize, Load, Scale
 from engine.core.pool.slot import NEVER, Phase
-from engine.ports import SupervisorBroker, Waited
+from engine.ports.supervisor_broker import SupervisorBroker, Waited
 
 LOOK_S = 1.0
 

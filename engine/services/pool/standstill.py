@@ -3,7 +3,7 @@
 import logging
 
 from engine.core.pool.dispatch import Dispatch
-from engine.ports import Waits
+from engine.ports.host import Waits
 
 PATIENCE_S = 3.0  # the tasks that are waited for may be about to end elsewhere
 

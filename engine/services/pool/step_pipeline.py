@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from engine.core.pool.dispatch import Room
 from engine.core.pool.lease_fence import FenceMargin
 from engine.core.pool.slot import Run
-from engine.ports import Parted, Refused, Settlement, Stepped, SupervisorBroker
+from engine.ports.supervisor_broker import Parted, Refused, Settlement, Stepped, SupervisorBroker
 from engine.services.pool.log_throttle import News
 from engine.services.pool.pool_terms import PoolTerms
 

@@ -37,33 +37,35 @@ from engine.core.task.lifecycle import Move
 from engine.core.task.outcome import Outcome
 from engine.core.task.retry import PAUSE_S_MAX, Verdict
 from engine.core.worker import frames, inherited_state
-from engine.ports import (
+from engine.ports.host import (
     Booted,
     Dumped,
     Exceeded,
     Exited,
     Grown,
-    Handed,
     HookFailed,
     Host,
-    Joined,
     Logged,
-    NotHeard,
-    Parted,
-    Poller,
     Progressed,
-    Recovered,
-    Refused,
     Replied,
-    Rung,
     ServerLost,
     ServerReady,
-    Settlement,
     Spilled,
+    Waits,
+)
+from engine.ports.poller import Poller
+from engine.ports.supervisor_broker import (
+    Handed,
+    Joined,
+    NotHeard,
+    Parted,
+    Recovered,
+    Refused,
+    Rung,
+    Settlement,
     Stepped,
     SupervisorBroker,
     Waited,
-    Waits,
 )
 from engine.services.pool import command_queue, imports, report, worker_deaths
 from engine.services.pool.lease_reconciler import Accord

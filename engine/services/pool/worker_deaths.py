@@ -12,7 +12,7 @@ import orjson
 from engine.core.pool.slot import Phase, Run, Slot
 from engine.core.task.outcome import Cause, Outcome
 from engine.core.worker import inherited_state
-from engine.ports import Exited
+from engine.ports.host import Exited
 
 
 def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int, stood_s: float = 0.0,

@@ -12,8 +12,7 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.poller import NOT_NOW, READ, WRITE
-from engine.ports import Poller
+from engine.ports.poller import NOT_NOW, READ, WRITE, Poller
 
 _READ_BYTES = 1 << 18
 PACKET_BYTES_MAX = 180_000  # what the kernel takes as one packet with the usual size of its buffers

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.adapters.process.kernel.prctl import die_with_parent
-from engine.ports import Poller
+from engine.ports.poller import Poller
 from engine.services.tree.bootstrap import Bootstrap
 from engine.services.tree.channel import Channel
 

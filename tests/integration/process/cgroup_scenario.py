@@ -15,7 +15,7 @@ from typing import Any
 
 from engine.adapters.process.resources import cgroup
 from engine.core.task.limits import MIB, Limits
-from engine.ports import Exceeded, Exited
+from engine.ports.host import Exceeded, Exited
 from tests.integration.process.host_kit import PATIENCE_S, Stage, is_alive
 
 

@@ -13,7 +13,7 @@ from engine.adapters.process.pool.host import ProcessHost
 from engine.core.task.priority import TaskPriority
 from engine.core.task.record import Options, Record
 from engine.core.worker import frames
-from engine.ports import Booted, Event, Exited, HostSettings, Progressed, Replied, ServerReady
+from engine.ports.host import Booted, Event, Exited, HostSettings, Progressed, Replied, ServerReady
 
 PATIENCE_S = 20.0
 T = TypeVar("T")

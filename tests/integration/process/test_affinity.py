@@ -5,7 +5,7 @@ import os
 import pytest
 
 from engine.core.worker.start_method import Starting
-from engine.ports import Exited
+from engine.ports.host import Exited
 from tests.integration.process.host_kit import Stage
 
 HANDLERS = "tests.integration.process.host_handlers"

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from engine.adapters.process.kernel import descendants
-from engine.ports import Logged, Replied, Spilled
+from engine.ports.host import Logged, Replied, Spilled
 from tests.integration.process.host_kit import PATIENCE_S, Stage, is_alive
 
 EVENT = threading.Event()  # never set: a pause that is no busy loop

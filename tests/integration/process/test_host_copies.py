@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from engine.ports import Exited, Logged, Progressed, Spilled
+from engine.ports.host import Exited, Logged, Progressed, Spilled
 from tests.integration.process.host_kit import Stage
 
 

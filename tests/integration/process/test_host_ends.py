@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from engine.adapters.process.kernel import descendants
-from engine.ports import Dumped, Exited, Logged, Replied, ServerLost
+from engine.ports.host import Dumped, Exited, Logged, Replied, ServerLost
 from tests.integration.process.host_kit import Stage, is_alive, open_descriptors
 
 HANDLERS = "tests.integration.process.host_handlers"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.ports import Exited, ServerLost
+from engine.ports.host import Exited, ServerLost
 from tests.integration.process.host_kit import Stage
 
 PATIENT_S = 5.0

@@ -10,7 +10,7 @@ import pytest
 
 from engine.core.task.limits import MIB, Limits
 from engine.core.task.outcome import Cause
-from engine.ports import Exceeded, Exited, Grown
+from engine.ports.host import Exceeded, Exited, Grown
 from tests.integration.process.host_kit import Stage
 
 

@@ -8,7 +8,7 @@ import orjson
 import psutil
 import pytest
 
-from engine.ports import Logged, Progressed, Spilled
+from engine.ports.host import Logged, Progressed, Spilled
 from tests.integration.process.host_kit import Stage
 
 HANDLERS = "tests.integration.process.host_handlers"

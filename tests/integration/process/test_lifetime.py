@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.ports import Booted, Exited, HookFailed
+from engine.ports.host import Booted, Exited, HookFailed
 from tests.integration.process.host_kit import Stage
 
 HANDLERS = "tests.integration.process.lifetime_handlers"

@@ -10,7 +10,7 @@ import pytest
 from engine.core.task.limits import MIB, Limits
 from engine.core.task.outcome import Cause
 from engine.core.worker.start_method import Starting
-from engine.ports import Booted, Exceeded, Exited, HookFailed, Logged, ServerLost, Spilled
+from engine.ports.host import Booted, Exceeded, Exited, HookFailed, Logged, ServerLost, Spilled
 from tests.integration.process.host_kit import Stage, is_alive
 
 HANDLERS = "tests.integration.process.host_handlers"

@@ -26,7 +26,7 @@ from engine.cli.output import Output
 from engine.cli.session import told_in_one_line
 from engine.client import Client
 from engine.errors import EngineError
-from engine.ports import Exited
+from engine.ports.host import Exited
 from tests.integration.process.host_kit import Stage, open_descriptors
 
 HANDLERS = "tests.integration.engine.tree_handlers"

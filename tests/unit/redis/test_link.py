@@ -13,7 +13,7 @@ from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
 from engine.adapters.redis.wire.handshake import new_reader
 from engine.adapters.redis.wire.keys import Keys
 from engine.adapters.redis.wire.supervisor_link import Answered, Link, Lost
-from engine.ports import Parted, Settlement
+from engine.ports.supervisor_broker import Parted, Settlement
 
 WAIT_S = 30.0
 PLAIN_ERROR = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"

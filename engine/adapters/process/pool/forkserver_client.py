@@ -14,12 +14,12 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.poller import NOT_NOW, READ, WRITE
 from engine.adapters.process.kernel.identity import Identity, born_at
 from engine.adapters.process.resources.final_usage import Page
 from engine.core.worker import frames
 from engine.core.worker.frames import PACKET_BYTES_MAX
-from engine.ports import HostSettings, Poller
+from engine.ports.host import HostSettings
+from engine.ports.poller import NOT_NOW, READ, WRITE, Poller
 
 _ROOT = str(Path(__file__).parents[4])
 _BOOT = ("import sys; sys.path.insert(0, sys.argv[1]); from engine.adapters.process.forkserver.process import main; "

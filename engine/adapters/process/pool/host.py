@@ -31,7 +31,8 @@ from engine.adapters.process.resources.final_usage import Account, Page
 from engine.adapters.process.resources.oom import OomKiller
 from engine.core.pool.cpu_shares import Shares
 from engine.core.task.limits import Limits
-from engine.ports import Dumped, Event, Exited, HostSettings, InterruptReason, Poller, ServerLost, ServerReady
+from engine.ports.host import Dumped, Event, Exited, HostSettings, InterruptReason, ServerLost, ServerReady
+from engine.ports.poller import Poller
 from engine.tasks.import_guard import TREE_MARK
 
 _ROUND_S = 0.002

@@ -11,7 +11,7 @@ import fcntl
 import os
 from collections.abc import Callable
 
-from engine.ports import Poller
+from engine.ports.poller import Poller
 
 _READ_BYTES_MAX = 65_536
 _FLOOD_PIPE_BYTES = 1 << 20

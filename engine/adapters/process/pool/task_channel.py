@@ -10,10 +10,9 @@ import os
 from collections import deque
 from contextlib import suppress
 
-from engine.adapters.poller import WRITE
 from engine.core.worker import frames
 from engine.core.worker.frames import PACKET_BYTES_MAX
-from engine.ports import Poller
+from engine.ports.poller import WRITE, Poller
 
 _PIPE_BYTES = 1 << 18  # a packet takes a page, however short: this is 64 of them
 _F_SETPIPE_SZ = 1031

@@ -15,7 +15,6 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.poller import HANG_UP
 from engine.adapters.process.kernel import descendants
 from engine.adapters.process.kernel.identity import Identity, born_at
 from engine.adapters.process.pool import suspension
@@ -26,7 +25,7 @@ from engine.adapters.process.pool.timers import Alarms
 from engine.adapters.process.resources.enforcement import Custody
 from engine.core.worker import frames
 from engine.core.worker.frames import FRAME_HEAD, REPLIED, ProtocolError, Remainder
-from engine.ports import (
+from engine.ports.host import (
     Booted,
     Dumped,
     Event,
@@ -35,12 +34,12 @@ from engine.ports import (
     HookFailed,
     HostSettings,
     Logged,
-    Poller,
     Progressed,
     Replied,
     Spilled,
     Waits,
 )
+from engine.ports.poller import HANG_UP, Poller
 
 _DUMP_DEAF_S = 0.002  # for the stacks of a worker that most likely can't answer
 _DUMP_HUNGRY_S = 0.02  # for those of one that takes more memory meanwhile

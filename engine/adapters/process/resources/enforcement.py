@@ -11,7 +11,7 @@ from engine.adapters.process.resources.oom import OomKiller
 from engine.adapters.process.resources.usage import TreeUsage
 from engine.core.task.limits import Breach, Limits
 from engine.core.task.outcome import Cause
-from engine.ports import Event, Exceeded
+from engine.ports.host import Event, Exceeded
 
 
 class Custody:

@@ -18,13 +18,13 @@ from engine.adapters.redis.wire.supervisor_link import Answered, Connected, Link
 from engine.core.pool.commands import MakesWay
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.task_id import LENGTH, created_ms, is_task_id
-from engine.ports import (
+from engine.ports.poller import Poller
+from engine.ports.supervisor_broker import (
     BrokerEvent,
     Handed,
     Joined,
     NotHeard,
     Parted,
-    Poller,
     Recovered,
     Refused,
     Rung,

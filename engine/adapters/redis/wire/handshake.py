@@ -15,7 +15,7 @@ import hiredis
 from engine.adapters.clock import RedisClock
 from engine.adapters.redis.wire.connection import Connections
 from engine.errors import GangerError
-from engine.ports import Poller
+from engine.ports.poller import Poller
 
 READ_BYTES = 1 << 18
 NOTHING = object()  # what a reader gives when there is no whole reply

@@ -20,11 +20,10 @@ import hiredis
 import redis
 
 from engine.adapters.clock import RedisClock
-from engine.adapters.poller import READ, WRITE
 from engine.adapters.redis.wire import scripts
 from engine.adapters.redis.wire.handshake import NOTHING, READ_BYTES, Handshake, new_reader
 from engine.config.urls import FOLLOWING
-from engine.ports import Poller
+from engine.ports.poller import READ, WRITE, Poller
 
 
 @dataclass(frozen=True, slots=True)

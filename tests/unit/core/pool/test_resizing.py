@@ -13,7 +13,7 @@ from engine.core.pool.window import Windows
 from engine.core.task.limits import Limits
 from engine.core.task.policy import RunPolicy
 from engine.core.tree.restart import RestartBudget
-from engine.ports import Parted, Waited
+from engine.ports.supervisor_broker import Parted, Waited
 from tests.unit.services.pool.pool_stage import RECORD, Stage
 
 NOW_S = 100.0

@@ -11,7 +11,8 @@ from engine.core.pool.window import Windows
 from engine.core.task.policy import RunPolicy
 from engine.core.task.record import Record
 from engine.core.tree.restart import RestartBudget
-from engine.ports import Booted, Exited, Replied, ServerReady, Settlement, Stepped
+from engine.ports.host import Booted, Exited, Replied, ServerReady
+from engine.ports.supervisor_broker import Settlement, Stepped
 from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.step_pipeline import BEAT_S
 from engine.services.pool.supervisor import Pool

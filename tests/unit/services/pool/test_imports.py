@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.ports import ServerLost, ServerReady
+from engine.ports.host import ServerLost, ServerReady
 from engine.services.pool import imports
 from tests.unit.services.pool.pool_stage import Stage
 

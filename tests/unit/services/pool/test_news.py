@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from engine.ports import Joined, Parted
+from engine.ports.supervisor_broker import Joined, Parted
 from engine.services.pool.log_throttle import AGAIN_S, News
 from tests.unit.services.pool.pool_stage import Stage
 

@@ -5,19 +5,8 @@ from dataclasses import replace
 import pytest
 
 from engine.core.task.record import Record
-from engine.ports import (
-    Booted,
-    Handed,
-    Joined,
-    NotHeard,
-    Parted,
-    Recovered,
-    Refused,
-    ServerLost,
-    ServerReady,
-    Settlement,
-    Stepped,
-)
+from engine.ports.host import Booted, ServerLost, ServerReady
+from engine.ports.supervisor_broker import Handed, Joined, NotHeard, Parted, Recovered, Refused, Settlement, Stepped
 from engine.services.pool.step_pipeline import BEAT_S, QUIET_BEAT_S
 from tests.unit.services.pool.pool_stage import HANDLERS, LEASE_S, MARGIN_S, RECORD, A, B, Stage
 

@@ -4,7 +4,7 @@ import pytest
 
 from engine.core.pool.dispatch import Room
 from engine.core.task.policy import RunPolicy
-from engine.ports import Parted, Refused, Settlement, Stepped
+from engine.ports.supervisor_broker import Parted, Refused, Settlement, Stepped
 from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.step_pipeline import BEAT_S, PACE_S, QUIET_BEAT_S, Stepping
 from tests.unit.services.pool.pool_stage import NotedBroker

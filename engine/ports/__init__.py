@@ -1,0 +1,1 @@
+"""What services and clients ask of the outside world: one protocol a file, with its messages. Adapters fulfil them."""

@@ -20,7 +20,7 @@ from engine.adapters.redis.tasks.searching import Page, Search
 from engine.adapters.redis.tasks.task_reading import Stored
 from engine.client import idempotency
 from engine.client.client import Client
-from engine.client.provider import Reach
+from engine.client.provider import RedisBrokerProvider
 from engine.client.submission import Submission
 from engine.client.waiting import known_id
 from engine.config import Settings
@@ -52,13 +52,13 @@ class Operator(Client):
     """Any number of threads may share one, as with `Client`."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings=settings)
-        self._reach = self._way = Reach(settings)
+        self._redis = RedisBrokerProvider(settings)
+        super().__init__(settings=settings, provider=self._redis)
 
     @property
     def broker(self) -> Broker:
         """The broker, connected. Raises `BrokerError` or, where the embedded Redis does not start, `EngineError`."""
-        return self._way.broker()
+        return self._redis.broker()
 
     # -- submitting -----------------------------------------------------------------------------------------------
 

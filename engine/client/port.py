@@ -69,7 +69,7 @@ class ClientBroker(Protocol):
     def close(self) -> None: ...
 
 
-class Way(Protocol):
+class BrokerProvider(Protocol):
     """How a client gets to its broker, and whose time it waits by."""
 
     def broker(self) -> ClientBroker: ...

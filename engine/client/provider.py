@@ -18,7 +18,7 @@ from engine.errors import GangerError
 from engine.tasks.import_guard import check_use
 
 
-class Reach:
+class RedisBrokerProvider:
     """Holds the broker of one client. Thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
@@ -75,7 +75,7 @@ class Reach:
         self._broker = self._embedded = None
 
 
-_ALL: "weakref.WeakSet[Reach]" = weakref.WeakSet()
+_ALL: "weakref.WeakSet[RedisBrokerProvider]" = weakref.WeakSet()
 _PARENTS: list[object] = []  # kept, so that no finaliser closes what the parent still uses
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.client.models import RawTask, Task
 from engine.client.outcome import value_of
-from engine.client.port import Way
+from engine.client.port import BrokerProvider
 from engine.core.task.lifecycle import FINAL, TaskStatus
 from engine.core.task.task_id import is_task_id
 from engine.errors import BrokerError, BrokerUnavailable, ResultNotReady, TaskNotFound, passes
@@ -24,9 +24,9 @@ _PAUSE_S = 0.1  # before the next try while Redis is away
 _READ_MAX = 500  # tasks in one slice
 
 
-def ended(way: Way, ids: Iterable[str], until_s: float, *, records: bool = True,
+def ended(provider: BrokerProvider, ids: Iterable[str], until_s: float, *, records: bool = True,
           look_first: bool = False) -> Iterator[Ended]:
-    """Yield each task once it has ended, with its status, until all have or it is `until_s` by the clock of `way`.
+    """Yield each task once it has ended, with its status, until all have or the provider's clock shows `until_s`.
 
     Without `records` only status and outcome can be read of them; `look_first` where most have ended already. Raises
     `TaskNotFound` for an id that there is not, and a `BrokerError` if Redis is away at the end of the wait, or does not
@@ -36,62 +36,65 @@ def ended(way: Way, ids: Iterable[str], until_s: float, *, records: bool = True,
     was_let_in = False
     while pending:
         try:
-            for over in _slices(way, pending, until_s, look_first):
+            for over in _slices(provider, pending, until_s, look_first):
                 was_let_in = True
-                for raw in _read(way, over, records=records):
+                for raw in _read(provider, over, records=records):
                     status = raw.status
                     if status in FINAL:  # else somebody has tried it again meanwhile
                         del pending[raw.id]
                         yield raw, status
-            if way.now_s() >= until_s:
+            if provider.now_s() >= until_s:
                 return
         except BrokerError as error:
-            if not passes(error, was_let_in=was_let_in) or way.now_s() + _PAUSE_S >= until_s:
+            if not passes(error, was_let_in=was_let_in) or provider.now_s() + _PAUSE_S >= until_s:
                 raise
-            way.sleep(_PAUSE_S)
+            provider.sleep(_PAUSE_S)
 
 
-def _slices(way: Way, pending: Mapping[str, None], until_s: float, look_first: bool) -> Iterator[Collection[str]]:
+def _slices(provider: BrokerProvider, pending: Mapping[str, None], until_s: float,
+            look_first: bool) -> Iterator[Collection[str]]:
     """Tasks that may have ended. Nobody is asked to tell of ends once it is too late for that."""
-    if look_first or way.now_s() >= until_s:
+    if look_first or provider.now_s() >= until_s:
         yield list(pending)
-    if pending and way.now_s() < until_s:
-        yield from way.broker().ends(list(pending), until_s)
+    if pending and provider.now_s() < until_s:
+        yield from provider.broker().ends(list(pending), until_s)
 
 
-def await_all(way: Way, ids: Sequence[str], wait_s: float) -> list[Task]:
+def await_all(provider: BrokerProvider, ids: Sequence[str], wait_s: float) -> list[Task]:
     """Wait up to `wait_s` until all have ended; return them in order, as they are then. Raises as `ended` does."""
     found: dict[str, Task] = {}
     if wait_s > 0:
-        found = {raw.id: Task.unread(raw, status) for raw, status in ended(way, ids, way.now_s() + wait_s)}
+        ends = ended(provider, ids, provider.now_s() + wait_s)
+        found = {raw.id: Task.unread(raw, status) for raw, status in ends}
     rest = list(dict.fromkeys(task_id for task_id in ids if task_id not in found))
-    found |= {raw.id: Task.unread(raw, raw.status) for raw in _read(way, rest)}
+    found |= {raw.id: Task.unread(raw, raw.status) for raw in _read(provider, rest)}
     return [found[task_id] for task_id in ids]
 
 
-def as_completed(way: Way, ids: Sequence[str], wait_s: float, *, records: bool = True) -> Iterator[Ended]:
+def as_completed(provider: BrokerProvider, ids: Sequence[str], wait_s: float, *,
+                 records: bool = True) -> Iterator[Ended]:
     """Yield tasks as they end. Raises `ResultNotReady` if some have not within `wait_s`, else as `ended` does."""
     left = dict.fromkeys(ids)
-    for end in ended(way, ids, way.now_s() + wait_s, records=records):
+    for end in ended(provider, ids, provider.now_s() + wait_s, records=records):
         del left[end[0].id]
         yield end
     if left:
         first = next(iter(left))
-        status = next(_read(way, [first])).status
+        status = next(_read(provider, [first])).status
         raise ResultNotReady(first, status, wait_s, len(left) - 1)
 
 
-def in_order(way: Way, ids: Sequence[str], wait_s: float) -> Iterator[Any]:
+def in_order(provider: BrokerProvider, ids: Sequence[str], wait_s: float) -> Iterator[Any]:
     """Yield what tasks returned, in the order of `ids`. Of those that end before their turn only a slice is kept.
 
     Raises the error of the first that has no result, and else as `as_completed` does.
     """
-    until_s = way.now_s() + wait_s
+    until_s = provider.now_s() + wait_s
     for start in range(0, len(ids), _READ_MAX):
         few = ids[start : start + _READ_MAX]
         found: dict[str, Ended] = {}
         turn = 0
-        for end in as_completed(way, few, max(0.0, until_s - way.now_s()), records=False):
+        for end in as_completed(provider, few, max(0.0, until_s - provider.now_s()), records=False):
             found[end[0].id] = end
             while turn < len(few) and few[turn] in found:
                 raw, status = found[few[turn]]
@@ -99,24 +102,24 @@ def in_order(way: Way, ids: Sequence[str], wait_s: float) -> Iterator[Any]:
                 turn += 1
 
 
-def await_outcome(way: Way, task_id: str, wait_s: float) -> tuple[TaskStatus, Mapping[str, Any] | None]:
+def await_outcome(provider: BrokerProvider, task_id: str, wait_s: float) -> tuple[TaskStatus, Mapping[str, Any] | None]:
     """Wait up to `wait_s` for one task; return what it came to. Mostly that comes with the news and is not read."""
-    until_s = way.now_s() + wait_s
+    until_s = provider.now_s() + wait_s
     if wait_s > 0:
         with suppress(BrokerUnavailable):  # at the end of the wait; the read says it once more
-            told = way.broker().hear(task_id, until_s)
+            told = provider.broker().hear(task_id, until_s)
             if told is not None:
                 return told
-        for raw, status in ended(way, [task_id], until_s, records=False, look_first=True):
+        for raw, status in ended(provider, [task_id], until_s, records=False, look_first=True):
             return status, raw.outcome()
-    raw = next(_read(way, [task_id], records=False))
+    raw = next(_read(provider, [task_id], records=False))
     return raw.status, raw.outcome()
 
 
-def _read(way: Way, ids: Iterable[str], *, records: bool = True) -> Iterator[RawTask]:
+def _read(provider: BrokerProvider, ids: Iterable[str], *, records: bool = True) -> Iterator[RawTask]:
     rest = iter(ids)
     while few := list(islice(rest, _READ_MAX)):
-        for task_id, raw in zip(few, way.broker().read_raw(few, records=records), strict=True):
+        for task_id, raw in zip(few, provider.broker().read_raw(few, records=records), strict=True):
             if raw is None:
                 raise TaskNotFound(task_id)
             yield raw

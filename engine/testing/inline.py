@@ -22,7 +22,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn, Unpack
 
 from engine.client import Client, set_default_client
-from engine.client.submission import Directory, Submissions
+from engine.client.client import settings_for
+from engine.client.submission import Directory
 from engine.config import Settings
 from engine.tasks.handler import REGISTRY, HandlerSpec, make_spec
 from engine.tasks.options import HandlerOptions
@@ -41,14 +42,13 @@ class Inline(Client):
 
     def __init__(self, *, eager: bool = True, chance: float = 0.0, clock: FakeClock | None = None,
                  settings: Settings | None = None, **overrides: Any) -> None:
-        super().__init__(settings=settings, **overrides)
+        settings = settings_for(settings, **overrides)
         self.clock = clock or FakeClock()
         self._local: dict[str, HandlerSpec] = {}
         handlers = ChainMap(self._local, REGISTRY)
-        self._inline = InlineEngine(self.settings, self.clock, handlers, lambda: chance, eager)
-        self._reach = _Here(self._inline)
-        self._submissions = Submissions(Directory(self.handlers, handlers, complete=True),
-                                        self.settings.payload_bytes_max)
+        self._inline = InlineEngine(settings, self.clock, handlers, lambda: chance, eager)
+        super().__init__(settings=settings, provider=InlineBrokerProvider(self._inline),
+                         directory=Directory(self.handlers, handlers, complete=True))
         self._before: list[Any] = []
 
     def register_handler(self, task_type: str, function: Callable[..., Any],
@@ -77,8 +77,8 @@ class Inline(Client):
         self.close()
 
 
-class _Here:
-    """The way to a broker that is here already; waiting moves its clock."""
+class InlineBrokerProvider:
+    """Gives the broker of an inline engine; waiting moves the engine's clock."""
 
     def __init__(self, inline: InlineEngine) -> None:
         self._inline, self._broker = inline, InlineBroker(inline)

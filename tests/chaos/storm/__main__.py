@@ -58,7 +58,7 @@ class Storm:
         healed_s = time.monotonic()
         self._await(lambda: int(not self.load.submitted.is_set()), SETTLE_S)
         with Client(redis_url=self.redis.url) as client:
-            broker = client._reach.broker()
+            broker = client._provider.broker()
             tasks = self._await_ends(lambda: kept(broker), broker.redis.now_ms)
             self.say(f"the last task had ended {time.monotonic() - healed_s:.0f} s after the last blow")
             self.load.close()

@@ -168,7 +168,7 @@ class Load:
         while True:
             was_over = self.is_over.is_set()
             try:
-                broker = self.client._reach.broker()
+                broker = self.client._provider.broker()
                 told = broker.redis.call("XRANGE", broker.keys.events, f"({last}" if last != "0" else "-", "+", "COUNT",
                                          2000)
             except BrokerError:

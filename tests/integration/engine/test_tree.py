@@ -76,7 +76,7 @@ def told_of(tree: Tree, holds: Callable[[dict[str, Any]], Any]) -> dict[str, Any
     limit_s = time.monotonic() + WAIT_S
     with Client(settings=tree.client.settings) as client:
         while time.monotonic() < limit_s:
-            found, left = {}, forest(take(client._reach.broker()))
+            found, left = {}, forest(take(client._provider.broker()))
             while left:
                 node = left.pop()
                 left += node["children"]
@@ -265,7 +265,7 @@ def test_the_tree_tells_what_those_before_have_died_of(tree: Tree) -> None:
 
 def test_the_history_of_each_process_is_kept_in_redis(tree: Tree) -> None:
     with Client(settings=tree.client.settings) as client:
-        broker, limit_s = client._reach.broker(), time.monotonic() + WAIT_S
+        broker, limit_s = client._provider.broker(), time.monotonic() + WAIT_S
         [report] = broker.supervisors()
         entries: list[dict[str, Any]] = []
         while not entries or "worker default/1" not in entries[0]["rows"]:

@@ -33,7 +33,7 @@ def test_an_engine_does_its_work_and_tells_of_its_processes(redis_url: str, tmp_
         try:
             ids = client.submit_many([{"task_type": "echo", "payload": {"n": n}, "delay": 0.1 * n} for n in range(20)])
             assert len(client.wait(ids, timeout=WAIT_S)) == 20
-            titles = {one["title"].strip() for one in client._reach.broker().processes()}
+            titles = {one["title"].strip() for one in client._provider.broker().processes()}
             assert {"ganger: root", "ganger: keeper"} <= titles
         finally:
             process.send_signal(signal.SIGTERM)

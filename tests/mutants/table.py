@@ -25,6 +25,7 @@ MAKING_WAY = "tests/unit/core/pool/test_preemption.py"
 STEP, REFUSALS, KEEPING = (f"tests/scripts/test_{name}.py" for name in ("step", "refusals", "keeping"))
 INSIST = "tests/scripts/test_insist.py"
 NEIGHBOURS = "tests/unit/services/keeper/test_neighbours.py"
+ORPHANS = "tests/unit/process/test_orphans.py"
 SUBMIT, MENDING, ROUNDS = "tests/scripts/test_submit.py", "tests/scripts/test_mend.py", "tests/unit/services/keeper/test_rounds.py"
 
 MUTANTS = [
@@ -196,6 +197,10 @@ MUTANTS = [
     Mutant(REDIS + "tasks/durability.py", 'if b"aof_enabled:1" not in told:', 'if b"aof_enabled" not in told:',
            "tests/contract/test_durability.py"),
     Mutant("engine/tasks/encoding.py", 'if b"null" in text:', 'if b"NaN" in text:', "tests/unit/client/test_submission.py"),
+    Mutant("engine/adapters/process/between_runs/orphans.py", "if not dead <= owned:  # it died", "if False:  # it died",
+           f"{ORPHANS} -k before"),
+    Mutant("engine/adapters/process/between_runs/orphans.py", "poll.poll(_LISTING_MS)", "poll.poll()",
+           f"{ORPHANS} -k adopted"),
     Mutant("engine/adapters/process/worker/outcomes.py", 'if b"null" in encoded and returned is not None:',
            'if b"NaN" in encoded:', "tests/unit/process/test_outcomes.py"),
 ]

@@ -3,7 +3,9 @@
 1. Dead children are looked for between two runs only. During a run they may be the handler's.
 2. A child whose exit status the user's code may still ask for is left alone: one of a subprocess.Popen or a
    multiprocessing.Process that still exists, or of os.fork().
-3. While there is no task, the worker waits for the next one and for the deaths of its children together.
+3. While there is no task, the worker waits for the next one and for the deaths of its children together. A child that
+   dies before the worker watches it is a zombie that no search has judged, so the worker searches again. A process that
+   the worker adopts while it waits is watched from the next listing of the children, at most a second later.
 
 The functions of the system are bound here, before any module of the user is imported and can replace them.
 """
@@ -22,6 +24,7 @@ from engine.adapters.process.kernel import descendants
 
 _WATCHED_MAX = 64  # living children whose deaths an idle worker waits for
 _PAUSE_S = 1.0  # between two searches for owners while tasks are waiting: each walks over all Python objects
+_LISTING_MS = 1000  # an idle worker lists its children that often, as long as one of them lives
 
 
 class Orphans:
@@ -41,44 +44,59 @@ class Orphans:
 
     def reap(self) -> bool:
         """Reap dead children and, until there is a task, those that die; return whether any was reaped."""
-        found = False
+        has_reaped = False
+        owned: set[int] = set()  # dead, and left to their owners by the last search
         while True:
             try:
-                dead = waitid(P_ALL, 0, WEXITED | WNOHANG | WNOWAIT)
+                is_any_dead = waitid(P_ALL, 0, WEXITED | WNOHANG | WNOWAIT) is not None
             except ChildProcessError:
                 self._forked.clear()
-                return found
+                return has_reaped
             is_idle = not _is_ready(self._tasks)
-            if dead is not None and (is_idle or monotonic() > self._searched_s + _PAUSE_S):
-                self._searched_s = monotonic()
-                found |= self._reap_ownerless()
-            if not is_idle or not self._wait():
-                return found
+            if is_any_dead and (is_idle or monotonic() > self._searched_s + _PAUSE_S):
+                _, dead = self._children()
+                if not dead <= owned:
+                    self._searched_s = monotonic()
+                    owned = self._owned_of(dead)
+                    has_reaped |= _reap(dead - owned)
+            if not is_idle or not self._wait(owned):
+                return has_reaped
 
-    def _reap_ownerless(self) -> bool:
-        children = descendants.children(os.getpid())
-        self._forked.intersection_update(children)
-        ownerless = {pid for pid in children if not _lives(pid)} - self._forked
-        if ownerless:
-            ownerless.difference_update(_owned())
-        for pid in ownerless:
-            with suppress(ChildProcessError):
-                waitpid(pid, WNOHANG)
-        return bool(ownerless)
+    def _owned_of(self, dead: set[int]) -> set[int]:
+        """Those of these children that the user's code may still ask for."""
+        self._forked.intersection_update(descendants.children(os.getpid()))
+        owned = dead & self._forked
+        if dead - owned:
+            owned |= dead.intersection(_pids_of_objects())
+        return owned
 
-    def _wait(self) -> bool:
-        """Wait for a task or for the death of a child; True for the latter."""
+    def _wait(self, owned: set[int]) -> bool:
+        """Wait for a task, for a death, or for the next listing; return False for a task and where no child lives."""
+        living, dead = self._children()
+        if not dead <= owned:  # it died after the last search, and nobody watched it
+            return True
         poll, pidfds = make_poll(), []
         poll.register(self._tasks, POLLIN)
         try:
-            for pid in [pid for pid in descendants.children(os.getpid()) if _lives(pid)][:_WATCHED_MAX]:
+            for pid in living[:_WATCHED_MAX]:
                 with suppress(OSError):
                     pidfds.append(pidfd_open(pid))
                     poll.register(pidfds[-1], POLLIN)
-            return bool(pidfds) and all(fd != self._tasks for fd, _ in poll.poll())
+            return bool(living) and all(fd != self._tasks for fd, _ in poll.poll(_LISTING_MS))
         finally:
             for fd in pidfds:
                 close(fd)
+
+    def _children(self) -> tuple[list[int], set[int]]:
+        """The children that have not ended, and those that wait to be reaped."""
+        living, dead = [], set()
+        for pid in descendants.children(os.getpid()):
+            with suppress(ChildProcessError):  # another thread has reaped it
+                if waitid(P_PID, pid, WEXITED | WNOHANG | WNOWAIT) is None:
+                    living.append(pid)
+                else:
+                    dead.add(pid)
+        return living, dead
 
 
 def children_of_thread() -> list[int]:
@@ -94,15 +112,15 @@ def _is_ready(fd: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _lives(pid: int) -> bool:
-    """Whether this child has not ended yet. One that somebody has reaped has ended."""
-    try:
-        return waitid(P_PID, pid, WEXITED | WNOHANG | WNOWAIT) is None
-    except ChildProcessError:
-        return False
+def _reap(dead: set[int]) -> bool:
+    """Return whether there was any."""
+    for pid in dead:
+        with suppress(ChildProcessError):
+            waitpid(pid, WNOHANG)
+    return bool(dead)
 
 
-def _owned() -> Iterator[int]:
+def _pids_of_objects() -> Iterator[int]:
     """Children that an object of the standard library stands for, and may be asked about."""
     if (subprocess := sys.modules.get("subprocess")) is not None:
         for one in gc.get_objects():

@@ -11,7 +11,7 @@ class Settlement(NamedTuple):
 
     task_id: bytes
     run: int
-    verdict: str  # "move payer", such as "retry attempt"
+    verdict: str  # `Verdict.wire_code`, such as "retry attempt"
     at: int | str  # due moment of a retry, "queue" or "queue type" of a release, else moment of removal; moments in ms
     outcome: bytes  # JSON; empty for a release
 
@@ -64,15 +64,15 @@ class Handed:
 
 
 @dataclass(slots=True)
-class Recovered:
+class HeldRunsSynced:
     """What Redis and the supervisor believe has been brought together. `foreign` are ids that are not ours any more."""
 
     foreign: list[bytes]
 
 
 @dataclass(slots=True)
-class NotHeard:
-    """Redis refused to `recover`, or to take the handlers in; it has changed nothing, and is to be told again."""
+class RegistrationRefused:
+    """Redis refused `sync_held_runs` or `announce`. It has changed nothing; the call is to be repeated."""
 
     reason: str
     of_runs: bool  # else of handlers
@@ -85,7 +85,7 @@ class Waited:
     wait_s: float
 
 
-BrokerEvent = Joined | Parted | Stepped | Refused | Rung | Handed | Recovered | NotHeard | Waited
+BrokerEvent = Joined | Parted | Stepped | Refused | Rung | Handed | HeldRunsSynced | RegistrationRefused | Waited
 
 
 class SupervisorBroker(Protocol):
@@ -106,14 +106,20 @@ class SupervisorBroker(Protocol):
         `heard` is the last letter that the last answer brought: it and those before it do not come again.
         """
 
-    def recover(self, known: list[tuple[bytes, int]]) -> None:
-        """Bring Redis's belief about our runs in line with ours; `Recovered`, `NotHeard` or `Parted` follows."""
+    def sync_held_runs(self, known: list[tuple[bytes, int]]) -> None:
+        """Bring Redis's list of the runs that we hold in line with ours.
+
+        `HeldRunsSynced`, `RegistrationRefused` or `Parted` follows.
+        """
 
     def ask_waits(self) -> None:
         """How long do the first tasks wait that this supervisor could run? `Waited` follows, or `Parted`."""
 
     def announce(self, handlers: list[dict[str, Any]]) -> None:
-        """Say which types this supervisor can run: it is given no others. `Rung`, `NotHeard` or `Parted` follows."""
+        """Say which types this supervisor can run: it is given no others.
+
+        `Rung`, `RegistrationRefused` or `Parted` follows.
+        """
 
     def log(self, task_id: bytes, rows: list[bytes]) -> None: ...
     def progress(self, task_id: bytes, body: bytes) -> None: ...

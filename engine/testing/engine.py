@@ -17,7 +17,7 @@ from engine.core.pool.ending import WORDS
 from engine.core.task.lifecycle import Move
 from engine.core.task.outcome import Cause, Outcome
 from engine.core.task.policy import RunPolicy
-from engine.core.task.retry import CANCELLED, Payer, Verdict, verdict
+from engine.core.task.retry import CANCELLED, ChargedTo, Verdict, verdict
 from engine.core.task.retry import COMPLETED as RETURNED
 from engine.core.worker.frames import COMPLETED
 from engine.services.composition import run_policy
@@ -108,7 +108,7 @@ class InlineEngine:
         entry.progress = None
         judgement, outcome = self._judge(entry, policy, ended)
         entry.outcomes.append(outcome)
-        paid = {"attempts": entry.life.attempts + 1} if judgement.payer is Payer.ATTEMPT else {}
+        paid = {"attempts": entry.life.attempts + 1} if judgement.charged_to is ChargedTo.ATTEMPT else {}
         now_ms = self.clock.now_ms()
         entry.move(judgement.move, now_ms, owner="-", **paid)
         if judgement.move is Move.RETRY:

@@ -11,7 +11,15 @@ from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
 from engine.adapters.redis.wire import scripts
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
-from engine.ports.supervisor_broker import BrokerEvent, Joined, NotHeard, Recovered, Rung, Stepped, Waited
+from engine.ports.supervisor_broker import (
+    BrokerEvent,
+    HeldRunsSynced,
+    Joined,
+    RegistrationRefused,
+    Rung,
+    Stepped,
+    Waited,
+)
 from tests.redis_server import RedisServer
 from tests.scripts.shop import Shop
 
@@ -63,10 +71,10 @@ def test_what_a_step_claims_is_not_given_back_by_a_recover_that_was_sent_before(
     task_id = shop.submit()
     shop.client.script_flush()
     shop.client.script_load(scripts.source("step"))
-    side.broker.recover([])
+    side.broker.sync_held_runs([])
     side.broker.step([], 1, 0, 0, b"")
     side.until(lambda heard: len(heard) == 2)
-    assert side.kinds() == [Recovered, Stepped]
+    assert side.kinds() == [HeldRunsSynced, Stepped]
     assert shop.life(task_id).status is TaskStatus.RUNNING
 
 
@@ -74,11 +82,11 @@ def test_what_it_can_run_is_heard_by_a_redis_that_is_full(side: Side, shop: Shop
     shop.client.config_set("maxmemory", 1)
     try:
         side.broker.announce([{"name": "a"}, {"name": "b"}])
-        side.broker.recover([])
+        side.broker.sync_held_runs([])
         side.until(lambda heard: len(heard) == 2)
     finally:
         shop.client.config_set("maxmemory", 0)
-    assert side.kinds() == [Rung, Recovered]
+    assert side.kinds() == [Rung, HeldRunsSynced]
     assert shop.client.smembers(shop.keys.types("sup")) == {b"a", b"b"}
     assert set(shop.broker.handlers()) == {"t", "a", "b"}
 
@@ -87,7 +95,7 @@ def test_it_tells_when_redis_does_not_hear_what_it_can_run(side: Side, shop: Sho
     shop.client.set(shop.keys.announced, "of another kind")
     side.broker.announce([{"name": "a"}])
     side.until(lambda heard: len(heard) == 1)
-    assert side.kinds() == [NotHeard]
+    assert side.kinds() == [RegistrationRefused]
 
 
 def test_one_that_makes_way_is_rung_for_what_is_urgent_and_claims_nothing_else(side: Side, shop: Shop) -> None:

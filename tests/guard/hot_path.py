@@ -10,7 +10,7 @@ import sys
 from engine.core.pool.window import Windows
 from engine.core.task.record import Record
 from engine.ports.host import Replied
-from tests.unit.services.pool.pool_stage import Stage
+from tests.unit.services.pool.pool_harness import PoolHarness
 
 BATCH = 100
 RECORD = Record("noop", "bench", 1, 1, b'{"data":"' + b"x" * 89 + b'"}').encode()
@@ -18,19 +18,19 @@ OUTCOME = b'{"run":1,"result":null}'
 
 
 def main(tasks: int) -> None:
-    stage, numbers = Stage(), itertools.count()
-    stage.pool.core.windows = Windows(BATCH)
-    stage.pool.core.windows.mean_s = 0.0
-    stage.pool.core.windows.observe("noop", 0.00005)
+    harness, numbers = PoolHarness(), itertools.count()
+    harness.pool.core.windows = Windows(BATCH)
+    harness.pool.core.windows.mean_s = 0.0
+    harness.pool.core.windows.observe("noop", 0.00005)
     ended = 0
     while ended < tasks:
         claimed = [part for _ in range(BATCH) for part in (b"%019d" % next(numbers), RECORD, b"1 0 0")]
-        stage.answer(*claimed)
-        while runs := [(slot.index, run.token) for slot in stage.pool.core.slots for run in slot.runs]:
-            stage.host.happened = [Replied(slot, token, b"C", 50, OUTCOME) for slot, token in runs]
-            stage.host.asked.clear()
+        harness.answer(*claimed)
+        while runs := [(slot.index, run.token) for slot in harness.pool.core.slots for run in slot.runs]:
+            harness.host.happened = [Replied(slot, token, b"C", 50, OUTCOME) for slot, token in runs]
+            harness.host.asked.clear()
             ended += len(runs)
-            stage.turn()
+            harness.turn()
     assert ended >= tasks, f"{ended} of {tasks} tasks were run"
 
 

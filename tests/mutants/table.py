@@ -20,7 +20,7 @@ CORE, LUA, REDIS = "engine/core/", "engine/adapters/redis/lua/", "engine/adapter
 POOL, KEEPER = "engine/services/pool/", "engine/services/keeper/"
 RETRY, FORMATS, STAGE = "tests/unit/core/task/test_retry.py", "tests/unit/core/task/test_formats.py", "tests/unit/services/pool/test_pool.py"
 DISPATCH, SUPERVISION = "tests/property/test_dispatch_machine.py", "tests/property/test_supervision_machine.py"
-DECISIONS, STEPPING = "tests/unit/core/pool/test_dispatch.py", "tests/unit/services/pool/test_stepping.py"
+DECISIONS, STEPPING = "tests/unit/core/pool/test_dispatch.py", "tests/unit/services/pool/test_step_pipeline.py"
 MAKING_WAY = "tests/unit/core/pool/test_preemption.py"
 STEP, REFUSALS, KEEPING = (f"tests/scripts/test_{name}.py" for name in ("step", "refusals", "keeping"))
 INSIST = "tests/scripts/test_insist.py"
@@ -146,13 +146,13 @@ MUTANTS = [
            "event.sent_s + self.terms.lease_s", f"{STAGE} -k lease_is_over"),
     Mutant(POOL + "step_pipeline.py", "self._lease_end_s = event.sent_s +", "self._lease_end_s = self._sent_s + 1 +",
            f"{STAGE} -k fence"),
-    Mutant(POOL + "lease_reconciler.py", "self.stepping.known([*self.core.runs.values(), *self._decided()])",
-           "self.stepping.known([*self.core.runs.values()])", f"{STAGE} -k decided"),
-    Mutant(POOL + "lease_reconciler.py", "if self.stepping.is_under_way:", "if False:", f"{STAGE} -k no_step_is_under_way"),
+    Mutant(POOL + "lease_reconciler.py", "self.pipeline.known([*self.core.runs.values(), *self._decided()])",
+           "self.pipeline.known([*self.core.runs.values()])", f"{STAGE} -k decided"),
+    Mutant(POOL + "lease_reconciler.py", "if self.pipeline.is_under_way:", "if False:", f"{STAGE} -k no_step_is_under_way"),
     Mutant(POOL + "lease_reconciler.py", "self._is_unheard, self._tell_s = True, now_s + BEAT_S", "self._is_unheard = True",
            f"{STAGE} -k refused_to_hear"),
     Mutant(POOL + "step_pipeline.py", "max(0, room.runs - asked)", "max(0, room.runs)", f"{STEPPING} -k asked_for_again"),
-    Mutant(POOL + "step_pipeline.py", "self._flights.clear()\n", "self._flights.popleft()\n", f"{STEPPING} -k comes_back"),
+    Mutant(POOL + "step_pipeline.py", "self._in_flight.clear()\n", "self._flights.popleft()\n", f"{STEPPING} -k comes_back"),
     Mutant(POOL + "step_pipeline.py", "BEAT_S if event.held else QUIET_BEAT_S", "BEAT_S", f"{STEPPING} -k beat"),
     Mutant(POOL + "lease_reconciler.py", "if task_id in ours", "if task_id == ours", f"{STAGE} -k comes_round"),
     Mutant(KEEPER + "rounds.py", "min(max(self.lease_s, (end_ms - now_ms) / 1000),",
@@ -175,7 +175,7 @@ MUTANTS = [
     Mutant(LUA + "revive.lua", "call_many('HDEL', cancels, came)\n", "", f"{INSIST} -k tried_again"),
     Mutant(LUA + "forgo.lua", "== ARGV[i + 1] then", "then", f"{INSIST} -k anew"),
     Mutant(POOL + "step_pipeline.py", "may_hurry = not self._is_refused and (", "may_hurry = (",
-           "tests/unit/services/pool/test_stepping.py -k refuses"),
+           "tests/unit/services/pool/test_step_pipeline.py -k refuses"),
     Mutant(REDIS + "tasks/submitting.py", "ids[n - 1] = task_id.decode()", "ids[n - 2] = task_id.decode()",
            "tests/contract/test_client_broker.py -k stands_for_the_first"),
     Mutant(REDIS + "tasks/submitting.py", 'if word == b"EXISTS":', 'if word == b"ALREADY":', REFUSALS),

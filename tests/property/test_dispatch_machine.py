@@ -36,7 +36,7 @@ from engine.core.task.limits import Limits
 from engine.core.task.outcome import Cause, Outcome
 from engine.core.task.policy import RunPolicy
 from engine.core.task.priority import TaskPriority
-from engine.core.task.retry import Payer, RetryPolicy
+from engine.core.task.retry import ChargedTo, RetryPolicy
 from engine.core.tree.restart import RestartBudget
 
 SLOTS, INTENSITY, PERIOD_S, TASKS_MAX = 3, 3, 60.0, 7
@@ -135,7 +135,7 @@ class World(RuleBasedStateMachine):
                 assert all(run not in worker.unread for worker in self.workers.values()), "settled while in a pipe"
                 self.settled[run.task_id] += 1
                 self.moves[run.task_id] = verdict.move
-                if verdict.move is Move.RETRY and verdict.payer is Payer.NOBODY:  # held back before it began
+                if verdict.move is Move.RETRY and verdict.charged_to is ChargedTo.NOBODY:  # held back before it began
                     del self.moves[run.task_id]
                 assert (verdict.move is Move.COMPLETE) == (run.task_id in self.completed)
             case Watch(slot, limits):

@@ -15,7 +15,7 @@ from engine.core.worker.frames import FRAME_HEAD, Joiner, ProtocolError, Remaind
 from engine.ports.host import Grown, Logged, Progressed, Replied, Spilled, Waits
 from engine.ports.supervisor_broker import Stepped
 from tests.property.test_hostile_records import JSON
-from tests.unit.services.pool.pool_stage import RECORD, A, Stage
+from tests.unit.services.pool.pool_harness import RECORD, A, PoolHarness
 
 MANY = settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 BYTES = some.binary(max_size=60)
@@ -64,24 +64,24 @@ def test_packets_are_joined_or_refused(packets: list[bytes]) -> None:
 @MANY
 @given(some.lists(some.tuples(WORDS, BODIES, some.booleans()), min_size=1, max_size=3))
 def test_a_pool_bears_every_reply(replies: list[tuple[bytes, bytes, bool]]) -> None:
-    stage = Stage()
-    stage.answer(A, RECORD, b"1 0 0")
+    harness = PoolHarness()
+    harness.answer(A, RECORD, b"1 0 0")
     for verdict, outcome, cancelled in replies:
         if cancelled:
-            stage.pool.core.cancel(A, "why", stage.now_s)
-        if not stage.pool.core.slots[0].runs:
+            harness.pool.core.cancel(A, "why", harness.now_s)
+        if not harness.pool.core.slots[0].runs:
             break
-        stage.host.happened = [stage.reply(0, verdict, outcome), Progressed(0, 1, outcome), Logged(0, 1, outcome),
+        harness.host.happened = [harness.reply(0, verdict, outcome), Progressed(0, 1, outcome), Logged(0, 1, outcome),
                                Spilled(0, outcome.decode(errors="replace"), 3)]
-        stage.turn()
-    assert all(isinstance(end.outcome, bytes) for end in stage.settled())
+        harness.turn()
+    assert all(isinstance(end.outcome, bytes) for end in harness.settled())
 
 
 @MANY
 @given(some.lists(CLAIMS, max_size=3), some.lists(BODIES, max_size=3))
 def test_a_pool_bears_every_claim_and_letter(claimed: list[tuple[bytes, bytes, bytes]], letters: list[bytes]) -> None:
-    stage = Stage()
+    harness = PoolHarness()
     flat = [part for one in claimed for part in one]
-    stage.broker.happened.append(Stepped([], flat, False, letters, len(claimed), stage.now_s))
-    stage.turn()
-    stage.turn()
+    harness.broker.happened.append(Stepped([], flat, False, letters, len(claimed), harness.now_s))
+    harness.turn()
+    harness.turn()

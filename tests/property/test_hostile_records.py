@@ -21,7 +21,7 @@ from engine.core.task.record import Record
 from engine.core.task.state import Life
 from engine.core.worker import frames
 from engine.services.api.http.access import Access
-from engine.services.pool.run_factory import Claims, UnknownType
+from engine.services.pool.run_factory import RunFactory, UnknownType
 from engine.services.pool.supervisor import _pause_asked
 
 ID = "01H5RC2K8D7QZ3V0M4T"
@@ -87,7 +87,7 @@ def test_a_task_is_told_whatever_is_stored_of_it(record: bytes, line: bytes | No
 @MANY
 @given(RECORDS, some.tuples(NUMBERS, NUMBERS, NUMBERS).map(b" ".join))
 def test_a_pool_makes_a_run_of_it_or_sets_it_aside(record: bytes, counters: bytes) -> None:
-    claims = Claims(RunPolicy())
+    claims = RunFactory(RunPolicy())
     claims.learn([{"name": "t"}, {"name": ""}])
     try:
         run = claims.make(ID.encode(), record, counters)

@@ -100,10 +100,10 @@ class Ledger(Watch):
     def claimed(self, task_id: bytes, run: int, by: str) -> None:
         self.trace(f"redis: {by} claims {task_id[-3:].decode()} run {run}")
 
-    def moved(self, task_id: bytes, run: int, move: Move, payer: str, by: str, outcome: bytes) -> None:
+    def moved(self, task_id: bytes, run: int, move: Move, charged_to: str, by: str, outcome: bytes) -> None:
         book = self.books[task_id]
-        self.trace(f"redis: {task_id[-3:].decode()} run {run} {move} {payer} by {by}")
-        self.count(f"{move} {payer}")
+        self.trace(f"redis: {task_id[-3:].decode()} run {run} {move} {charged_to} by {by}")
+        self.count(f"{move} {charged_to}")
         if move is Move.PROMOTE:
             return
         if run and run in book.ends and by != "withdraw":
@@ -112,15 +112,15 @@ class Ledger(Watch):
             raise Broken(f"{task_id!r} ends twice")
         book.ends[run] = move
         book.is_over = move not in (Move.RELEASE, Move.RETRY)
-        if by in ("rescue", "recover", "withdraw", "step"):
-            if payer != "nobody":
-                raise Broken(f"{by} lets {payer} pay")
-            if by == "recover" and run in book.starts:
-                raise Broken(f"{task_id!r} run {run} was released by recover though it had started")
+        if by in ("rescue", "sync_held_runs", "withdraw", "step"):
+            if charged_to != "nobody":
+                raise Broken(f"{by} lets {charged_to} pay")
+            if by == "sync_held_runs" and run in book.starts:
+                raise Broken(f"{task_id!r} run {run} was released by sync_held_runs though it had started")
         else:
-            self._judge(book, task_id, run, move, payer, outcome)
+            self._judge(book, task_id, run, move, charged_to, outcome)
 
-    def _judge(self, book: Book, task_id: bytes, run: int, move: Move, payer: str, outcome: bytes) -> None:
+    def _judge(self, book: Book, task_id: bytes, run: int, move: Move, charged_to: str, outcome: bytes) -> None:
         """Whether a pool tells the truth about a run."""
         starts = book.starts.get(run, [])
         how = starts[-1].how if starts else "not started"
@@ -138,11 +138,12 @@ class Ledger(Watch):
             (Move.TIME_OUT, "attempt"): how == "S" or (bool(starts) and doomed),
             (Move.RETRY, "nobody"): how == "not started",
             (Move.FAIL, "nobody"): cause == "lease_lost" and (doomed or how == "stranded"),
-        }.get((move, payer), False)
+        }.get((move, charged_to), False)
         if not fair:
-            raise Broken(f"{task_id!r} run {run}: {move} {payer} ({cause}), but it was {how}{' and doomed' * doomed}")
-        if how == "died" and not doomed and payer != "crash" and not book.is_cancelled:
-            raise Broken(f"{task_id!r} run {run}: its worker died, and {payer} pays")
+            raise Broken(f"{task_id!r} run {run}: {move} {charged_to} ({cause}), but it was {how}"
+                         f"{' and doomed' * doomed}")
+        if how == "died" and not doomed and charged_to != "crash" and not book.is_cancelled:
+            raise Broken(f"{task_id!r} run {run}: its worker died, and {charged_to} pays")
 
     # -- places ---------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ class Rescued:
 class Watch:
     """Told of what Redis has done. Every method may be overridden."""
 
-    def moved(self, task_id: bytes, run: int, move: Move, payer: str, by: str, outcome: bytes) -> None: ...
+    def moved(self, task_id: bytes, run: int, move: Move, charged_to: str, by: str, outcome: bytes) -> None: ...
     def claimed(self, task_id: bytes, run: int, by: str) -> None: ...
     def buried(self, supervisor: str) -> None: ...
 
@@ -75,7 +75,7 @@ class Store:
         self.orders: dict[str, list[bytes]] = {}
         self.cancels: dict[bytes, tuple[int, str]] = {}
         self.rescues: dict[bytes, int] = {}
-        self.recovers: dict[str, int] = {}
+        self.syncs: dict[str, int] = {}
         self.types: dict[str, frozenset[str]] = {}  # supervisor -> what it can run
         self.keeper: tuple[str, int] | None = None
         self.touched: set[bytes] = set()  # since the ledger looked last
@@ -179,13 +179,13 @@ class Store:
                 refused.append((one, word))
             else:
                 done.add(one.task_id)
-                move, payer = one.verdict.split()
-                accepted.append((one, Move(move), payer))
+                move, charged_to = one.verdict.split()
+                accepted.append((one, Move(move), charged_to))
         self.supervisors[supervisor] = lease_end_ms
         if report:
             self.reports[supervisor] = report
-        for one, move, payer in accepted:
-            self._settle(supervisor, one, move, payer, now_ms)
+        for one, move, charged_to in accepted:
+            self._settle(supervisor, one, move, charged_to, now_ms)
         if any(move is Move.RETRY for _, move, _ in accepted):
             self.ring_keeper()
         for _, move, _ in accepted:
@@ -202,11 +202,11 @@ class Store:
             del letters[: letters.index(heard) + 1]
         return refused, claimed, letters[:], len(self.held.get(supervisor, ()))
 
-    def recover(self, supervisor: str, known: Sequence[tuple[bytes, int]], now_ms: int, nth: int) -> list[bytes]:
+    def sync_held_runs(self, supervisor: str, known: Sequence[tuple[bytes, int]], now_ms: int, nth: int) -> list[bytes]:
         """The ids that are not its own any more."""
-        if self.recovers.get(supervisor, 0) >= nth:
+        if self.syncs.get(supervisor, 0) >= nth:
             return []
-        self.recovers[supervisor] = nth
+        self.syncs[supervisor] = nth
         foreign, ours = [], dict(known)
         for task_id, run in known:
             life = self.life.get(task_id)
@@ -220,7 +220,7 @@ class Store:
             elif task_id not in ours:
                 self.held[supervisor].discard(task_id)
                 self._put(task_id, Move.RELEASE, now_ms)
-                self.watch.moved(task_id, life.run, Move.RELEASE, "nobody", "recover", b"")
+                self.watch.moved(task_id, life.run, Move.RELEASE, "nobody", "sync_held_runs", b"")
                 released += 1
         for _ in range(released):
             self._ring_bells(1)
@@ -245,17 +245,17 @@ class Store:
             return "ALREADY" if life.status is to else "STALE"
         return "" if life.owner == supervisor else "STALE"
 
-    def _settle(self, supervisor: str, one: Settlement, move: Move, payer: str, now_ms: int) -> None:
+    def _settle(self, supervisor: str, one: Settlement, move: Move, charged_to: str, now_ms: int) -> None:
         life = self.life[one.task_id]
-        if payer == "attempt":
+        if charged_to == "attempt":
             self.life[one.task_id] = life._replace(attempts=life.attempts + 1)
-        elif payer == "crash":
+        elif charged_to == "crash":
             self.life[one.task_id] = life._replace(crashes=life.crashes + 1)
         if one.outcome:
             self.outcomes[one.task_id, one.run] = one.outcome
         self.held[supervisor].discard(one.task_id)
         self._put(one.task_id, move, now_ms, one.at if isinstance(one.at, int) else 0)
-        self.watch.moved(one.task_id, one.run, move, payer, supervisor, one.outcome)
+        self.watch.moved(one.task_id, one.run, move, charged_to, supervisor, one.outcome)
 
     def _claim(self, supervisor: str, want: int, now_ms: int, claimed: list[Any]) -> int:
         taken, known = 0, self.types[supervisor]
@@ -371,7 +371,7 @@ class Store:
 
     def _bury(self, supervisor: str) -> None:
         self.watch.buried(supervisor)
-        for of_it in (self.supervisors, self.reports, self.idle, self.orders, self.recovers, self.types):
+        for of_it in (self.supervisors, self.reports, self.idle, self.orders, self.syncs, self.types):
             of_it.pop(supervisor, None)  # type: ignore[attr-defined]
 
     def _put(self, task_id: bytes, move: Move, now_ms: int, at_ms: int = 0) -> None:

@@ -15,11 +15,11 @@ from engine.errors import BrokerUnavailable
 from engine.ports.supervisor_broker import (
     BrokerEvent,
     Handed,
+    HeldRunsSynced,
     Joined,
-    NotHeard,
     Parted,
-    Recovered,
     Refused,
+    RegistrationRefused,
     Rung,
     Settlement,
     Stepped,
@@ -166,7 +166,7 @@ class WorldBroker:
         self.is_closed = False
         self._happened: list[BrokerEvent] = []
         self._pause_s = 0.05
-        self._recovers = 0
+        self._syncs = 0
         net.timeline.after(net.delay_s(), self._connect)
 
     @property
@@ -189,14 +189,14 @@ class WorldBroker:
 
         self._send(settlements, do)
 
-    def recover(self, known: list[tuple[bytes, int]]) -> None:
-        self._recovers += 1
-        now_ms, nth = self.clock.now_ms(), self._recovers
+    def sync_held_runs(self, known: list[tuple[bytes, int]]) -> None:
+        self._syncs += 1
+        now_ms, nth = self.clock.now_ms(), self._syncs
 
         def do() -> BrokerEvent | None:
             if self.net.is_loading:
-                return NotHeard("LOADING", of_runs=True)
-            return Recovered(self.net.store.recover(self.supervisor, known, now_ms, nth))
+                return RegistrationRefused("LOADING", of_runs=True)
+            return HeldRunsSynced(self.net.store.sync_held_runs(self.supervisor, known, now_ms, nth))
 
         self._send([], do)
 
@@ -211,7 +211,7 @@ class WorldBroker:
     def announce(self, handlers: list[dict[str, Any]]) -> None:
         def do() -> BrokerEvent:
             if self.net.is_loading:
-                return NotHeard("LOADING", of_runs=False)
+                return RegistrationRefused("LOADING", of_runs=False)
             self.net.store.introduce(self.supervisor, frozenset(one["name"] for one in handlers))
             return Rung()
 

@@ -13,7 +13,7 @@ from engine.core.pool.commands import Command, Settle
 from engine.core.pool.slot import Run
 from engine.core.task.lifecycle import Move
 from engine.core.task.outcome import Cause, Outcome
-from engine.core.task.retry import CANCELLED, COMPLETED, RELEASED, Payer, Verdict, verdict
+from engine.core.task.retry import CANCELLED, COMPLETED, RELEASED, ChargedTo, Verdict, verdict
 
 # What the worker says of a run that did not complete: its cause, and whether another run could mend it.
 WORDS = {
@@ -68,7 +68,7 @@ class Ending:
         elif run.policy.retry.max_deliveries and run.number >= run.policy.retry.max_deliveries:
             message = "ended by the engine, and it may not be started a second time"
             end = replace(death, cause=Cause.LEASE_LOST, kind="LeaseLost", message=message)
-            self.settle(run, Verdict(Move.FAIL, Payer.NOBODY), end)
+            self.settle(run, Verdict(Move.FAIL, ChargedTo.NOBODY), end)
         else:
             self.released(run)
 
@@ -82,7 +82,7 @@ class Ending:
     def held_back(self, run: Run, pause_s: float, deaths: int) -> None:
         """Its handler is stopped: to be run again after the pause, at nobody's cost."""
         outcome = Outcome.handler_stopped(run.number, run.task_type, pause_s, deaths)
-        self.settle(run, Verdict(Move.RETRY, Payer.NOBODY, pause_s * (1 + _SPREAD * self.chance())), outcome)
+        self.settle(run, Verdict(Move.RETRY, ChargedTo.NOBODY, pause_s * (1 + _SPREAD * self.chance())), outcome)
 
     def _given_back(self, run: Run) -> None:
         """Its worker does not know the type: it waits, at nobody's cost, for a pool that does."""

@@ -14,18 +14,18 @@ RESCUES_MAX = 20  # of one task, unless a setting says otherwise; the next loss 
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class LostRunDecision:
     move: Move
     outcome: Outcome  # of the lost run
 
 
-def of_unreadable(run: int, reason: str) -> Fate:
+def of_unreadable(run: int, reason: str) -> LostRunDecision:
     """Decide on a run that was lost with its supervisor, and whose record nobody can read any more."""
-    return Fate(Move.FAIL, Outcome.unreadable(run, reason))
+    return LostRunDecision(Move.FAIL, Outcome.unreadable(run, reason))
 
 
 def of_lost_run(run: int, supervisor: str, *, rescues: int, max_deliveries: int | None, cancel_reason: str | None,
-                now_ms: int, rescues_max: int = RESCUES_MAX) -> Fate:
+                now_ms: int, rescues_max: int = RESCUES_MAX) -> LostRunDecision:
     """Decide on a run that was lost with its supervisor.
 
     `rescues`: how many of the task's runs were lost and run again before this. `cancel_reason`: why it was to be
@@ -33,15 +33,15 @@ def of_lost_run(run: int, supervisor: str, *, rescues: int, max_deliveries: int 
     how the last start ended. `rescues_max`: how often it is run again after such a loss.
     """
     if cancel_reason is not None:
-        return Fate(Move.CANCEL, Outcome.cancelled(run, cancel_reason, ended_ms=now_ms, worker=supervisor))
+        return LostRunDecision(Move.CANCEL, Outcome.cancelled(run, cancel_reason, ended_ms=now_ms, worker=supervisor))
     lost = f"its supervisor {supervisor} fell silent"
     if max_deliveries is not None and run >= max_deliveries:
-        return Fate(Move.FAIL, Outcome(
+        return LostRunDecision(Move.FAIL, Outcome(
             Cause.LEASE_LOST, "LeaseLost", f"{lost}, and it must not be started more than {max_deliveries} times",
             run, ended_ms=now_ms, worker=supervisor))
     if rescues >= rescues_max:
-        return Fate(Move.FAIL, Outcome(
+        return LostRunDecision(Move.FAIL, Outcome(
             Cause.POISON, "Poison", f"{lost}, as did {rescues} before that ran it", run, ended_ms=now_ms,
             worker=supervisor, quarantined=True))
-    return Fate(Move.RELEASE, Outcome(Cause.LEASE_LOST, "LeaseLost", f"{lost}; it is run again", run, ended_ms=now_ms,
-                                      worker=supervisor))
+    return LostRunDecision(Move.RELEASE, Outcome(
+        Cause.LEASE_LOST, "LeaseLost", f"{lost}; it is run again", run, ended_ms=now_ms, worker=supervisor))

@@ -14,7 +14,7 @@ from engine.core.task.outcome import Cause
 PAUSE_S_MAX = 3_155_760_000.0  # that a handler may ask for: a hundred years, as for every option in seconds
 
 
-class Payer(StrEnum):
+class ChargedTo(StrEnum):
     """Whose budget a run that ended is charged to."""
 
     ATTEMPT = "attempt"
@@ -56,18 +56,18 @@ class Verdict:
     """What becomes of the task: the move to settle with, who pays, and the pause before another run in seconds."""
 
     move: Move
-    payer: Payer
+    charged_to: ChargedTo
     pause_s: float = 0.0
     poison: bool = False
-    words: str = field(init=False, compare=False)  # as Redis is told: "move payer"
+    wire_code: str = field(init=False, compare=False)  # as Redis reads it: "move budget"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "words", f"{self.move} {self.payer}")
+        object.__setattr__(self, "wire_code", f"{self.move} {self.charged_to}")
 
 
-COMPLETED = Verdict(Move.COMPLETE, Payer.NOBODY)
-RELEASED = Verdict(Move.RELEASE, Payer.NOBODY)
-CANCELLED = Verdict(Move.CANCEL, Payer.NOBODY)
+COMPLETED = Verdict(Move.COMPLETE, ChargedTo.NOBODY)
+RELEASED = Verdict(Move.RELEASE, ChargedTo.NOBODY)
+CANCELLED = Verdict(Move.CANCEL, ChargedTo.NOBODY)
 
 _CRASHES = frozenset({Cause.KILLED, Cause.EXITED, Cause.OUT_OF_MEMORY})
 _TIMEOUTS = frozenset({Cause.TIMEOUT, Cause.SOFT_TIMEOUT, Cause.CPU_TIME})
@@ -97,11 +97,11 @@ def verdict(
     if cause in _CRASHES:
         poison = crashes + 1 >= policy.max_crashes
         if poison or not may_rerun:
-            return Verdict(Move.FAIL, Payer.CRASH, poison=poison)
-        return Verdict(Move.RETRY, Payer.CRASH, policy.pause_s(crashes + 1, chance))
+            return Verdict(Move.FAIL, ChargedTo.CRASH, poison=poison)
+        return Verdict(Move.RETRY, ChargedTo.CRASH, policy.pause_s(crashes + 1, chance))
     timed_out = cause in _TIMEOUTS
     retryable = retryable and (not timed_out or policy.retry_on_timeout)
     if retryable and may_rerun and attempts < policy.max_retries:
         pause = policy.pause_s(attempts + 1, chance) if after_s is None else after_s
-        return Verdict(Move.RETRY, Payer.ATTEMPT, pause)
-    return Verdict(Move.TIME_OUT if timed_out else Move.FAIL, Payer.ATTEMPT)
+        return Verdict(Move.RETRY, ChargedTo.ATTEMPT, pause)
+    return Verdict(Move.TIME_OUT if timed_out else Move.FAIL, ChargedTo.ATTEMPT)

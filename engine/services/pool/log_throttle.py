@@ -3,19 +3,19 @@
 AGAIN_S = 60.0
 
 
-class News:
-    """`is_news` says whether to write it down; another reason is news at once."""
+class LogThrottle:
+    """`should_log` says whether to write it down; another reason is news at once."""
 
     def __init__(self) -> None:
         self._reason: str | None = None
         self._again_s = 0.0
 
-    def is_news(self, reason: str, now_s: float) -> bool:
+    def should_log(self, reason: str, now_s: float) -> bool:
         if reason == self._reason and now_s < self._again_s:
             return False
         self._reason, self._again_s = reason, now_s + AGAIN_S
         return True
 
-    def is_over(self) -> None:
+    def reset(self) -> None:
         """Should it happen again, that will be news."""
         self._reason = None

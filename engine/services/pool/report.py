@@ -15,11 +15,11 @@ from engine.core.pool.slot import Phase, Slot
 from engine.core.task.priority import TaskPriority
 from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.sizing import Sizing
-from engine.services.pool.worker_deaths import Register
+from engine.services.pool.worker_deaths import DeathLog
 
 
 def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, now_s: float,
-           failures: dict[str, str], handlers: int, pending: int, sizing: Sizing, register: Register,
+           failures: dict[str, str], handlers: int, pending: int, sizing: Sizing, death_log: DeathLog,
            processes: Sequence[tuple[int, int]]) -> bytes:
     return orjson.dumps({
         "supervisor": terms.supervisor, "pool": terms.pool, "host": socket.gethostname(), "pid": os.getpid(),
@@ -32,8 +32,8 @@ def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, no
         "import_failures": failures, "handlers": handlers, "stopped": [
             {"task_type": name, "for_s": round(stop.until_s - now_s, 3), "deaths": stop.deaths}
             for name, stop in core.breaker.stopped(now_s).items()],
-        "hook_failures": register.hooks, "fork_server": register.server, "deaths": list(register.workers),
-        "slots": [_slot(slot, now_s, register.last_of(slot.index)) for slot in core.slots
+        "hook_failures": death_log.hooks, "fork_server": death_log.server, "deaths": list(death_log.workers),
+        "slots": [_slot(slot, now_s, death_log.last_of(slot.index)) for slot in core.slots
                   if not (slot.spare and slot.phase is Phase.DOWN)],
     })
 

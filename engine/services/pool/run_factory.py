@@ -31,7 +31,7 @@ _LARGE = frames.PIECE_BYTES_MAX - frames.TASK_HEAD.size
 _Head = tuple[str, str, int, RunPolicy]  # type, queue, priority, and what holds for such a task
 
 
-class Claims:
+class RunFactory:
     def __init__(self, default: RunPolicy) -> None:
         self.default = default
         self.policies: dict[str, RunPolicy] = {}
@@ -81,7 +81,7 @@ class Claims:
         self._heads[line] = read = task_type, queue, priority, policy
         return read
 
-    def stand_in(self, task_id: bytes, number: int, queue: str = "") -> Run:
+    def placeholder_run(self, task_id: bytes, number: int, queue: str = "") -> Run:
         """For what could not be read or cannot be run here: only to be settled."""
         return Run(task_id, number, 0, 0, "", queue, self.default, b"", 0)
 

@@ -19,7 +19,7 @@ FIGURES_S = 60.0
 ROWS_PER_S_MAX = 50
 
 
-class Telling:
+class RunLogger:
     def __init__(self, monotonic_s: Callable[[], float]) -> None:
         self._monotonic_s = monotonic_s
         self._since_s = monotonic_s()

@@ -9,17 +9,17 @@ from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.slot import Run
 from engine.ports.host import Dumped, HookFailed, Logged, Progressed, Spilled
 from engine.ports.supervisor_broker import SupervisorBroker
-from engine.services.pool.step_pipeline import Stepping
-from engine.services.pool.worker_deaths import Register
+from engine.services.pool.step_pipeline import StepPipeline
+from engine.services.pool.worker_deaths import DeathLog
 
 log = logging.getLogger("ganger.execution")
 
 
-class Hearing:
-    def __init__(self, supervisor: str, core: Dispatch, broker: SupervisorBroker, stepping: Stepping,
-                 clock: RedisClock, register: Register) -> None:
-        self.register = register
-        self.supervisor, self.core, self.broker, self.stepping, self.clock = supervisor, core, broker, stepping, clock
+class RunOutputForwarder:
+    def __init__(self, supervisor: str, core: Dispatch, broker: SupervisorBroker, pipeline: StepPipeline,
+                 clock: RedisClock, death_log: DeathLog) -> None:
+        self.death_log = death_log
+        self.supervisor, self.core, self.broker, self.pipeline, self.clock = supervisor, core, broker, pipeline, clock
 
     def progressed(self, event: Progressed, now_s: float) -> None:
         run = self._running(event.slot)
@@ -29,8 +29,8 @@ class Hearing:
     def logged(self, event: Logged, now_s: float) -> None:
         run = self._running(event.slot)
         if run is not None and run.token == event.token:
-            self.stepping.rows.append((run.task_id, event.row))
-            self.stepping.ring(mail=True)
+            self.pipeline.rows.append((run.task_id, event.row))
+            self.pipeline.ring(mail=True)
 
     def spilled(self, event: Spilled, now_s: float) -> None:
         run = self._running(event.slot)
@@ -40,8 +40,8 @@ class Hearing:
         if event.dropped_bytes:
             text += f"… and {event.dropped_bytes} bytes more, dropped"
         row = {"at_ms": self.clock.now_ms(), "run": run.number, "stream": event.stream, "level": None, "text": text}
-        self.stepping.rows.append((run.task_id, orjson.dumps(row)))
-        self.stepping.ring(mail=True)
+        self.pipeline.rows.append((run.task_id, orjson.dumps(row)))
+        self.pipeline.ring(mail=True)
 
     def dumped(self, event: Dumped, now_s: float) -> None:
         """Somebody has asked for them: they are told at any level of the log."""
@@ -53,7 +53,7 @@ class Hearing:
                  "traceback": event.traceback}
         if event.at_start:
             log.error("a worker cannot start, and is tried again: a start hook or an import has failed", extra=facts)
-            self.register.hook_failed(event.hook, event.message)
+            self.death_log.hook_failed(event.hook, event.message)
             self.core.start_failed(event.slot)
         else:
             log.error("an @on_worker_stop has failed", extra=facts)

@@ -16,7 +16,7 @@ from engine.core.pool.dispatch import Room
 from engine.core.pool.lease_fence import FenceMargin
 from engine.core.pool.slot import Run
 from engine.ports.supervisor_broker import Parted, Refused, Settlement, Stepped, SupervisorBroker
-from engine.services.pool.log_throttle import News
+from engine.services.pool.log_throttle import LogThrottle
 from engine.services.pool.pool_terms import PoolTerms
 
 BEAT_S = 1.0  # at least one step in this time: it renews the lease, and a lost wake-up costs no more
@@ -30,7 +30,7 @@ log = logging.getLogger("ganger.errors")
 
 
 @dataclass(frozen=True, slots=True)
-class _Flight:
+class InFlightStep:
     """A step under way."""
 
     want: int
@@ -39,7 +39,7 @@ class _Flight:
     is_urgent: bool  # it wanted nothing else
 
 
-class Stepping:
+class StepPipeline:
     def __init__(self, terms: PoolTerms, broker: SupervisorBroker) -> None:
         self.terms, self.broker = terms, broker
         self.margin = FenceMargin(terms.fence_margin_s, terms.lease_s)
@@ -52,24 +52,24 @@ class Stepping:
         self.rung = True  # there may be work, whatever the last step found
         self.called = True  # somebody rang since we asked last, even if that was for urgent work only
         self.fenced = False
-        self._refusals = News()
+        self._refusals = LogThrottle()
         self._is_refused = False  # the last step was: whatever there is to tell waits for the next beat
         self._sent_s = float("-inf")
         self._reported_s = float("-inf")
         self._lease_end_s = float("inf")  # before the first lease there is nothing to lose
         self._beat_s = BEAT_S
-        self._flights: deque[_Flight] = deque()
+        self._in_flight: deque[InFlightStep] = deque()
         self._told = 0  # ends sent so far
         self._ended_before = 0  # runs, when the last step was sent
 
     @property
     def is_under_way(self) -> bool:
-        return bool(self._flights)
+        return bool(self._in_flight)
 
     @property
     def unsettled(self) -> int:
         """Ends that Redis has not confirmed."""
-        return len(self.outbox) + sum(flight.ends for flight in self._flights)
+        return len(self.outbox) + sum(step.ends for step in self._in_flight)
 
     def next_deadline_s(self) -> float:
         if not self.broker.up or self.is_under_way:  # Redis may be frozen with our step in its hands
@@ -82,10 +82,10 @@ class Stepping:
 
         `runs` is how many the core has, `heard` the last letter that it was told of.
         """
-        was_free, self._was_free = self._was_free, self.broker.up and not self._flights
+        was_free, self._was_free = self._was_free, self.broker.up and not self._in_flight
         if not self.broker.up or not self._may_go():
             return
-        asked = sum(flight.want for flight in self._flights)
+        asked = sum(step.want for step in self._in_flight)
         want = 0 if self.fenced or self.unsettled >= self.terms.outcomes_pending_max else min(
             max(0, room.runs - asked), self.terms.claim_max)
         since_s = now_s - self._sent_s
@@ -105,7 +105,7 @@ class Stepping:
         held = runs + self.unsettled + asked
         batch = self._next_batch()
         self._told += len(batch)
-        self._flights.append(_Flight(want, len(batch), self._ended_before, is_urgent))
+        self._in_flight.append(InFlightStep(want, len(batch), self._ended_before, is_urgent))
         self._ended_before = self._told + len(self.outbox)
         makes_way = room.makes_way if want or is_urgent else ""
         idle_workers = room.idle_workers if want else None if asked else 0  # what the step before has asked for stands
@@ -113,21 +113,21 @@ class Stepping:
 
     def _may_go(self) -> bool:
         """One after the other, unless there is much to tell: half of what a step can carry."""
-        if not self._flights:
+        if not self._in_flight:
             self.is_single = False
             return True
         is_much = 2 * len(self.outbox) >= self.terms.settle_max
-        return is_much and len(self._flights) < UNDER_WAY_MAX and not self.is_single
+        return is_much and len(self._in_flight) < UNDER_WAY_MAX and not self.is_single
 
     def stepped(self, event: Stepped) -> None:
-        flight = self._flights.popleft()
-        self.carried = flight.ends
-        self.ended_meanwhile = self._told + len(self.outbox) - flight.ended_before
+        step = self._in_flight.popleft()
+        self.carried = step.ends
+        self.ended_meanwhile = self._told + len(self.outbox) - step.ended_before
         self.fenced = self._is_refused = False
         self._lease_end_s = event.sent_s + self.terms.lease_s
         self.rung = self.rung or event.granted_all
         self._beat_s = BEAT_S if event.held else QUIET_BEAT_S
-        self.called = self.called or (flight.is_urgent and event.granted_all)
+        self.called = self.called or (step.is_urgent and event.granted_all)
         for settlement, word in event.refused:
             task_id = settlement.task_id.decode(errors="replace")
             log.warning("Redis refused the end of a run",
@@ -135,17 +135,17 @@ class Stepping:
 
     def refused(self, event: Refused, now_s: float) -> None:
         """Redis is full, read-only or loading: keep what there is, and ask again with the next beat."""
-        self._flights.popleft()
+        self._in_flight.popleft()
         self._sent_s, self._beat_s, self._is_refused = now_s, BEAT_S, True
         self._take_back(event.unsettled)
         self.rung = self.called = True
-        if self._refusals.is_news(event.reason, now_s):
+        if self._refusals.should_log(event.reason, now_s):
             log.error("Redis refuses steps; it is asked again each second",
                       extra={"reason": event.reason, "outcomes_pending": len(self.outbox)})
 
     def parted(self, event: Parted) -> None:
         """What was under way may have happened or not; telling it again does no harm."""
-        self._flights.clear()
+        self._in_flight.clear()
         self._is_refused = False
         self._take_back(event.unsettled)
 

@@ -56,11 +56,11 @@ from engine.ports.host import (
 from engine.ports.poller import Poller
 from engine.ports.supervisor_broker import (
     Handed,
+    HeldRunsSynced,
     Joined,
-    NotHeard,
     Parted,
-    Recovered,
     Refused,
+    RegistrationRefused,
     Rung,
     Settlement,
     Stepped,
@@ -68,14 +68,14 @@ from engine.ports.supervisor_broker import (
     Waited,
 )
 from engine.services.pool import command_queue, imports, report, worker_deaths
-from engine.services.pool.lease_reconciler import Accord
+from engine.services.pool.lease_reconciler import LeaseReconciler
 from engine.services.pool.pool_terms import PoolTerms
-from engine.services.pool.run_factory import Claims
-from engine.services.pool.run_logger import Telling
-from engine.services.pool.run_output import Hearing
+from engine.services.pool.run_factory import RunFactory
+from engine.services.pool.run_logger import RunLogger
+from engine.services.pool.run_output import RunOutputForwarder
 from engine.services.pool.sizing import Sizing
 from engine.services.pool.standstill import Standstill
-from engine.services.pool.step_pipeline import Stepping
+from engine.services.pool.step_pipeline import StepPipeline
 
 log = logging.getLogger("ganger.execution")
 
@@ -89,13 +89,14 @@ class Pool:
                  cpu_share: Callable[[], float] = lambda: 0.0) -> None:
         self.terms, self.core, self.host, self.broker, self.poller = terms, core, host, broker, poller
         self.clock, self.tell_root, self.monotonic_s = clock, tell_root, monotonic_s
-        self.stepping = Stepping(terms, broker)
-        self.telling = Telling(monotonic_s)
+        self.pipeline = StepPipeline(terms, broker)
+        self.run_logger = RunLogger(monotonic_s)
         self.mailbox = command_queue.Mailbox()
-        self.register = worker_deaths.Register()
+        self.death_log = worker_deaths.DeathLog()
         self.sizing = Sizing(core, broker, terms.scale, cpu_share, auto=terms.scale_auto)
-        self.accord = accord = Accord(core, Claims(terms.policy), broker, self.stepping, clock, self._settle)
-        hearing = Hearing(terms.supervisor, core, broker, self.stepping, clock, self.register)
+        self.reconciler = reconciler = LeaseReconciler(
+            core, RunFactory(terms.policy), broker, self.pipeline, clock, self._settle)
+        run_output = RunOutputForwarder(terms.supervisor, core, broker, self.pipeline, clock, self.death_log)
         self.standstill = Standstill(core)
         self.failures: dict[str, str] = {}
         self.inherited: dict[str, Any] = {}
@@ -117,12 +118,14 @@ class Pool:
         }
         self._on: dict[type[Any], Callable[[Any, float], None]] = {
             Replied: self._replied, Exited: self._exited, Booted: self._booted, Exceeded: self._exceeded,
-            Grown: self._grown, HookFailed: hearing.hook_failed,
+            Grown: self._grown, HookFailed: run_output.hook_failed,
             ServerReady: self._server_ready, ServerLost: self._server_lost,
-            Progressed: hearing.progressed, Logged: hearing.logged, Spilled: hearing.spilled, Dumped: hearing.dumped,
+            Progressed: run_output.progressed, Logged: run_output.logged, Spilled: run_output.spilled,
+            Dumped: run_output.dumped,
             Stepped: self._stepped, Refused: self._refused, Rung: self._rung, Joined: self._joined,
             Waits: self.standstill.heard, Parted: self._parted, Waited: self.sizing.waited,
-            Recovered: accord.recovered, NotHeard: accord.not_heard, Handed: accord.handed,
+            HeldRunsSynced: reconciler.held_runs_synced, Handed: reconciler.handed,
+            RegistrationRefused: reconciler.registration_refused,
         }
 
     # -- the loop -------------------------------------------------------------------------------------------------
@@ -140,7 +143,7 @@ class Pool:
             self._on[type(event)](event, now_s)
         for answer in self.broker.events():
             self._on[type(answer)](answer, now_s)
-        if self.stepping.must_fence(now_s):
+        if self.pipeline.must_fence(now_s):
             self._fence()
         self.core.fill(now_s)
         self._carry_out()  # before all that can wait: a task that comes alone waits for nothing else
@@ -148,10 +151,10 @@ class Pool:
             self._wishes.pop(0)(now_s)
         self.sizing.tick(now_s)
         self.core.tick(now_s)
-        self.telling.tick(now_s)
+        self.run_logger.tick(now_s)
         self.standstill.look(now_s)
         self._carry_out()
-        self.stepping.step(self.core.room(now_s), len(self.core.runs), lambda: self._report(now_s), now_s,
+        self.pipeline.step(self.core.room(now_s), len(self.core.runs), lambda: self._report(now_s), now_s,
                            self.mailbox.heard)
 
     @property
@@ -159,9 +162,9 @@ class Pool:
         """Drained: no run, no process, and nothing left to tell Redis, or nobody who would still listen."""
         if not (self.core.draining and self.core.is_empty):
             return False
-        if self._is_stopped and not self.broker.up and self.stepping.lease_is_over(self.monotonic_s()):
+        if self._is_stopped and not self.broker.up and self.pipeline.lease_is_over(self.monotonic_s()):
             return True
-        return not self.stepping.outbox and not self.stepping.is_under_way
+        return not self.pipeline.outbox and not self.pipeline.is_under_way
 
     def drain(self) -> None:
         """In this turn or the next, after what the workers said: they may be asked for before we know how it goes."""
@@ -175,15 +178,15 @@ class Pool:
     def scale(self, workers: Any) -> None:
         """As `drain`: to so many workers, or "auto"."""
         self._wishes.append(lambda now_s: self.sizing.order(workers, now_s))
-        self.stepping.report_soon()
+        self.pipeline.report_soon()
 
     def _idle_s(self) -> float:
         """How long nothing needs to be done, if nothing happens."""
         if self.core.commands or self._wishes:
             return 0.0
-        wake_s = min(self.core.next_deadline_s(), self.broker.next_deadline_s(), self.stepping.next_deadline_s(),
+        wake_s = min(self.core.next_deadline_s(), self.broker.next_deadline_s(), self.pipeline.next_deadline_s(),
                      self.sizing.next_deadline_s(), self.host.next_deadline_s() or float("inf"))
-        if self.stepping.called:  # perhaps for something urgent, for which somebody can make way in a moment
+        if self.pipeline.called:  # perhaps for something urgent, for which somebody can make way in a moment
             wake_s = min(wake_s, self.core.preemption.ripe_s)
         return max(0.0, wake_s - self.monotonic_s())
 
@@ -207,8 +210,9 @@ class Pool:
         run, verdict, outcome = command
         if isinstance(outcome, Outcome):
             outcome = outcome.encode()
-        self.telling.ended(run, verdict, outcome)
-        self.stepping.outbox.append(Settlement(run.task_id, run.number, verdict.words, self._at(run, verdict), outcome))
+        self.run_logger.ended(run, verdict, outcome)
+        self.pipeline.outbox.append(Settlement(run.task_id, run.number, verdict.wire_code, self._at(run, verdict),
+                                               outcome))
 
     def _at(self, run: Run, verdict: Verdict) -> int | str:
         move = verdict.move
@@ -251,7 +255,7 @@ class Pool:
     def _stopped(self, command: Stopped) -> None:
         log.error("a handler keeps costing workers, and is stopped for a while", extra={
             "task_type": command.task_type, "pause_s": command.pause_s, "deaths": command.deaths})
-        self.stepping.report_soon()
+        self.pipeline.report_soon()
 
     # -- what the workers say -------------------------------------------------------------------------------------
 
@@ -276,7 +280,7 @@ class Pool:
         if event.refused:
             self.core.start_failed(event.slot)
         else:
-            self.register.worker_ended(slot, event, self.clock.now_ms())
+            self.death_log.worker_ended(slot, event, self.clock.now_ms())
         self.core.exited(event.slot, lambda run: self._death(run, event, wall_s, stood_s, since_s), unread, now_s,
                          stranded=event.stranded)
 
@@ -298,9 +302,9 @@ class Pool:
         self.core.replace(event.slot, now_s)
 
     def _booted(self, event: Booted, now_s: float) -> None:
-        self.register.worker_started()
+        self.death_log.worker_started()
         self.core.booted(event.slot, event.pid, now_s)
-        self.stepping.ring(mail=False)
+        self.pipeline.ring(mail=False)
         self._say_ready()
 
     def _server_ready(self, event: ServerReady, now_s: float) -> None:
@@ -327,7 +331,7 @@ class Pool:
     def _serve(self, event: ServerReady, now_s: float) -> None:
         self._may_go_on, self._doubtful = True, None
         self.failures, self.inherited = event.failures, event.inherited
-        self.accord.serve(event.handlers)
+        self.reconciler.serve(event.handlers)
         for module, text in event.failures.items():
             log.error("a handler module cannot be imported", extra={"handler_module": module, "traceback": text})
         for warning in inherited_state.warnings(event.inherited):
@@ -341,7 +345,7 @@ class Pool:
     def _server_lost(self, event: ServerLost, now_s: float) -> None:
         log.error("the fork server is gone", extra={"reason": event.reason})
         self._doubtful = None  # the next one says anew what it has imported
-        self.register.server_lost(event.reason, self.clock.now_ms())
+        self.death_log.server_lost(event.reason, self.clock.now_ms())
         if not self.core.crew.budget.spend(now_s):
             self._halt(Halt("the fork server dies faster than the restart budget allows"))
         elif not self.core.draining:
@@ -350,30 +354,30 @@ class Pool:
     # -- what Redis says ------------------------------------------------------------------------------------------
 
     def _stepped(self, event: Stepped, now_s: float) -> None:
-        self.stepping.stepped(event)
-        self.core.ahead = self.stepping.ended_meanwhile
-        self.telling.stepped(self.stepping.carried, now_s - event.sent_s)
-        self.accord.stepped(event, now_s)
+        self.pipeline.stepped(event)
+        self.core.ahead = self.pipeline.ended_meanwhile
+        self.run_logger.stepped(self.pipeline.carried, now_s - event.sent_s)
+        self.reconciler.stepped(event, now_s)
         if event.orders or self.mailbox.heard:
             self._take_mail(event.orders, now_s)
 
     def _take_mail(self, letters: list[bytes], now_s: float) -> None:
         for letter in self.mailbox.new(letters):
             command_queue.obey(letter, self.core, self.host, now_s)
-            self.stepping.ring(mail=True)  # what is said to be heard makes way for what stands behind it
+            self.pipeline.ring(mail=True)  # what is said to be heard makes way for what stands behind it
 
     def _parted(self, event: Parted, now_s: float) -> None:
-        self.accord.parted(event, now_s)
+        self.reconciler.parted(event, now_s)
         self.sizing.parted()
 
     def _refused(self, event: Refused, now_s: float) -> None:
-        self.stepping.refused(event, now_s)
+        self.pipeline.refused(event, now_s)
 
     def _rung(self, event: Rung, now_s: float) -> None:
-        self.stepping.ring(mail=True)
+        self.pipeline.ring(mail=True)
 
     def _joined(self, event: Joined, now_s: float) -> None:
-        self.accord.joined(event, now_s)
+        self.reconciler.joined(event, now_s)
         self._say_ready()
 
     # -- what it says ---------------------------------------------------------------------------------------------
@@ -384,17 +388,17 @@ class Pool:
 
     def _report(self, now_s: float) -> bytes:
         return report.encode(self.terms, self.core, started_ms=self.started_ms, now_ms=self.clock.now_ms(),
-                             now_s=now_s, failures=self.failures, handlers=len(self.accord.handlers),
-                             pending=len(self.stepping.outbox), sizing=self.sizing,
-                             register=self.register, processes=self.host.processes())
+                             now_s=now_s, failures=self.failures, handlers=len(self.reconciler.handlers),
+                             pending=len(self.pipeline.outbox), sizing=self.sizing,
+                             death_log=self.death_log, processes=self.host.processes())
 
     def _say_ready(self) -> None:
         """Once: workers are up, and Redis knows the handlers."""
         if not self._said_ready and self.broker.up and all(
                 slot.pid is not None or slot.spare for slot in self.core.slots):
             self._said_ready = True
-            self.stepping.report_soon()
-            self.tell_root({"is": "ready", "handlers": [one["name"] for one in self.accord.handlers],
+            self.pipeline.report_soon()
+            self.tell_root({"is": "ready", "handlers": [one["name"] for one in self.reconciler.handlers],
                             "failures": self.failures})
 
 

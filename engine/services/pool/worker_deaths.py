@@ -48,7 +48,7 @@ _NOT_MEASURED_S = 0.1
 DEATHS_MAX = 10  # that are told of
 
 
-class Register:
+class DeathLog:
     """The last deaths of a pool's workers, and of its fork server. An end in good order is no death."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from engine.core.measure import usage_history
 from engine.core.store import schema
 from engine.core.task import stored as reading
 from engine.core.task.lifecycle import Move, TaskStatus
-from engine.core.task.lost_run import RESCUES_MAX, Fate, of_lost_run, of_unreadable
+from engine.core.task.lost_run import RESCUES_MAX, LostRunDecision, of_lost_run, of_unreadable
 
 PROCESSES_S = 10.0  # what was told of processes vanishes after so long, unless it comes less often
 
@@ -163,11 +163,11 @@ class KeeperBroker:
         strays = set(held) - {stored.id for stored in found}
         if strays or strangers:
             self._redis.call("SREM", keys.held(supervisor), *strays, *strangers)
-        fates = self._fates(supervisor, found, now_ms)
-        word, *words = self._rescue(supervisor, list(zip(found, fates, strict=True)), now_ms)
+        decisions = self._lost_run_decisions(supervisor, found, now_ms)
+        word, *words = self._rescue(supervisor, list(zip(found, decisions, strict=True)), now_ms)
         if word == b"ALIVE":
             return RescueReport()
-        moves = [fate.move for fate, done in zip(fates, words, strict=True) if done == b"OK"]
+        moves = [decision.move for decision, done in zip(decisions, words, strict=True) if done == b"OK"]
         return RescueReport(moves.count(Move.RELEASE), moves.count(Move.FAIL), moves.count(Move.CANCEL),
                             is_over=self._redis.call("SCARD", keys.held(supervisor)) == 0)
 
@@ -202,7 +202,7 @@ class KeeperBroker:
             keys.base, self._redis.now_ms(), *lines.queues(), *told]) if told else []
         return words
 
-    def _fates(self, supervisor: str, found: Sequence[Stored], now_ms: int) -> list[Fate]:
+    def _lost_run_decisions(self, supervisor: str, found: Sequence[Stored], now_ms: int) -> list[LostRunDecision]:
         """What is to become of each run. An order to cancel it that was not taken from the mailbox is heeded."""
         if not found:
             return []
@@ -216,13 +216,13 @@ class KeeperBroker:
                     cancel_reason=reasons.get((stored.id, stored.life.run)), now_ms=now_ms)
                 for stored, before in zip(found, rescues, strict=True)]
 
-    def _rescue(self, supervisor: str, runs: Sequence[tuple[Stored, Fate]], now_ms: int) -> list[bytes]:
+    def _rescue(self, supervisor: str, runs: Sequence[tuple[Stored, LostRunDecision]], now_ms: int) -> list[bytes]:
         keys, lines = self._keys, Lines(self._keys)
         told: list[Argument] = []
-        for stored, fate in runs:
+        for stored, decision in runs:
             task_id, line, _ = stored.seen
-            told += (task_id, line, fate.move, lines.number(stored.record.queue, stored.life.priority),
-                     fate.outcome.encode())
+            told += (task_id, line, decision.move, lines.number(stored.record.queue, stored.life.priority),
+                     decision.outcome.encode())
         names = [keys.supervisors, keys.held(supervisor), keys.life, keys.outcomes, keys.progress, keys.rescues,
                  keys.idle, keys.reports, keys.orders(supervisor), keys.events, keys.counters, keys.waiters,
                  keys.ended(TaskStatus.FAILED), keys.ended(TaskStatus.CANCELLED), keys.recovers, keys.types(supervisor),

@@ -22,11 +22,11 @@ from engine.ports.poller import Poller
 from engine.ports.supervisor_broker import (
     BrokerEvent,
     Handed,
+    HeldRunsSynced,
     Joined,
-    NotHeard,
     Parted,
-    Recovered,
     Refused,
+    RegistrationRefused,
     Rung,
     Settlement,
     Stepped,
@@ -69,7 +69,7 @@ class RedisSupervisorBroker:
             keys.tasks, keys.life, keys.outcomes, keys.held(supervisor), keys.supervisors, keys.idle, keys.queues,
             keys.aside, keys.due, keys.expiring, keys.waiters, keys.events, keys.counters, keys.orders(supervisor),
             keys.progress, *(keys.ended(status) for status in _ENDS), keys.reports, keys.types(supervisor)]
-        self._recovers = 0  # sent so far
+        self._syncs = 0  # sent so far
         self.has_left = False  # Redis has answered the farewell, or can't
 
     @property
@@ -89,12 +89,12 @@ class RedisSupervisorBroker:
             args.extend(settlement)
         self._link.run(_Step(settlements, want, time.monotonic()), "step", self._step_keys, args)
 
-    def recover(self, known: list[tuple[bytes, int]]) -> None:
-        self._recovers += 1
+    def sync_held_runs(self, known: list[tuple[bytes, int]]) -> None:
+        self._syncs += 1
         keys = self.keys
         names = [keys.tasks, keys.life, keys.held(self.terms.supervisor), keys.idle, keys.events, keys.counters,
                  keys.progress, keys.recovers]
-        args: list[Any] = [self.terms.supervisor, self.clock.now_ms(), keys.base, self._recovers]
+        args: list[Any] = [self.terms.supervisor, self.clock.now_ms(), keys.base, self._syncs]
         for task_id, run in known:
             args += [task_id, run]
         # Whole, so that it is never sent a second time: what a step that overtook it has claimed is not in `known`.
@@ -166,9 +166,9 @@ class RedisSupervisorBroker:
         elif tag == "farewell":
             self.has_left = True
         elif tag in ("recover", "announce") and isinstance(reply, hiredis.ReplyError):
-            self._events.append(NotHeard(str(reply), of_runs=tag == "recover"))
+            self._events.append(RegistrationRefused(str(reply), of_runs=tag == "recover"))
         elif tag == "recover":
-            self._events.append(Recovered(reply))
+            self._events.append(HeldRunsSynced(reply))
         elif tag == "announce":
             self._events.append(Rung())  # of what we know, something may wait
         elif tag == "waits":

@@ -9,7 +9,7 @@ from engine.core.pool.window import Windows
 from engine.core.task.lifecycle import Move
 from engine.core.task.outcome import Outcome
 from engine.core.task.policy import RunPolicy
-from engine.core.task.retry import Payer
+from engine.core.task.retry import ChargedTo
 from engine.core.tree.restart import RestartBudget
 
 TERMS = BreakerTerms(intensity=2, period_s=10.0, pause_s=5.0, pause_s_max=12.0)
@@ -81,8 +81,8 @@ def test_a_pool_holds_back_what_is_stopped_and_runs_all_others() -> None:
         core.exited(0, lambda run: Outcome.killed(run.number, "SIGSEGV"), [], 1.0)
     assert Stopped("bad", 5.0, 3) in core.commands
     held = [command for command in core.commands if isinstance(command, Settle) and command.run is waiting]
-    assert [(one.verdict.move, one.verdict.payer, one.verdict.pause_s) for one in held] == [
-        (Move.RETRY, Payer.NOBODY, 5.25)]
+    assert [(one.verdict.move, one.verdict.charged_to, one.verdict.pause_s) for one in held] == [
+        (Move.RETRY, ChargedTo.NOBODY, 5.25)]
     assert isinstance(held[0].outcome, Outcome)
     assert held[0].outcome.message == "not started: 'bad' has cost 3 workers, and is stopped for another 5.0 s"
     assert Spawn(0) in core.commands

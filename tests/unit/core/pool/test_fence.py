@@ -5,7 +5,7 @@ import pytest
 from engine.core.pool.dispatch import Room
 from engine.core.pool.lease_fence import FenceMargin
 from engine.services.pool.step_pipeline import BEAT_S
-from tests.unit.services.pool.test_stepping import Bench, bench  # noqa: F401
+from tests.unit.services.pool.test_step_pipeline import Bench, bench  # noqa: F401
 
 LEASE_S = 15.0
 ROOM = Room(0, is_urgent=False, idle_workers=0)
@@ -39,14 +39,14 @@ def test_half_of_the_lease_is_kept_for_a_link_that_is_cut() -> None:
 def test_turns_that_come_late_move_the_fence(bench: Bench) -> None:  # noqa: F811
     bench.answer()
     assert bench.send(ROOM) == 0, "it waits for the beat"
-    before_s = bench.stepping._fence_s()
+    before_s = bench.pipeline._fence_s()
     bench.now_s += BEAT_S + 1.0  # it was to come a second ago
     assert bench.send(ROOM) == 1
-    assert bench.stepping._fence_s() == pytest.approx(before_s - 2.0, abs=0.1)
+    assert bench.pipeline._fence_s() == pytest.approx(before_s - 2.0, abs=0.1)
 
 
 def test_a_redis_that_answers_late_does_not_move_it(bench: Bench) -> None:  # noqa: F811
     bench.now_s += 10.0
     bench.answer()
     bench.send()
-    assert bench.stepping.margin.seconds == bench.stepping.terms.fence_margin_s
+    assert bench.pipeline.margin.seconds == bench.pipeline.terms.fence_margin_s

@@ -284,7 +284,7 @@ def test_one_that_dies_or_passes_a_limit_is_charged_as_ever(pool: Pool) -> None:
     assert pool.did(Kill) == [Kill(1)]
     pool.exit(1)
     (settled,) = pool.did(Settle)
-    assert (settled.run, settled.outcome.cause, str(settled.verdict.payer)) == (low, Cause.OUT_OF_MEMORY, "crash")
+    assert (settled.run, settled.outcome.cause, str(settled.verdict.charged_to)) == (low, Cause.OUT_OF_MEMORY, "crash")
     assert pool.phases()[1] == (Phase.DOWN, True)
     assert not pool.core.preemption.is_active
 

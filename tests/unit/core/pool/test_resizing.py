@@ -14,7 +14,7 @@ from engine.core.task.limits import Limits
 from engine.core.task.policy import RunPolicy
 from engine.core.tree.restart import RestartBudget
 from engine.ports.supervisor_broker import Parted, Waited
-from tests.unit.services.pool.pool_stage import RECORD, Stage
+from tests.unit.services.pool.pool_harness import RECORD, PoolHarness
 
 NOW_S = 100.0
 
@@ -152,72 +152,72 @@ def test_it_rests_after_a_change() -> None:
 
 
 @pytest.fixture
-def stage() -> Stage:
-    return Stage()
+def harness() -> PoolHarness:
+    return PoolHarness()
 
 
-def workers(stage: Stage) -> int:
-    return places(stage.pool.core.slots)
+def workers(harness: PoolHarness) -> int:
+    return places(harness.pool.core.slots)
 
 
-def test_a_pool_does_as_it_is_told(stage: Stage) -> None:
-    stage.pool.scale(5)
-    stage.turn()
-    assert workers(stage) == 5
-    assert len(stage.host.verbs("spawn")) == 5
-    stage.pool.scale("some")
-    stage.turn()
-    assert workers(stage) == 5
-    assert stage.pool.sizing.orders == 2
+def test_a_pool_does_as_it_is_told(harness: PoolHarness) -> None:
+    harness.pool.scale(5)
+    harness.turn()
+    assert workers(harness) == 5
+    assert len(harness.host.verbs("spawn")) == 5
+    harness.pool.scale("some")
+    harness.turn()
+    assert workers(harness) == 5
+    assert harness.pool.sizing.orders == 2
 
 
-def test_the_automatic_mode_asks_once_a_second_and_follows(stage: Stage) -> None:
+def test_the_automatic_mode_asks_once_a_second_and_follows(harness: PoolHarness) -> None:
     asked = []
-    stage.broker.ask_waits = lambda: asked.append(stage.now_s)
-    stage.pool.scale("auto")
-    stage.turn()
-    stage.turn(after_s=1.5)
+    harness.broker.ask_waits = lambda: asked.append(harness.now_s)
+    harness.pool.scale("auto")
+    harness.turn()
+    harness.turn(after_s=1.5)
     assert len(asked) == 1, "the answer is awaited"
-    stage.broker.happened = [Waited(9.0)]
-    stage.turn()
-    assert workers(stage) == 2, "two are idle"
-    stage.answer(*[part for n in (1, 2) for part in (b"%019d" % n, RECORD, b"1 0 0")])
-    stage.broker.happened = [Waited(9.0)]
-    stage.turn(after_s=1.0)
-    assert workers(stage) == 3
-    stage.pool.scale("auto")
-    stage.turn()
-    stage.pool.scale(2)
-    stage.broker.happened = [Waited(9.0)]
-    stage.turn(after_s=10.0)
-    assert workers(stage) == 2
+    harness.broker.happened = [Waited(9.0)]
+    harness.turn()
+    assert workers(harness) == 2, "two are idle"
+    harness.answer(*[part for n in (1, 2) for part in (b"%019d" % n, RECORD, b"1 0 0")])
+    harness.broker.happened = [Waited(9.0)]
+    harness.turn(after_s=1.0)
+    assert workers(harness) == 3
+    harness.pool.scale("auto")
+    harness.turn()
+    harness.pool.scale(2)
+    harness.broker.happened = [Waited(9.0)]
+    harness.turn(after_s=10.0)
+    assert workers(harness) == 2
     asked.clear()
-    stage.broker.happened = [Waited(9.0)]
-    stage.turn(after_s=10.0)
-    assert (workers(stage), asked) == (2, []), "from now on it has as many as it was told"
+    harness.broker.happened = [Waited(9.0)]
+    harness.turn(after_s=10.0)
+    assert (workers(harness), asked) == (2, []), "from now on it has as many as it was told"
 
 
-def test_what_redis_did_not_answer_is_asked_again(stage: Stage) -> None:
+def test_what_redis_did_not_answer_is_asked_again(harness: PoolHarness) -> None:
     asked = []
-    stage.broker.ask_waits = lambda: asked.append(stage.now_s)
-    stage.pool.scale("auto")
-    stage.turn()
-    stage.turn()
-    stage.broker.happened = [Parted("gone", [])]
-    stage.turn(after_s=2.0)
+    harness.broker.ask_waits = lambda: asked.append(harness.now_s)
+    harness.pool.scale("auto")
+    harness.turn()
+    harness.turn()
+    harness.broker.happened = [Parted("gone", [])]
+    harness.turn(after_s=2.0)
     assert len(asked) == 2
 
 
-def test_a_pool_that_drains_keeps_its_size(stage: Stage) -> None:
-    stage.pool.drain()
-    stage.pool.scale(5)
-    stage.turn()
-    assert workers(stage) == 2
-    stage.pool.scale("auto")
-    stage.turn()
-    stage.broker.happened = [Waited(9.0)]
-    stage.turn()
-    assert workers(stage) == 2
+def test_a_pool_that_drains_keeps_its_size(harness: PoolHarness) -> None:
+    harness.pool.drain()
+    harness.pool.scale(5)
+    harness.turn()
+    assert workers(harness) == 2
+    harness.pool.scale("auto")
+    harness.turn()
+    harness.broker.happened = [Waited(9.0)]
+    harness.turn()
+    assert workers(harness) == 2
 
 
 def test_one_whose_heir_is_ready_leaves_as_soon_as_it_is_to_be_replaced() -> None:

@@ -21,7 +21,7 @@ from engine.core.task.limits import (
 )
 from engine.core.task.outcome import Cause, Outcome
 from engine.core.task.policy import RunPolicy
-from engine.core.task.retry import Payer, RetryPolicy
+from engine.core.task.retry import ChargedTo, RetryPolicy
 
 
 def usage(memory: int = 0, cpu_s: float = 0.0, processes: int = 1, least: int | None = None) -> Usage:
@@ -104,23 +104,23 @@ def test_more_memory_than_the_ladder_offers_is_not_taken_away_by_it() -> None:
 
 
 def ended(doom: Cause, *, crashes: int = 0, max_crashes: int = 2,
-          cancelled: str | None = None) -> tuple[Move, Payer, Outcome]:
+          cancelled: str | None = None) -> tuple[Move, ChargedTo, Outcome]:
     ending = Ending([], lambda: 0.0)
     policy = RunPolicy(retry=RetryPolicy(max_retries=0, max_crashes=max_crashes))
     run = Run(b"a", 1, 0, crashes, "t", "q", policy, b"", 1, cancelled=cancelled)
     ending.runs[b"a"] = run
     ending.killed(run, doom, Outcome.killed(1, "SIGKILL", post_mortem={"stacks": "x"}), "it uses too much")
     settle = ending.commands[0]
-    return settle.verdict.move, settle.verdict.payer, settle.outcome  # type: ignore[union-attr,return-value]
+    return settle.verdict.move, settle.verdict.charged_to, settle.outcome  # type: ignore[union-attr,return-value]
 
 
-@pytest.mark.parametrize(("doom", "move", "payer", "kind"), [
-    (Cause.OUT_OF_MEMORY, Move.RETRY, Payer.CRASH, "OutOfMemory"),
-    (Cause.CPU_TIME, Move.TIME_OUT, Payer.ATTEMPT, "CpuTimeExceeded"),
-    (Cause.PROCESSES, Move.FAIL, Payer.ATTEMPT, "TooManyProcesses"),
+@pytest.mark.parametrize(("doom", "move", "charged_to", "kind"), [
+    (Cause.OUT_OF_MEMORY, Move.RETRY, ChargedTo.CRASH, "OutOfMemory"),
+    (Cause.CPU_TIME, Move.TIME_OUT, ChargedTo.ATTEMPT, "CpuTimeExceeded"),
+    (Cause.PROCESSES, Move.FAIL, ChargedTo.ATTEMPT, "TooManyProcesses"),
 ])
-def test_causes_decide_who_pays(doom: Cause, move: Move, payer: Payer, kind: str) -> None:
-    assert ended(doom)[:2] == (move, payer)
+def test_causes_decide_who_pays(doom: Cause, move: Move, charged_to: ChargedTo, kind: str) -> None:
+    assert ended(doom)[:2] == (move, charged_to)
     outcome = ended(doom)[2]
     assert (outcome.cause, outcome.kind, outcome.message) == (doom, kind, "it uses too much")
     assert outcome.post_mortem == {"stacks": "x"}
@@ -128,8 +128,8 @@ def test_causes_decide_who_pays(doom: Cause, move: Move, payer: Payer, kind: str
 
 
 def test_a_task_that_has_cost_its_last_worker_is_quarantined() -> None:
-    move, payer, outcome = ended(Cause.OUT_OF_MEMORY, crashes=1)
-    assert (move, payer) == (Move.FAIL, Payer.CRASH)
+    move, charged_to, outcome = ended(Cause.OUT_OF_MEMORY, crashes=1)
+    assert (move, charged_to) == (Move.FAIL, ChargedTo.CRASH)
     assert outcome.quarantined
     assert outcome.message == "it uses too much; quarantined, as it has cost 2 workers"
     assert b'"quarantined":true' in outcome.encode()

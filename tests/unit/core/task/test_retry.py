@@ -7,7 +7,7 @@ from engine.core.pool.window import AHEAD_S, Windows
 from engine.core.task.lifecycle import Move
 from engine.core.task.outcome import Cause, Outcome
 from engine.core.task.policy import RunPolicy
-from engine.core.task.retry import Payer, RetryPolicy, Verdict, verdict
+from engine.core.task.retry import ChargedTo, RetryPolicy, Verdict, verdict
 from engine.core.tree.restart import RestartBudget
 
 
@@ -17,24 +17,24 @@ def judge(cause: Cause, policy: RetryPolicy | None = None, **facts: object) -> V
 
 
 def test_a_return_completes_and_costs_nothing() -> None:
-    assert judge(Cause.RETURNED) == Verdict(Move.COMPLETE, Payer.NOBODY)
+    assert judge(Cause.RETURNED) == Verdict(Move.COMPLETE, ChargedTo.NOBODY)
 
 
 def test_a_cancel_costs_nothing() -> None:
-    assert judge(Cause.CANCELLED) == Verdict(Move.CANCEL, Payer.NOBODY)
+    assert judge(Cause.CANCELLED) == Verdict(Move.CANCEL, ChargedTo.NOBODY)
 
 
 @pytest.mark.parametrize(("attempts", "pause_s"), [(0, 1.0), (1, 2.0), (2, 4.0)])
 def test_an_error_is_retried_after_a_growing_pause(attempts: int, pause_s: float) -> None:
-    assert judge(Cause.RAISED, attempts=attempts) == Verdict(Move.RETRY, Payer.ATTEMPT, pause_s)
+    assert judge(Cause.RAISED, attempts=attempts) == Verdict(Move.RETRY, ChargedTo.ATTEMPT, pause_s)
 
 
 def test_the_last_attempt_fails() -> None:
-    assert judge(Cause.RAISED, attempts=3) == Verdict(Move.FAIL, Payer.ATTEMPT)
+    assert judge(Cause.RAISED, attempts=3) == Verdict(Move.FAIL, ChargedTo.ATTEMPT)
 
 
 def test_what_no_run_can_mend_fails_at_once() -> None:
-    assert judge(Cause.INVALID_PAYLOAD, retryable=False) == Verdict(Move.FAIL, Payer.ATTEMPT)
+    assert judge(Cause.INVALID_PAYLOAD, retryable=False) == Verdict(Move.FAIL, ChargedTo.ATTEMPT)
 
 
 def test_a_handler_may_name_its_own_pause() -> None:
@@ -44,18 +44,18 @@ def test_a_handler_may_name_its_own_pause() -> None:
 
 @pytest.mark.parametrize("cause", [Cause.TIMEOUT, Cause.SOFT_TIMEOUT])
 def test_a_timeout_ends_the_task_unless_the_handler_wants_retries(cause: Cause) -> None:
-    assert judge(cause) == Verdict(Move.TIME_OUT, Payer.ATTEMPT)
+    assert judge(cause) == Verdict(Move.TIME_OUT, ChargedTo.ATTEMPT)
     patient = RetryPolicy(retry_on_timeout=True, max_retries=1, jitter=0)
-    assert judge(cause, patient) == Verdict(Move.RETRY, Payer.ATTEMPT, 1.0)
-    assert judge(cause, patient, attempts=1) == Verdict(Move.TIME_OUT, Payer.ATTEMPT)
+    assert judge(cause, patient) == Verdict(Move.RETRY, ChargedTo.ATTEMPT, 1.0)
+    assert judge(cause, patient, attempts=1) == Verdict(Move.TIME_OUT, ChargedTo.ATTEMPT)
 
 
 @pytest.mark.parametrize("cause", [Cause.KILLED, Cause.EXITED, Cause.OUT_OF_MEMORY])
 def test_crashes_have_a_budget_of_their_own(cause: Cause) -> None:
     """Whatever has become of the retries, a crash is charged to the crash budget alone."""
-    assert judge(cause, attempts=99) == Verdict(Move.RETRY, Payer.CRASH, 1.0)
-    assert judge(cause, crashes=1) == Verdict(Move.RETRY, Payer.CRASH, 2.0)
-    assert judge(cause, crashes=2) == Verdict(Move.FAIL, Payer.CRASH, poison=True)
+    assert judge(cause, attempts=99) == Verdict(Move.RETRY, ChargedTo.CRASH, 1.0)
+    assert judge(cause, crashes=1) == Verdict(Move.RETRY, ChargedTo.CRASH, 2.0)
+    assert judge(cause, crashes=2) == Verdict(Move.FAIL, ChargedTo.CRASH, poison=True)
 
 
 @pytest.mark.parametrize("cause", [Cause.RAISED, Cause.KILLED])

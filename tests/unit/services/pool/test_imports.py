@@ -6,7 +6,7 @@ import pytest
 
 from engine.ports.host import ServerLost, ServerReady
 from engine.services.pool import imports
-from tests.unit.services.pool.pool_stage import Stage
+from tests.unit.services.pool.pool_harness import PoolHarness
 
 
 def test_a_long_traceback_keeps_its_beginning_and_its_end() -> None:
@@ -34,44 +34,44 @@ def test_why_a_first_start_does_not_go_on(failures: dict[str, str], handlers: li
 
 class TestAPoolThatNeedsItsHandlers:
     @pytest.fixture
-    def stage(self) -> Stage:
-        return Stage(needs_handlers=True)
+    def harness(self) -> PoolHarness:
+        return PoolHarness(needs_handlers=True)
 
-    def test_asks_the_root_and_starts_nothing(self, stage: Stage) -> None:
-        assert [told["is"] for told in stage.told] == ["refused"]
-        assert stage.host.verbs("spawn") == []
-        assert stage.broker.announced == []
+    def test_asks_the_root_and_starts_nothing(self, harness: PoolHarness) -> None:
+        assert [told["is"] for told in harness.told] == ["refused"]
+        assert harness.host.verbs("spawn") == []
+        assert harness.broker.announced == []
 
-    def test_does_with_what_there_is_once_the_root_says_so(self, stage: Stage) -> None:
-        stage.pool.go_on()
-        stage.turn()
-        assert len(stage.host.verbs("spawn")) == 2
-        assert stage.broker.announced == [[{"name": "t"}]]
+    def test_does_with_what_there_is_once_the_root_says_so(self, harness: PoolHarness) -> None:
+        harness.pool.go_on()
+        harness.turn()
+        assert len(harness.host.verbs("spawn")) == 2
+        assert harness.broker.announced == [[{"name": "t"}]]
 
-    def test_does_not_ask_again_when_its_fork_server_died(self, stage: Stage) -> None:
-        stage.pool.go_on()
-        stage.turn()
-        stage.host.happened = [ServerReady([], {"tasks": "it is gone"})]
-        stage.turn()
-        assert [told["is"] for told in stage.told] == ["refused"]
-        assert stage.broker.announced[-1] == []
+    def test_does_not_ask_again_when_its_fork_server_died(self, harness: PoolHarness) -> None:
+        harness.pool.go_on()
+        harness.turn()
+        harness.host.happened = [ServerReady([], {"tasks": "it is gone"})]
+        harness.turn()
+        assert [told["is"] for told in harness.told] == ["refused"]
+        assert harness.broker.announced[-1] == []
 
-    def test_serves_what_the_new_fork_server_has_if_the_first_died_before_the_answer(self, stage: Stage) -> None:
-        stage.host.happened = [ServerLost("killed")]
-        stage.pool.go_on()
-        stage.turn()
-        assert stage.broker.announced == []
-        stage.host.happened = [ServerReady([{"name": "new"}], {"tasks": "it is gone"})]
-        stage.turn()
-        assert stage.broker.announced == [[{"name": "new"}]]
+    def test_serves_what_the_new_fork_server_has_if_the_first_died_unanswered(self, harness: PoolHarness) -> None:
+        harness.host.happened = [ServerLost("killed")]
+        harness.pool.go_on()
+        harness.turn()
+        assert harness.broker.announced == []
+        harness.host.happened = [ServerReady([{"name": "new"}], {"tasks": "it is gone"})]
+        harness.turn()
+        assert harness.broker.announced == [[{"name": "new"}]]
 
-    def test_waits_for_the_answer_although_another_fork_server_is_there(self, stage: Stage) -> None:
-        stage.host.happened = [ServerLost("killed")]
-        stage.turn()
-        stage.host.happened = [ServerReady([{"name": "new"}], {"tasks": "it is gone"})]
-        stage.turn()
-        assert stage.broker.announced == []
-        stage.pool.go_on()
-        stage.turn()
-        assert stage.broker.announced == [[{"name": "new"}]]
-        assert [told["is"] for told in stage.told] == ["refused"]
+    def test_waits_for_the_answer_although_another_fork_server_is_there(self, harness: PoolHarness) -> None:
+        harness.host.happened = [ServerLost("killed")]
+        harness.turn()
+        harness.host.happened = [ServerReady([{"name": "new"}], {"tasks": "it is gone"})]
+        harness.turn()
+        assert harness.broker.announced == []
+        harness.pool.go_on()
+        harness.turn()
+        assert harness.broker.announced == [[{"name": "new"}]]
+        assert [told["is"] for told in harness.told] == ["refused"]

@@ -51,7 +51,7 @@ class NotedBroker:
     def __init__(self) -> None:
         self.steps: deque[tuple[list[Settlement], int]] = deque()
         self.wants: list[tuple[int, int | None, int]] = []
-        self.recovers: list[list[tuple[bytes, int]]] = []
+        self.syncs: list[list[tuple[bytes, int]]] = []
         self.happened: list[Any] = []
         self.heard = b""
         self.announced: list[list[dict[str, Any]]] = []
@@ -62,8 +62,8 @@ class NotedBroker:
         self.wants.append((want, idle_workers, held))
         self.heard = heard
 
-    def recover(self, known: list[tuple[bytes, int]]) -> None:
-        self.recovers.append(known)
+    def sync_held_runs(self, known: list[tuple[bytes, int]]) -> None:
+        self.syncs.append(known)
 
     def announce(self, handlers: list[dict[str, Any]]) -> None:
         self.announced.append(handlers)
@@ -87,7 +87,7 @@ class NotedPoller:
         return 0
 
 
-class Stage:
+class PoolHarness:
     """A pool of two workers that are up. `turn` plays one round; `answer` is Redis's answer to the step under way."""
 
     def __init__(self, *, fences: bool = True, settle_max: int = 256, needs_handlers: bool = False) -> None:
@@ -117,14 +117,14 @@ class Stage:
     def answer(self, *claimed: bytes, held: int | None = None, sent_s: float | None = None,
                orders: tuple[bytes, ...] = (), types: int | None = None) -> None:
         """Answer the step under way, or the next one; by default Redis believes what the pool does."""
-        while not self.pool.stepping.is_under_way:
+        while not self.pool.pipeline.is_under_way:
             self.turn(after_s=BEAT_S)
         self.broker.steps.clear()
         if held is None:
-            held = len(claimed) // 3 + len(self.pool.core.runs) + len(self.pool.stepping.outbox)
+            held = len(claimed) // 3 + len(self.pool.core.runs) + len(self.pool.pipeline.outbox)
         self.broker.happened.append(Stepped([], list(claimed), False, list(orders), held,
                                             self.now_s if sent_s is None else sent_s,
-                                            len(self.pool.accord.handlers) if types is None else types))
+                                            len(self.pool.reconciler.handlers) if types is None else types))
         self.turn()
 
     def reply(self, slot: int, verdict: bytes = b"C", outcome: bytes = b"{}") -> Replied:
@@ -136,6 +136,6 @@ class Stage:
 
     def settled(self) -> list[Settlement]:
         """What has been told to Redis, and what is to be."""
-        return [one for settlements, _ in self.broker.steps for one in settlements] + list(self.pool.stepping.outbox)
+        return [one for settlements, _ in self.broker.steps for one in settlements] + list(self.pool.pipeline.outbox)
 
 

@@ -6,8 +6,8 @@ from engine.core.pool.dispatch import Room
 from engine.core.task.policy import RunPolicy
 from engine.ports.supervisor_broker import Parted, Refused, Settlement, Stepped
 from engine.services.pool.pool_terms import PoolTerms
-from engine.services.pool.step_pipeline import BEAT_S, PACE_S, QUIET_BEAT_S, Stepping
-from tests.unit.services.pool.pool_stage import NotedBroker
+from engine.services.pool.step_pipeline import BEAT_S, PACE_S, QUIET_BEAT_S, StepPipeline
+from tests.unit.services.pool.pool_harness import NotedBroker
 
 PLENTY = Room(100, is_urgent=True, idle_workers=2)
 SETTLE_MAX = 8
@@ -19,23 +19,23 @@ class Bench:
     def __init__(self) -> None:
         self.broker, self.now_s, self.ends = NotedBroker(), 100.0, 0
         terms = PoolTerms("sup", "default", (), RunPolicy(), settle_max=SETTLE_MAX, claim_max=20)
-        self.stepping = Stepping(terms, self.broker)
+        self.pipeline = StepPipeline(terms, self.broker)
 
     def end(self, count: int) -> list[Settlement]:
         ends = [Settlement(b"%019d" % (self.ends + n), 1, "complete nobody", 0, b"{}") for n in range(count)]
         self.ends += count
-        self.stepping.outbox.extend(ends)
+        self.pipeline.outbox.extend(ends)
         return ends
 
     def send(self, room: Room = PLENTY, runs: int = 0) -> int:
         """Let it send a step if it wants to; how many are under way."""
         self.now_s += PACE_S
-        self.stepping.step(room, runs, lambda: b"", self.now_s)
+        self.pipeline.step(room, runs, lambda: b"", self.now_s)
         return len(self.broker.steps)
 
     def answer(self, *, held: int = 1) -> None:
         self.broker.steps.popleft()
-        self.stepping.stepped(Stepped([], [], False, [], held, self.now_s))
+        self.pipeline.stepped(Stepped([], [], False, [], held, self.now_s))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_single_step_is_awaited_before_both_beliefs_are_brought_together(bench
     bench.end(SETTLE_MAX)
     assert bench.send() == 2
     bench.answer()
-    bench.stepping.is_single = True
+    bench.pipeline.is_single = True
     bench.end(SETTLE_MAX)
     assert bench.send() == 1
     bench.answer()
@@ -80,31 +80,31 @@ def test_what_two_steps_carried_comes_back_in_its_order_when_the_link_breaks(ben
     first = bench.end(SETTLE_MAX)
     bench.send()
     second = bench.end(2)
-    bench.stepping.parted(Parted("gone", first))
-    assert list(bench.stepping.outbox) == first + second
-    assert bench.stepping.unsettled == len(bench.stepping.outbox)
-    assert not bench.stepping.is_under_way
+    bench.pipeline.parted(Parted("gone", first))
+    assert list(bench.pipeline.outbox) == first + second
+    assert bench.pipeline.unsettled == len(bench.pipeline.outbox)
+    assert not bench.pipeline.is_under_way
 
 
 def test_a_step_that_is_refused_leaves_the_other_under_way(bench: Bench) -> None:
     carried = bench.end(SETTLE_MAX)
     bench.send()
-    bench.stepping.refused(Refused("OOM", []), bench.now_s)
-    assert bench.stepping.is_under_way
-    assert bench.stepping.unsettled == len(carried)
-    bench.stepping.refused(Refused("OOM", carried), bench.now_s)
-    assert list(bench.stepping.outbox) == carried
-    assert not bench.stepping.is_under_way
+    bench.pipeline.refused(Refused("OOM", []), bench.now_s)
+    assert bench.pipeline.is_under_way
+    assert bench.pipeline.unsettled == len(carried)
+    bench.pipeline.refused(Refused("OOM", carried), bench.now_s)
+    assert list(bench.pipeline.outbox) == carried
+    assert not bench.pipeline.is_under_way
 
 
 def test_a_redis_that_refuses_is_asked_once_a_beat_whatever_rings_and_ends(bench: Bench) -> None:
-    bench.stepping.refused(Refused("MISCONF", []), bench.now_s)
+    bench.pipeline.refused(Refused("MISCONF", []), bench.now_s)
     bench.broker.steps.clear()
     refused_s = bench.now_s
     bench.end(3)
     while bench.now_s < refused_s + BEAT_S - 2 * PACE_S:
-        bench.stepping.ring(mail=True)
-        assert bench.stepping.next_deadline_s() >= refused_s + BEAT_S
+        bench.pipeline.ring(mail=True)
+        assert bench.pipeline.next_deadline_s() >= refused_s + BEAT_S
         assert bench.send() == 0
     assert [bench.send(), bench.send()][-1] == 1
     bench.answer()
@@ -117,13 +117,13 @@ def test_it_counts_what_ends_from_one_step_to_the_answer_of_the_next(bench: Benc
     bench.send()
     bench.end(3)
     bench.answer()
-    assert bench.stepping.ended_meanwhile == 8
+    assert bench.pipeline.ended_meanwhile == 8
     bench.answer()
-    assert bench.stepping.ended_meanwhile == 8
-    assert bench.stepping.carried == 5
+    assert bench.pipeline.ended_meanwhile == 8
+    assert bench.pipeline.carried == 5
     bench.send()
     bench.answer()
-    assert bench.stepping.ended_meanwhile == 3
+    assert bench.pipeline.ended_meanwhile == 3
 
 
 def test_ends_wait_for_company_while_every_worker_has_enough(bench: Bench) -> None:
@@ -139,6 +139,6 @@ def test_ends_wait_for_company_while_every_worker_has_enough(bench: Bench) -> No
 def test_with_nothing_to_tell_or_to_ask_there_is_the_beat(bench: Bench, held: int, beat_s: float) -> None:
     bench.answer(held=held)
     assert bench.send() == 0
-    assert bench.stepping.next_deadline_s() == pytest.approx(bench.now_s - PACE_S + beat_s)
+    assert bench.pipeline.next_deadline_s() == pytest.approx(bench.now_s - PACE_S + beat_s)
     bench.now_s += beat_s
     assert bench.send() == 1

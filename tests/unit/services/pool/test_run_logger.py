@@ -9,23 +9,23 @@ from engine.core.pool.slot import Run
 from engine.core.task.lifecycle import Move
 from engine.core.task.outcome import Outcome
 from engine.core.task.policy import RunPolicy
-from engine.core.task.retry import CANCELLED, COMPLETED, RELEASED, Payer, Verdict
+from engine.core.task.retry import CANCELLED, COMPLETED, RELEASED, ChargedTo, Verdict
 from engine.logs import facts_of
-from engine.services.pool.run_logger import FIGURES_S, ROWS_PER_S_MAX, Telling
-from tests.unit.services.pool.pool_stage import RECORD, A, Stage
+from engine.services.pool.run_logger import FIGURES_S, ROWS_PER_S_MAX, RunLogger
+from tests.unit.services.pool.pool_harness import RECORD, A, PoolHarness
 
-FAILED = Verdict(Move.FAIL, Payer.ATTEMPT)
+FAILED = Verdict(Move.FAIL, ChargedTo.ATTEMPT)
 OUTCOME = Outcome.killed(1, "SIGSEGV", worker="host.default.1/0", pid=7, wall_s=0.5).encode()
 
 
 class Told:
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self.now_s = 1000.0
-        self.log, self.telling = caplog, Telling(lambda: self.now_s)
+        self.log, self.run_logger = caplog, RunLogger(lambda: self.now_s)
 
     def ended(self, verdict: Verdict, outcome: bytes = OUTCOME) -> None:
         run = Run(A, 1, 0, 0, "thumbnail", "images", RECORD, RunPolicy(), 5)
-        self.telling.ended(run, verdict, outcome)
+        self.run_logger.ended(run, verdict, outcome)
 
     @property
     def rows(self) -> list[tuple[str, str, str, dict[str, Any]]]:
@@ -71,30 +71,30 @@ def test_an_outcome_that_is_none_is_told_of_all_the_same(told: Told, outcome: by
 def test_failures_by_the_thousand_are_counted(told: Told) -> None:
     for _ in range(ROWS_PER_S_MAX + 30):
         told.ended(FAILED)
-    told.telling.tick(told.now_s)
+    told.run_logger.tick(told.now_s)
     assert len(told.rows) == ROWS_PER_S_MAX
     told.now_s += 1
-    told.telling.tick(told.now_s)
+    told.run_logger.tick(told.now_s)
     assert told.rows[-1][3] == {"untold": 30}
     told.ended(FAILED)
     assert len(told.rows) == ROWS_PER_S_MAX + 2
 
 
 def test_once_a_minute_the_figures(told: Told) -> None:
-    told.telling.stepped(30, 0.001)
-    told.telling.stepped(30, 0.003)
-    told.telling.tick(told.now_s + FIGURES_S - 1)
+    told.run_logger.stepped(30, 0.001)
+    told.run_logger.stepped(30, 0.003)
+    told.run_logger.tick(told.now_s + FIGURES_S - 1)
     assert not told.rows
-    told.telling.tick(told.now_s + FIGURES_S)
+    told.run_logger.tick(told.now_s + FIGURES_S)
     assert told.rows == [("ganger.performance", "INFO", "figures", {
         "runs": 60, "runs_per_s": 1.0, "steps": 2, "step_ms": 2.0, "slowest_step_ms": 3.0})]
-    told.telling.tick(told.now_s + 2 * FIGURES_S)
+    told.run_logger.tick(told.now_s + 2 * FIGURES_S)
     assert len(told.rows) == 1, "nothing has happened since"
 
 
 def test_a_pool_tells_of_the_end_of_a_run(told: Told) -> None:
-    stage = Stage()
-    stage.answer(A, RECORD, b"1 0 0")
-    stage.host.happened = [stage.reply(0, b"E", b'{"cause":"raised","error":{"kind":"ValueError","message":"no"}}')]
-    stage.turn()
+    harness = PoolHarness()
+    harness.answer(A, RECORD, b"1 0 0")
+    harness.host.happened = [harness.reply(0, b"E", b'{"cause":"raised","error":{"kind":"ValueError","message":"no"}}')]
+    harness.turn()
     assert [facts["error"] for logger, _, _, facts in told.rows if logger == "ganger.errors"] == ["ValueError: no"]

@@ -11,6 +11,7 @@
     │   └── InvalidSetting
     ├── TaskNotFound (also LookupError)
     ├── MoveRefused                       the task's status does not allow it; nothing has changed
+    ├── ChangedMeanwhile                  over REST: If-Match names another version of the task; nothing has changed
     ├── TaskFailed                        `result()` of a task that did not complete
     │   ├── TaskTimedOut
     │   └── TaskCancelled
@@ -104,6 +105,10 @@ class MoveRefused(GangerError):
     def __init__(self, task_id: str, move: str, status: str) -> None:
         super().__init__(f"cannot {move} task {task_id}: it is {status}")
         self.task_id, self.move, self.status = task_id, move, status
+
+
+class ChangedMeanwhile(GangerError):
+    """The task is no longer in the version that the caller has seen. Nothing has changed."""
 
 
 class TaskFailed(GangerError):

@@ -64,7 +64,7 @@ LATE = {  # inside a function, against the arrows: a worker that does not call i
     ("engine.tasks.handler", "engine.client"), ("engine.tasks.handler", "engine.client.submission"),
 }
 
-PURE = {"bisect", "collections", "dataclasses", "difflib", "enum", "functools", "heapq", "itertools", "math",
+PURE = {"bisect", "collections", "dataclasses", "difflib", "enum", "functools", "hashlib", "heapq", "itertools", "math",
         "operator", "orjson", "re", "string", "struct", "textwrap", "types", "typing", "typing_extensions", "zlib"}
 HEAVY = {"asyncio", "fastapi", "hiredis", "multiprocessing", "psutil", "pydantic", "redis", "rich",
          "ssl", "starlette", "typer", "uvicorn"}

@@ -7,9 +7,8 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from engine.client.filters import Filter, checked
-from engine.client.models import LogLine, QueueStats, Stored, Task
+from engine.client.models import LogLine, QueueStats, Task
 from engine.client.outcome import value_of
-from engine.client.port import BrokerProvider
 from engine.client.provider import RedisBrokerProvider
 from engine.client.submission import Directory, Submissions, SubmitOptions
 from engine.client.waiting import (
@@ -25,7 +24,9 @@ from engine.config import Settings, load_settings
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.names import check_queue_name
 from engine.core.task.priority import TaskPriority
+from engine.core.task.stored_task import StoredTask
 from engine.errors import InvalidSetting, MoveRefused, ResultNotReady, TaskNotFound
+from engine.ports.client_broker import BrokerProvider
 from engine.tasks import options as check
 from engine.tasks.handler import NO_PAYLOAD
 
@@ -181,7 +182,7 @@ class Client:
         """What has happened since the beginning: `submitted`, `runs`, each final status, …"""
         return self._provider.broker().counters()
 
-    def _stored(self, task_id: str) -> Stored:
+    def _stored(self, task_id: str) -> StoredTask:
         stored = self._provider.broker().read([known_id(task_id)])[0]
         if stored is None:
             raise TaskNotFound(task_id)

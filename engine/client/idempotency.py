@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import orjson
 
 from engine.adapters.redis.tasks.broker import Broker
-from engine.adapters.redis.tasks.task_reading import Stored
-from engine.client.submission import Submission
+from engine.core.task.stored_task import StoredTask
 from engine.errors import IdempotencyConflict
+from engine.ports.client_broker import Submission
 
 
-def fault(made: Submission, earlier: Stored | None) -> IdempotencyConflict | None:
+def fault(made: Submission, earlier: StoredTask | None) -> IdempotencyConflict | None:
     """What is wrong with a submit whose idempotency key stands for `earlier`; None where it is the same again."""
     if earlier is None or _is_same(made, earlier.record.task_type, earlier.record.payload):
         return None

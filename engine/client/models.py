@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, Protocol, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
@@ -14,36 +14,8 @@ from engine.client.deferred import Deferred
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.outcome import is_quarantined
 from engine.core.task.priority import TaskPriority
-from engine.core.task.record import Record
-from engine.core.task.state import Life
-
-
-class Stored(Protocol):
-    """A task as the broker reads it."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def record(self) -> Record: ...
-    @property
-    def life(self) -> Life: ...
-    @property
-    def outcome(self) -> Mapping[str, Any] | None: ...
-    @property
-    def progress(self) -> Mapping[str, Any] | None: ...
-
-
-class RawTask(Protocol):
-    """A task as the broker got it, not read yet but for its status."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def status(self) -> TaskStatus: ...
-
-    def outcome(self) -> Mapping[str, Any] | None: ...
-    def result(self) -> Any: ...
-    def stored(self) -> Stored: ...
+from engine.core.task.stored_task import StoredTask
+from engine.ports.client_broker import RawTask
 
 
 class Model(BaseModel):
@@ -109,7 +81,7 @@ class Task(Deferred, Model):
         return priority.name
 
     @classmethod
-    def of(cls, stored: Stored) -> Self:
+    def of(cls, stored: StoredTask) -> Self:
         """The task of a stored record, life and outcome."""
         return cls.made(_values(stored))
 
@@ -126,8 +98,8 @@ class Task(Deferred, Model):
         "result": lambda raw: raw.result()}
 
 
-def _values(stored: Stored) -> dict[str, Any]:
-    """The fields of a Task. What was stored was checked as it was read (core/task/stored.py)."""
+def _values(stored: StoredTask) -> dict[str, Any]:
+    """The fields of a Task. What was stored was checked as it was read (core/task/stored_json.py)."""
     record, life, options = stored.record, stored.life, stored.record.options
     outcome: Mapping[str, Any] = stored.outcome or _NO_OUTCOME
     told, said = outcome.get, cast(Mapping[str, Any], options).get

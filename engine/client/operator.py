@@ -17,18 +17,18 @@ from engine.adapters.redis.records.api_keys import KEYED, KeyTable, Vault
 from engine.adapters.redis.tasks import amending, searching
 from engine.adapters.redis.tasks.broker import Broker
 from engine.adapters.redis.tasks.searching import Page, Search
-from engine.adapters.redis.tasks.task_reading import Stored
 from engine.client import idempotency
 from engine.client.client import Client
 from engine.client.provider import RedisBrokerProvider
-from engine.client.submission import Submission
 from engine.client.waiting import known_id
 from engine.config import Settings
 from engine.core.task.lifecycle import MOVES, Move, TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.core.task.state import Life
+from engine.core.task.stored_task import StoredTask
 from engine.core.task.task_id import is_task_id
 from engine.errors import EngineError, IdempotencyConflict, MoveRefused, TaskNotFound
+from engine.ports.client_broker import Submission
 from engine.tasks import options as check
 from engine.tasks.handler import NO_PAYLOAD
 
@@ -70,7 +70,7 @@ class Operator(Client):
         payload, now_ms = task.get("payload", NO_PAYLOAD), self.broker.clock.now_ms()
         return self._submissions.one(task.get("task_type"), payload, options, now_ms)
 
-    def commit(self, submissions: Sequence[Submission]) -> list[Stored | IdempotencyConflict]:
+    def commit(self, submissions: Sequence[Submission]) -> list[StoredTask | IdempotencyConflict]:
         """Write what was prepared; return the tasks in order, an earlier one where its queue knows its idempotency key.
 
         Where the earlier one is another task than the one prepared, an `IdempotencyConflict` stands for it.
@@ -102,13 +102,13 @@ class Operator(Client):
 
     # -- looking --------------------------------------------------------------------------------------------------
 
-    def look(self, task_ids: Sequence[str]) -> list[Stored | None]:
+    def look(self, task_ids: Sequence[str]) -> list[StoredTask | None]:
         """The tasks as they are now, None where there is none or the id cannot be one."""
         known = [task_id for task_id in task_ids if is_task_id(task_id)]
         found = dict(zip(known, self.broker.read(known), strict=True)) if known else {}
         return [found.get(task_id) for task_id in task_ids]
 
-    def stored(self, task_id: str) -> Stored:
+    def stored(self, task_id: str) -> StoredTask:
         """Raises `TaskNotFound`."""
         found = self.broker.read([known_id(task_id)])[0]
         if found is None:
@@ -146,7 +146,7 @@ class Operator(Client):
 
     # -- acting ---------------------------------------------------------------------------------------------------
 
-    def amend(self, task_id: str, changes: Mapping[str, Any], versions: Collection[str] | None = None) -> Stored:
+    def amend(self, task_id: str, changes: Mapping[str, Any], versions: Collection[str] | None = None) -> StoredTask:
         """Change name, tags, limits or priority of a task that has not started; None takes what was said away.
 
         Raises `ChangedMeanwhile` if it is in none of these versions, `MoveRefused`, `TaskNotFound`, `InvalidOption`.
@@ -158,7 +158,7 @@ class Operator(Client):
                        kept_ms=self.broker.kept_ms)
         return self.stored(task_id)
 
-    def able(self, wanted: Search, operation: Operation, limit: int) -> tuple[list[Stored], bool]:
+    def able(self, wanted: Search, operation: Operation, limit: int) -> tuple[list[StoredTask], bool]:
         """Up to `limit` tasks that agree and to which the operation can be done now; whether that is all of them."""
         statuses = tuple(status for status in wanted.statuses or TaskStatus if _allows(status, operation))
         if not statuses:
@@ -166,7 +166,7 @@ class Operator(Client):
         found = searching.every(self.broker.redis, self.broker.keys, replace(wanted, statuses=statuses), limit)
         return found, len(found) < limit
 
-    def operate(self, found: Sequence[Stored], operation: Operation, *, reason: str = "cancelled in a batch",
+    def operate(self, found: Sequence[StoredTask], operation: Operation, *, reason: str = "cancelled in a batch",
                 priority: TaskPriority = TaskPriority.NORMAL) -> int:
         """Do it to each of them; return to how many. Those that have moved on meanwhile are passed over."""
         ids = [stored.id for stored in found]
@@ -197,8 +197,8 @@ def _allows(status: TaskStatus, operation: Operation) -> bool:
             return not status.is_final and status is not TaskStatus.RUNNING
 
 
-def fresh(made: Submission) -> Stored:
+def fresh(made: Submission) -> StoredTask:
     """A task as it is the moment after it was submitted."""
     record = made.record
     status = TaskStatus.PENDING if "due_ms" in record.options else TaskStatus.QUEUED
-    return Stored(made.id, record, Life(status, priority=record.priority, at_ms=record.created_ms))
+    return StoredTask(made.id, record, Life(status, priority=record.priority, at_ms=record.created_ms))

@@ -18,6 +18,7 @@ from engine.core.task.priority import TaskPriority
 from engine.core.task.record import NO_OPTIONS, Options, Record
 from engine.core.task.task_id import RANDOM_BITS, task_id, task_ids
 from engine.errors import InvalidInput, InvalidOption, UnknownHandler
+from engine.ports.client_broker import Submission
 from engine.tasks import options as check
 from engine.tasks.encoding import encode
 from engine.tasks.handler import NO_PAYLOAD, REGISTRY, Handler, HandlerSpec
@@ -49,15 +50,6 @@ class SubmitOptions(TypedDict, total=False):
     traceparent: str | None  # W3C trace context, which the handler's context has
     durability: str | None  # "fsync": return only when it is on Redis's disk
     webhook: Mapping[str, Any] | None  # {"url": …, "on": [final statuses]}: where the API tells of its end
-
-
-class Submission(NamedTuple):
-    """A task ready to be written."""
-
-    id: str
-    record: Record
-    idempotency_key: str | None
-    durability: str | None = None
 
 
 class Defaults(NamedTuple):

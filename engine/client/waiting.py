@@ -9,12 +9,12 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from engine.client.models import RawTask, Task
+from engine.client.models import Task
 from engine.client.outcome import value_of
-from engine.client.port import BrokerProvider
 from engine.core.task.lifecycle import FINAL, TaskStatus
 from engine.core.task.task_id import is_task_id
 from engine.errors import BrokerError, BrokerUnavailable, ResultNotReady, TaskNotFound, passes
+from engine.ports.client_broker import BrokerProvider, RawTask
 from engine.tasks import options as check
 
 Ended = tuple[RawTask, TaskStatus]

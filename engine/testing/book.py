@@ -5,10 +5,10 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.adapters.redis.tasks.broker import Stored
 from engine.core.task.lifecycle import IllegalMove, Move, TaskStatus, step
 from engine.core.task.record import Record
 from engine.core.task.state import Life
+from engine.core.task.stored_task import StoredTask
 from engine.errors import MoveRefused, TaskNotFound
 
 
@@ -40,11 +40,11 @@ class Entry:
         if not self.waits:
             raise MoveRefused(self.id, verb, str(self.life.status))
 
-    def snapshot(self) -> Stored:
+    def snapshot(self) -> StoredTask:
         """As it is now, for somebody who looks later."""
         running = self.life.status is TaskStatus.RUNNING
         outcome = self.outcomes[-1] if self.outcomes and not running else None
-        return Stored(self.id, self.record, self.life, outcome, self.progress)
+        return StoredTask(self.id, self.record, self.life, outcome, self.progress)
 
     @property
     def next_ms(self) -> int | None:

@@ -5,15 +5,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine.adapters.redis.tasks.broker import Stored
 from engine.adapters.redis.tasks.finding import Wanted
-from engine.client.models import RawTask
-from engine.client.submission import Submission
 from engine.core.task.lifecycle import Move, TaskStatus
 from engine.core.task.outcome import Outcome
 from engine.core.task.priority import DESCENDING, TaskPriority
 from engine.core.task.state import Life
+from engine.core.task.stored_task import StoredTask
 from engine.errors import GangerError
+from engine.ports.client_broker import RawTask, Submission
 from engine.tasks import options as check
 from engine.testing.book import Entry
 from engine.testing.clock import FakeClock
@@ -23,7 +22,7 @@ from engine.testing.engine import InlineEngine
 class _Known(NamedTuple):
     """A task that has been read already, as `RawTask`."""
 
-    task: Stored
+    task: StoredTask
 
     @property
     def id(self) -> str:
@@ -39,7 +38,7 @@ class _Known(NamedTuple):
     def result(self) -> Any:
         return (self.task.outcome or {}).get("result")
 
-    def stored(self) -> Stored:
+    def stored(self) -> StoredTask:
         return self.task
 
 
@@ -79,7 +78,7 @@ class InlineBroker:
                              expires_ms=task.record.options.get("expires_ms")))
         return task.id
 
-    def read(self, ids: Sequence[str]) -> list[Stored | None]:
+    def read(self, ids: Sequence[str]) -> list[StoredTask | None]:
         found = (self._book.find(task_id, self.clock.now_ms()) for task_id in ids)
         return [entry.snapshot() if entry is not None else None for entry in found]
 
@@ -114,7 +113,7 @@ class InlineBroker:
     def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
              priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
              quarantined: bool | None = None, limit: int = 100,
-             cursor: str | None = None) -> tuple[list[Stored], str | None]:
+             cursor: str | None = None) -> tuple[list[StoredTask], str | None]:
         """The newest first; the cursor is how many have been given."""
         wanted = Wanted(status, task_type, queue, priority, name, tag, quarantined)
         found = [task for task in (entry.snapshot() for entry in self._entries()) if wanted.agrees(task)]
@@ -128,7 +127,7 @@ class InlineBroker:
     def unknown_types(self) -> dict[str, int]:
         return {}
 
-    def reason(self, stored: Stored) -> str | None:
+    def reason(self, stored: StoredTask) -> str | None:
         if stored.life.status is TaskStatus.QUEUED and stored.record.queue in self._book.paused:
             return f"its queue {stored.record.queue!r} is paused"
         return None

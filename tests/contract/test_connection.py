@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from redis import Redis, exceptions
 
-from engine.adapters.redis.tasks.broker import Broker, NewTask, connect
+from engine.adapters.redis.tasks.broker import Broker, connect
 from engine.adapters.redis.wire import connection
 from engine.adapters.redis.wire.errors import from_redis
 from engine.core.task.lifecycle import TaskStatus
@@ -26,6 +26,7 @@ from engine.errors import (
     BrokerUnavailable,
     InvalidSetting,
 )
+from engine.ports.client_broker import Submission
 from tests.contract.test_waiting import until
 from tests.redis_server import RedisServer, binaries
 from tests.scripts.shop import Shop
@@ -219,8 +220,8 @@ def test_a_break_in_the_middle_of_many(own_server: Callable[..., RedisServer]) -
     shop.submit()
     tasks = [shop.new() for _ in range(1000)]
 
-    class Breaking(list[NewTask]):
-        def __iter__(self) -> Iterator[NewTask]:
+    class Breaking(list[Submission]):
+        def __iter__(self) -> Iterator[Submission]:
             for n, task in enumerate(tasks):
                 if n == 600 and self:
                     server.kill()

@@ -7,7 +7,7 @@ import pytest
 
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.tasks.broker import Broker, NewTask
+from engine.adapters.redis.tasks.broker import Broker
 from engine.adapters.redis.wire.addresses import SLOT
 from engine.adapters.redis.wire.supervisor_link import Answered, Connected, Link
 from engine.core.task.lifecycle import TaskStatus
@@ -15,13 +15,14 @@ from engine.core.task.priority import TaskPriority
 from engine.core.task.record import Record
 from engine.core.task.task_id import task_ids
 from engine.errors import BrokerError, BrokerUnavailable, InvalidSetting
+from engine.ports.client_broker import Submission
 from tests.hosts.servers import Cluster, Sentinels, until
 
 COUNT = iter(range(1, 1_000_000))
 
 
-def new() -> NewTask:
-    return NewTask(next(task_ids(1_700_000_000_000, next(COUNT))), Record("t", "q", TaskPriority.NORMAL, 1, b"{}"))
+def new() -> Submission:
+    return Submission(next(task_ids(1_700_000_000_000, next(COUNT))), Record("t", "q", TaskPriority.NORMAL, 1, b"{}"))
 
 
 class Linked:
@@ -68,7 +69,7 @@ def check_that_it_follows(url: str, *changes: object) -> None:
         broker.close()
 
 
-def submitted(broker: Broker, task: NewTask) -> bool:
+def submitted(broker: Broker, task: Submission) -> bool:
     try:
         return broker.submit([task]) == [task.id]
     except BrokerUnavailable:

@@ -73,7 +73,7 @@ MUTANTS = [
     Mutant(CORE + "task/state.py", r'rb"([A-Z]+) (\d{1,9})', r'rb"([A-Z]+) (\d{1,15})', FORMATS),
     Mutant(CORE + "tree/supervision.py", "if not self.budget.spend(now_s):", "if self.budget.spend(now_s) is None:",
            "tests/unit/core/tree/test_supervision.py -k gives_up"),
-    Mutant(CORE + "task/stored.py", "if not _fits(told, _OUTCOME):", "if not isinstance(told, dict):",
+    Mutant(CORE + "task/stored_json.py", "if not _fits(told, _OUTCOME):", "if not isinstance(told, dict):",
            "tests/scripts/test_unreadable.py -k outcome"),
     # -- the scripts ----------------------------------------------------------------------------------------------
     Mutant(LUA + "step.lua", "if at_run ~= run then return 'STALE' end", "", f"{STEP} -k does_not_fit"),
@@ -190,7 +190,7 @@ MUTANTS = [
            "tests/integration/engine/test_client.py -k never_let_us_in"),
     Mutant("engine/errors.py", ") or (\n        was_let_in and isinstance(error, BrokerDenied))", ")",
            "tests/integration/engine/test_client.py -k wrong_for_a_while"),
-    Mutant("engine/core/task/stored.py", "return told if told is not None and all(",
+    Mutant("engine/core/task/stored_json.py", "return told if told is not None and all(",
            "return told if told is None or any(",
            "tests/contract/test_hooks.py"),
     # -- the client -----------------------------------------------------------------------------------------------

@@ -11,14 +11,15 @@ from hypothesis import strategies as some
 
 from engine.adapters.redis.records.api_keys import KeyTable
 from engine.adapters.redis.records.webhooks import new_secret
-from engine.adapters.redis.tasks.task_reading import RawTask, _stored
+from engine.adapters.redis.tasks.task_reading import EncodedTask
 from engine.client.models import LogLine, Task
 from engine.client.submission import Defaults
-from engine.core.task import stored
+from engine.core.task import stored_json
 from engine.core.task.event import events
 from engine.core.task.policy import RunPolicy
 from engine.core.task.record import Record
 from engine.core.task.state import Life
+from engine.core.task.stored_task import parse
 from engine.core.worker import frames
 from engine.services.api.http.access import Access
 from engine.services.pool.run_factory import RunFactory, UnknownType
@@ -68,13 +69,12 @@ MANY = settings(max_examples=300, deadline=None, database=None)
 @given(RECORDS, LINES, some.none() | OUTCOMES | RETURNED, PROGRESS)
 def test_a_task_is_told_whatever_is_stored_of_it(record: bytes, line: bytes | None, outcome: bytes | None,
                                                  progress: bytes | None) -> None:
-    found = _stored(ID, record, line, outcome, progress)
-    assert found is not None
+    found = parse(ID, record, line, outcome, progress)
     told = Task.of(found)
     with warnings.catch_warnings(action="error"):  # of pydantic's, for a field that is not of its type
         orjson.dumps(told.model_dump(mode="json"))
     assert Task.model_validate(told.model_dump()) == told, "it is not validated, since it always would be"
-    raw = RawTask(ID, record, line, None if line is None or found.is_lost else outcome, progress)
+    raw = EncodedTask(ID, record, line, None if line is None or found.is_lost else outcome, progress)
     assert raw.status is found.life.status
     assert Task.unread(raw, raw.status) == told
     assert Task.unread(raw, raw.status).result == told.result
@@ -102,8 +102,8 @@ def test_a_pool_makes_a_run_of_it_or_sets_it_aside(record: bytes, counters: byte
 @MANY
 @given(OUTCOMES | RETURNED)
 def test_an_end_is_told_whatever_is_stored_of_it(text: bytes) -> None:
-    told = stored.outcome(text, 7)
-    assert stored.result(text) == told.get("result")
+    told = stored_json.outcome(text, 7)
+    assert stored_json.result(text) == told.get("result")
     assert isinstance(told["run"], int)
     assert _pause_asked(text) is None or _pause_asked(text) >= 0
 
@@ -112,7 +112,7 @@ def test_an_end_is_told_whatever_is_stored_of_it(text: bytes) -> None:
 @given(some.binary(max_size=40) | JSON.map(orjson.dumps) | objects("at_ms", "run", "stream", "level", "text").map(
     orjson.dumps))
 def test_a_row_of_a_log_is_a_line(text: bytes) -> None:
-    line = LogLine.of(stored.log_row(text))
+    line = LogLine.of(stored_json.log_row(text))
     assert isinstance(line.text, str)
 
 
@@ -121,12 +121,12 @@ def test_a_row_of_a_log_is_a_line(text: bytes) -> None:
     "host", "pool", "slots", "identity", "import_failures", "hook_failures", "do", "id", "run", "reason", "queue",
     "priority", "expires", "max_deliveries").map(orjson.dumps))
 def test_reports_letters_and_announcements(text: bytes) -> None:
-    report = stored.report(text)
+    report = stored_json.report(text)
     assert all(isinstance(slot, dict) for slot in report.get("slots") or ())
-    letter = stored.cancel_letter(text)
+    letter = stored_json.cancel_letter(text)
     assert letter is None or isinstance(letter.run, int)
-    assert isinstance(stored.sample(text), dict)
-    assert isinstance(Defaults.announced(stored.announcement(text)).queue, str)
+    assert isinstance(stored_json.sample(text), dict)
+    assert isinstance(Defaults.announced(stored_json.announcement(text)).queue, str)
 
 
 @MANY
@@ -142,25 +142,25 @@ def test_an_entry_of_the_events_is_read_or_refused(entry: bytes) -> None:
 @given(some.binary(max_size=40) | JSON.map(orjson.dumps) | objects(
     "secret", "url", "on", "task_id", "status", "tries", "body", "name", "role", "queues", "hash").map(orjson.dumps))
 def test_webhooks_messages_and_keys_of_the_api_are_whole_or_none(text: bytes) -> None:
-    hook, message = stored.webhook(text, "secret", "on"), stored.message(text)
+    hook, message = stored_json.webhook(text, "secret", "on"), stored_json.message(text)
     assert hook is None or base64.b64decode(hook["secret"].removeprefix("whsec_"), validate=True)
     assert message is None or message["tries"] >= 0
     access = Access(is_open=False, is_local=True)
-    access.learn(KeyTable({"k": stored.api_key(text)}, None))
+    access.learn(KeyTable({"k": stored_json.api_key(text)}, None))
     assert access.wants_keys
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_abc", "whsec_!!!!", "x" * 40, 7])
 def test_a_secret_that_nothing_can_be_signed_with_is_none(secret: object) -> None:
-    assert stored.webhook(orjson.dumps({"secret": secret}), "secret") is None
-    assert stored.webhook(orjson.dumps({"secret": new_secret()}), "secret")
-    assert stored.webhook(orjson.dumps({"secret": new_secret()}), "secret", "on") is None
+    assert stored_json.webhook(orjson.dumps({"secret": secret}), "secret") is None
+    assert stored_json.webhook(orjson.dumps({"secret": new_secret()}), "secret")
+    assert stored_json.webhook(orjson.dumps({"secret": new_secret()}), "secret", "on") is None
 
 
 def test_a_message_to_a_tasks_own_webhook_has_no_other() -> None:
     told = {"task_id": "x", "status": "FAILED", "tries": 0, "body": {}, "url": "http://x"}
-    assert stored.message(orjson.dumps(told)) == {**told, "webhook": None}
-    assert stored.message(orjson.dumps({**told, "tries": "many"})) is None
+    assert stored_json.message(orjson.dumps(told)) == {**told, "webhook": None}
+    assert stored_json.message(orjson.dumps({**told, "tries": "many"})) is None
 
 
 @MANY
@@ -175,8 +175,8 @@ def test_a_life_line_is_read_or_refused(line: bytes | None) -> None:
 
 def test_a_letter_that_asks_for_the_end_of_a_run() -> None:
     text = b'{"do":"cancel","id":"x","run":3,"reason":"why"}'
-    assert stored.cancel_letter(text) == stored.Cancel("x", 3, "why")
-    assert stored.cancel_letter(b'{"do":"level"}') is None
+    assert stored_json.cancel_letter(text) == stored_json.Cancel("x", 3, "why")
+    assert stored_json.cancel_letter(b'{"do":"level"}') is None
 
 
 @pytest.mark.parametrize(("text", "row"), [
@@ -185,5 +185,5 @@ def test_a_letter_that_asks_for_the_end_of_a_run() -> None:
                                                 "text": '{"at_ms":1,"run":2,"stream":"stderr"}'}),
     (b'{"at_ms":null,"run":2,"stream":"stderr","text":"x"}', None), (b"plain words", None)])
 def test_a_row_is_kept_as_it_is_or_shown_as_it_stands_there(text: bytes, row: dict[str, Any] | None) -> None:
-    assert stored.log_row(text) == (row or {"at_ms": 0, "run": 0, "stream": "stdout", "level": None,
+    assert stored_json.log_row(text) == (row or {"at_ms": 0, "run": 0, "stream": "stdout", "level": None,
                                             "text": text.decode()})

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from engine.adapters.redis.keeper.keeping import KeeperBroker
-from engine.adapters.redis.tasks.broker import Broker, NewTask
+from engine.adapters.redis.tasks.broker import Broker
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.core.task.record import Record
 from engine.core.task.state import Life
 from engine.core.task.task_id import task_ids
+from engine.ports.client_broker import Submission
 from tests.redis_server import RedisServer, digest, dump
 
 PAYLOAD = b'{"n":1}'
@@ -57,8 +58,8 @@ class Shop:
     # -- tasks ----------------------------------------------------------------------------------------------------
 
     def new(self, queue: str = "q", priority: TaskPriority = TaskPriority.NORMAL, key: str | None = None, *,
-            task_type: str = "t", **options: Any) -> NewTask:
-        return NewTask(next(self._ids), Record(task_type, queue, priority, self.now_ms, PAYLOAD, options), key)
+            task_type: str = "t", **options: Any) -> Submission:
+        return Submission(next(self._ids), Record(task_type, queue, priority, self.now_ms, PAYLOAD, options), key)
 
     def submit(self, *args: Any, **options: Any) -> str:
         return self.broker.submit([self.new(*args, **options)])[0]

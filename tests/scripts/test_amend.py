@@ -2,8 +2,9 @@
 
 import pytest
 
-from engine.adapters.redis.tasks.amending import ChangedMeanwhile, amend, version_of
+from engine.adapters.redis.tasks.amending import amend
 from engine.core.task.priority import TaskPriority
+from engine.errors import ChangedMeanwhile
 from tests.scripts.shop import HOUR_MS, Shop
 
 
@@ -11,12 +12,12 @@ def test_it_changes_the_record_and_the_line(shop: Shop) -> None:
     task_id = shop.submit()
     before = shop.broker.read([task_id])[0]
     amend(shop.broker.redis, shop.keys, task_id, {"name": "new", "timeout": 5.0}, TaskPriority.URGENT,
-          {version_of(before)}, kept_ms=HOUR_MS)
+          {before.version}, kept_ms=HOUR_MS)
     after = shop.broker.read([task_id])[0]
     assert (after.record.options, after.life.priority) == ({"name": "new", "timeout": 5.0}, TaskPriority.URGENT)
     assert shop.client.zrange(shop.keys.line("q", TaskPriority.URGENT), 0, -1) == [task_id.encode()]
     assert shop.client.zcard(shop.keys.line("q", TaskPriority.NORMAL)) == 0
-    assert version_of(after) != version_of(before)
+    assert after.version != before.version
 
 
 def test_what_is_taken_away_is_not_kept(shop: Shop) -> None:

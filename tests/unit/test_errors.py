@@ -56,7 +56,7 @@ def sample(kind: type[BaseException]) -> BaseException:
 def test_all_are_found() -> None:
     names = {kind.__name__ for kind in ERRORS}
     assert {"InvalidPayload", "TaskTimedOut", "ResultNotReady", "BrokerUnavailable", "EngineError", "Retry"} <= names
-    assert {"PayloadRefused", "ChangedMeanwhile"} <= names, "those outside of engine.errors too"
+    assert {"PayloadRefused", "ChangedMeanwhile"} <= names, "also those without a public name"
 
 
 @pytest.mark.parametrize("kind", ERRORS)

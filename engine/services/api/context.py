@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from starlette.requests import Request
 
-from engine.adapters.redis.tasks.task_reading import Stored
 from engine.client.operator import Operator
-from engine.client.submission import Submission
 from engine.config import Settings
+from engine.core.task.stored_task import StoredTask
 from engine.errors import BrokerFull, GangerError, TaskNotFound
+from engine.ports.client_broker import Submission
 from engine.services.api.batching import Gathering
 from engine.services.api.health import Health
 from engine.services.api.http.access import Access, Guest, is_loopback
@@ -53,8 +53,8 @@ class Desk:
         self.access = Access(is_open=settings.api_open or is_local, is_local=is_local)
         self.rates = Rates()
         self.hands = Hands()
-        self.submits: Gathering[Wish, Stored] = Gathering("submit", self._submit)
-        self.reads: Gathering[str, Stored] = Gathering("read", self._read)
+        self.submits: Gathering[Wish, StoredTask] = Gathering("submit", self._submit)
+        self.reads: Gathering[str, StoredTask] = Gathering("read", self._read)
         self.tracing: Tracing | None = None
         self.body_bytes = 0  # of all requests under way
         self.listeners = 0  # answers without end that are under way
@@ -94,14 +94,14 @@ class Desk:
 
     # -- what endpoints use ---------------------------------------------------------------------------------------
 
-    async def task(self, task_id: str, guest: Guest) -> Stored:
+    async def task(self, task_id: str, guest: Guest) -> StoredTask:
         """Raises `TaskNotFound`, also for a task of a queue that the guest may not see."""
         stored = await self.reads.ask(task_id)
         if not guest.sees(stored.record.queue):
             raise TaskNotFound(task_id)
         return stored
 
-    async def ended_task(self, task_id: str, guest: Guest, wait_s: float) -> Stored:
+    async def ended_task(self, task_id: str, guest: Guest, wait_s: float) -> StoredTask:
         """The task, after waiting for its end as long."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + wait_s
@@ -125,11 +125,11 @@ class Desk:
 
     # -- in threads -----------------------------------------------------------------------------------------------
 
-    def _submit(self, wishes: Sequence[Wish]) -> list[Stored | Exception]:
+    def _submit(self, wishes: Sequence[Wish]) -> list[StoredTask | Exception]:
         return self.submit_all(wishes)
 
     def submit_all(self, wishes: Sequence[Wish | Exception], *,
-                   all_or_nothing: bool = False) -> list[Stored | Exception]:
+                   all_or_nothing: bool = False) -> list[StoredTask | Exception]:
         """Check each, write those that pass in one go; for each what became of it. What is an exception stays so.
 
         With `all_or_nothing` nothing is written if one does not pass, and only those that do not are told of.
@@ -142,7 +142,7 @@ class Desk:
             return [one if isinstance(one, Exception) else Refused(424, "another task was refused") for one in made]
         good = [one for one in made if isinstance(one, Submission)]
         written = iter(self.operator.commit(good) if good else [])
-        became: list[Stored | Exception] = []
+        became: list[StoredTask | Exception] = []
         for one, wish in zip(made, wishes, strict=True):
             if isinstance(one, Submission) and isinstance(wish, Wish):
                 became.append(_if_seen(next(written), wish.guest))
@@ -169,11 +169,11 @@ class Desk:
         if carried := tracer.submitted(task.get("traceparent"), task["task_type"]):
             task["traceparent"] = carried
 
-    def _ended(self, stored: Stored) -> None:
+    def _ended(self, stored: StoredTask) -> None:
         if self.tracing is not None and self.deliveries.leads:
             self.tracing.ended(stored)
 
-    def _read(self, task_ids: Sequence[str]) -> list[Stored | Exception]:
+    def _read(self, task_ids: Sequence[str]) -> list[StoredTask | Exception]:
         found = self.operator.look(task_ids)
         return [TaskNotFound(task_id) if stored is None else stored
                 for task_id, stored in zip(task_ids, found, strict=True)]
@@ -193,9 +193,9 @@ class Desk:
         depths[queue] = depths.get(queue, 0) + 1
 
 
-def _if_seen(written: Stored | Exception, guest: Guest) -> Stored | Exception:
+def _if_seen(written: StoredTask | Exception, guest: Guest) -> StoredTask | Exception:
     """What was written, if the caller may see it."""
-    if isinstance(written, Stored) and not guest.sees(written.record.queue):
+    if isinstance(written, StoredTask) and not guest.sees(written.record.queue):
         return Refused(409, "this idempotency key stands for a task that this key may not see", field="idempotency_key")
     return written
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from engine.adapters.redis.records.event_stream import Entry
-from engine.adapters.redis.tasks.task_reading import Stored
 from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.stored_task import StoredTask
 from engine.services.api.models.scheduler import Figures, Percentiles
 
 WINDOW_S_MAX = 3600
@@ -60,7 +60,7 @@ class Ledger:
                     wanted.append(event.id)
         return wanted
 
-    def learn(self, found: Iterable[Stored | None]) -> list[End]:
+    def learn(self, found: Iterable[StoredTask | None]) -> list[End]:
         """Keep the details of tasks that ended."""
         ends = [end_of(stored) for stored in found if stored is not None and stored.life.status.is_final]
         self.ends.extend(ends)
@@ -84,7 +84,7 @@ class Ledger:
         return self._read[1] <= READ_PER_S
 
 
-def end_of(stored: Stored) -> End:
+def end_of(stored: StoredTask) -> End:
     outcome = stored.outcome or {}
     record = stored.record
     started_ms, ended_ms = outcome.get("started_ms"), outcome.get("ended_ms") or stored.life.at_ms

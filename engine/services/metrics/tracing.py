@@ -10,7 +10,7 @@ of tracing. Only the API process that leads the deliveries tells of them, so tha
 import os
 from typing import Any
 
-from engine.adapters.redis.tasks.task_reading import Stored
+from engine.core.task.stored_task import StoredTask
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
@@ -60,7 +60,7 @@ class Tracing:
         self._propagator.inject(carrier, self._otel.set_span_in_context(span, self._context.Context()))
         return carrier.get("traceparent", traceparent)
 
-    def ended(self, stored: Stored) -> None:
+    def ended(self, stored: StoredTask) -> None:
         """Spans for the wait and the last run of a task that carries a trace context."""
         record, outcome = stored.record, stored.outcome or {}
         traceparent = record.options.get("traceparent")

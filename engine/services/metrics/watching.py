@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.adapters.redis.records.event_stream import BEGINNING
-from engine.adapters.redis.tasks.task_reading import Stored
 from engine.client.operator import Operator
 from engine.core.measure.reports import with_measurements
+from engine.core.task.stored_task import StoredTask
 from engine.errors import GangerError
 from engine.services.event_feed import Batch, Feed
 from engine.services.metrics.figures import Ledger
@@ -22,7 +22,7 @@ log = logging.getLogger("ganger.errors")
 class Watching:
     """`at_end` is told of each end that is looked at, and happens while we watch."""
 
-    def __init__(self, operator: Operator, feed: Feed, hands: Hands, at_end: Callable[[Stored], None]) -> None:
+    def __init__(self, operator: Operator, feed: Feed, hands: Hands, at_end: Callable[[StoredTask], None]) -> None:
         self._operator, self._feed, self._hands = operator, feed, hands
         self.ledger, self.instruments = Ledger(), Instruments()
         self._at_end, self._since_s = at_end, time.time()
@@ -49,13 +49,13 @@ class Watching:
         wanted = self.ledger.count(batch.entries)
         for entry in batch.entries:
             self.instruments.count(entry.events)
-        found: list[Stored | None] = []
+        found: list[StoredTask | None] = []
         if wanted:
             found = await self._hands.do(self._operator.look, wanted)
         self._tell(found)
         self.instruments.learn(self.ledger.learn(found))
 
-    def _tell(self, found: list[Stored | None]) -> None:
+    def _tell(self, found: list[StoredTask | None]) -> None:
         for stored in found:
             if stored is not None and stored.life.status.is_final and stored.life.at_ms / 1000 > self._since_s:
                 self._at_end(stored)

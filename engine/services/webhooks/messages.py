@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.adapters.redis.records.webhooks import OWN
-from engine.adapters.redis.tasks.task_reading import Stored
 from engine.client.models import moment
 from engine.core.task.event import Event
+from engine.core.task.stored_task import StoredTask
 
 Message = dict[str, Any]
 
@@ -24,7 +24,7 @@ def wanted_ends(known: Mapping[str, Mapping[str, Any]]) -> frozenset[str] | None
     return frozenset(status for hook in known.values() for status in hook["on"])
 
 
-def messages_of(entry_id: str, event: Event, stored: Stored,
+def messages_of(entry_id: str, event: Event, stored: StoredTask,
                 known: Mapping[str, Mapping[str, Any]]) -> dict[str, Message]:
     """One for each webhook that wants to hear of this end, by an id that is always the same for it."""
     record, found = stored.record, {}
@@ -38,13 +38,13 @@ def messages_of(entry_id: str, event: Event, stored: Stored,
     return found
 
 
-def _agrees(hook: Mapping[str, Any], stored: Stored) -> bool:
+def _agrees(hook: Mapping[str, Any], stored: StoredTask) -> bool:
     record = stored.record
     return (hook.get("task_type") in (None, record.task_type) and hook.get("queue") in (None, record.queue)
             and (hook.get("tag") is None or hook["tag"] in record.options.get("tags", ())))
 
 
-def _body(entry_id: str, event: Event, stored: Stored) -> dict[str, Any]:
+def _body(entry_id: str, event: Event, stored: StoredTask) -> dict[str, Any]:
     record, outcome = stored.record, stored.outcome or {}
     if outcome.get("run") not in (None, event.run):
         outcome = {}  # the task was run again meanwhile

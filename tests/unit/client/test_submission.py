@@ -13,10 +13,11 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from engine.client.submission import Directory, Submission, Submissions
+from engine.client.submission import Directory, Submissions
 from engine.core.task.priority import TaskPriority
 from engine.core.task.task_id import created_ms, is_task_id
 from engine.errors import InvalidInput, InvalidOption, InvalidPayload, PayloadTooLarge, UnknownHandler
+from engine.ports.client_broker import Submission
 from engine.tasks.encoding import DEPTH_MAX, encode
 from engine.tasks.handler import Handler, HandlerSpec, make_spec
 

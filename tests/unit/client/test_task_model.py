@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from engine.adapters.redis.tasks.task_reading import RawTask
+from engine.adapters.redis.tasks.task_reading import EncodedTask
 from engine.client.models import Task
 from engine.core.task.lifecycle import TaskStatus
 
@@ -20,7 +20,7 @@ OUTCOME = (b'{"run":1,"cause":"returned","result":{"bytes":[1,2]},"started_ms":1
            b'"wall_s":0.000012,"cpu_s":0.000012,"peak_rss_bytes":12345678,"logs_dropped_bytes":0,"worker":"w/0","pid":4}')
 
 
-class Read(RawTask):
+class Read(EncodedTask):
     """A raw task that notes what is read of it."""
 
     notes: list[str] = []  # noqa: RUF012
@@ -47,7 +47,7 @@ def task(raw: Read) -> Task:
 
 @pytest.fixture
 def validated() -> Task:
-    values = Task.of(RawTask(ID, RECORD, LINE, OUTCOME, None).stored()).model_dump()
+    values = Task.of(EncodedTask(ID, RECORD, LINE, OUTCOME, None).stored()).model_dump()
     return Task.model_validate(values)
 
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from engine.adapters.redis.keeper.restoring import look_restored, restore
 from engine.adapters.redis.tasks.lanes import Line, queues_aside, told_all, waiting_lines
 from engine.adapters.redis.tasks.operating import ENDS, Operating
-from engine.adapters.redis.tasks.task_reading import Stored, deliveries, known, look, sorted_out, supervisor_names
+from engine.adapters.redis.tasks.task_reading import deliveries, known, look, sorted_out, supervisor_names
 from engine.adapters.redis.wire.connection import Argument, Connections, check_schema
 from engine.adapters.redis.wire.key_types import set_apart
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.task.lifecycle import Move, TaskStatus
 from engine.core.task.names import is_queue_name
+from engine.core.task.stored_task import StoredTask
 from engine.errors import BrokerError, BrokerUnavailable, SchemaMismatch
 
 SCAN_COUNT = 200  # ids of one look
@@ -55,7 +56,7 @@ class Reconciling:
         self._bounds: dict[str, int | None] = {}  # of the running tasks that are looked at now
         self._plan: list[Collection] = []  # of the pass under way
 
-    def set_aside(self, found: Sequence[Stored]) -> Counter[str]:
+    def set_aside(self, found: Sequence[StoredTask]) -> Counter[str]:
         """Let tasks fail that cannot be read, with an outcome that says so; return how many by what was wrong.
 
         One whose record is broken ends by its life line, and, if it runs, by its supervisor. One whose life line is
@@ -204,7 +205,7 @@ class Reconciling:
         _errors.error("what does not belong there was removed", extra={
             "key": key, "members": [member[:80].decode(errors="replace") for member in strangers[:20]]})
 
-    def _suspect(self, key: str, kind: str, task_id: str, stored: Stored | None) -> Suspect | None:
+    def _suspect(self, key: str, kind: str, task_id: str, stored: StoredTask | None) -> Suspect | None:
         """What seems to be wrong with an id found in one of the collections."""
         if stored is None:
             line = self._redis.call("HGET", self._keys.life, task_id) or b""
@@ -230,7 +231,7 @@ class Reconciling:
             what, names = "" if fits and not is_elsewhere else "zset", [key]
         return (what, task_id, line, is_stored, names, stored.fair_key, queue) if what else None
 
-    def _home(self, stored: Stored) -> tuple[str, list[str]]:
+    def _home(self, stored: StoredTask) -> tuple[str, list[str]]:
         """Where a task belongs by its life: the script looks whether it is there."""
         keys, life, queue = self._keys, stored.life, stored.record.queue
         line = [keys.line(queue, life.priority), keys.flows(queue, life.priority)]

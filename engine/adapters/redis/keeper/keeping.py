@@ -16,14 +16,15 @@ from engine.adapters.redis.keeper.auditing import Cursor, Reconciled, Reconcilin
 from engine.adapters.redis.keeper.restoring import look_restored
 from engine.adapters.redis.tasks.broker import Broker
 from engine.adapters.redis.tasks.operating import ENDS, Operating
-from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lines, Stored, deliveries, known, moment, sorted_out
+from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lines, deliveries, known, moment, sorted_out
 from engine.adapters.redis.wire.connection import Argument
 from engine.adapters.redis.wire.key_types import set_apart
 from engine.core.measure import usage_history
 from engine.core.store import schema
-from engine.core.task import stored as reading
+from engine.core.task import stored_json
 from engine.core.task.lifecycle import Move, TaskStatus
 from engine.core.task.lost_run import RESCUES_MAX, LostRunDecision, of_lost_run, of_unreadable
+from engine.core.task.stored_task import StoredTask
 
 PROCESSES_S = 10.0  # what was told of processes vanishes after so long, unless it comes less often
 
@@ -192,7 +193,7 @@ class KeeperBroker:
 
     # -- the scripts ----------------------------------------------------------------------------------------------
 
-    def _promote(self, found: Sequence[Stored]) -> list[bytes]:
+    def _promote(self, found: Sequence[StoredTask]) -> list[bytes]:
         keys, lines = self._keys, Lines(self._keys)
         told: list[Argument] = []
         for stored in found:
@@ -202,11 +203,11 @@ class KeeperBroker:
             keys.base, self._redis.now_ms(), *lines.queues(), *told]) if told else []
         return words
 
-    def _lost_run_decisions(self, supervisor: str, found: Sequence[Stored], now_ms: int) -> list[LostRunDecision]:
+    def _lost_run_decisions(self, supervisor: str, found: Sequence[StoredTask], now_ms: int) -> list[LostRunDecision]:
         """What is to become of each run. An order to cancel it that was not taken from the mailbox is heeded."""
         if not found:
             return []
-        letters = map(reading.cancel_letter, self._redis.call("LRANGE", self._keys.orders(supervisor), 0, -1))
+        letters = map(stored_json.cancel_letter, self._redis.call("LRANGE", self._keys.orders(supervisor), 0, -1))
         reasons = {(letter.task_id, letter.run): letter.reason for letter in letters if letter is not None}
         rescues = self._redis.call("HMGET", self._keys.rescues, *(stored.id for stored in found))
         bounds = deliveries(self._redis, self._keys, found)
@@ -216,7 +217,7 @@ class KeeperBroker:
                     cancel_reason=reasons.get((stored.id, stored.life.run)), now_ms=now_ms)
                 for stored, before in zip(found, rescues, strict=True)]
 
-    def _rescue(self, supervisor: str, runs: Sequence[tuple[Stored, LostRunDecision]], now_ms: int) -> list[bytes]:
+    def _rescue(self, supervisor: str, runs: Sequence[tuple[StoredTask, LostRunDecision]], now_ms: int) -> list[bytes]:
         keys, lines = self._keys, Lines(self._keys)
         told: list[Argument] = []
         for stored, decision in runs:
@@ -245,14 +246,14 @@ class KeeperBroker:
         told = self._redis.call("ZRANGE", zset, 0, 0, "WITHSCORES")
         return moment(told[1]) if told else None
 
-    def _readable(self, ids: Sequence[str]) -> list[Stored]:
+    def _readable(self, ids: Sequence[str]) -> list[StoredTask]:
         """The tasks; those that cannot be read are set aside."""
         found = known(look_restored(self._redis, self._keys, ids, self._kept_ms))
         if any(stored.problem is not None for stored in found):
             self._reconciling.set_aside([stored for stored in found if stored.problem is not None])
         return [stored for stored in found if stored.problem is None]
 
-    def _forget_strays(self, zset: str, ids: Sequence[str], found: Sequence[Stored]) -> int:
+    def _forget_strays(self, zset: str, ids: Sequence[str], found: Sequence[StoredTask]) -> int:
         """Take ids from a set of moments that have no business there, or they would come up for ever."""
         strays = set(ids) - {stored.id for stored in found}
         if strays:

@@ -8,10 +8,11 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from engine.adapters.redis.tasks.task_reading import Stored, known, look
+from engine.adapters.redis.tasks.task_reading import known, look
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.stored_task import StoredTask
 
 ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
 _KINDS = {b"RESTORED": "state", b"UNKNOWN": "unknown", b"QUEUED": "line"}
@@ -37,7 +38,7 @@ def restore(redis: Connections, keys: Keys, ids: Sequence[str], kept_ms: int) ->
     return Counter(_KINDS[word] for word in words if word in _KINDS)
 
 
-def look_restored(redis: Connections, keys: Keys, ids: Sequence[str], kept_ms: int) -> list[Stored | None]:
+def look_restored(redis: Connections, keys: Keys, ids: Sequence[str], kept_ms: int) -> list[StoredTask | None]:
     """As `look`, when those of the tasks that have lost their state have it again."""
     found = look(redis, keys, ids)
     astray = [stored.id for stored in known(found) if stored.line is None and stored.problem is None]

@@ -11,7 +11,7 @@ import orjson
 
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
-from engine.core.task import stored
+from engine.core.task import stored_json
 
 KEYED, OPENED = b"keyed", b"opened"
 
@@ -39,7 +39,7 @@ class Vault:
 
     def table(self) -> KeyTable:
         flat, mark = self._redis.call_all([("HGETALL", self._keys.api_keys), ("GET", self._keys.api_keyed)])
-        keys = {name.decode(errors="replace"): stored.api_key(told)
+        keys = {name.decode(errors="replace"): stored_json.api_key(told)
                 for name, told in zip(flat[::2], flat[1::2], strict=True)}
         return KeyTable(keys, mark)
 

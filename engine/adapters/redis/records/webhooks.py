@@ -15,7 +15,7 @@ import orjson
 from engine.adapters.redis.records.leader_lock import LeaderLock
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
-from engine.core.task import stored
+from engine.core.task import stored_json
 
 OWN = "own"  # beside the webhooks: what messages to a task's own webhook are signed with; there once one was submitted
 
@@ -72,7 +72,7 @@ class Hooks:
         if not ids:
             return {}
         told = self._redis.call("HMGET", self._keys.deliveries, *ids)
-        read = {name: None if one is None else stored.message(one) for name, one in zip(ids, told, strict=True)}
+        read = {name: None if one is None else stored_json.message(one) for name, one in zip(ids, told, strict=True)}
         gone = [name for name, one in read.items() if one is None or not name.isascii()]
         if gone:
             self._redis.call_all([("ZREM", self._keys.deliveries_due, *gone), ("HDEL", self._keys.deliveries, *gone)])
@@ -86,7 +86,7 @@ class Hooks:
         told = self._redis.call("HMGET", self._keys.deliveries, *flat[::2])
         return {name.decode(): {**message, "due_ms": float(at)}
                 for name, at, one in zip(flat[::2], flat[1::2], told, strict=True)
-                if one is not None and name.isascii() and (message := stored.message(one)) is not None}
+                if one is not None and name.isascii() and (message := stored_json.message(one)) is not None}
 
     def count_under_way(self) -> int:
         return int(self._redis.call("HLEN", self._keys.deliveries))
@@ -103,7 +103,8 @@ class Hooks:
 
 
 def _webhook(name: bytes, told: bytes) -> dict[str, Any] | None:
-    return stored.webhook(told, "secret") if name == OWN.encode() else stored.webhook(told, "secret", "on", "url")
+    fields = ("secret",) if name == OWN.encode() else ("secret", "on", "url")
+    return stored_json.webhook(told, *fields)
 
 
 def new_secret() -> str:

@@ -1,26 +1,16 @@
 """Changing what was said about a task that has not started: name, tags, limits, priority; all of it or nothing."""
 
 from collections.abc import Collection, Mapping
-from hashlib import blake2b
 from typing import Any, cast
 
 from engine.adapters.redis.keeper.restoring import look_restored
 from engine.adapters.redis.tasks.operating import TRIES
-from engine.adapters.redis.tasks.task_reading import Stored
 from engine.adapters.redis.wire.connection import Argument, Connections
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.task.priority import TaskPriority
 from engine.core.task.record import Options, Record
-from engine.errors import BrokerError, GangerError, MoveRefused, TaskNotFound
-
-
-class ChangedMeanwhile(GangerError):
-    """The task is not any more in the version that the caller had seen. Nothing has changed."""
-
-
-def version_of(stored: Stored) -> str:
-    """A short text that changes with anything that is said about the task and with each of its moves."""
-    return blake2b(stored.record.encode() + b"\n" + bytes(stored.seen[1]), digest_size=9).hexdigest()
+from engine.core.task.stored_task import StoredTask
+from engine.errors import BrokerError, ChangedMeanwhile, MoveRefused, TaskNotFound
 
 
 def amend(redis: Connections, keys: Keys, task_id: str, changes: Mapping[str, Any], priority: TaskPriority | None,
@@ -34,7 +24,7 @@ def amend(redis: Connections, keys: Keys, task_id: str, changes: Mapping[str, An
         stored = look_restored(redis, keys, [task_id], kept_ms)[0]
         if stored is None:
             raise TaskNotFound(task_id)
-        if versions is not None and version_of(stored) not in versions:
+        if versions is not None and stored.version not in versions:
             raise ChangedMeanwhile(f"task {task_id} is not in version {' or '.join(sorted(versions))} any more")
         if stored.problem is not None:
             raise BrokerError(f"task {task_id} cannot be read: {stored.problem}")
@@ -49,7 +39,7 @@ def amend(redis: Connections, keys: Keys, task_id: str, changes: Mapping[str, An
     raise BrokerError(f"task {task_id} moved on {TRIES} times between reading and writing it")
 
 
-def _attempt(redis: Connections, keys: Keys, stored: Stored, raw: bytes, changes: Mapping[str, Any],
+def _attempt(redis: Connections, keys: Keys, stored: StoredTask, raw: bytes, changes: Mapping[str, Any],
              priority: TaskPriority) -> bytes:
     record = Record.decode(raw, stored.id)
     options = {name: value for name, value in {**record.options, **changes}.items() if value is not None}

@@ -13,8 +13,7 @@ from engine.adapters.redis.tasks import finding, submitting
 from engine.adapters.redis.tasks.durability import Durability
 from engine.adapters.redis.tasks.operating import Operating
 from engine.adapters.redis.tasks.status_reading import Reading
-from engine.adapters.redis.tasks.submitting import NewTask, Submittable
-from engine.adapters.redis.tasks.task_reading import RawTask, Stored, look, look_raw
+from engine.adapters.redis.tasks.task_reading import EncodedTask, look, look_raw
 from engine.adapters.redis.tasks.waiting import Waiting
 from engine.adapters.redis.tasks.waits_for import WaitsFor
 from engine.adapters.redis.wire.connection import Connections
@@ -22,8 +21,10 @@ from engine.adapters.redis.wire.keys import Keys
 from engine.core.measure.usage_history import ENTRIES_MAX
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
+from engine.core.task.stored_task import StoredTask
+from engine.ports.client_broker import Submission
 
-__all__ = ["Broker", "BrokerSettings", "NewTask", "Stored", "connect"]
+__all__ = ["Broker", "BrokerSettings", "StoredTask", "Submission", "connect"]
 
 
 class BrokerSettings(Protocol):
@@ -83,7 +84,7 @@ class Broker:
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
-    def submit(self, tasks: Sequence[Submittable]) -> list[str]:
+    def submit(self, tasks: Sequence[Submission]) -> list[str]:
         """Submit tasks; return their ids in order, an earlier task's id where its idempotency key is known.
 
         If one asks for `durability`, it returns when all are on disk. Raises `DurabilityUnavailable` before anything is
@@ -100,11 +101,11 @@ class Broker:
             self.durability.confirm()
         return ids
 
-    def read(self, ids: Sequence[str]) -> list[Stored | None]:
+    def read(self, ids: Sequence[str]) -> list[StoredTask | None]:
         """The tasks as they are now, None where there is none."""
         return look(self.redis, self.keys, ids)
 
-    def read_raw(self, ids: Sequence[str], *, records: bool = True) -> Iterator[RawTask | None]:
+    def read_raw(self, ids: Sequence[str], *, records: bool = True) -> Iterator[EncodedTask | None]:
         """As `read`, but nothing is looked into yet; without `records`, only how they ended is there to be read."""
         return look_raw(self.redis, self.keys, ids, records=records)
 
@@ -112,7 +113,7 @@ class Broker:
         """How each run of a task ended, the first first."""
         return self._reading.outcomes(task_id)
 
-    def reason(self, stored: Stored) -> str | None:
+    def reason(self, stored: StoredTask) -> str | None:
         """What a queued task waits for, in words; None where it only waits for its turn."""
         return self._waits_for.reason(stored)
 
@@ -123,7 +124,7 @@ class Broker:
     def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
              priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
              quarantined: bool | None = None, limit: int = 100,
-             cursor: str | None = None) -> tuple[list[Stored], str | None]:
+             cursor: str | None = None) -> tuple[list[StoredTask], str | None]:
         """Up to `limit` tasks that agree with all that is given, and the cursor of the next page, None at the end.
 
         The newest first where that is cheap to know. A page may be short, or empty, and still have a next one.

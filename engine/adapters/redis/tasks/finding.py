@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.adapters.redis.tasks.lanes import waiting_keys
-from engine.adapters.redis.tasks.task_reading import Stored, look, sorted_out, supervisor_names
+from engine.adapters.redis.tasks.task_reading import look, sorted_out, supervisor_names
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.task.lifecycle import FINAL, TaskStatus
 from engine.core.task.outcome import is_quarantined
 from engine.core.task.priority import TaskPriority
+from engine.core.task.stored_task import StoredTask
 from engine.errors import InvalidOption
 
 LOOK_TASKS = 200  # at once
@@ -38,7 +39,7 @@ class Wanted:
     tag: str | None = None
     quarantined: bool | None = None  # whether it was set aside, having cost too many workers
 
-    def agrees(self, stored: Stored) -> bool:
+    def agrees(self, stored: StoredTask) -> bool:
         record, options = stored.record, stored.record.options
         return ((self.status is None or stored.life.status is self.status)
                 and (self.task_type is None or record.task_type == self.task_type)
@@ -50,13 +51,13 @@ class Wanted:
 
 
 def find(redis: Connections, keys: Keys, wanted: Wanted, limit: int,
-         cursor: str | None) -> tuple[list[Stored], str | None]:
+         cursor: str | None) -> tuple[list[StoredTask], str | None]:
     """Up to `limit` tasks, and the cursor for the next page, or None after the last.
 
     Raises `InvalidOption` for a cursor that is none.
     """
     fetch = Places(redis, keys).of(wanted)
-    found: list[Stored] = []
+    found: list[StoredTask] = []
     seen = 0
     while seen < SCAN_MAX:
         try:

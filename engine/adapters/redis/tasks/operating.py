@@ -17,12 +17,13 @@ import orjson
 
 from engine.adapters.redis.keeper.restoring import look_restored
 from engine.adapters.redis.tasks.lanes import lines_of, types_aside
-from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lines, Stored, known, look, readable, sorted_out
+from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lines, known, look, readable, sorted_out
 from engine.adapters.redis.wire.connection import Argument, Connections
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.task.lifecycle import Move, TaskStatus, step
 from engine.core.task.outcome import Cause, Outcome
 from engine.core.task.priority import DESCENDING, TaskPriority
+from engine.core.task.stored_task import StoredTask
 from engine.core.task.task_id import is_task_id
 from engine.errors import BrokerError, MoveRefused, TaskNotFound
 
@@ -47,14 +48,14 @@ class Operating:
 
         Raises `MoveRefused` if it has ended, `TaskNotFound`.
         """
-        def attempt(stored: Stored) -> TaskStatus | None:
+        def attempt(stored: StoredTask) -> TaskStatus | None:
             if stored.life.status is TaskStatus.RUNNING:
                 letter = {"do": "cancel", "id": task_id, "run": stored.life.run, "reason": reason}
                 return TaskStatus.RUNNING if self._send(stored.life.owner, letter, stored) == b"OK" else None
             word = self.withdraw([stored], Move.CANCEL, reason)[0]
             return TaskStatus.CANCELLED if _went(word, stored, "cancel") else None
 
-        def done(before: Stored, now: Stored) -> TaskStatus | None:
+        def done(before: StoredTask, now: StoredTask) -> TaskStatus | None:
             return TaskStatus.CANCELLED if now.life.status is TaskStatus.CANCELLED else None
 
         return self._until_it_holds_still(task_id, attempt, done)
@@ -97,11 +98,11 @@ class Operating:
 
     def revive_one(self, task_id: str) -> None:
         """Raises `MoveRefused` if it has not ended, or completed; `TaskNotFound`."""
-        def attempt(stored: Stored) -> bool | None:
+        def attempt(stored: StoredTask) -> bool | None:
             _refuse_unreadable(stored)
             return _went(self._revive([stored])[0], stored, "retry")
 
-        def done(before: Stored, now: Stored) -> bool | None:
+        def done(before: StoredTask, now: StoredTask) -> bool | None:
             return True if before.life.status.is_final and before.seen != now.seen else None
 
         self._until_it_holds_still(task_id, attempt, done)
@@ -110,7 +111,7 @@ class Operating:
         """Raises `MoveRefused` if it runs or has ended, `TaskNotFound`."""
         keys = self._keys
 
-        def attempt(stored: Stored) -> bool | None:
+        def attempt(stored: StoredTask) -> bool | None:
             _refuse_unreadable(stored)
             queue, old = stored.record.queue, stored.life.priority
             names = [keys.tasks, keys.life, keys.line(queue, old), keys.flows(queue, old),
@@ -167,7 +168,7 @@ class Operating:
 
     # -- the scripts ----------------------------------------------------------------------------------------------
 
-    def withdraw(self, found: Sequence[Stored], move: Move, reason: str = "") -> list[bytes]:
+    def withdraw(self, found: Sequence[StoredTask], move: Move, reason: str = "") -> list[bytes]:
         """End tasks that no run holds; return the script's word on each."""
         keys, now_ms, lines = self._keys, self._redis.now_ms(), Lines(self._keys)
         told: list[Argument] = []
@@ -191,7 +192,7 @@ class Operating:
         words: list[bytes] = self._redis.run("remove", names, task_ids)
         return words
 
-    def _revive(self, found: Sequence[Stored]) -> list[bytes]:
+    def _revive(self, found: Sequence[StoredTask]) -> list[bytes]:
         keys, lines = self._keys, Lines(self._keys)
         told: list[Argument] = []
         for stored in found:
@@ -202,7 +203,7 @@ class Operating:
             keys.base, self._redis.now_ms(), *lines.queues(), *told]) if told else []
         return words
 
-    def _send(self, supervisor: str, letter: dict[str, Any], about: Stored | None = None) -> bytes:
+    def _send(self, supervisor: str, letter: dict[str, Any], about: StoredTask | None = None) -> bytes:
         keys = self._keys
         task_id, line, _ = about.seen if about else ("", b"", 0)
         text = orjson.dumps({**letter, "letter": secrets.token_hex(6)})  # one that is read twice is known by it
@@ -210,13 +211,14 @@ class Operating:
             keys.base, supervisor, text, task_id, line, f"{letter.get('run')} {letter.get('reason')}"])
         return word
 
-    def _until_it_holds_still(self, task_id: str, attempt: Callable[[Stored], Answer | None],
-                              done: Callable[[Stored, Stored], Answer | None] = lambda before, now: None) -> Answer:
+    def _until_it_holds_still(self, task_id: str, attempt: Callable[[StoredTask], Answer | None],
+                              done: Callable[[StoredTask, StoredTask], Answer | None] = lambda before, now: None,
+                              ) -> Answer:
         """Read the task and make the attempt, again whenever the task has moved on in between.
 
         `done(before, now)`: the answer, if the attempt that was made on what was seen before has succeeded after all.
         """
-        before: Stored | None = None  # what an attempt was made on whose answer may be that of its repetition
+        before: StoredTask | None = None  # what an attempt was made on whose answer may be that of its repetition
         for _ in range(TRIES):
             stored = look_restored(self._redis, self._keys, [task_id], self._kept_ms)[0]
             if stored is None:
@@ -232,7 +234,7 @@ class Operating:
         raise BrokerError(f"task {task_id} moved on {TRIES} times between reading and writing it")
 
 
-def _end_without_run(stored: Stored, move: Move, run: int, reason: str, now_ms: int) -> Outcome:
+def _end_without_run(stored: StoredTask, move: Move, run: int, reason: str, now_ms: int) -> Outcome:
     if move is Move.CANCEL:
         return Outcome.cancelled(run, reason, ended_ms=now_ms)
     if stored.problem is not None:
@@ -240,12 +242,12 @@ def _end_without_run(stored: Stored, move: Move, run: int, reason: str, now_ms: 
     return Outcome(Cause.EXPIRED, "Expired", "nobody started it before its time was over", run, ended_ms=now_ms)
 
 
-def _refuse_unreadable(stored: Stored) -> None:
+def _refuse_unreadable(stored: StoredTask) -> None:
     if stored.problem is not None:
         raise BrokerError(f"task {stored.id} cannot be read: {stored.problem}")
 
 
-def _went(word: bytes, stored: Stored, verb: str) -> bool | None:
+def _went(word: bytes, stored: StoredTask, verb: str) -> bool | None:
     """Whether it was done; None if the task had moved on. Raises `MoveRefused`."""
     if word == b"ILLEGAL":
         raise MoveRefused(stored.id, verb, stored.life.status)

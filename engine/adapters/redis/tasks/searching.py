@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 from engine.adapters.redis.tasks.finding import LOOK_TASKS, SCAN_MAX, Place, Places, Wanted
 from engine.adapters.redis.tasks.lanes import told_all, waiting_keys
-from engine.adapters.redis.tasks.task_reading import Stored, known, look, sorted_out, supervisor_names
+from engine.adapters.redis.tasks.task_reading import known, look, sorted_out, supervisor_names
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.outcome import is_quarantined
 from engine.core.task.priority import TaskPriority
+from engine.core.task.stored_task import StoredTask
 from engine.core.task.task_id import created_ms
 from engine.errors import InvalidOption
 
@@ -50,7 +51,7 @@ class Search:
     ended_ms: Range = EVER
     oldest_first: bool = False
 
-    def agrees(self, stored: Stored) -> bool:
+    def agrees(self, stored: StoredTask) -> bool:
         record, options = stored.record, stored.record.options
         return ((not self.statuses or stored.life.status in self.statuses)
                 and self.task_type in (None, record.task_type)
@@ -69,7 +70,7 @@ class Search:
 class Page(NamedTuple):
     """`is_sorted` is False where there were too many candidates to put in order."""
 
-    tasks: list[Stored]
+    tasks: list[StoredTask]
     cursor: str | None
     is_sorted: bool
 
@@ -91,7 +92,7 @@ def search(redis: Connections, keys: Keys, wanted: Search, limit: int, cursor: s
 
 def _page(redis: Connections, keys: Keys, wanted: Search, places: Iterator[list[Place]], limit: int,
           is_sorted: bool) -> Page:
-    found: list[Stored] = []
+    found: list[StoredTask] = []
     seen, cursor = 0, None
     for few in places:
         tasks = look(redis, keys, [task_id for task_id, _ in few])
@@ -161,9 +162,9 @@ class _Candidates:
         return list(dict.fromkeys(names)) if wanted.statuses else [("hash", keys.tasks)]
 
 
-def every(redis: Connections, keys: Keys, wanted: Search, limit: int) -> list[Stored]:
+def every(redis: Connections, keys: Keys, wanted: Search, limit: int) -> list[StoredTask]:
     """Up to `limit` tasks that agree, over as many pages as that takes."""
-    found: dict[str, Stored] = {}
+    found: dict[str, StoredTask] = {}
     cursor = None
     while len(found) < limit:
         page = search(redis, keys, wanted, limit - len(found), cursor)
@@ -178,14 +179,14 @@ def _within(moment_ms: float | None, bounds: Range) -> bool:
     return bounds == EVER or (moment_ms is not None and bounds[0] <= moment_ms <= bounds[1])
 
 
-def _started_ms(stored: Stored) -> float | None:
+def _started_ms(stored: StoredTask) -> float | None:
     if stored.life.status is TaskStatus.RUNNING:
         return stored.life.at_ms
     started: float | None = (stored.outcome or {}).get("started_ms")
     return started
 
 
-def _says(stored: Stored, text: str) -> bool:
+def _says(stored: StoredTask, text: str) -> bool:
     options, error = stored.record.options, (stored.outcome or {}).get("error") or {}
     said = (options.get("name", ""), stored.record.task_type, *options.get("tags", ()), error.get("kind") or "",
             error.get("message") or "", stored.record.payload.decode(errors="replace"))

@@ -8,7 +8,7 @@ from engine.adapters.redis.tasks.operating import ENDS
 from engine.adapters.redis.tasks.task_reading import look, moment, sorted_out, supervisor_names
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
-from engine.core.task import stored as reading
+from engine.core.task import stored_json
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.names import is_queue_name
 from engine.core.task.priority import DESCENDING
@@ -31,12 +31,12 @@ class Reading:
             return []
         runs = range(max(0, stored.life.run - OUTCOMES_MAX), stored.life.run + 1)
         found = self._redis.call("HMGET", self._keys.outcomes, *(f"{task_id}:{run}" for run in runs))
-        return [reading.outcome(told, run) for run, told in zip(runs, found, strict=True) if told]
+        return [stored_json.outcome(told, run) for run, told in zip(runs, found, strict=True) if told]
 
     def log(self, task_id: str, start: int) -> list[dict[str, Any]]:
         """What the runs of a task printed and logged, from row `start`."""
         rows = self._redis.call("LRANGE", self._keys.log(task_id), start, start + LOG_ROWS_MAX - 1)
-        return [reading.log_row(row) for row in rows]
+        return [stored_json.log_row(row) for row in rows]
 
     def queue_stats(self) -> list[dict[str, Any]]:
         """For each queue: `queue`, `paused`, `queued` by priority, `oldest_s` since the first of its lines was made.
@@ -84,7 +84,7 @@ class Reading:
 
     def handlers(self) -> dict[str, dict[str, Any]]:
         """What pools have announced that they can run, by name."""
-        return {name: reading.announcement(told) for name, told in self._hash(self._keys.handlers).items()}
+        return {name: stored_json.announcement(told) for name, told in self._hash(self._keys.handlers).items()}
 
     def supervisors(self) -> list[dict[str, Any]]:
         """The reports of all supervisors, with `supervisor`, `lease_end_ms` and `alive`."""
@@ -93,7 +93,7 @@ class Reading:
         found = []
         for name, lease_end in zip(names[::2], names[1::2], strict=True):
             lease_end_ms, supervisor = moment(lease_end), name.decode(errors="replace")
-            found.append({**reading.report(reports.get(supervisor, b"")), "supervisor": supervisor,
+            found.append({**stored_json.report(reports.get(supervisor, b"")), "supervisor": supervisor,
                           "lease_end_ms": lease_end_ms, "alive": lease_end_ms >= now_ms})
         return found
 
@@ -103,14 +103,14 @@ class Reading:
                           if report.get("host") and type(report.get("root_pid")) is int})
         replies = self._redis.call_all([("HGETALL", self._keys.processes(*engine)) for engine in engines]) \
             if engines else []
-        return [{**reading.sample(sample), "host": host, "root_pid": root_pid, "pid": int(pid)}
+        return [{**stored_json.sample(sample), "host": host, "root_pid": root_pid, "pid": int(pid)}
                 for (host, root_pid), told in zip(engines, replies, strict=True)
                 for pid, sample in _pairs(told) if pid.isdigit()]
 
     def history(self, host: str, root_pid: int, limit: int) -> list[dict[str, Any]]:
         """The last `limit` entries of what the processes of an engine used, the newest first."""
         told = self._redis.call("LRANGE", self._keys.history(host, root_pid), 0, limit - 1)
-        return [entry for text in told if (entry := reading.history_entry(text)) is not None]
+        return [entry for text in told if (entry := stored_json.history_entry(text)) is not None]
 
     def info(self) -> dict[str, Any]:
         """What Redis says of itself, as far as this user may ask, and `skew_ms`, this host's clock against its."""

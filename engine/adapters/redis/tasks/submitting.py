@@ -8,45 +8,23 @@ makes no objects that it does not need.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from engine.adapters.redis.wire.connection import Argument, Connections, Invocation
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.task import event
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
-from engine.core.task.record import Record
 from engine.errors import BrokerError
+from engine.ports.client_broker import Submission
 
 BATCH_TASKS = 250  # of one call: some 0.5 ms of Redis
 BATCH_BYTES = 1_048_576  # of one call, unless a single task is larger
 
-Batch = list[tuple["Submittable", bytes]]
+Batch = list[tuple[Submission, bytes]]
 
 
-class Submittable(Protocol):
-    """A task to submit. A second one with the same idempotency key in the same queue stands for the first."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def record(self) -> Record: ...
-    @property
-    def idempotency_key(self) -> str | None: ...
-    @property
-    def durability(self) -> str | None: ...
-
-
-class NewTask(NamedTuple):
-    """The plainest `Submittable`."""
-
-    id: str
-    record: Record
-    idempotency_key: str | None = None
-    durability: str | None = None
-
-
-def submit(redis: Connections, keys: Keys, tasks: Sequence[Submittable], idempotency_ms: int) -> list[str]:
+def submit(redis: Connections, keys: Keys, tasks: Sequence[Submission], idempotency_ms: int) -> list[str]:
     """Submit tasks; return their ids in order, an earlier task's id where its idempotency key is known.
 
     Each batch is taken in whole or not at all, and may be sent again: what was taken in is not taken in twice.
@@ -87,13 +65,13 @@ def _ids_of(batch: Batch, reply: bytes | list[Any]) -> list[str]:
     return ids
 
 
-def _is_detailed(task: Submittable) -> bool:
+def _is_detailed(task: Submission) -> bool:
     options = task.record.options
     return bool(task.idempotency_key) or bool(
         options and ("due_ms" in options or "expires_ms" in options or "fair_key" in options))
 
 
-def _batches(tasks: Sequence[Submittable]) -> Iterator[Batch]:
+def _batches(tasks: Sequence[Submission]) -> Iterator[Batch]:
     rest = iter(tasks)
     while few := list(islice(rest, BATCH_TASKS)):
         batch: Batch = []

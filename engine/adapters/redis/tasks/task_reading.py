@@ -3,51 +3,20 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import orjson
-
 from engine.adapters.redis.wire.connection import Argument, Connections
 from engine.adapters.redis.wire.keys import Keys
-from engine.core.task import stored as reading
+from engine.core.task import stored_json
 from engine.core.task.lifecycle import TaskStatus
-from engine.core.task.outcome import Outcome
 from engine.core.task.priority import TaskPriority
-from engine.core.task.record import MOMENT_MS_MAX, Record
+from engine.core.task.record import MOMENT_MS_MAX
 from engine.core.task.state import Life
-from engine.core.task.task_id import created_ms, is_task_id
+from engine.core.task.stored_task import StoredTask, parse
+from engine.core.task.task_id import is_task_id
 
 BATCH_TASKS = 250  # looked at in one script call
 
 
-class Stored(NamedTuple):
-    """A task as Redis has it at one moment."""
-
-    id: str
-    record: Record
-    life: Life  # made up for a task that is queued since its submit and has none stored
-    outcome: dict[str, Any] | None = None  # of the latest run, if it has ended
-    progress: dict[str, Any] | None = None  # of the run that is under way, or was killed or crashed
-    line: bytes | None = None  # the life line as stored
-    problem: str | None = None  # why its record or its life line cannot be read: others stand in for them
-    is_lost: bool = False  # it is the life line: nobody knows where it is, or whether it runs
-
-    @property
-    def fair_key(self) -> str:
-        return self.record.options.get("fair_key") or ""
-
-    @property
-    def seen(self) -> tuple[str, bytes, int]:
-        """What a script compares, to know whether the task has moved on since: id, life line, whether it is stored."""
-        if self.line is not None:
-            return self.id, self.line, 1
-        return self.id, b"QUEUED 0 0 0 %d 0 0 -" % self.life.priority, 0
-
-    @property
-    def next_end(self) -> int:
-        """The run that an end without a run counts for: the latest, or the next one if that has its own end."""
-        return self.life.run if self.outcome is None else self.life.run + 1
-
-
-class RawTask(NamedTuple):
+class EncodedTask(NamedTuple):
     """A task as Redis answered: read when somebody asks, and then only what is asked for."""
 
     id: str
@@ -64,25 +33,23 @@ class RawTask(NamedTuple):
 
     def outcome(self) -> dict[str, Any] | None:
         """The outcome of its latest run, if that has ended."""
-        return reading.outcome(self.told, 0) if self.told else self.stored().outcome
+        return stored_json.outcome(self.told, 0) if self.told else self.stored().outcome
 
     def result(self) -> Any:
         """What its latest run returned, None if it did not."""
-        return reading.result(self.told) if self.told else (self.outcome() or {}).get("result")
+        return stored_json.result(self.told) if self.told else (self.outcome() or {}).get("result")
 
-    def stored(self) -> Stored:
-        stored = _stored(*self)
-        assert stored is not None  # there is a record
-        return stored
+    def stored(self) -> StoredTask:
+        return parse(self.id, self.record, self.line, self.told, self.progress)
 
 
-def look(redis: Connections, keys: Keys, ids: Sequence[str]) -> list[Stored | None]:
+def look(redis: Connections, keys: Keys, ids: Sequence[str]) -> list[StoredTask | None]:
     """Read tasks; None where there is none. One that cannot be read has a `problem`."""
     return [None if raw is None else raw.stored() for raw in look_raw(redis, keys, ids)]
 
 
 def look_raw(redis: Connections, keys: Keys, ids: Sequence[str], *,
-             records: bool = True) -> Iterator[RawTask | None]:
+             records: bool = True) -> Iterator[EncodedTask | None]:
     """As `look`, with nothing read yet; without `records` they are all empty. Ids that cannot be any give None."""
     names = (keys.tasks, keys.life, keys.outcomes, keys.progress)
     start = 0
@@ -92,7 +59,7 @@ def look_raw(redis: Connections, keys: Keys, ids: Sequence[str], *,
         assert len(told) >= 4, "an answer has one task at the least"
         fields = iter(told)
         for task_id, *found in zip(few, fields, fields, fields, fields, strict=False):
-            yield None if found[0] is None or not is_task_id(task_id) else RawTask(task_id, *found)
+            yield None if found[0] is None or not is_task_id(task_id) else EncodedTask(task_id, *found)
         start += len(told) // 4
 
 
@@ -119,53 +86,21 @@ def moment(score: bytes) -> int:
     return int(max(0.0, min(float(score), MOMENT_MS_MAX)))
 
 
-def known(found: Sequence[Stored | None]) -> list[Stored]:
+def known(found: Sequence[StoredTask | None]) -> list[StoredTask]:
     return [stored for stored in found if stored is not None]
 
 
-def _stored(task_id: str, record: bytes | None, line: bytes | None, outcome: bytes | None,
-            progress: bytes | None) -> Stored | None:
-    if record is None:
-        return None
-    problem = None
-    try:
-        told = Record.decode(record, task_id)
-    except ValueError as error:
-        problem = str(error)
-        told = Record("", "", TaskPriority.NORMAL, created_ms(task_id), b"null")  # stands in for it
-    if line is None:
-        life = Life(TaskStatus.QUEUED, priority=told.priority, at_ms=told.created_ms)
-        return Stored(task_id, told, life, problem=problem)
-    try:
-        life = Life.parse(line)
-    except ValueError as error:
-        end = Outcome.unreadable(0, str(error)).encode()
-        life = Life(TaskStatus.FAILED, priority=told.priority, at_ms=told.created_ms)
-        return Stored(task_id, told, life, reading.outcome(end, 0), None, line, str(error), is_lost=True)
-    ended = reading.outcome(outcome, life.run) if outcome else None
-    said = reading.progress(progress) if progress else _last_progress(ended)
-    return Stored(task_id, told, life, ended, said, line, problem)
-
-
-def _last_progress(outcome: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What a run that was killed or crashed had said last of how far it is."""
-    if outcome is None or not outcome.get("post_mortem"):
-        return None
-    said = outcome["post_mortem"].get("progress")
-    return reading.progress(orjson.dumps(said)) if isinstance(said, dict) else None
-
-
-def readable(found: Sequence[Stored | None]) -> list[Stored]:
+def readable(found: Sequence[StoredTask | None]) -> list[StoredTask]:
     return [stored for stored in found if stored is not None and stored.problem is None]
 
 
-def deliveries(redis: Connections, keys: Keys, found: Sequence[Stored]) -> dict[str, int | None]:
+def deliveries(redis: Connections, keys: Keys, found: Sequence[StoredTask]) -> dict[str, int | None]:
     """How often each task may be started, None for no bound: as its record says, else as pools announce its handler,
     since a task may have been submitted before anybody had heard of that."""
     bounds = {stored.id: stored.record.options.get("max_deliveries") for stored in found}
     types = sorted({stored.record.task_type for stored in found if bounds[stored.id] is None})
     told = redis.call("HMGET", keys.handlers, *types) if types else []
-    announced = {task_type: reading.announcement(text or b"").get("max_deliveries")
+    announced = {task_type: stored_json.announcement(text or b"").get("max_deliveries")
                  for task_type, text in zip(types, told, strict=True)}
     for stored in found:
         bound = announced.get(stored.record.task_type)

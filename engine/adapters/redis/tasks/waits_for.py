@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.adapters.redis.tasks.lanes import TYPES_MAX, told_all, types_aside, waiting_lines
-from engine.adapters.redis.tasks.task_reading import Stored, moment
+from engine.adapters.redis.tasks.task_reading import moment
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
-from engine.core.task import stored as reading
+from engine.core.task import stored_json
 from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.stored_task import StoredTask
 
 
 class WaitsFor:
@@ -19,7 +20,7 @@ class WaitsFor:
     def __init__(self, redis: Connections, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
 
-    def reason(self, stored: Stored) -> str | None:
+    def reason(self, stored: StoredTask) -> str | None:
         """What a queued task waits for, in words; None where it only waits for its turn."""
         if stored.life.status is not TaskStatus.QUEUED:
             return None
@@ -63,7 +64,7 @@ class WaitsFor:
                 if moment(end_ms) >= now_ms]
 
     def _reports(self, supervisors: Sequence[str]) -> list[dict[str, Any]]:
-        return [reading.report(text or b"") for text in self._redis.call("HMGET", self._keys.reports, *supervisors)]
+        return [stored_json.report(text or b"") for text in self._redis.call("HMGET", self._keys.reports, *supervisors)]
 
 
 def _serves(queues: Sequence[Any], queue: str) -> bool:

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from engine.client.models import LogLine, Progress, Stored, Task, TaskError, moment
+from engine.client.models import LogLine, Progress, Task, TaskError, moment
 from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.stored_task import StoredTask
 from engine.services.api.models.base import (
     EXAMPLE_ID,
     WHOLE,
@@ -125,7 +126,7 @@ class TaskState(Told):
     progress: Progress | None = None
 
     @classmethod
-    def of(cls, stored: Stored) -> "TaskState":
+    def of(cls, stored: StoredTask) -> "TaskState":
         said = stored.progress
         progress = None if not said else Progress(
             fraction=said.get("fraction"), message=said.get("message"),
@@ -143,7 +144,7 @@ class TaskResult(Told):
     cause: str | None = Field(default=None, examples=["returned"])
 
     @classmethod
-    def of(cls, stored: Stored) -> "TaskResult":
+    def of(cls, stored: StoredTask) -> "TaskResult":
         outcome = stored.outcome or {}
         error = outcome.get("error")
         return cls(id=stored.id, status=stored.life.status, result=outcome.get("result"),

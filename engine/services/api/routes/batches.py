@@ -6,10 +6,10 @@ from fastapi import Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from engine.adapters.redis.tasks.task_reading import Stored
 from engine.client.operator import Operation
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
+from engine.core.task.stored_task import StoredTask
 from engine.services.api.context import Desk, Wish, desk_of, guest_of
 from engine.services.api.http import bodies, cursors, problems
 from engine.services.api.http.access import Guest, Role
@@ -56,7 +56,7 @@ async def submit_tasks(
     return Response(result.model_dump_json(), 207 if refused else 201, media_type=JSON)
 
 
-def _submitted(desk: Desk, guest: Guest, batch: TaskBatchEnvelope, traceparent: str) -> list[Stored | Exception]:
+def _submitted(desk: Desk, guest: Guest, batch: TaskBatchEnvelope, traceparent: str) -> list[StoredTask | Exception]:
     """What became of each; in a thread."""
     wishes = [_wish(value, guest, traceparent) for value in batch.tasks]
     return desk.submit_all(wishes, all_or_nothing=batch.all_or_nothing)
@@ -71,8 +71,8 @@ def _wish(value: Any, guest: Guest, traceparent: str) -> Wish | Refused:
     return wish
 
 
-def _item(index: int, became: Stored | Exception) -> BatchItem:
-    if isinstance(became, Stored):
+def _item(index: int, became: StoredTask | Exception) -> BatchItem:
+    if isinstance(became, StoredTask):
         return BatchItem(index=index, status=201, id=became.id)
     refused = problems.of(became)
     return BatchItem(index=index, status=refused.status, problem=Problem(**problems.as_dict(refused)))

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine.adapters.redis.records.event_stream import Entry
-from engine.adapters.redis.tasks.task_reading import Stored
 from engine.core.task.event import Event
 from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.stored_task import StoredTask
 from engine.errors import TaskNotFound
 from engine.services.api.context import Desk, desk_of, guest_of
 from engine.services.api.http import sse
@@ -40,7 +40,7 @@ class Wanted:
     def at_first_sight(self, event: Event) -> bool:
         return event.status in self.statuses and self.task_id in (None, event.id)
 
-    def agrees(self, stored: Stored | None) -> bool:
+    def agrees(self, stored: StoredTask | None) -> bool:
         return (stored is not None and self.guest.sees(stored.record.queue)
                 and self.task_type in (None, stored.record.task_type) and self.queue in (None, stored.record.queue)
                 and (self.tag is None or self.tag in stored.record.options.get("tags", ())))
@@ -85,7 +85,7 @@ async def _told(desk: Desk, wanted: Wanted, after: str | None) -> AsyncIterator[
 async def _text(desk: Desk, wanted: Wanted, entry: Entry) -> bytes:
     """The events of one entry; the last of them has the id, so that none is skipped after a lost connection."""
     chosen = [event for event in entry.events if wanted.at_first_sight(event)]
-    found: dict[str, Stored | None] = {}
+    found: dict[str, StoredTask | None] = {}
     if chosen and wanted.must_look:
         ids = list(dict.fromkeys(event.id for event in chosen))
         found = dict(zip(ids, await desk.hands.do(desk.operator.look, ids), strict=True))

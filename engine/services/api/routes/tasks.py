@@ -6,11 +6,10 @@ from fastapi import Header, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from engine.adapters.redis.tasks.amending import ChangedMeanwhile, version_of
-from engine.adapters.redis.tasks.task_reading import Stored
 from engine.client.models import moment
 from engine.core.task.lifecycle import TaskStatus
-from engine.errors import ResultNotReady
+from engine.core.task.stored_task import StoredTask
+from engine.errors import ChangedMeanwhile, ResultNotReady
 from engine.services.api.context import Wish, desk_of, guest_of
 from engine.services.api.http.access import Role
 from engine.services.api.http.problems import Refused
@@ -71,8 +70,8 @@ async def get_task(
 ) -> Response:
     """Where it is, how its latest run ended, and what that used."""
     stored = await desk_of(request).task(task_id, guest_of(request))
-    if if_none_match and (if_none_match.strip() == "*" or version_of(stored) in _versions(if_none_match)):
-        return Response(status_code=304, headers={"ETag": f'"{version_of(stored)}"'})
+    if if_none_match and (if_none_match.strip() == "*" or stored.version in _versions(if_none_match)):
+        return Response(status_code=304, headers={"ETag": f'"{stored.version}"'})
     reason = None
     if stored.life.status is TaskStatus.QUEUED:
         desk = desk_of(request)
@@ -161,10 +160,10 @@ def allow_time(request: Request, more_s: float) -> None:
     deadline.reschedule(deadline.when() + more_s)
 
 
-def _task(stored: Stored, status: int = 200, headers: dict[str, str] | None = None,
+def _task(stored: StoredTask, status: int = 200, headers: dict[str, str] | None = None,
           reason: str | None = None) -> Response:
     told = TaskResponse.of(stored)
     if reason is not None:
         told = told.model_copy(update={"reason": reason})
     return Response(told.model_dump_json(), status, media_type=JSON,
-                    headers={"ETag": f'"{version_of(stored)}"', **(headers or {})})
+                    headers={"ETag": f'"{stored.version}"', **(headers or {})})

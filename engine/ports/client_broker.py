@@ -1,14 +1,36 @@
-"""What the client asks of a broker. Redis's is `adapters/redis/tasks/broker.py`; the inline
-engine has one of its own.
+"""What a client asks of a broker. Redis fulfils it in `adapters/redis/tasks/broker.py`, the inline engine in
+`testing/broker.py`.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from engine.client.models import RawTask, Stored
-from engine.client.submission import Submission
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
+from engine.core.task.record import Record
+from engine.core.task.stored_task import StoredTask
+
+
+class Submission(NamedTuple):
+    """A task ready to be written. A second one with the same idempotency key in the same queue stands for the first."""
+
+    id: str
+    record: Record
+    idempotency_key: str | None = None
+    durability: str | None = None
+
+
+class RawTask(Protocol):
+    """A task as the broker got it, not read yet but for its status."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def status(self) -> TaskStatus: ...
+
+    def outcome(self) -> Mapping[str, Any] | None: ...
+    def result(self) -> Any: ...
+    def stored(self) -> StoredTask: ...
 
 
 class ClientBroker(Protocol):
@@ -17,7 +39,7 @@ class ClientBroker(Protocol):
     def submit(self, tasks: Sequence[Submission]) -> list[str]:
         """Write tasks; return their ids in order, an earlier id for an idempotency key that its queue knows."""
 
-    def read(self, ids: Sequence[str]) -> Sequence[Stored | None]: ...
+    def read(self, ids: Sequence[str]) -> Sequence[StoredTask | None]: ...
 
     def read_raw(self, ids: Sequence[str], *, records: bool = True) -> Iterator[RawTask | None]:
         """As `read`, not looked into yet. Without `records` only status and outcome can be read of them."""
@@ -34,7 +56,7 @@ class ClientBroker(Protocol):
     def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
              priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
              quarantined: bool | None = None, limit: int = 100,
-             cursor: str | None = None) -> tuple[Sequence[Stored], str | None]:
+             cursor: str | None = None) -> tuple[Sequence[StoredTask], str | None]:
         """One page, and a cursor for the next one or None."""
 
     def reason(self, stored: Any, /) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import orjson
 
 from engine.adapters.redis.records import engine_log
-from engine.adapters.redis.records.api_keys import KEYED, KeyTable, Vault
+from engine.adapters.redis.records.api_keys import KEYED, ApiKeyStore, ApiKeyTable
 from engine.adapters.redis.tasks import amending, searching
 from engine.adapters.redis.tasks.broker import Broker
 from engine.adapters.redis.tasks.searching import Page, Search
@@ -89,7 +89,7 @@ class Operator(Client):
 
     # -- keys of the API ------------------------------------------------------------------------------------------
 
-    def api_keys(self) -> KeyTable:
+    def api_keys(self) -> ApiKeyTable:
         """Who may call the API, by the ids of their keys; without the secrets, which nobody has."""
         table = self.vault.table()
         if table.keys and table.mark != KEYED:
@@ -97,8 +97,8 @@ class Operator(Client):
         return table
 
     @property
-    def vault(self) -> Vault:
-        return Vault(self.broker.redis, self.broker.keys)
+    def vault(self) -> ApiKeyStore:
+        return ApiKeyStore(self.broker.redis, self.broker.keys)
 
     # -- looking --------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,11 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from engine.adapters.redis.records.event_stream import Entry, Tail, key_of
+from engine.adapters.redis.records.event_stream import EventStreamReader, StreamEntry, key_of
 from engine.client.operator import Operator
 from engine.errors import GangerError
 from engine.services.background import Background
-from engine.services.thread_pool import Hands
+from engine.services.thread_pool import ThreadPool
 
 KEPT = 2_000  # entries in memory
 EVENTS_KEPT = 20_000  # in these entries
@@ -28,19 +28,19 @@ PAUSE_S = 0.2  # before the next try while Redis is away
 errors = logging.getLogger("ganger.errors")
 
 
-class Batch(NamedTuple):
+class EventBatch(NamedTuple):
     """Some entries, one after the other. `gap`: some before them are not there any more."""
 
-    entries: list[Entry]
+    entries: list[StreamEntry]
     gap: bool = False
 
 
-class Feed:
+class EventFeed:
     """Started and followed on one event loop; the reader has a thread of its own."""
 
-    def __init__(self, operator: Operator, hands: Hands) -> None:
-        self._operator, self._hands = operator, hands
-        self._kept: deque[tuple[tuple[int, int], Entry]] = deque()
+    def __init__(self, operator: Operator, threads: ThreadPool) -> None:
+        self._operator, self._threads = operator, threads
+        self._kept: deque[tuple[tuple[int, int], StreamEntry]] = deque()
         self.events_kept = 0
         self._backlogs = asyncio.Semaphore(BACKLOGS)
         self._changed = asyncio.Event()
@@ -78,7 +78,7 @@ class Feed:
             if not self._ended[task_id]:
                 del self._ended[task_id]
 
-    async def follow(self, after: str | None, patience_s: float = 15.0) -> AsyncIterator[Batch]:
+    async def follow(self, after: str | None, patience_s: float = 15.0) -> AsyncIterator[EventBatch]:
         """Everything after that entry, for ever; None is from now on. After a silence of `patience_s` an empty batch.
 
         Raises `BrokerError` where it has to be read from Redis and that is away; `ValueError` for an id that is none.
@@ -93,23 +93,23 @@ class Feed:
             batch = self._recent(position)
             if batch is None:
                 async with self._backlogs:
-                    batch = await self._hands.do(self._older, position)
+                    batch = await self._threads.run(self._older, position)
             if batch.entries:
                 position = batch.entries[-1].id
                 yield batch
                 await asyncio.sleep(0)  # others have their turn, however many entries there are
             elif not await self._next(patience_s):
-                yield Batch([])
+                yield EventBatch([])
 
     # -- in the reader's thread -----------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        tail: Tail | None = None
+        tail: EventStreamReader | None = None
         while not self._stop.is_set():
             try:
                 if tail is None:
                     broker = self._operator.broker
-                    tail = Tail(broker.redis, broker.keys)
+                    tail = EventStreamReader(broker.redis, broker.keys)
                 if self.position is None:
                     self.position = tail.last_id()
                 page = tail.follow(self.position, PAGE, BLOCK_MS)
@@ -126,7 +126,7 @@ class Feed:
         if tail is not None:
             tail.close()
 
-    def _tell(self, entries: list[Entry], *, is_connected: bool, gap: bool = False) -> None:
+    def _tell(self, entries: list[StreamEntry], *, is_connected: bool, gap: bool = False) -> None:
         if entries:
             self.position = entries[-1].id
         if entries or is_connected is not self.is_connected:
@@ -135,14 +135,14 @@ class Feed:
             except RuntimeError:  # the loop has ended
                 self._stop.set()
 
-    def _older(self, position: str) -> Batch:
+    def _older(self, position: str) -> EventBatch:
         broker = self._operator.broker
-        page = Tail(broker.redis, broker.keys).after(position, BACKLOG_PAGE)
-        return Batch(page.entries, page.gap)
+        page = EventStreamReader(broker.redis, broker.keys).after(position, BACKLOG_PAGE)
+        return EventBatch(page.entries, page.gap)
 
     # -- in the loop ----------------------------------------------------------------------------------------------
 
-    def _arrived(self, entries: list[Entry], is_connected: bool, gap: bool) -> None:
+    def _arrived(self, entries: list[StreamEntry], is_connected: bool, gap: bool) -> None:
         recovered = (is_connected and not self.is_connected) or gap
         self.is_connected = is_connected
         if gap:  # what is kept is not all there was any more: a follower that is behind asks Redis, which tells it
@@ -159,7 +159,7 @@ class Feed:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _keep(self, entry: Entry) -> None:
+    def _keep(self, entry: StreamEntry) -> None:
         """An entry can have hundreds of events, so that these are counted too."""
         self._kept.append((key_of(entry.id), entry))
         self.events_kept += len(entry.events)
@@ -183,16 +183,16 @@ class Feed:
             return False
         return True
 
-    def _recent(self, position: str) -> Batch | None:
+    def _recent(self, position: str) -> EventBatch | None:
         """What is kept after that entry; None where that is not all there was."""
         key = key_of(position)
-        found: list[Entry] = []
+        found: list[StreamEntry] = []
         if self.position is not None and key >= key_of(self.position):
-            return Batch([])
+            return EventBatch([])
         if not self._kept or key < self._kept[0][0]:
             return None
         for at, entry in reversed(self._kept):
             if at <= key:
-                return Batch(found[::-1])
+                return EventBatch(found[::-1])
             found.append(entry)
         return None

@@ -17,19 +17,19 @@ P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
-class Hands:
+class ThreadPool:
     """A bounded number of threads, and of those who wait for one."""
 
     def __init__(self, threads: int = THREADS) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="api")
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="api")
         self._under_way = 0
 
-    async def do(self, function: Callable[P, Result], /, *args: P.args, **options: P.kwargs) -> Result:
+    async def run(self, function: Callable[P, Result], /, *args: P.args, **options: P.kwargs) -> Result:
         """Call it in a thread. Raises what it raises, and `BrokerUnavailable` when too many wait."""
         if self._under_way >= WAITING_MAX:
             raise BrokerUnavailable(f"{WAITING_MAX} requests wait for a thread already")
         self._under_way += 1
-        future = asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **options))
+        future = asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **options))
         future.add_done_callback(self._done)
         return await future
 
@@ -39,4 +39,4 @@ class Hands:
             future.exception()  # seen, also where the request was given up meanwhile
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)

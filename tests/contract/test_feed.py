@@ -7,15 +7,15 @@ import pytest
 import redis
 from prometheus_client import generate_latest
 
-from engine.adapters.redis.records.event_stream import Tail
+from engine.adapters.redis.records.event_stream import EventStreamReader
 from engine.client.operator import Operator
 from engine.config import load_settings
 from engine.core.task import event
 from engine.core.task.lifecycle import TaskStatus
 from engine.services.background import Background
-from engine.services.event_feed import EVENTS_KEPT, Batch, Feed
-from engine.services.metrics.watching import Watching
-from engine.services.thread_pool import Hands
+from engine.services.event_feed import EVENTS_KEPT, EventBatch, EventFeed
+from engine.services.metrics.collector import MetricsCollector
+from engine.services.thread_pool import ThreadPool
 
 STREAM = "ganger:{0}:events"
 MAXLEN = 1_000  # of the engine's own it is 10,000
@@ -27,7 +27,7 @@ class Scene:
     def __init__(self, url: str) -> None:
         self.redis = redis.Redis.from_url(url)
         self.operator = Operator(load_settings({"redis_url": url}).settings)
-        self.feed = Feed(self.operator, Hands())
+        self.feed = EventFeed(self.operator, ThreadPool())
         self.written = 0
 
     def write(self, entries: int, events: int = 1) -> None:
@@ -44,7 +44,7 @@ class Scene:
     def last_id(self) -> str:
         return str(self.redis.xrevrange(STREAM, count=1)[0][0].decode())
 
-    async def read_until(self, follower: AsyncIterator[Batch], entry_id: str) -> list[Batch]:
+    async def read_until(self, follower: AsyncIterator[EventBatch], entry_id: str) -> list[EventBatch]:
         batches = []
         async for batch in follower:
             batches.append(batch)
@@ -70,7 +70,7 @@ def play(url: str, scene: Callable[[Scene], Awaitable[None]]) -> None:
     asyncio.run(whole())
 
 
-def count(batches: list[Batch]) -> int:
+def count(batches: list[EventBatch]) -> int:
     return sum(len(batch.entries) for batch in batches)
 
 
@@ -93,7 +93,7 @@ def test_a_reader_that_falls_behind_is_told_of_the_gap(redis_url: str) -> None:
     stage = Scene(redis_url)
     stage.write(10)
     broker = stage.operator.broker
-    tail, position = Tail(broker.redis, broker.keys), stage.last_id()
+    tail, position = EventStreamReader(broker.redis, broker.keys), stage.last_id()
     assert not tail.follow(stage.first_id(), 500, 100).gap
     stage.write(MAXLEN + 500)
     page = tail.follow(position, 500, 100)
@@ -120,10 +120,10 @@ def test_what_is_kept_in_memory_is_bounded_by_its_events(redis_url: str) -> None
 
 def test_figures_tell_how_often_events_were_missed(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async def scene(stage: Scene) -> None:
-        watching = Watching(stage.operator, stage.feed, Hands(), lambda stored: None)
-        await watching.count(Batch([], gap=True))
-        assert watching.ledger.gaps == 1
-        assert b"ganger_event_gaps_total 1.0" in generate_latest(watching.instruments.registry)
+        collector = MetricsCollector(stage.operator, stage.feed, ThreadPool(), lambda stored: None)
+        await collector.count(EventBatch([], gap=True))
+        assert collector.window.gaps == 1
+        assert b"ganger_event_gaps_total 1.0" in generate_latest(collector.prometheus.registry)
 
     play(redis_url, scene)
     assert "some events are not in the figures" in caplog.text
@@ -143,7 +143,7 @@ def test_who_begins_at_the_beginning_or_within_what_is_there_misses_nothing(redi
 def test_followers_end_with_the_server_where_redis_was_never_there() -> None:
     async def scene() -> None:
         operator = Operator(load_settings({"redis_url": "unix:///nowhere/redis.sock"}).settings)
-        feed = Feed(operator, Hands())
+        feed = EventFeed(operator, ThreadPool())
         asyncio.get_running_loop().call_soon(feed.hang_up)  # when the follower has begun to wait
         assert await asyncio.wait_for(anext(feed.follow(None), None), 30) is None
         operator.close()

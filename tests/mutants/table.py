@@ -192,7 +192,7 @@ MUTANTS = [
            "tests/integration/engine/test_client.py -k wrong_for_a_while"),
     Mutant("engine/core/task/stored_json.py", "return told if told is not None and all(",
            "return told if told is None or any(",
-           "tests/contract/test_hooks.py"),
+           "tests/contract/test_api_stores.py"),
     # -- the client -----------------------------------------------------------------------------------------------
     Mutant(REDIS + "tasks/durability.py", 'if b"aof_enabled:1" not in told:', 'if b"aof_enabled" not in told:',
            "tests/contract/test_durability.py"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from engine.adapters.redis.records.api_keys import KeyTable
+from engine.adapters.redis.records.api_keys import ApiKeyTable
 from engine.adapters.redis.records.webhooks import new_secret
 from engine.adapters.redis.tasks.task_reading import EncodedTask
 from engine.client.models import LogLine, Task
@@ -21,7 +21,7 @@ from engine.core.task.record import Record
 from engine.core.task.state import Life
 from engine.core.task.stored_task import parse
 from engine.core.worker import frames
-from engine.services.api.http.access import Access
+from engine.services.api.http.authentication import Authenticator
 from engine.services.pool.run_factory import RunFactory, UnknownType
 from engine.services.pool.supervisor import _pause_asked
 
@@ -145,8 +145,8 @@ def test_webhooks_messages_and_keys_of_the_api_are_whole_or_none(text: bytes) ->
     hook, message = stored_json.webhook(text, "secret", "on"), stored_json.message(text)
     assert hook is None or base64.b64decode(hook["secret"].removeprefix("whsec_"), validate=True)
     assert message is None or message["tries"] >= 0
-    access = Access(is_open=False, is_local=True)
-    access.learn(KeyTable({"k": stored_json.api_key(text)}, None))
+    access = Authenticator(is_open=False, is_local=True)
+    access.learn(ApiKeyTable({"k": stored_json.api_key(text)}, None))
     assert access.wants_keys
 
 

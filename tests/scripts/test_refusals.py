@@ -8,7 +8,7 @@ import pytest
 
 from engine.adapters.redis.keeper.restoring import restore
 from engine.adapters.redis.records.leader_lock import LeaderLock
-from engine.adapters.redis.records.webhooks import Hooks
+from engine.adapters.redis.records.webhooks import WebhookStore
 from engine.adapters.redis.tasks.amending import amend
 from engine.adapters.redis.wire import scripts
 from engine.core.task.lifecycle import Move, TaskStatus
@@ -192,7 +192,7 @@ def lead_at_what_another_does(shop: Shop) -> None:
 
 
 def take_on_without_the_lead(shop: Shop) -> None:
-    assert not shop.unchanged(lambda: Hooks(shop.broker.redis, shop.keys).advance("one", "1-1", {"m": {}}, 5))
+    assert not shop.unchanged(lambda: WebhookStore(shop.broker.redis, shop.keys).advance("one", "1-1", {"m": {}}, 5))
 
 
 def rescue_from_the_living(shop: Shop) -> None:

@@ -14,7 +14,7 @@ from engine.errors import InvalidOption
 from engine.tasks.options import text as check_text
 
 if TYPE_CHECKING:
-    from engine.adapters.redis.records.api_keys import Vault
+    from engine.adapters.redis.records.api_keys import ApiKeyStore
 
 _CLOSED = ("there are no keys any more, and the API refuses every call: make one with ganger keys create, or let it "
            "serve without keys with ganger keys open")
@@ -33,12 +33,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 @contextmanager
-def vault(session: Session) -> "Iterator[Vault]":
+def vault(session: Session) -> "Iterator[ApiKeyStore]":
     """The place where the keys are."""
-    from engine.adapters.redis.records.api_keys import Vault
+    from engine.adapters.redis.records.api_keys import ApiKeyStore
 
     with session.broker() as broker:
-        yield Vault(broker.redis, broker.keys)
+        yield ApiKeyStore(broker.redis, broker.keys)
 
 
 def create(

@@ -1,1 +1,1 @@
-"""The REST API: the client library over HTTP, one file a noun."""
+"""The REST API: the client library over HTTP, one file for each resource."""

@@ -1,4 +1,4 @@
-"""Puts the API together: the routes of every noun, the document that describes them, the guard before them."""
+"""Puts the API together: the routes of every resource, the document that describes them, the security middleware."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,15 +15,15 @@ from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
 from engine.services.api import reference
-from engine.services.api.context import Desk
+from engine.services.api.context import ApiContext
 from engine.services.api.http import problems, route
-from engine.services.api.http.fast_path import Quick
-from engine.services.api.http.security import Guard
+from engine.services.api.http.fast_path import FastPath
+from engine.services.api.http.security import SecurityMiddleware
 from engine.services.api.routes import batches, events, queues, scheduler, tasks, webhooks, workers
 from engine.services.composition import engine_version
 
 BASE = "/api/v1"
-NOUNS = (batches, tasks, events, queues, scheduler, workers, webhooks)
+ROUTE_MODULES = (batches, tasks, events, queues, scheduler, workers, webhooks)
 DESCRIPTION = """
 Submit tasks, see what becomes of them, and run the engine.
 
@@ -32,19 +32,19 @@ Every error is told as problem details (RFC 9457). Where there are keys, send on
 """
 
 
-def create_app(desk: Desk) -> ASGIApp:
+def create_app(context: ApiContext) -> ASGIApp:
     """The whole application."""
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await desk.open()
+        await context.open()
         yield
-        await desk.close()
+        await context.close()
 
     app = FastAPI(title="Ganger", version=engine_version(), lifespan=lifespan, docs_url=None, redoc_url=None,
                   openapi_url=f"{BASE}/openapi.json", redirect_slashes=False,
                   generate_unique_id_function=lambda one: one.name)  # what generated clients call it
-    for noun in NOUNS:
-        app.include_router(noun.router, prefix=BASE)
+    for module in ROUTE_MODULES:
+        app.include_router(module.router, prefix=BASE)
     app.include_router(scheduler.scrape)
     methods = _methods()
 
@@ -54,14 +54,14 @@ def create_app(desk: Desk) -> ASGIApp:
         headers = dict(error.headers or {})
         if error.status_code == 405:
             headers["Allow"] = ", ".join(_allowed(methods, request.url.path))
-        return problems.response(problems.Refused(error.status_code, str(error.detail), headers=headers),
+        return problems.response(problems.HttpError(error.status_code, str(error.detail), headers=headers),
                                  request.url.path)
 
     app.add_exception_handler(HTTPException, refuse)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     app.add_route(f"{BASE}/docs", lambda request: HTMLResponse(_page(app)), methods=["GET"], include_in_schema=False)
-    guarded: ASGIApp = Guard(Quick(app), desk)
-    origins = [part.strip() for part in desk.settings.api_cors_origins.split(",") if part.strip()]
+    guarded: ASGIApp = SecurityMiddleware(FastPath(app), context)
+    origins = [part.strip() for part in context.settings.api_cors_origins.split(",") if part.strip()]
     if origins:
         guarded = CORSMiddleware(guarded, allow_origins=origins, allow_methods=["*"], allow_headers=["*"],
                                  expose_headers=["ETag", "Location", "Retry-After"])
@@ -71,7 +71,7 @@ def create_app(desk: Desk) -> ASGIApp:
 def _methods() -> dict[str, set[str]]:
     """The methods of each path: the router itself names those of one route only."""
     methods: dict[str, set[str]] = {}
-    for base, routes in [*((BASE, noun.router.routes) for noun in NOUNS), ("", scheduler.scrape.routes)]:
+    for base, routes in [*((BASE, module.router.routes) for module in ROUTE_MODULES), ("", scheduler.scrape.routes)]:
         for one in routes:
             if isinstance(one, Route):
                 methods.setdefault(base + one.path, set()).update(one.methods or ())

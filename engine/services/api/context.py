@@ -14,19 +14,19 @@ from engine.config import Settings
 from engine.core.task.stored_task import StoredTask
 from engine.errors import BrokerFull, GangerError, TaskNotFound
 from engine.ports.client_broker import Submission
-from engine.services.api.batching import Gathering
 from engine.services.api.health import Health
-from engine.services.api.http.access import Access, Guest, is_loopback
-from engine.services.api.http.problems import Refused
-from engine.services.api.http.rates import Rates
+from engine.services.api.http.authentication import Authenticator, Principal, is_loopback
+from engine.services.api.http.problems import HttpError
+from engine.services.api.http.rate_limiter import RateLimiter
+from engine.services.api.request_batcher import RequestBatcher
 from engine.services.background import Background
-from engine.services.event_feed import Feed
+from engine.services.event_feed import EventFeed
 from engine.services.metrics import tracing
+from engine.services.metrics.collector import MetricsCollector
 from engine.services.metrics.tracing import Tracing
-from engine.services.metrics.watching import Watching
-from engine.services.thread_pool import Hands
+from engine.services.thread_pool import ThreadPool
 from engine.services.webhooks import targets
-from engine.services.webhooks.deliveries import Deliveries
+from engine.services.webhooks.dispatcher import WebhookDispatcher
 
 KEYS_S = 1.0  # how often the keys are read
 FIRST_KEYS_S = 2.0  # how long the first call may wait for them
@@ -35,14 +35,14 @@ DEPTHS_S = 0.5  # how often the depths of the queues are
 log = logging.getLogger("ganger.execution")
 
 
-class Wish(NamedTuple):
+class SubmitRequest(NamedTuple):
     """A task that somebody wants to submit."""
 
     task: dict[str, Any]
-    guest: Guest
+    principal: Principal
 
 
-class Desk:
+class ApiContext:
     """Made once for each process of the API, before its event loop; `open` and `close` are called on that."""
 
     def __init__(self, settings: Settings, *, is_child: bool = False) -> None:
@@ -50,29 +50,29 @@ class Desk:
         self.operator = Operator(settings)
         self.started_s = time.time()
         is_local = is_loopback(settings.api_host)
-        self.access = Access(is_open=settings.api_open or is_local, is_local=is_local)
-        self.rates = Rates()
-        self.hands = Hands()
-        self.submits: Gathering[Wish, StoredTask] = Gathering("submit", self._submit)
-        self.reads: Gathering[str, StoredTask] = Gathering("read", self._read)
+        self.authenticator = Authenticator(is_open=settings.api_open or is_local, is_local=is_local)
+        self.rate_limiter = RateLimiter()
+        self.threads = ThreadPool()
+        self.submit_batcher: RequestBatcher[SubmitRequest, StoredTask] = RequestBatcher("submit", self._submit)
+        self.read_batcher: RequestBatcher[str, StoredTask] = RequestBatcher("read", self._read)
         self.tracing: Tracing | None = None
         self.body_bytes = 0  # of all requests under way
         self.listeners = 0  # answers without end that are under way
         self._depths: tuple[float, dict[str, int]] = (float("-inf"), {})
         self.background = Background()
         self.large_bodies = asyncio.Semaphore(1)  # parsed at once: parsing one holds up all Python of this process
-        self.health = Health(self.operator, self.hands, self.background)
+        self.health = Health(self.operator, self.threads, self.background)
 
     async def open(self) -> None:
-        self.feed = Feed(self.operator, self.hands)
+        self.feed = EventFeed(self.operator, self.threads)
         self.feed.start(self.background)
         with suppress(TimeoutError):  # calls that come first find the keys known, unless Redis is away
             await asyncio.wait_for(self._learn_keys(), FIRST_KEYS_S)
         self.tracing = tracing.found()
-        self.watching = Watching(self.operator, self.feed, self.hands, self._ended)
-        self.deliveries = Deliveries(self.operator, self.feed, self.hands, self.background)
-        for name, work in (("keys", self._keep_keys), ("figures", self.watching.follow),
-                           ("webhook messages", self.deliveries.collect), ("webhook sender", self.deliveries.send)):
+        self.metrics = MetricsCollector(self.operator, self.feed, self.threads, self._ended)
+        self.webhooks = WebhookDispatcher(self.operator, self.feed, self.threads, self.background)
+        for name, work in (("keys", self._keep_keys), ("figures", self.metrics.follow),
+                           ("webhook messages", self.webhooks.collect), ("webhook sender", self.webhooks.send)):
             self.background.keep(name, work)
 
     def hang_up(self) -> None:
@@ -83,30 +83,30 @@ class Desk:
     async def close(self) -> None:
         self.background.close()
         with suppress(GangerError):  # the lead lapses by itself
-            await self.hands.do(self.deliveries.resign)
+            await self.threads.run(self.webhooks.resign)
         if self.tracing is not None:
-            await self.hands.do(self.tracing.close)
+            await self.threads.run(self.tracing.close)
         self.feed.close()
-        for gathering in (self.submits, self.reads):
-            gathering.close()
-        self.hands.close()
+        for batcher in (self.submit_batcher, self.read_batcher):
+            batcher.close()
+        self.threads.close()
         self.operator.close()
 
     # -- what endpoints use ---------------------------------------------------------------------------------------
 
-    async def task(self, task_id: str, guest: Guest) -> StoredTask:
-        """Raises `TaskNotFound`, also for a task of a queue that the guest may not see."""
-        stored = await self.reads.ask(task_id)
-        if not guest.sees(stored.record.queue):
+    async def task(self, task_id: str, principal: Principal) -> StoredTask:
+        """Raises `TaskNotFound`, also for a task of a queue that the principal may not see."""
+        stored = await self.read_batcher.call(task_id)
+        if not principal.sees(stored.record.queue):
             raise TaskNotFound(task_id)
         return stored
 
-    async def ended_task(self, task_id: str, guest: Guest, wait_s: float) -> StoredTask:
+    async def ended_task(self, task_id: str, principal: Principal, wait_s: float) -> StoredTask:
         """The task, after waiting for its end as long."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + wait_s
         while True:
-            stored = await self.task(task_id, guest)
+            stored = await self.task(task_id, principal)
             left_s = until_s - loop.time()
             if stored.life.status.is_final or left_s <= 0:
                 return stored
@@ -119,46 +119,46 @@ class Desk:
 
     async def _learn_keys(self) -> None:
         try:
-            self.access.learn(await self.hands.do(self.operator.api_keys))
+            self.authenticator.learn(await self.threads.run(self.operator.api_keys))
         except GangerError:
             log.debug("the keys could not be read")
 
     # -- in threads -----------------------------------------------------------------------------------------------
 
-    def _submit(self, wishes: Sequence[Wish]) -> list[StoredTask | Exception]:
-        return self.submit_all(wishes)
+    def _submit(self, requests: Sequence[SubmitRequest]) -> list[StoredTask | Exception]:
+        return self.submit_all(requests)
 
-    def submit_all(self, wishes: Sequence[Wish | Exception], *,
+    def submit_all(self, requests: Sequence[SubmitRequest | Exception], *,
                    all_or_nothing: bool = False) -> list[StoredTask | Exception]:
         """Check each, write those that pass in one go; for each what became of it. What is an exception stays so.
 
         With `all_or_nothing` nothing is written if one does not pass, and only those that do not are told of.
         """
-        made = [wish if isinstance(wish, Exception) else self._prepared(wish) for wish in wishes]
+        made = [request if isinstance(request, Exception) else self._prepared(request) for request in requests]
         if all_or_nothing and not any(isinstance(one, Exception) for one in made):
             submissions = [one for one in made if isinstance(one, Submission)]
             made = [fault or one for one, fault in zip(made, self.operator.key_faults(submissions), strict=True)]
         if all_or_nothing and any(isinstance(one, Exception) for one in made):
-            return [one if isinstance(one, Exception) else Refused(424, "another task was refused") for one in made]
+            return [one if isinstance(one, Exception) else HttpError(424, "another task was refused") for one in made]
         good = [one for one in made if isinstance(one, Submission)]
         written = iter(self.operator.commit(good) if good else [])
         became: list[StoredTask | Exception] = []
-        for one, wish in zip(made, wishes, strict=True):
-            if isinstance(one, Submission) and isinstance(wish, Wish):
-                became.append(_if_seen(next(written), wish.guest))
+        for one, request in zip(made, requests, strict=True):
+            if isinstance(one, Submission) and isinstance(request, SubmitRequest):
+                became.append(_if_seen(next(written), request.principal))
             elif isinstance(one, Exception):
                 became.append(one)
         return became
 
-    def _prepared(self, wish: Wish) -> Submission | Exception:
-        task, guest = wish
+    def _prepared(self, request: SubmitRequest) -> Submission | Exception:
+        task, principal = request
         try:
             if "webhook" in task:
                 targets.check(task["webhook"]["url"], "webhook.url", private=self.settings.webhooks_private)
             if self.tracing is not None:
                 self._trace(self.tracing, task)
             submission = self.operator.prepare(task)
-            guest.must_see(submission.record.queue)
+            principal.must_see(submission.record.queue)
             self.must_have_room(submission.record.queue)
         except GangerError as error:
             return error
@@ -170,7 +170,7 @@ class Desk:
             task["traceparent"] = carried
 
     def _ended(self, stored: StoredTask) -> None:
-        if self.tracing is not None and self.deliveries.leads:
+        if self.tracing is not None and self.webhooks.leads:
             self.tracing.ended(stored)
 
     def _read(self, task_ids: Sequence[str]) -> list[StoredTask | Exception]:
@@ -193,18 +193,19 @@ class Desk:
         depths[queue] = depths.get(queue, 0) + 1
 
 
-def _if_seen(written: StoredTask | Exception, guest: Guest) -> StoredTask | Exception:
+def _if_seen(written: StoredTask | Exception, principal: Principal) -> StoredTask | Exception:
     """What was written, if the caller may see it."""
-    if isinstance(written, StoredTask) and not guest.sees(written.record.queue):
-        return Refused(409, "this idempotency key stands for a task that this key may not see", field="idempotency_key")
+    if isinstance(written, StoredTask) and not principal.sees(written.record.queue):
+        return HttpError(409, "this idempotency key stands for a task that this key may not see",
+                         field="idempotency_key")
     return written
 
 
-def desk_of(request: Request) -> Desk:
-    desk: Desk = request.scope["desk"]
-    return desk
+def context_of(request: Request) -> ApiContext:
+    context: ApiContext = request.scope["context"]
+    return context
 
 
-def guest_of(request: Request) -> Guest:
-    guest: Guest = request.scope["guest"]
-    return guest
+def principal_of(request: Request) -> Principal:
+    principal: Principal = request.scope["principal"]
+    return principal

@@ -12,13 +12,13 @@ from engine.adapters.redis.tasks.waits_for import shown
 from engine.client.operator import Operator
 from engine.errors import GangerError
 from engine.services.background import Background
-from engine.services.thread_pool import Hands
+from engine.services.thread_pool import ThreadPool
 
 KEPT_S = 1.0
 SILENT_S = 15.0  # a pool reports every three seconds, with the steps that Redis accepts
 
 
-class Findings(NamedTuple):
+class HealthFindings(NamedTuple):
     """`reasons`: why tasks would wait. `degraded`: what works only in part."""
 
     reasons: list[str]
@@ -26,12 +26,12 @@ class Findings(NamedTuple):
 
 
 class Health:
-    def __init__(self, operator: Operator, hands: Hands, background: Background) -> None:
-        self._operator, self._hands, self._background = operator, hands, background
-        self._found, self._found_s = Findings([], []), float("-inf")
+    def __init__(self, operator: Operator, threads: ThreadPool, background: Background) -> None:
+        self._operator, self._threads, self._background = operator, threads, background
+        self._found, self._found_s = HealthFindings([], []), float("-inf")
         self._reading = asyncio.Lock()
 
-    async def findings(self) -> Findings:
+    async def findings(self) -> HealthFindings:
         """At most a second old."""
         async with self._reading:
             if time.monotonic() - self._found_s > KEPT_S:
@@ -39,14 +39,14 @@ class Health:
                 self._found_s = time.monotonic()
         return self._found
 
-    async def _look(self) -> Findings:
+    async def _look(self) -> HealthFindings:
         try:
-            found = await self._hands.do(self._read)
+            found = await self._threads.run(self._read)
         except GangerError as error:
-            found = Findings([str(error)], [])
-        return Findings(found.reasons, [*found.degraded, *self._background.troubles()])
+            found = HealthFindings([str(error)], [])
+        return HealthFindings(found.reasons, [*found.degraded, *self._background.troubles()])
 
-    def _read(self) -> Findings:
+    def _read(self) -> HealthFindings:
         broker = self._operator.broker
         reports, now_ms = broker.supervisors(), broker.clock.now_ms()
         found = judge(reports, set(self._operator.handlers()), now_ms)
@@ -56,11 +56,11 @@ class Health:
         return found
 
 
-def judge(reports: Sequence[Mapping[str, Any]], handlers: set[str], now_ms: float) -> Findings:
+def judge(reports: Sequence[Mapping[str, Any]], handlers: set[str], now_ms: float) -> HealthFindings:
     """What the pools' reports and the announced handlers come to. Pure."""
     alive = [report for report in reports if report["alive"]]
     if not alive:
-        return Findings(["no pool is running"], [])
+        return HealthFindings(["no pool is running"], [])
     silent = [report for report in alive if now_ms - (report.get("at_ms") or now_ms) > SILENT_S * 1000]
     failed = sorted({module for report in alive for module in report.get("import_failures") or ()})
     told = [f"the pool {report.get('pool')} has had no step accepted by Redis for "
@@ -76,4 +76,4 @@ def judge(reports: Sequence[Mapping[str, Any]], handlers: set[str], now_ms: floa
         reasons.append("no worker is up")
     if all(report.get("draining") for report in alive):
         reasons.append("every pool is draining")
-    return Findings(reasons, degraded)
+    return HealthFindings(reasons, degraded)

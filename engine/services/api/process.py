@@ -37,7 +37,7 @@ class ApiLoop:
         self._is_successor = name.isdigit()
         self.loop = uvloop.new_event_loop()
         self.loop.add_reader(poller.fileno(), self._root_says)
-        self.server: server.Server | None = None
+        self.server: server.ApiServer | None = None
         self.serving: asyncio.Task[None] | None = None
         self.url = ""
         self._reason = ""  # why it does not serve yet

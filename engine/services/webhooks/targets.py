@@ -23,7 +23,7 @@ TIMEOUT_S = 10.0  # for all of it: name, connection, answer
 ADDRESSES_MAX = 3  # of one name that are tried
 
 
-class NotDelivered(GangerError):
+class DeliveryFailed(GangerError):
     """The other side did not take it; `is_final` where there is no use in trying again."""
 
     def __init__(self, reason: str, *, is_final: bool = False) -> None:
@@ -31,7 +31,7 @@ class NotDelivered(GangerError):
         self.is_final = is_final
 
 
-class Sender:
+class WebhookSender:
     """Posts to one address after the other of a name, with one TLS context for all. For one event loop."""
 
     def __init__(self, *, private: bool) -> None:
@@ -43,18 +43,18 @@ class Sender:
         return ssl.create_default_context()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """Send it. Raises `NotDelivered` for anything but a 2xx, whatever the other side does."""
+        """Send it. Raises `DeliveryFailed` for anything but a 2xx, whatever the other side does."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 status = await self._exchange(httpx.URL(url), body, headers)
-        except NotDelivered:
+        except DeliveryFailed:
             raise
         except TimeoutError:
-            raise NotDelivered(f"no answer within {TIMEOUT_S:g} s") from None
+            raise DeliveryFailed(f"no answer within {TIMEOUT_S:g} s") from None
         except Exception as error:  # noqa: BLE001  the receiver decides what comes, and each way to fail is a try
-            raise NotDelivered(_first_cause(error)) from None
+            raise DeliveryFailed(_first_cause(error)) from None
         if not 200 <= status < 300:
-            raise NotDelivered(f"the answer was {status}", is_final=status == 410)
+            raise DeliveryFailed(f"the answer was {status}", is_final=status == 410)
 
     async def _exchange(self, url: httpx.URL, body: bytes, headers: Mapping[str, str]) -> int:
         port = url.port or (443 if url.scheme == "https" else 80)
@@ -88,15 +88,15 @@ def _first_cause(error: BaseException) -> str:
 
 
 async def resolve(host: str, port: int, *, private: bool) -> list[str]:
-    """The addresses of the name that may be used, one at least. Raises `NotDelivered`."""
+    """The addresses of the name that may be used, one at least. Raises `DeliveryFailed`."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise NotDelivered(f"the name {host!r} cannot be resolved: {error}") from None
+        raise DeliveryFailed(f"the name {host!r} cannot be resolved: {error}") from None
     addresses = dict.fromkeys(str(address[0]) for *_, address in found)
     usable = [address for address in addresses if private or is_public(address)]
     if not usable:
-        raise NotDelivered(f"{host!r} is on a private or loopback address (webhooks_private)", is_final=True)
+        raise DeliveryFailed(f"{host!r} is on a private or loopback address (webhooks_private)", is_final=True)
     return usable
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from engine.client.operator import Operator
 from engine.config import Settings
-from engine.services.metrics.instruments import Instruments, exposition
+from engine.services.metrics.prometheus import PrometheusMetrics, exposition
 
 CONFIG = Path(__file__).parents[3] / "config"
 RULES = CONFIG / "prometheus" / "alerts.yml"
@@ -25,7 +25,7 @@ with_promtool = pytest.mark.skipif(shutil.which("promtool") is None,
 def exported(redis_url: str) -> str:
     operator = Operator(Settings(redis_url=redis_url))
     try:
-        return exposition(Instruments(), operator).decode()
+        return exposition(PrometheusMetrics(), operator).decode()
     finally:
         operator.close()
 

@@ -16,7 +16,7 @@ from engine.core.task import stored_json
 KEYED, OPENED = b"keyed", b"opened"
 
 
-class KeyTable(NamedTuple):
+class ApiKeyTable(NamedTuple):
     """Every key by its id; one that cannot be read has nothing in it. `mark` says what was decided about open calls."""
 
     keys: dict[str, dict[str, Any]]
@@ -33,15 +33,15 @@ class KeyTable(NamedTuple):
         return not self.keys and self.mark == OPENED
 
 
-class Vault:
+class ApiKeyStore:
     def __init__(self, redis: Connections, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
 
-    def table(self) -> KeyTable:
+    def table(self) -> ApiKeyTable:
         flat, mark = self._redis.call_all([("HGETALL", self._keys.api_keys), ("GET", self._keys.api_keyed)])
         keys = {name.decode(errors="replace"): stored_json.api_key(told)
                 for name, told in zip(flat[::2], flat[1::2], strict=True)}
-        return KeyTable(keys, mark)
+        return ApiKeyTable(keys, mark)
 
     def all(self) -> dict[str, dict[str, Any]]:
         """Every key by its id; one that cannot be read has nothing in it."""

@@ -17,7 +17,7 @@ BEGINNING = "0-0"
 _errors = logging.getLogger("ganger.errors")
 
 
-class Entry(NamedTuple):
+class StreamEntry(NamedTuple):
     """What one script call did. The id is "ms-number"; its first part is Redis's time."""
 
     id: str
@@ -28,14 +28,14 @@ class Entry(NamedTuple):
         return int(self.id.partition("-")[0])
 
 
-class Page(NamedTuple):
+class StreamPage(NamedTuple):
     """Some entries, one after the other. `gap`: some before them, after the one asked for, are not there any more."""
 
-    entries: list[Entry]
+    entries: list[StreamEntry]
     gap: bool
 
 
-class Tail:
+class EventStreamReader:
     """One reader, for one thread. `follow` blocks less long than the connection's deadline."""
 
     def __init__(self, redis: Connections, keys: Keys) -> None:
@@ -48,14 +48,14 @@ class Tail:
         told = self._redis.call("XREVRANGE", self._keys.events, "+", "-", "COUNT", 1)
         return told[0][0].decode() if told else BEGINNING
 
-    def after(self, entry_id: str, count: int) -> "Page":
+    def after(self, entry_id: str, count: int) -> "StreamPage":
         """The next entries, at once, and whether any before them are gone."""
         told, first = self._redis.call_all([
             ("MULTI",), ("XRANGE", self._keys.events, f"({entry_id}", "+", "COUNT", count),
             ("XRANGE", self._keys.events, "-", "+", "COUNT", 1), ("EXEC",)])[-1]
-        return Page([_entry(*row) for row in told], _is_gap(entry_id, first))
+        return StreamPage([_entry(*row) for row in told], _is_gap(entry_id, first))
 
-    def follow(self, entry_id: str, count: int, block_ms: int) -> "Page":
+    def follow(self, entry_id: str, count: int, block_ms: int) -> "StreamPage":
         """The next entries, or after `block_ms` none; whether any before them are gone. Raises `BrokerError`.
 
         Where fewer than `count` came, none are: the stream is cut only when thousands have come since.
@@ -74,7 +74,7 @@ class Tail:
             self.close()
             raise from_redis(error) from error
         self._must_check = self._must_check and not told
-        return Page([_entry(*row) for row in told[0][1]] if told else [], _is_gap(entry_id, first))
+        return StreamPage([_entry(*row) for row in told[0][1]] if told else [], _is_gap(entry_id, first))
 
     def close(self) -> None:
         self._must_check = True
@@ -83,14 +83,14 @@ class Tail:
             connection.disconnect()
 
 
-def _entry(entry_id: bytes, fields: list[Any]) -> Entry:
+def _entry(entry_id: bytes, fields: list[Any]) -> StreamEntry:
     """What is no row of the engine's is passed over."""
     told = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"e", b"")
     try:
-        return Entry(entry_id.decode(), list(events(told)))
+        return StreamEntry(entry_id.decode(), list(events(told)))
     except ValueError as error:
         _errors.error("an entry of the events cannot be read", extra={"entry": entry_id.decode(), "reason": str(error)})
-        return Entry(entry_id.decode(), [])
+        return StreamEntry(entry_id.decode(), [])
 
 
 def _is_gap(entry_id: str, first: list[Any]) -> bool:

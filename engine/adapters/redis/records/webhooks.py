@@ -20,7 +20,7 @@ from engine.core.task import stored_json
 OWN = "own"  # beside the webhooks: what messages to a task's own webhook are signed with; there once one was submitted
 
 
-class Hooks:
+class WebhookStore:
     def __init__(self, redis: Connections, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
 

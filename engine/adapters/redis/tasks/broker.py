@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from engine.adapters.clock import RedisClock
-from engine.adapters.redis.records.webhooks import Hooks
+from engine.adapters.redis.records.webhooks import WebhookStore
 from engine.adapters.redis.tasks import finding, submitting
 from engine.adapters.redis.tasks.durability import Durability
 from engine.adapters.redis.tasks.operating import Operating
@@ -94,7 +94,7 @@ class Broker:
         if is_durable:
             self.durability.check()
         if not self._expects_webhooks and any("webhook" in task.record.options for task in tasks):
-            Hooks(self.redis, self.keys).own_secret()  # tells those who deliver to look at each end
+            WebhookStore(self.redis, self.keys).own_secret()  # tells those who deliver to look at each end
             self._expects_webhooks = True
         ids = submitting.submit(self.redis, self.keys, tasks, self._idempotency_ms)
         if is_durable:

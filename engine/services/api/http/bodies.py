@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
 
-from engine.services.api.context import desk_of
-from engine.services.api.http.problems import Refused
+from engine.services.api.context import context_of
+from engine.services.api.http.problems import HttpError
 
 SMALL_BYTES = 16_384
 KEYS_MAX = 100_000  # of all objects in one body
@@ -28,7 +28,7 @@ _KEY = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"\s*+(:?)|\\?\Z)', re.DOTALL)
 
 
 async def read(request: Request, model: type[Model], *, required: bool = True) -> Model:
-    """The body of a request. Raises `Refused` for one that is not JSON, or not what the model asks for."""
+    """The body of a request. Raises `HttpError` for one that is not JSON, or not what the model asks for."""
     raw = await request.body()
     if not raw and not required:
         raw = b"{}"
@@ -36,33 +36,34 @@ async def read(request: Request, model: type[Model], *, required: bool = True) -
         _check_kind(request)
     if len(raw) <= SMALL_BYTES:
         return validated(model, raw)
-    desk = desk_of(request)
-    async with desk.large_bodies:
-        return await desk.hands.do(_large, model, raw)
+    context = context_of(request)
+    async with context.large_bodies:
+        return await context.threads.run(_large, model, raw)
 
 
 def _check_kind(request: Request) -> None:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
-        raise Refused(415, f"a body has to come as it is, and not in the encoding {encoding[:40]!r}",
-                      field="content-encoding", limit="identity", headers={"Accept-Encoding": "identity"})
+        raise HttpError(415, f"a body has to come as it is, and not in the encoding {encoding[:40]!r}",
+                        field="content-encoding", limit="identity", headers={"Accept-Encoding": "identity"})
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refused(415, "a body has to be application/json", limit="application/json")
+        raise HttpError(415, "a body has to be application/json", limit="application/json")
 
 
 def validated(model: type[Model], raw: bytes) -> Model:
-    """Raises `Refused`."""
+    """Raises `HttpError`."""
     try:
         return model.model_validate_json(raw, strict=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
         if details[0]["type"] == "json_invalid":
-            raise Refused(400, f"the body is not JSON: {details[0]['msg'].partition(': ')[2]}", field="body") from None
+            reason = details[0]["msg"].partition(": ")[2]
+            raise HttpError(400, f"the body is not JSON: {reason}", field="body") from None
         raise not_acceptable(details) from None
 
 
 def item(model: type[Model], value: Any) -> Model:
-    """One of several values of a body that was parsed already. Raises `Refused`."""
+    """One of several values of a body that was parsed already. Raises `HttpError`."""
     refuse_unknown(model, value)
     try:
         return model.model_validate(value, strict=True)
@@ -73,11 +74,11 @@ def item(model: type[Model], value: Any) -> Model:
 def _large(model: type[Model], raw: bytes) -> Model:
     """In a thread."""
     if raw.count(b":") > KEYS_MAX and sum(1 for _ in islice(_keys(raw), KEYS_MAX + 1)) > KEYS_MAX:
-        raise Refused(413, f"the body has more than {KEYS_MAX} keys", field="body", limit=f"{KEYS_MAX} keys")
+        raise HttpError(413, f"the body has more than {KEYS_MAX} keys", field="body", limit=f"{KEYS_MAX} keys")
     try:
         value = from_json(raw)
     except ValueError as error:
-        raise Refused(400, f"the body is not JSON: {error}", field="body") from None
+        raise HttpError(400, f"the body is not JSON: {error}", field="body") from None
     if getattr(model, "is_plain", False):
         return item(model, value)
     refuse_unknown(model, value)
@@ -89,7 +90,7 @@ def _keys(raw: bytes) -> Iterator[bytes]:
 
 
 def refuse_unknown(model: type[BaseModel], value: Any) -> None:
-    """Raises `Refused` for fields that a model and those within it do not have, of which it names the first few."""
+    """Raises `HttpError` for fields that a model and those within it do not have, of which it names the first few."""
     found = list(islice(_unknown(model, value, ()), FIELDS_MAX))
     if found:
         raise not_acceptable([{"loc": path, "msg": "Extra inputs are not permitted"} for path in found])
@@ -113,12 +114,12 @@ def _models(annotation: Any) -> Iterable[type[BaseModel]]:
     return [inner for part in get_args(annotation) for inner in _models(part)]
 
 
-def not_acceptable(details: Any) -> Refused:
+def not_acceptable(details: Any) -> HttpError:
     """What pydantic found, in the API's form."""
     fields = [_field(detail) for detail in details[:FIELDS_MAX]]
     first = fields[0]
-    return Refused(422, f"{first['field']}: {first['detail']}", field=first["field"], limit=first.get("limit"),
-                   fields=fields)
+    return HttpError(422, f"{first['field']}: {first['detail']}", field=first["field"], limit=first.get("limit"),
+                     fields=fields)
 
 
 def _field(detail: dict[str, Any]) -> dict[str, Any]:

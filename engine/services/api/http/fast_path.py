@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.core.task.task_id import LENGTH, is_task_id
-from engine.services.api.http.access import Role
+from engine.services.api.http.authentication import Role
 from engine.services.api.http.route import answered, role_of
 from engine.services.api.routes import tasks
 
@@ -24,7 +24,7 @@ _SUBMIT, _GET, _STATUS = (role_of(tasks.router, one) for one in (
     tasks.submit_task, tasks.get_task, tasks.get_task_status))
 
 
-class Quick:
+class FastPath:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 

@@ -62,7 +62,7 @@ class Problem(BaseModel):
     fields: list[FieldProblem] | None = None
 
 
-class Refused(GangerError):
+class HttpError(GangerError):
     """An error of HTTP's own, raised where it is found."""
 
     def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **facts: Any) -> None:
@@ -70,38 +70,38 @@ class Refused(GangerError):
         self.status, self.facts, self.headers = status, facts, dict(headers or {})
 
 
-def of(error: Exception) -> Refused:
+def of(error: Exception) -> HttpError:
     """The refusal that an error comes to. Anything unknown is our own fault: told in the log, not to the caller."""
     match error:
-        case Refused():
+        case HttpError():
             return error
         case PayloadTooLarge():
-            return Refused(413, str(error), field=error.field, value=error.value, limit=error.limit)
+            return HttpError(413, str(error), field=error.field, value=error.value, limit=error.limit)
         case IdempotencyConflict():
-            return Refused(409, str(error), field=error.field, value=error.value, limit=error.limit)
+            return HttpError(409, str(error), field=error.field, value=error.value, limit=error.limit)
         case InvalidInput():
-            return Refused(422, str(error), field=error.field, value=error.value or None, limit=error.limit or None)
+            return HttpError(422, str(error), field=error.field, value=error.value or None, limit=error.limit or None)
         case TaskNotFound():
-            return Refused(404, "no task has this id: it was never submitted, was deleted, or its TTL is over",
-                           task_id=str(error.task_id)[:80])
+            return HttpError(404, "no task has this id: it was never submitted, was deleted, or its TTL is over",
+                             task_id=str(error.task_id)[:80])
         case MoveRefused():
-            return Refused(409, str(error), task_id=error.task_id, task_status=str(error.status))
+            return HttpError(409, str(error), task_id=error.task_id, task_status=str(error.status))
         case ResultNotReady():
-            return Refused(409, str(error), task_id=error.task_id, task_status=str(error.status))
+            return HttpError(409, str(error), task_id=error.task_id, task_status=str(error.status))
         case TaskFailed():
-            return Refused(409, str(error), task_id=error.task_id, task_status=str(error.status))
+            return HttpError(409, str(error), task_id=error.task_id, task_status=str(error.status))
         case DurabilityUnavailable():
-            return Refused(409, str(error), field="durability")
+            return HttpError(409, str(error), field="durability")
         case BrokerFull():
-            return Refused(429, str(error), headers={"Retry-After": "5"})
+            return HttpError(429, str(error), headers={"Retry-After": "5"})
         case BrokerError() | EngineError() | TimeoutError():
-            return Refused(503, str(error) or "it was not done in time", headers={"Retry-After": str(RETRY_S)})
+            return HttpError(503, str(error) or "it was not done in time", headers={"Retry-After": str(RETRY_S)})
         case _:
             errors.error("a request failed in a way that nobody thought of", exc_info=error)
-            return Refused(500, "something went wrong here; the server's log says what")
+            return HttpError(500, "something went wrong here; the server's log says what")
 
 
-def as_dict(refused: Refused, instance: str | None = None) -> dict[str, Any]:
+def as_dict(refused: HttpError, instance: str | None = None) -> dict[str, Any]:
     told = {"type": "about:blank", "title": TITLES.get(refused.status, "Error"), "status": refused.status,
             "detail": str(refused), "instance": instance, **refused.facts}
     return {name: value for name, value in told.items() if value is not None}

@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from engine.core.task.names import did_you_mean
 from engine.errors import GangerError
-from engine.services.api.context import guest_of
+from engine.services.api.context import principal_of
 from engine.services.api.http import bodies, problems
-from engine.services.api.http.access import Role
-from engine.services.api.http.problems import Refused
+from engine.services.api.http.authentication import Role
+from engine.services.api.http.problems import HttpError
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -25,7 +25,7 @@ ALWAYS = (400, 401, 403, 422, 429, 503)  # any call may be answered so
 BODIES: set[type[BaseModel]] = set()
 
 
-class Route(APIRoute):
+class ApiRoute(APIRoute):
     """Refuses who may not, and tells every error of the engine as problem details."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -36,8 +36,8 @@ class Route(APIRoute):
             for name in request.query_params:
                 if name not in known:
                     hint = did_you_mean(name, known) or f"; there is {', '.join(sorted(known)) or 'none'}"
-                    raise Refused(422, f"there is no parameter {name[:80]!r}{hint}", field=name[:80],
-                                  limit=", ".join(sorted(known)) or "no parameters")
+                    raise HttpError(422, f"there is no parameter {name[:80]!r}{hint}", field=name[:80],
+                                    limit=", ".join(sorted(known)) or "no parameters")
             return await inner(request)
 
         async def handle(request: Request) -> Response:
@@ -58,7 +58,7 @@ def role_of(router: APIRouter, endpoint: Callable[..., Any]) -> Role:
 async def answered(request: Request, role: Role, call: Callable[[Request], Awaitable[Response]]) -> Response:
     """The answer to a call by whoever may make it; a refusal is an answer too."""
     try:
-        guest_of(request).must_be(role)
+        principal_of(request).must_be(role)
         return await call(request)
     except RequestValidationError as error:
         return problems.response(bodies.not_acceptable(error.errors()), request.url.path)
@@ -72,13 +72,13 @@ async def answered(request: Request, role: Role, call: Callable[[Request], Await
         return problems.response(error, request.url.path)
 
 
-def noun(tag: str) -> APIRouter:
-    """A router for the endpoints of one noun."""
-    return APIRouter(tags=[tag], route_class=Route)
+def api_router(tag: str) -> APIRouter:
+    """Return a router whose endpoints are shown under `tag` in the document."""
+    return APIRouter(tags=[tag], route_class=ApiRoute)
 
 
-def told(role: Role, *statuses: int, body: type[BaseModel] | None = None, body_required: bool = True,
-         **more: Any) -> dict[str, Any]:
+def route_spec(role: Role, *statuses: int, body: type[BaseModel] | None = None, body_required: bool = True,
+               **more: Any) -> dict[str, Any]:
     """Keyword arguments of a route: who may, what may go wrong, what comes in."""
     extra: dict[str, Any] = {"x-role": role.name.lower()}
     if role is not Role.NONE:
@@ -92,6 +92,6 @@ def told(role: Role, *statuses: int, body: type[BaseModel] | None = None, body_r
     return {"openapi_extra": extra, "responses": {**responses, **more.pop("responses", {})}, **more}
 
 
-async def given(request: Request, model: type[Model], *, required: bool = True) -> Model:
-    """The body of a request. Raises `Refused` for one that is not JSON, or not what the model asks for."""
+async def parse_body(request: Request, model: type[Model], *, required: bool = True) -> Model:
+    """The body of a request. Raises `HttpError` for one that is not JSON, or not what the model asks for."""
     return await bodies.read(request, model, required=required)

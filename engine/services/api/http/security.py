@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.services.api.context import Desk
+from engine.services.api.context import ApiContext
 from engine.services.api.http import problems
-from engine.services.api.http.access import ANYBODY, NOBODY, Guest, NotAuthenticated, is_forwarded
-from engine.services.api.http.problems import Refused
+from engine.services.api.http.authentication import ANYBODY, NOBODY, NotAuthenticated, Principal, is_forwarded
+from engine.services.api.http.problems import HttpError
 from engine.services.api.http.route import GONE
 from engine.services.api.reference import POLICY
 
@@ -42,10 +42,10 @@ LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 audit = logging.getLogger("ganger.audit")
 
 
-class Guard:
-    def __init__(self, app: ASGIApp, desk: Desk) -> None:
-        self.app, self.desk = app, desk
-        self.origins = frozenset(part.strip() for part in desk.settings.api_cors_origins.split(",") if part.strip())
+class SecurityMiddleware:
+    def __init__(self, app: ASGIApp, context: ApiContext) -> None:
+        self.app, self.context = app, context
+        self.origins = frozenset(part.strip() for part in context.settings.api_cors_origins.split(",") if part.strip())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,12 +54,12 @@ class Guard:
             return
         if scope["method"] == "HEAD":  # answered as GET is; uvicorn sends no body
             scope = {**scope, "method": "GET", "is_head": True}
-        call = _Call(scope, receive, send, self.desk)
-        guest = NOBODY
+        call = _Call(scope, receive, send, self.context)
+        principal = NOBODY
         try:
-            guest = self._admit(scope)
-            scope["guest"], scope["desk"] = guest, self.desk
-            async with asyncio.timeout(self.desk.settings.api_timeout_s) as deadline:
+            principal = self._admit(scope)
+            scope["principal"], scope["context"] = principal, self.context
+            async with asyncio.timeout(self.context.settings.api_timeout_s) as deadline:
                 scope["deadline"] = deadline
                 call.check_length()
                 await self.app(scope, call.receive, call.send)
@@ -73,60 +73,62 @@ class Guard:
         finally:
             call.close()
             if scope["method"] not in SAFE:
-                _write_down(scope, guest, call.status)
+                _write_down(scope, principal, call.status)
 
-    def _admit(self, scope: Scope) -> Guest:
-        """Raises `Refused`."""
+    def _admit(self, scope: Scope) -> Principal:
+        """Raises `HttpError`."""
         headers = _some(scope["headers"], (b"authorization", b"origin", b"host"))
         if sum(name == b"host" for name, _ in scope["headers"]) > 1:
-            raise Refused(400, "the request has more than one Host header", field="host")
+            raise HttpError(400, "the request has more than one Host header", field="host")
         self._check_origin(scope, headers)
         address = (scope.get("client") or ("unknown",))[0]
         if scope["path"] in PUBLIC or scope["method"] == "OPTIONS":
-            self.desk.rates.take(f"public {address}", self.desk.settings.api_rate_per_s)
+            self.context.rate_limiter.take(f"public {address}", self.context.settings.api_rate_per_s)
             return NOBODY
-        guest = self._identify(scope, headers.get(b"authorization"), address)
-        caller = guest.name if guest is not ANYBODY else address
-        self.desk.rates.take(caller, guest.rate_per_s or self.desk.settings.api_rate_per_s)
-        return guest
+        principal = self._identify(scope, headers.get(b"authorization"), address)
+        caller = principal.name if principal is not ANYBODY else address
+        self.context.rate_limiter.take(caller, principal.rate_per_s or self.context.settings.api_rate_per_s)
+        return principal
 
-    def _identify(self, scope: Scope, authorization: bytes | None, address: str) -> Guest:
-        """Raises `Refused`."""
+    def _identify(self, scope: Scope, authorization: bytes | None, address: str) -> Principal:
+        """Raises `HttpError`."""
         try:
-            guest = self.desk.access.identify(authorization, may_be_stale=scope["path"] == METRICS)
+            principal = self.context.authenticator.identify(authorization, may_be_stale=scope["path"] == METRICS)
         except NotAuthenticated as error:
-            self.desk.rates.take(f"no key {address}", FAILURES_PER_S, FAILURES_AT_ONCE)
+            self.context.rate_limiter.take(f"no key {address}", FAILURES_PER_S, FAILURES_AT_ONCE)
             audit.warning("not authenticated", extra={
                 "who": NOBODY.name, "what": f"{scope['method']} {scope['path'][:200]}", "from": address,
                 "status": error.status, "reason": str(error)})
             raise
-        if guest is ANYBODY and not self.desk.settings.api_open and is_forwarded(name for name, _ in scope["headers"]):
-            raise Refused(403, "this API has no keys and serves this host only, and a proxy passed this request on: "
-                          "make a key (ganger keys create NAME --role ROLE), or allow it with api_open")
-        return guest
+        if principal is ANYBODY and not self.context.settings.api_open and is_forwarded(
+                name for name, _ in scope["headers"]):
+            raise HttpError(403, "this API has no keys and serves this host only, and a proxy passed this request on: "
+                            "make a key (ganger keys create NAME --role ROLE), or allow it with api_open")
+        return principal
 
     def _check_origin(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Where nobody needs a key, a web page must not be able to act through its visitor's browser."""
         host = headers.get(b"host", b"").decode("latin-1")
-        if self.desk.access.is_local and not self.desk.access.wants_keys and _name(host) not in LOCAL_NAMES:
-            raise Refused(403, "this API serves this host only, and was called by another name")
+        authenticator = self.context.authenticator
+        if authenticator.is_local and not authenticator.wants_keys and _name(host) not in LOCAL_NAMES:
+            raise HttpError(403, "this API serves this host only, and was called by another name")
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and scope["method"] not in SAFE and not self.origins & {origin, "*"} \
                 and urlsplit(origin).netloc != host:
-            raise Refused(403, "web pages of this origin may not use this API (api_cors_origins)")
+            raise HttpError(403, "web pages of this origin may not use this API (api_cors_origins)")
 
 
 class _Call:
     """One request: counts what comes in, marks what goes out."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, desk: Desk) -> None:
-        self._scope, self._receive, self._send, self._desk = scope, receive, send, desk
-        self._bytes, self._bytes_max = 0, desk.settings.api_body_bytes_max
+    def __init__(self, scope: Scope, receive: Receive, send: Send, context: ApiContext) -> None:
+        self._scope, self._receive, self._send, self._context = scope, receive, send, context
+        self._bytes, self._bytes_max = 0, context.settings.api_body_bytes_max
         self._awaits_body = False
         self.status: int | None = None
 
     def check_length(self) -> None:
-        """Raises `Refused`."""
+        """Raises `HttpError`."""
         length = _some(self._scope["headers"], (b"content-length",)).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._bytes_max:
             raise self._too_large()
@@ -137,17 +139,17 @@ class _Call:
         self._awaits_body = False
         size = len(message.get("body", b""))
         self._bytes += size
-        self._desk.body_bytes += size
+        self._context.body_bytes += size
         if self._bytes > self._bytes_max:
             raise self._too_large()
-        if self._bytes > BODY_BYTES_FREE and self._desk.body_bytes > BODIES_MAX * self._bytes_max:
-            raise Refused(503, "too many large bodies are under way", headers={
+        if self._bytes > BODY_BYTES_FREE and self._context.body_bytes > BODIES_MAX * self._bytes_max:
+            raise HttpError(503, "too many large bodies are under way", headers={
                 "Retry-After": "1", "Connection": "close"})
         return message
 
     def close(self) -> None:
         """Its body is not in memory any more."""
-        self._desk.body_bytes -= self._bytes
+        self._context.body_bytes -= self._bytes
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -161,17 +163,17 @@ class _Call:
     def reason_for(self, error: Exception) -> Exception:
         """A body that does not come is not a fault of ours."""
         if isinstance(error, TimeoutError) and self._awaits_body:
-            return Refused(408, "the body did not arrive in time", headers={"Connection": "close"})
+            return HttpError(408, "the body did not arrive in time", headers={"Connection": "close"})
         return error
 
-    def _too_large(self) -> Refused:
-        return Refused(413, f"the body is larger than {self._bytes_max} bytes", field="body",
-                       limit=f"{self._bytes_max} bytes", headers={"Connection": "close"})
+    def _too_large(self) -> HttpError:
+        return HttpError(413, f"the body is larger than {self._bytes_max} bytes", field="body",
+                         limit=f"{self._bytes_max} bytes", headers={"Connection": "close"})
 
 
-def _write_down(scope: Scope, guest: Guest, status: int | None) -> None:
+def _write_down(scope: Scope, principal: Principal, status: int | None) -> None:
     audit.info("call", extra={
-        "who": guest.name, "what": f"{scope['method']} {scope['path'][:200]}", "status": status,
+        "who": principal.name, "what": f"{scope['method']} {scope['path'][:200]}", "status": status,
         "from": (scope.get("client") or ("unknown",))[0], **scope.get("audit", {})})
 
 

@@ -14,8 +14,8 @@ from engine.client.operator import Operator
 from engine.config import Settings
 from engine.errors import EngineError
 from engine.services.api.app import create_app
-from engine.services.api.context import Desk
-from engine.services.api.http.access import is_loopback
+from engine.services.api.context import ApiContext
+from engine.services.api.http.authentication import is_loopback
 from engine.services.api.http.protocol import bounded
 from engine.services.tree.redis_log import keep
 
@@ -25,12 +25,12 @@ DRAIN_S = 5  # for requests under way at the end
 log = logging.getLogger("ganger.execution")
 
 
-class Server(uvicorn.Server):
+class ApiServer(uvicorn.Server):
     """Leaves signals to whoever runs it."""
 
-    def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
+    def __init__(self, config: uvicorn.Config, context: ApiContext) -> None:
         super().__init__(config)
-        self.desk = desk
+        self.context = context
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -38,7 +38,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let go those that would listen for ever, then end as uvicorn does."""
-        self.desk.hang_up()
+        self.context.hang_up()
         await super().shutdown(sockets)
 
 
@@ -94,14 +94,14 @@ def tell_listening(url: str, warning: str | None) -> None:
         log.warning(warning, extra={"url": url})
 
 
-def make_server(settings: Settings, *, is_child: bool = False) -> Server:
+def make_server(settings: Settings, *, is_child: bool = False) -> ApiServer:
     """Ready to serve a socket on the running event loop."""
-    desk = Desk(settings, is_child=is_child)
+    context = ApiContext(settings, is_child=is_child)
     config = uvicorn.Config(
-        create_app(desk), http=bounded(settings.api_timeout_s), log_config=None, access_log=False, server_header=False,
-        lifespan="on", timeout_keep_alive=30, timeout_graceful_shutdown=DRAIN_S, proxy_headers=False,
-        ws="none", limit_concurrency=None)
-    return Server(config, desk)
+        create_app(context), http=bounded(settings.api_timeout_s), log_config=None, access_log=False,
+        server_header=False, proxy_headers=False, lifespan="on", timeout_keep_alive=30,
+        timeout_graceful_shutdown=DRAIN_S, ws="none", limit_concurrency=None)
+    return ApiServer(config, context)
 
 
 def serve(settings: Settings) -> int:
@@ -116,7 +116,7 @@ def serve(settings: Settings) -> int:
     return 0 if server.started else 1
 
 
-async def _until_signalled(server: Server, listener: socket.socket) -> None:
+async def _until_signalled(server: ApiServer, listener: socket.socket) -> None:
     """The first signal lets requests under way finish, a second one does not."""
     def stop() -> None:
         server.force_exit, server.should_exit = server.should_exit, True

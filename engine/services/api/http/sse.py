@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from engine.errors import BrokerError, BrokerUnavailable
-from engine.services.api.context import desk_of
+from engine.services.api.context import context_of
 
 LISTENERS_MAX = 200
 MEDIA_TYPE = "text/event-stream"
@@ -30,15 +30,15 @@ Seconds = Annotated[float | None, Query(gt=0, le=86_400, description="End it aft
 
 def stream(request: Request, messages: AsyncIterator[bytes], seconds: float | None) -> Response:
     """An answer without end, or until then. Raises `BrokerUnavailable` when too many listen."""
-    desk = desk_of(request)
-    if desk.listeners >= LISTENERS_MAX:
+    context = context_of(request)
+    if context.listeners >= LISTENERS_MAX:
         raise BrokerUnavailable(f"{LISTENERS_MAX} listen already")
     if request.scope.get("is_head"):
         return Response(media_type=MEDIA_TYPE)
     request.scope["deadline"].reschedule(None)
 
     async def all_of_it() -> AsyncIterator[bytes]:
-        desk.listeners += 1
+        context.listeners += 1
         try:
             async with asyncio.timeout(seconds):
                 async for text in messages:
@@ -48,6 +48,6 @@ def stream(request: Request, messages: AsyncIterator[bytes], seconds: float | No
         except BrokerError as error:
             yield message("error", orjson.dumps({"detail": str(error)}))
         finally:
-            desk.listeners -= 1
+            context.listeners -= 1
 
     return StreamingResponse(all_of_it(), media_type=MEDIA_TYPE, headers={"X-Accel-Buffering": "no"})

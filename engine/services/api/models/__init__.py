@@ -1,1 +1,1 @@
-"""What goes in and out of the API: pydantic models, one file a noun."""
+"""What goes in and out of the API: pydantic models, one file for each resource."""

@@ -44,14 +44,14 @@ CURSOR = r"^[A-Za-z0-9_-]+$"
 EXAMPLE_ID = "01H5RC2K8D7QZ3V0M4T"
 
 
-class Given(BaseModel):
+class RequestModel(BaseModel):
     """A body of a request: nothing is converted, and an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     is_plain: ClassVar[bool] = False  # no moments or the like: what JSON was parsed to can be validated as it is
 
 
-class Told(BaseModel):
+class ResponseModel(BaseModel):
     """A body of a response."""
 
     model_config = ConfigDict(frozen=True)

@@ -6,10 +6,10 @@ from typing import Any
 from pydantic import Field
 
 from engine.core.task.lifecycle import TaskStatus
-from engine.services.api.models.base import EXAMPLE_ID, Told
+from engine.services.api.models.base import EXAMPLE_ID, ResponseModel
 
 
-class TaskEvent(Told):
+class TaskEvent(ResponseModel):
     """A task came into a status. `task_type` and `queue` are told where a filter needed them."""
 
     id: str = Field(examples=[EXAMPLE_ID])
@@ -20,7 +20,7 @@ class TaskEvent(Told):
     queue: str | None = None
 
 
-class EngineLogEntry(Told):
+class EngineLogEntry(ResponseModel):
     """One line of the engine's own log; `facts` are what was said beyond the message."""
 
     id: str
@@ -33,7 +33,7 @@ class EngineLogEntry(Told):
     facts: dict[str, Any] = Field(default_factory=dict)
 
 
-class EngineLogPage(Told):
+class EngineLogPage(ResponseModel):
     """Lines of the engine's own log, the newest first."""
 
     entries: list[EngineLogEntry]

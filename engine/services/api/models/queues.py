@@ -3,7 +3,7 @@
 from pydantic import ConfigDict, Field
 
 from engine.client.models import QueueStats as ClientQueueStats
-from engine.services.api.models.base import Told
+from engine.services.api.models.base import ResponseModel
 
 
 class QueueStats(ClientQueueStats):
@@ -14,7 +14,7 @@ class QueueStats(ClientQueueStats):
          "oldest_s": 4.2}]})
 
 
-class QueueTotals(Told):
+class QueueTotals(ResponseModel):
     """All queues together."""
 
     queues: int
@@ -24,7 +24,7 @@ class QueueTotals(Told):
     statuses: dict[str, int] = Field(description="Tasks in each status now.", examples=[{"QUEUED": 21, "RUNNING": 2}])
 
 
-class QueueChange(Told):
+class QueueChange(ResponseModel):
     """What was done to a queue."""
 
     queue: str = Field(examples=["images"])

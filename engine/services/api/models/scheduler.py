@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from engine.services.api.models.base import WHOLE, Given, Queue, Told
+from engine.services.api.models.base import WHOLE, Queue, RequestModel, ResponseModel
 
 Action = Literal["start", "stop", "restart", "pause", "resume", "drain", "scale"]
 
 
-class SchedulerControl(Given):
+class SchedulerControl(RequestModel):
     """What the engine is to do.
 
     start, stop, drain: its pools; drain lets runs finish, stop gives them back. restart: pools with the settings and
@@ -26,7 +26,7 @@ class SchedulerControl(Given):
     pool: Queue = Field(default="default", description="Of a scale.")
 
 
-class SchedulerControlled(Told):
+class SchedulerControlled(ResponseModel):
     """Who was told."""
 
     action: Action
@@ -34,7 +34,7 @@ class SchedulerControlled(Told):
     queues: int = Field(description="Queues that were paused or resumed.")
 
 
-class SchedulerStatus(Told):
+class SchedulerStatus(ResponseModel):
     """What runs where, and what waits."""
 
     version: str = Field(examples=["0.1.0"])
@@ -49,7 +49,7 @@ class SchedulerStatus(Told):
     api: dict[str, Any]
 
 
-class SchedulerHealth(Told):
+class SchedulerHealth(ResponseModel):
     """live: this process answers. ready: tasks that are submitted now are run."""
 
     live: bool = True
@@ -59,7 +59,7 @@ class SchedulerHealth(Told):
                                 examples=[["webhook sender: ValueError: ..."]])
 
 
-class Percentiles(Told):
+class Percentiles(ResponseModel):
     """Seconds."""
 
     p50: float | None = None
@@ -69,7 +69,7 @@ class Percentiles(Told):
     max: float | None = None
 
 
-class Figures(Told):
+class Figures(ResponseModel):
     """What ended within a window of time, of one queue, one type or all of them."""
 
     ended: int
@@ -83,7 +83,7 @@ class Figures(Told):
     peak_rss_bytes: int | None = None
 
 
-class SchedulerMetrics(Told):
+class SchedulerMetrics(ResponseModel):
     """Throughput, success, times and resources within a window."""
 
     window_s: int
@@ -100,7 +100,7 @@ class SchedulerMetrics(Told):
     rss_bytes: int
 
 
-class Worker(Told):
+class Worker(ResponseModel):
     """A worker in its slot; `id` is "supervisor/slot", as tasks name it."""
 
     id: str = Field(examples=["host.default.3f9a1c/0"])
@@ -128,7 +128,7 @@ class Worker(Told):
     context_switches_per_s: float | None = None
 
 
-class Sample(Told):
+class Sample(ResponseModel):
     """What a slot has used in ten seconds: peaks of what is held, means of the rest."""
 
     at: datetime
@@ -148,20 +148,20 @@ class WorkerDetail(Worker):
     history: list[Sample]
 
 
-class WorkerOrder(Given):
+class WorkerOrder(RequestModel):
     """How to restart."""
 
     at_once: bool = Field(default=False, description="Do not wait for its task, which is given back and run elsewhere.")
 
 
-class WorkerTold(Told):
+class WorkerTold(ResponseModel):
     """The order is on its way."""
 
     id: str
     order: str
 
 
-class WorkerStack(Told):
+class WorkerStack(ResponseModel):
     """Where every thread of a worker is."""
 
     id: str

@@ -8,7 +8,16 @@ from engine.adapters.redis.tasks.searching import Search
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.services.api.http.problems import Problem
-from engine.services.api.models.base import CURSOR, WHOLE, Given, PrintableText, Priority, Queue, Text, Told
+from engine.services.api.models.base import (
+    CURSOR,
+    WHOLE,
+    PrintableText,
+    Priority,
+    Queue,
+    RequestModel,
+    ResponseModel,
+    Text,
+)
 from engine.services.api.models.tasks import TaskCreate, TaskResponse
 from engine.tasks.options import TAGS_MAX
 
@@ -17,7 +26,7 @@ BATCH_MAX = 1_000
 OPERATED_MAX = 10_000
 
 
-class TaskFilter(Given):
+class TaskFilter(RequestModel):
     """Only tasks that agree with all that is given."""
 
     model_config = ConfigDict(extra="forbid", strict=False, json_schema_extra={"examples": [
@@ -58,7 +67,7 @@ class TaskSearch(TaskFilter):
     cursor: str | None = Field(default=None, max_length=200, pattern=CURSOR, description="`next` of the page before.")
 
 
-class TaskPage(Told):
+class TaskPage(ResponseModel):
     """Some of the tasks that agree."""
 
     tasks: list[TaskResponse]
@@ -67,14 +76,14 @@ class TaskPage(Told):
     is_sorted: bool = Field(default=True, description="False where there are too many candidates to put in order.")
 
 
-class TaskBatch(Given):
+class TaskBatch(RequestModel):
     """Tasks to submit in one call."""
 
     tasks: list[TaskCreate] = Field(min_length=1, max_length=BATCH_MAX)
     all_or_nothing: bool = Field(default=False, description="Submit none of them unless all are acceptable.")
 
 
-class TaskBatchEnvelope(Given):
+class TaskBatchEnvelope(RequestModel):
     """The same before its tasks were looked at: each has its own result."""
 
     is_plain = True
@@ -83,7 +92,7 @@ class TaskBatchEnvelope(Given):
     all_or_nothing: bool = False
 
 
-class BatchItem(Told):
+class BatchItem(ResponseModel):
     """What became of one task of a batch."""
 
     index: int
@@ -92,7 +101,7 @@ class BatchItem(Told):
     problem: Problem | None = None
 
 
-class BatchResult(Told):
+class BatchResult(ResponseModel):
     """What became of each task of a batch, in order."""
 
     submitted: int
@@ -100,7 +109,7 @@ class BatchResult(Told):
     items: list[BatchItem]
 
 
-class BatchOperation(Given):
+class BatchOperation(RequestModel):
     """Something to do to every task that agrees with a filter."""
 
     filter: TaskFilter = Field(default_factory=lambda: TaskFilter())
@@ -116,7 +125,7 @@ class PriorityOperation(BatchOperation):
     priority: Priority
 
 
-class BatchReport(Told):
+class BatchReport(ResponseModel):
     """What was done, or would be."""
 
     matched: int = Field(description="Tasks that agree and to which it can be done.")

@@ -13,14 +13,14 @@ from engine.services.api.models.base import (
     EXAMPLE_ID,
     WHOLE,
     Count,
-    Given,
     Memory,
     Nice,
     PrintableText,
     Priority,
     Queue,
+    RequestModel,
+    ResponseModel,
     Seconds,
-    Told,
 )
 from engine.services.api.models.webhooks import TaskWebhook
 from engine.tasks.options import TAGS_MAX
@@ -28,7 +28,7 @@ from engine.tasks.options import TAGS_MAX
 TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 
 
-class TaskCreate(Given):
+class TaskCreate(RequestModel):
     """A task to submit. What is left out is as the handler says, or as the settings do."""
 
     is_plain = True
@@ -85,7 +85,7 @@ class TaskCreate(Given):
         return given
 
 
-class TaskUpdate(Given):
+class TaskUpdate(RequestModel):
     """What to change of a task that has not started; null takes what was said away."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"priority": "URGENT", "timeout": 120}]})
@@ -117,7 +117,7 @@ class TaskResponse(Task):
                                "a living pool that knows its type, the end of a pause.")
 
 
-class TaskState(Told):
+class TaskState(ResponseModel):
     """Where a task is."""
 
     id: str = Field(examples=[EXAMPLE_ID])
@@ -134,7 +134,7 @@ class TaskState(Told):
         return cls(id=stored.id, status=stored.life.status, run=stored.life.run, progress=progress)
 
 
-class TaskResult(Told):
+class TaskResult(ResponseModel):
     """How a task ended: what its handler returned, or why there is nothing."""
 
     id: str = Field(examples=[EXAMPLE_ID])
@@ -151,7 +151,7 @@ class TaskResult(Told):
                    error=TaskError(**error) if error else None, cause=outcome.get("cause"))
 
 
-class TaskRun(Told):
+class TaskRun(ResponseModel):
     """One run of a task, ended or under way."""
 
     run: int = Field(examples=[1])
@@ -184,14 +184,14 @@ class LogEntry(LogLine):
     """One line that a run printed or logged."""
 
 
-class Moved(Told):
+class Moved(ResponseModel):
     """What was done to a task."""
 
     id: str = Field(examples=[EXAMPLE_ID])
     status: TaskStatus = Field(description="Where it is now; RUNNING while its worker is being stopped.")
 
 
-class CancelRequest(Given):
+class CancelRequest(RequestModel):
     """Why; may be left out."""
 
     reason: PrintableText = Field(default="cancelled over the API", examples=["wrong input"])

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from engine.services.api.models.base import Given, Queue, Text, Told
+from engine.services.api.models.base import Queue, RequestModel, ResponseModel, Text
 
 # A name or address, a port, and any visible ASCII characters: what goes out is what was given.
 URL = (r"^https?://([A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])"
@@ -17,7 +17,7 @@ Ends = Annotated[list[End], Field(min_length=1, max_length=4)]
 ENDS: list[End] = ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"]
 
 
-class TaskWebhook(Given):
+class TaskWebhook(RequestModel):
     """Where to tell of the end of one task."""
 
     url: Url
@@ -27,7 +27,7 @@ class TaskWebhook(Given):
         return {"url": self.url, "on": list(self.on)}
 
 
-class WebhookCreate(Given):
+class WebhookCreate(RequestModel):
     """A webhook for every task that agrees with what is given."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [
@@ -40,7 +40,7 @@ class WebhookCreate(Given):
     tag: Text | None = None
 
 
-class Webhook(Told):
+class Webhook(ResponseModel):
     """A webhook. `secret` is told once, when it is made: what is sent is signed with it."""
 
     id: str = Field(examples=["5f0c2a9be1d34c77"])
@@ -53,13 +53,13 @@ class Webhook(Told):
     secret: str | None = None
 
 
-class WebhookSecret(Told):
+class WebhookSecret(ResponseModel):
     """A secret, in the form of Standard Webhooks."""
 
     secret: str = Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
 
 
-class Delivery(Told):
+class Delivery(ResponseModel):
     """One message that is under way, or that was given up."""
 
     id: str

@@ -10,11 +10,11 @@ from engine.client.operator import Operation
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.core.task.stored_task import StoredTask
-from engine.services.api.context import Desk, Wish, desk_of, guest_of
+from engine.services.api.context import ApiContext, SubmitRequest, context_of, principal_of
 from engine.services.api.http import bodies, cursors, problems
-from engine.services.api.http.access import Guest, Role
-from engine.services.api.http.problems import Problem, Refused
-from engine.services.api.http.route import given, noun, told
+from engine.services.api.http.authentication import Principal, Role
+from engine.services.api.http.problems import HttpError, Problem
+from engine.services.api.http.route import api_router, parse_body, route_spec
 from engine.services.api.models.base import CURSOR, Priority
 from engine.services.api.models.search import (
     BatchItem,
@@ -31,44 +31,48 @@ from engine.services.api.models.tasks import TaskCreate, TaskResponse
 from engine.services.api.routes.tasks import JSON, allow_time, carry
 
 BATCH_S = 60  # more than other calls may take
-router = noun("tasks")
+router = api_router("tasks")
 
 
-@router.post("/tasks/batch", status_code=201, summary="Submit up to 1,000 tasks", response_model=BatchResult, **told(
-    Role.SUBMIT, 409, body=TaskBatch, responses={207: {"model": BatchResult, "description": "Some were refused."}}))
+@router.post("/tasks/batch", status_code=201, summary="Submit up to 1,000 tasks", response_model=BatchResult,
+             **route_spec(Role.SUBMIT, 409, body=TaskBatch, responses={
+                 207: {"model": BatchResult, "description": "Some were refused."}}))
 async def submit_tasks(
     request: Request, traceparent: Annotated[str, Header(max_length=200)] = "",
 ) -> Response:
     """201 if all were submitted, 207 if some were refused; with all_or_nothing 422 if one is, and none is submitted."""
-    desk = desk_of(request)
-    batch = await given(request, TaskBatchEnvelope)
+    context = context_of(request)
+    batch = await parse_body(request, TaskBatchEnvelope)
     allow_time(request, BATCH_S)
-    became = await desk.hands.do(_submitted, desk, guest_of(request), batch, traceparent)
+    became = await context.threads.run(_submitted, context, principal_of(request), batch, traceparent)
     items = [_item(index, one) for index, one in enumerate(became)]
     refused = sum(item.id is None for item in items)
     request.scope["audit"] = {"submitted": len(items) - refused, "refused": refused}
     if refused and batch.all_or_nothing:
         first = next(item for item in items if item.problem and item.status != 424)
         assert first.problem is not None
-        raise Refused(first.status, f"none was submitted, because of tasks[{first.index}]: {first.problem.detail}",
-                      field=f"tasks[{first.index}].{first.problem.field or ''}".rstrip("."), limit=first.problem.limit)
+        name = f"tasks[{first.index}]"
+        raise HttpError(
+            first.status, f"none was submitted, because of {name}: {first.problem.detail}",
+            field=f"{name}.{first.problem.field or ''}".rstrip("."), limit=first.problem.limit)
     result = BatchResult(submitted=len(items) - refused, refused=refused, items=items)
     return Response(result.model_dump_json(), 207 if refused else 201, media_type=JSON)
 
 
-def _submitted(desk: Desk, guest: Guest, batch: TaskBatchEnvelope, traceparent: str) -> list[StoredTask | Exception]:
+def _submitted(context: ApiContext, principal: Principal, batch: TaskBatchEnvelope,
+               traceparent: str) -> list[StoredTask | Exception]:
     """What became of each; in a thread."""
-    wishes = [_wish(value, guest, traceparent) for value in batch.tasks]
-    return desk.submit_all(wishes, all_or_nothing=batch.all_or_nothing)
+    requests = [_submit_request(value, principal, traceparent) for value in batch.tasks]
+    return context.submit_all(requests, all_or_nothing=batch.all_or_nothing)
 
 
-def _wish(value: Any, guest: Guest, traceparent: str) -> Wish | Refused:
+def _submit_request(value: Any, principal: Principal, traceparent: str) -> SubmitRequest | HttpError:
     try:
-        wish = Wish(bodies.item(TaskCreate, value).options(), guest)
-    except Refused as refused:
+        made = SubmitRequest(bodies.item(TaskCreate, value).options(), principal)
+    except HttpError as refused:
         return refused
-    carry(wish.task, traceparent)
-    return wish
+    carry(made.task, traceparent)
+    return made
 
 
 def _item(index: int, became: StoredTask | Exception) -> BatchItem:
@@ -78,7 +82,7 @@ def _item(index: int, became: StoredTask | Exception) -> BatchItem:
     return BatchItem(index=index, status=refused.status, problem=Problem(**problems.as_dict(refused)))
 
 
-@router.get("/tasks", summary="List tasks, page by page", response_model=TaskPage, **told(Role.READ))
+@router.get("/tasks", summary="List tasks, page by page", response_model=TaskPage, **route_spec(Role.READ))
 async def list_tasks(
     request: Request,
     status: Annotated[list[TaskStatus] | None, Query(max_length=8)] = None,
@@ -99,62 +103,63 @@ async def list_tasks(
     return await _page(request, search)
 
 
-@router.post("/tasks/search", summary="Search tasks", response_model=TaskPage, **told(Role.READ, body=TaskSearch))
+@router.post("/tasks/search", summary="Search tasks", response_model=TaskPage, **route_spec(Role.READ, body=TaskSearch))
 async def search_tasks(request: Request) -> Response:
     """By anything that is known of them, page by page."""
-    return await _page(request, await given(request, TaskSearch))
+    return await _page(request, await parse_body(request, TaskSearch))
 
 
 async def _page(request: Request, search: TaskSearch) -> Response:
-    desk, guest = desk_of(request), guest_of(request)
-    wanted = search.wanted(guest.queues, oldest_first=search.sort == "created")
-    found = await desk.hands.do(desk.operator.search, wanted, search.limit, cursors.read(search.cursor))
+    context, principal = context_of(request), principal_of(request)
+    wanted = search.wanted(principal.queues, oldest_first=search.sort == "created")
+    found = await context.threads.run(context.operator.search, wanted, search.limit, cursors.read(search.cursor))
     page = TaskPage(tasks=[TaskResponse.of(stored) for stored in found.tasks], next=cursors.shown(found.cursor),
                     is_sorted=found.is_sorted)
     return Response(page.model_dump_json(), media_type=JSON)
 
 
-@router.post("/tasks/batch/cancel", summary="Cancel the tasks that agree with a filter", **told(
+@router.post("/tasks/batch/cancel", summary="Cancel the tasks that agree with a filter", **route_spec(
     Role.OPERATE, body=BatchOperation))
 async def cancel_tasks(request: Request) -> BatchReport:
     """Those that wait and those that run. With dry_run they are only counted."""
-    return await _operate(request, "cancel", await given(request, BatchOperation))
+    return await _operate(request, "cancel", await parse_body(request, BatchOperation))
 
 
-@router.post("/tasks/batch/retry", summary="Run the tasks again that agree with a filter", **told(
+@router.post("/tasks/batch/retry", summary="Run the tasks again that agree with a filter", **route_spec(
     Role.OPERATE, body=BatchOperation))
 async def retry_tasks(request: Request) -> BatchReport:
     """Those that FAILED, were CANCELLED or timed out. With dry_run they are only counted."""
-    return await _operate(request, "retry", await given(request, BatchOperation))
+    return await _operate(request, "retry", await parse_body(request, BatchOperation))
 
 
-@router.post("/tasks/batch/delete", summary="Forget the tasks that agree with a filter", **told(
+@router.post("/tasks/batch/delete", summary="Forget the tasks that agree with a filter", **route_spec(
     Role.ADMIN, body=BatchOperation))
 async def delete_tasks(request: Request) -> BatchReport:
     """Those that have ended, with their results. With dry_run they are only counted."""
-    return await _operate(request, "delete", await given(request, BatchOperation))
+    return await _operate(request, "delete", await parse_body(request, BatchOperation))
 
 
-@router.post("/tasks/batch/priority", summary="Change the priority of the tasks that agree with a filter", **told(
+@router.post("/tasks/batch/priority", summary="Change the priority of the tasks that agree with a filter", **route_spec(
     Role.OPERATE, body=PriorityOperation))
 async def prioritize_tasks(request: Request) -> BatchReport:
     """Those that have not started. With dry_run they are only counted."""
-    asked = await given(request, PriorityOperation)
+    asked = await parse_body(request, PriorityOperation)
     return await _operate(request, "priority", asked, TaskPriority.parse(asked.priority))
 
 
 async def _operate(request: Request, operation: Operation, asked: BatchOperation,
                    priority: TaskPriority = TaskPriority.NORMAL) -> BatchReport:
     allow_time(request, BATCH_S)
-    report = await desk_of(request).hands.do(_done, desk_of(request), guest_of(request), operation, asked, priority)
+    context = context_of(request)
+    report = await context.threads.run(_done, context, principal_of(request), operation, asked, priority)
     request.scope["audit"] = {"matched": report.matched, "done": report.done, "dry_run": report.dry_run}
     return report
 
 
-def _done(desk: Desk, guest: Guest, operation: Operation, asked: BatchOperation,
+def _done(context: ApiContext, principal: Principal, operation: Operation, asked: BatchOperation,
           priority: TaskPriority) -> BatchReport:
-    able, is_complete = desk.operator.able(asked.filter.wanted(guest.queues), operation, asked.limit)
-    done = 0 if asked.dry_run else desk.operator.operate(able, operation, reason=asked.reason, priority=priority)
+    able, is_complete = context.operator.able(asked.filter.wanted(principal.queues), operation, asked.limit)
+    done = 0 if asked.dry_run else context.operator.operate(able, operation, reason=asked.reason, priority=priority)
     return BatchReport(matched=len(able), done=done, dry_run=asked.dry_run, is_complete=is_complete)
 
 

@@ -5,21 +5,21 @@ from typing import Annotated
 from fastapi import Path
 from starlette.requests import Request
 
-from engine.services.api.context import desk_of, guest_of
-from engine.services.api.http.access import Role
-from engine.services.api.http.route import noun, told
+from engine.services.api.context import context_of, principal_of
+from engine.services.api.http.authentication import Role
+from engine.services.api.http.route import api_router, route_spec
 from engine.services.api.models.queues import QueueChange, QueueStats, QueueTotals
 
-router = noun("queues")
+router = api_router("queues")
 Name = Annotated[str, Path(description="Name of the queue.", pattern=r"^[A-Za-z0-9._-]{1,64}$", examples=["images"])]
 
 
-@router.get("/queue/stats", summary="All queues together", **told(Role.READ))
+@router.get("/queue/stats", summary="All queues together", **route_spec(Role.READ))
 async def get_queue_totals(request: Request) -> QueueTotals:
     """How much waits by priority and for how long, and how many tasks are in each status."""
-    desk, guest = desk_of(request), guest_of(request)
+    context, principal = context_of(request), principal_of(request)
     queues = await _seen(request)
-    statuses = await desk.hands.do(desk.operator.counts) if guest.queues is None else {}
+    statuses = await context.threads.run(context.operator.counts) if principal.queues is None else {}
     queued: dict[str, int] = {}
     for stats in queues:
         for priority, count in stats.queued.items():
@@ -30,39 +30,39 @@ async def get_queue_totals(request: Request) -> QueueTotals:
         statuses=statuses)
 
 
-@router.get("/queues", summary="Each queue, and what waits in it", **told(Role.READ))
+@router.get("/queues", summary="Each queue, and what waits in it", **route_spec(Role.READ))
 async def list_queues(request: Request) -> list[QueueStats]:
     """Every queue that is known. One that is open, empty and unused for a day is forgotten."""
     return await _seen(request)
 
 
-@router.post("/queues/{name}/pause", summary="Start no more tasks of a queue", **told(Role.OPERATE))
+@router.post("/queues/{name}/pause", summary="Start no more tasks of a queue", **route_spec(Role.OPERATE))
 async def pause_queue(request: Request, name: Name) -> QueueChange:
     """What runs goes on, and submits are accepted."""
-    desk = desk_of(request)
-    guest_of(request).must_see(name)
-    await desk.hands.do(desk.operator.pause, name)
+    context = context_of(request)
+    principal_of(request).must_see(name)
+    await context.threads.run(context.operator.pause, name)
     return QueueChange(queue=name, paused=True)
 
 
-@router.post("/queues/{name}/resume", summary="Start tasks of a queue again", **told(Role.OPERATE))
+@router.post("/queues/{name}/resume", summary="Start tasks of a queue again", **route_spec(Role.OPERATE))
 async def resume_queue(request: Request, name: Name) -> QueueChange:
     """The end of a pause."""
-    desk = desk_of(request)
-    guest_of(request).must_see(name)
-    await desk.hands.do(desk.operator.resume, name)
+    context = context_of(request)
+    principal_of(request).must_see(name)
+    await context.threads.run(context.operator.resume, name)
     return QueueChange(queue=name, paused=False)
 
 
-@router.post("/queues/{name}/purge", summary="Cancel every task that waits in a queue", **told(Role.ADMIN))
+@router.post("/queues/{name}/purge", summary="Cancel every task that waits in a queue", **route_spec(Role.ADMIN))
 async def purge_queue(request: Request, name: Name) -> QueueChange:
     """What runs goes on."""
-    desk = desk_of(request)
-    guest_of(request).must_see(name)
-    return QueueChange(queue=name, purged=await desk.hands.do(desk.operator.purge, name))
+    context = context_of(request)
+    principal_of(request).must_see(name)
+    return QueueChange(queue=name, purged=await context.threads.run(context.operator.purge, name))
 
 
 async def _seen(request: Request) -> list[QueueStats]:
-    desk, guest = desk_of(request), guest_of(request)
-    found = await desk.hands.do(desk.operator.queue_stats)
-    return [QueueStats.model_validate(stats.model_dump()) for stats in found if guest.sees(stats.queue)]
+    context, principal = context_of(request), principal_of(request)
+    found = await context.threads.run(context.operator.queue_stats)
+    return [QueueStats.model_validate(stats.model_dump()) for stats in found if principal.sees(stats.queue)]

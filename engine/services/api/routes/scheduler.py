@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from engine.adapters.redis.records.engine_log import LEVELS, newest_first
 from engine.errors import InvalidOption
-from engine.services.api.context import Desk, desk_of, guest_of
-from engine.services.api.http.access import Role
-from engine.services.api.http.problems import Refused
-from engine.services.api.http.route import given, noun, told
+from engine.services.api.context import ApiContext, context_of, principal_of
+from engine.services.api.http.authentication import Role
+from engine.services.api.http.problems import HttpError
+from engine.services.api.http.route import api_router, parse_body, route_spec
 from engine.services.api.models.base import EVENT_ID, Asked
 from engine.services.api.models.events import EngineLogEntry, EngineLogPage
 from engine.services.api.models.scheduler import (
@@ -25,28 +25,28 @@ from engine.services.api.models.scheduler import (
     SchedulerStatus,
 )
 from engine.services.composition import engine_version
-from engine.services.metrics import figures, instruments
+from engine.services.metrics import prometheus, window
 
 LOOKED_AT_MAX = 20_000  # lines of the log for one page
-router = noun("scheduler")
-scrape = noun("scheduler")
+router = api_router("scheduler")
+scrape = api_router("scheduler")
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
-@router.post("/scheduler/control", status_code=202, summary="Tell the engine what to do", **told(
+@router.post("/scheduler/control", status_code=202, summary="Tell the engine what to do", **route_spec(
     Role.ADMIN, 409, body=SchedulerControl))
 async def control_scheduler(request: Request) -> SchedulerControlled:
     """start, stop, restart, pause, resume, drain or scale; 409 where no engine heard it."""
-    guest_of(request).must_see_all()
-    asked = await given(request, SchedulerControl)
+    principal_of(request).must_see_all()
+    asked = await parse_body(request, SchedulerControl)
     if asked.action == "scale" and asked.workers is None:
         raise InvalidOption("a scale needs `workers`", field="workers", limit="a whole number from 1 to 1024, or auto")
     request.scope["audit"] = asked.model_dump(exclude_none=True)
-    return await desk_of(request).hands.do(_control, desk_of(request), asked)
+    return await context_of(request).threads.run(_control, context_of(request), asked)
 
 
-def _control(desk: Desk, asked: SchedulerControl) -> SchedulerControlled:
-    operator = desk.operator
+def _control(context: ApiContext, asked: SchedulerControl) -> SchedulerControlled:
+    operator = context.operator
     if asked.action in ("pause", "resume"):
         names = [stats.queue for stats in operator.queue_stats()]
         for name in names:
@@ -55,20 +55,20 @@ def _control(desk: Desk, asked: SchedulerControl) -> SchedulerControlled:
     more = {"workers": asked.workers, "pool": asked.pool} if asked.action == "scale" else {}
     heard = operator.command({"do": asked.action, **more})
     if not heard:
-        raise Refused(409, "no engine is running that could be told")
+        raise HttpError(409, "no engine is running that could be told")
     return SchedulerControlled(action=asked.action, engines=heard, queues=0)
 
 
-@router.get("/scheduler/status", summary="What runs where, and what waits", **told(Role.READ))
+@router.get("/scheduler/status", summary="What runs where, and what waits", **route_spec(Role.READ))
 async def get_scheduler_status(request: Request) -> SchedulerStatus:
     """The pools with their slots, all processes, and the tasks by status."""
-    guest_of(request).must_see_all()
-    return await desk_of(request).hands.do(_status, desk_of(request))
+    principal_of(request).must_see_all()
+    return await context_of(request).threads.run(_status, context_of(request))
 
 
-def _status(desk: Desk) -> SchedulerStatus:
-    operator = desk.operator
-    pools, now_ms = desk.watching.reports(), operator.broker.clock.now_ms()
+def _status(context: ApiContext) -> SchedulerStatus:
+    operator = context.operator
+    pools, now_ms = context.metrics.reports(), operator.broker.clock.now_ms()
     slots = [slot for pool in pools for slot in pool["slots"]]
     queues = operator.queue_stats()
     return SchedulerStatus(
@@ -76,49 +76,50 @@ def _status(desk: Desk) -> SchedulerStatus:
         uptime_s=max((now_ms - pool["started_ms"] for pool in pools if "started_ms" in pool), default=0) / 1000,
         is_paused=bool(queues) and all(stats.paused for stats in queues),
         busy=sum(slot["state"] == "busy" for slot in slots), tasks=operator.counts(), counters=operator.counters(),
-        api={"version": engine_version(), "uptime_s": round(time.time() - desk.started_s, 3),
-             "listeners": desk.listeners, "wants_keys": desk.access.wants_keys})
+        api={"version": engine_version(), "uptime_s": round(time.time() - context.started_s, 3),
+             "listeners": context.listeners, "wants_keys": context.authenticator.wants_keys})
 
 
-@router.get("/scheduler/metrics", summary="How much, how well, how long", **told(Role.READ))
+@router.get("/scheduler/metrics", summary="How much, how well, how long", **route_spec(Role.READ))
 async def get_scheduler_metrics(
-    request: Request, window_s: Annotated[int, Query(ge=1, le=figures.WINDOW_S_MAX)] = 300,
+    request: Request, window_s: Annotated[int, Query(ge=1, le=window.WINDOW_S_MAX)] = 300,
 ) -> SchedulerMetrics:
     """Throughput, success, times and resources of what ended within the window; by queue and by type."""
-    guest_of(request).must_see_all()
-    return await desk_of(request).hands.do(_metrics, desk_of(request), window_s)
+    principal_of(request).must_see_all()
+    return await context_of(request).threads.run(_metrics, context_of(request), window_s)
 
 
-def _metrics(desk: Desk, window_s: int) -> SchedulerMetrics:
-    ledger = desk.watching.ledger
-    ends, counts = ledger.within(window_s), ledger.counts(window_s)
+def _metrics(context: ApiContext, window_s: int) -> SchedulerMetrics:
+    metrics_window = context.metrics.window
+    ends, counts = metrics_window.within(window_s), metrics_window.counts(window_s)
     ended = sum(counts[status] for status in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"))
-    total = figures.figures(ends, window_s).model_copy(update={
+    total = window.summarize(ends, window_s).model_copy(update={
         "ended": ended, "per_s": round(ended / window_s, 3)})
-    processes = desk.operator.processes()
+    processes = context.operator.processes()
     return SchedulerMetrics(
-        window_s=window_s, since=datetime.fromtimestamp(ledger.since_s, UTC), total=total,
-        by_queue=figures.grouped(ends, lambda end: end.queue, window_s),
-        by_type=figures.grouped(ends, lambda end: end.task_type, window_s), retries=counts["RETRYING"],
-        timeouts=counts["TIMEOUT"], gaps=ledger.gaps, sampled=round(min(1.0, len(ends) / ended), 4) if ended else 1.0,
+        window_s=window_s, since=datetime.fromtimestamp(metrics_window.since_s, UTC), total=total,
+        by_queue=window.summarize_by(ends, lambda end: end.queue, window_s),
+        by_type=window.summarize_by(ends, lambda end: end.task_type, window_s), retries=counts["RETRYING"],
+        timeouts=counts["TIMEOUT"], gaps=metrics_window.gaps,
+        sampled=round(min(1.0, len(ends) / ended), 4) if ended else 1.0,
         cpu_percent=sum(one.get("cpu_percent") or 0 for one in processes),
         rss_bytes=sum(one.get("rss_bytes") or 0 for one in processes))
 
 
-@router.get("/scheduler/health", summary="Whether it lives, and whether it is ready", **told(Role.NONE, responses={
-    503: {"model": SchedulerHealth, "description": "Not ready, and why."}}))
+@router.get("/scheduler/health", summary="Whether it lives, and whether it is ready",
+            **route_spec(Role.NONE, responses={503: {"model": SchedulerHealth, "description": "Not ready, and why."}}))
 async def get_health(
     request: Request, probe: Annotated[Literal["live", "ready"], Query()] = "ready",
 ) -> SchedulerHealth:
     """`probe=live` is answered with 200 by any server that answers; `probe=ready` with 503 where tasks would wait."""
-    reasons, degraded = await desk_of(request).health.findings()
+    reasons, degraded = await context_of(request).health.findings()
     state = SchedulerHealth(ready=not reasons, reasons=reasons, degraded=degraded)
     status = 503 if reasons and probe == "ready" else 200
     headers = {"Retry-After": "1"} if status == 503 else {}
     return Response(state.model_dump_json(), status, headers, "application/json")  # type: ignore[return-value]
 
 
-@router.get("/scheduler/logs", summary="The engine's own log, the newest first", **told(Role.ADMIN))
+@router.get("/scheduler/logs", summary="The engine's own log, the newest first", **route_spec(Role.ADMIN))
 async def list_engine_logs(
     request: Request,
     level: Annotated[Level, Query(description="The least severe to be told.")] = "INFO",
@@ -130,15 +131,16 @@ async def list_engine_logs(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> EngineLogPage:
     """Of all its processes on all hosts: the last 10,000 lines that they wrote."""
-    guest_of(request).must_see_all()
-    return await desk_of(request).hands.do(_logs, desk_of(request), level, since, until, process, before, limit)
+    principal_of(request).must_see_all()
+    context = context_of(request)
+    return await context.threads.run(_logs, context, level, since, until, process, before, limit)
 
 
-def _logs(desk: Desk, level: str, since: datetime | None, until: datetime | None, process: str | None,
+def _logs(context: ApiContext, level: str, since: datetime | None, until: datetime | None, process: str | None,
           before: str | None, limit: int) -> EngineLogPage:
     start = before or (f"{_ms(until) + 1}-0" if until is not None else "+")
     entries: list[EngineLogEntry] = []
-    broker = desk.operator.broker
+    broker = context.operator.broker
     for looked_at, row in enumerate(newest_first(broker.redis, broker.keys, start, 0 if since is None else _ms(since))):
         if looked_at >= LOOKED_AT_MAX:
             return EngineLogPage(entries=entries, next=row["id"])
@@ -159,11 +161,11 @@ def _entry(row: dict[str, Any]) -> EngineLogEntry:
                           facts={name: value for name, value in row.items() if name not in own})
 
 
-@scrape.get("/metrics", summary="For Prometheus", **told(Role.READ, response_class=Response, responses={200: {
+@scrape.get("/metrics", summary="For Prometheus", **route_spec(Role.READ, response_class=Response, responses={200: {
     "description": "Metrics in Prometheus's text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}}))
 async def get_prometheus_metrics(request: Request) -> Response:
     """Answered also while Redis is away, with `ganger_redis_up 0`."""
-    desk = desk_of(request)
-    guest_of(request).must_see_all()
-    text = await desk.hands.do(instruments.exposition, desk.watching.instruments, desk.operator)
+    context = context_of(request)
+    principal_of(request).must_see_all()
+    text = await context.threads.run(prometheus.exposition, context.metrics.prometheus, context.operator)
     return Response(text, media_type=CONTENT_TYPE_LATEST)

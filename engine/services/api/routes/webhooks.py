@@ -10,87 +10,89 @@ from starlette.responses import Response
 
 from engine.adapters.redis.records.webhooks import OWN, new_secret
 from engine.client.models import moment
-from engine.services.api.context import desk_of, guest_of
-from engine.services.api.http.access import Role
-from engine.services.api.http.problems import Refused
-from engine.services.api.http.route import given, noun, told
+from engine.services.api.context import context_of, principal_of
+from engine.services.api.http.authentication import Role
+from engine.services.api.http.problems import HttpError
+from engine.services.api.http.route import api_router, parse_body, route_spec
 from engine.services.api.models.webhooks import Delivery, Webhook, WebhookCreate, WebhookSecret
 from engine.services.webhooks import targets
 
 WEBHOOKS_MAX = 1_000
 SHOWN_MAX = 1_000
-router = noun("webhooks")
+router = api_router("webhooks")
 WebhookId = Annotated[str, Path(pattern="^[0-9a-f]{16}$", examples=["5f0c2a9be1d34c77"])]
 
 
-@router.post("/webhooks", status_code=201, summary="Tell a URL of ends of tasks", **told(
+@router.post("/webhooks", status_code=201, summary="Tell a URL of ends of tasks", **route_spec(
     Role.ADMIN, 409, body=WebhookCreate))
 async def create_webhook(request: Request) -> Webhook:
     """What is sent is signed with `secret`, which is told this once, in the form of Standard Webhooks: the header
     webhook-signature is "v1," and the HMAC-SHA256 of "webhook-id.webhook-timestamp.body" in base64. Whoever answers
     with anything but a 2xx within 10 seconds is asked again, for about a day."""
-    desk, guest = desk_of(request), guest_of(request)
-    asked = await given(request, WebhookCreate)
+    context, principal = context_of(request), principal_of(request)
+    asked = await parse_body(request, WebhookCreate)
     if asked.queue is None:
-        guest.must_see_all()
+        principal.must_see_all()
     else:
-        guest.must_see(asked.queue)
-    targets.check(asked.url, private=desk.settings.webhooks_private)
-    hooks = desk.deliveries.hooks
-    if len(await desk.hands.do(hooks.all)) >= WEBHOOKS_MAX:
-        raise Refused(409, f"there are {WEBHOOKS_MAX} webhooks already", limit=str(WEBHOOKS_MAX))
+        principal.must_see(asked.queue)
+    targets.check(asked.url, private=context.settings.webhooks_private)
+    hooks = context.webhooks.hooks
+    if len(await context.threads.run(hooks.all)) >= WEBHOOKS_MAX:
+        raise HttpError(409, f"there are {WEBHOOKS_MAX} webhooks already", limit=str(WEBHOOKS_MAX))
     hook_id = secrets.token_hex(8)
     kept = {**asked.model_dump(), "secret": new_secret(), "created_at": datetime.now(UTC).isoformat()}
-    await desk.hands.do(hooks.add, hook_id, kept)
+    await context.threads.run(hooks.add, hook_id, kept)
     return Webhook(id=hook_id, **kept)
 
 
-@router.get("/webhooks", summary="Every webhook", **told(Role.ADMIN))
+@router.get("/webhooks", summary="Every webhook", **route_spec(Role.ADMIN))
 async def list_webhooks(request: Request) -> list[Webhook]:
     """Without their secrets."""
-    desk, guest = desk_of(request), guest_of(request)
-    found = await desk.hands.do(desk.deliveries.hooks.all)
+    context, principal = context_of(request), principal_of(request)
+    found = await context.threads.run(context.webhooks.hooks.all)
     return [Webhook(id=hook_id, **{**kept, "secret": None}) for hook_id, kept in found.items()
-            if hook_id != OWN and _sees(guest, kept)]
+            if hook_id != OWN and _sees(principal, kept)]
 
 
-@router.get("/webhook/secret", summary="What messages to tasks' own webhooks are signed with", **told(Role.ADMIN))
+@router.get("/webhook/secret", summary="What messages to tasks' own webhooks are signed with", **route_spec(Role.ADMIN))
 async def get_task_webhook_secret(request: Request) -> WebhookSecret:
     """One for all tasks, made when it is first needed."""
-    desk = desk_of(request)
-    guest_of(request).must_see_all()
-    return WebhookSecret(secret=await desk.hands.do(desk.deliveries.hooks.own_secret))
+    context = context_of(request)
+    principal_of(request).must_see_all()
+    return WebhookSecret(secret=await context.threads.run(context.webhooks.hooks.own_secret))
 
 
-@router.post("/webhook/secret", summary="Sign messages to tasks' own webhooks with another secret", **told(Role.ADMIN))
+@router.post("/webhook/secret", summary="Sign messages to tasks' own webhooks with another secret",
+             **route_spec(Role.ADMIN))
 async def renew_task_webhook_secret(request: Request) -> WebhookSecret:
     """From now on."""
-    desk = desk_of(request)
-    guest_of(request).must_see_all()
-    return WebhookSecret(secret=await desk.hands.do(lambda: desk.deliveries.hooks.own_secret(renewed=True)))
+    context = context_of(request)
+    principal_of(request).must_see_all()
+    return WebhookSecret(secret=await context.threads.run(lambda: context.webhooks.hooks.own_secret(renewed=True)))
 
 
-@router.delete("/webhooks/{webhook_id}", status_code=204, summary="Tell a URL no more", **told(
+@router.delete("/webhooks/{webhook_id}", status_code=204, summary="Tell a URL no more", **route_spec(
     Role.ADMIN, 404, response_class=Response))
 async def delete_webhook(request: Request, webhook_id: WebhookId) -> Response:
     """Messages to it that are under way are dropped."""
-    desk, guest = desk_of(request), guest_of(request)
-    kept = (await desk.hands.do(desk.deliveries.hooks.all)).get(webhook_id)
-    if kept is None or not _sees(guest, kept) or not await desk.hands.do(desk.deliveries.hooks.remove, webhook_id):
-        raise Refused(404, "there is no such webhook")
+    context, principal = context_of(request), principal_of(request)
+    kept = (await context.threads.run(context.webhooks.hooks.all)).get(webhook_id)
+    if kept is None or not _sees(principal, kept) or not await context.threads.run(
+            context.webhooks.hooks.remove, webhook_id):
+        raise HttpError(404, "there is no such webhook")
     return Response(status_code=204)
 
 
-@router.get("/webhook/deliveries", summary="Messages that have not arrived yet", **told(Role.ADMIN))
+@router.get("/webhook/deliveries", summary="Messages that have not arrived yet", **route_spec(Role.ADMIN))
 async def list_webhook_deliveries(request: Request) -> list[Delivery]:
     """The next 1,000, each with how often it was tried, and why in vain. Those given up are in the engine's log."""
-    desk = desk_of(request)
-    guest_of(request).must_see_all()
-    found = await desk.hands.do(desk.deliveries.hooks.under_way, SHOWN_MAX)
+    context = context_of(request)
+    principal_of(request).must_see_all()
+    found = await context.threads.run(context.webhooks.hooks.under_way, SHOWN_MAX)
     return [Delivery(id=name, webhook=one["webhook"], url=one["url"], task_id=one["task_id"], status=one["status"],
                      tries=one["tries"], due_at=moment(one["due_ms"]), last_error=one.get("last_error"))
             for name, one in found.items()]
 
 
-def _sees(guest: Any, kept: dict[str, Any]) -> bool:
-    return guest.queues is None or guest.sees(kept.get("queue") or "*")
+def _sees(principal: Any, kept: dict[str, Any]) -> bool:
+    return principal.queues is None or principal.sees(kept.get("queue") or "*")

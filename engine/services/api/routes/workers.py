@@ -8,74 +8,75 @@ from starlette.requests import Request
 
 from engine.core.measure.usage_history import past
 from engine.errors import EngineError
-from engine.services.api.context import Desk, desk_of, guest_of
-from engine.services.api.http.access import Role
-from engine.services.api.http.problems import Refused
-from engine.services.api.http.route import given, noun, told
+from engine.services.api.context import ApiContext, context_of, principal_of
+from engine.services.api.http.authentication import Role
+from engine.services.api.http.problems import HttpError
+from engine.services.api.http.route import api_router, parse_body, route_spec
 from engine.services.api.models.scheduler import Sample, Worker, WorkerDetail, WorkerOrder, WorkerStack, WorkerTold
 
 STACK_S = 8.0  # for the stacks to come
-router = noun("workers")
+router = api_router("workers")
 Supervisor = Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9._-]+$", examples=["host.default.3f9a1c"])]
 Slot = Annotated[int, Path(ge=0, le=1023, examples=[0])]
 
 
-@router.get("/workers", summary="Every worker, and what it runs", **told(Role.READ))
+@router.get("/workers", summary="Every worker, and what it runs", **route_spec(Role.READ))
 async def list_workers(request: Request) -> list[Worker]:
     """Of all pools on all hosts, with their CPU and memory now."""
-    desk = desk_of(request)
-    guest_of(request).must_see_all()
-    reports = await desk.hands.do(desk.watching.reports)
+    context = context_of(request)
+    principal_of(request).must_see_all()
+    reports = await context.threads.run(context.metrics.reports)
     return [Worker(**_facts(report, slot)) for report in reports for slot in report["slots"]]
 
 
-@router.get("/workers/{supervisor}/{slot}", summary="A worker, with its last hour", **told(Role.READ, 404))
+@router.get("/workers/{supervisor}/{slot}", summary="A worker, with its last hour", **route_spec(Role.READ, 404))
 async def get_worker(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerDetail:
     """What its slot has used, a row for every ten seconds."""
-    desk = desk_of(request)
-    guest_of(request).must_see_all()
-    report, found = await _find(desk, supervisor, slot)
-    entries = await desk.hands.do(desk.operator.broker.history, str(report.get("host")), report.get("root_pid") or 0)
+    context = context_of(request)
+    principal_of(request).must_see_all()
+    report, found = await _find(context, supervisor, slot)
+    entries = await context.threads.run(
+        context.operator.broker.history, str(report.get("host")), report.get("root_pid") or 0)
     history = [Sample(at=datetime.fromtimestamp(told.pop("at_ms") / 1000, UTC), **told)
                for told in past(entries, f"worker {report.get('pool')}/{slot}")]
     return WorkerDetail(**_facts(report, found), history=history)
 
 
-@router.post("/workers/{supervisor}/{slot}/stack", summary="Where every thread of a worker is", **told(
+@router.post("/workers/{supervisor}/{slot}/stack", summary="Where every thread of a worker is", **route_spec(
     Role.OPERATE, 404, 409))
 async def get_worker_stack(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerStack:
     """Its Python stacks; it goes on."""
-    desk = desk_of(request)
-    guest_of(request).must_see_all()
-    facts = _facts(*await _find(desk, supervisor, slot))
+    context = context_of(request)
+    principal_of(request).must_see_all()
+    facts = _facts(*await _find(context, supervisor, slot))
     try:
-        stacks = await desk.hands.do(desk.operator.stacks, supervisor, slot, STACK_S)
+        stacks = await context.threads.run(context.operator.stacks, supervisor, slot, STACK_S)
     except EngineError as error:  # it has gone, or is too busy to say
-        raise Refused(409, str(error)) from None
+        raise HttpError(409, str(error)) from None
     return WorkerStack(id=facts["id"], stacks=stacks)
 
 
-@router.post("/workers/{supervisor}/{slot}/restart", status_code=202, summary="A fresh worker in its place", **told(
-    Role.OPERATE, 404, body=WorkerOrder, body_required=False))
+@router.post("/workers/{supervisor}/{slot}/restart", status_code=202, summary="A fresh worker in its place",
+             **route_spec(Role.OPERATE, 404, body=WorkerOrder, body_required=False))
 async def restart_worker(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerTold:
     """When it has ended its task; with at_once now, and its task is given back, run elsewhere, charged nothing."""
-    desk = desk_of(request)
-    guest_of(request).must_see_all()
-    asked = await given(request, WorkerOrder, required=False)
-    facts = _facts(*await _find(desk, supervisor, slot))
+    context = context_of(request)
+    principal_of(request).must_see_all()
+    asked = await parse_body(request, WorkerOrder, required=False)
+    facts = _facts(*await _find(context, supervisor, slot))
     letter = {"do": "restart", "slot": slot, "at_once": asked.at_once}
-    if not await desk.hands.do(desk.operator.broker.order, supervisor, letter):
-        raise Refused(404, "this supervisor has gone")
+    if not await context.threads.run(context.operator.broker.order, supervisor, letter):
+        raise HttpError(404, "this supervisor has gone")
     return WorkerTold(id=facts["id"], order="restart")
 
 
-async def _find(desk: Desk, supervisor: str, slot: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A supervisor's report, and what it tells of the slot. Raises `Refused`."""
-    for report in await desk.hands.do(desk.watching.reports):
+async def _find(context: ApiContext, supervisor: str, slot: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A supervisor's report, and what it tells of the slot. Raises `HttpError`."""
+    for report in await context.threads.run(context.metrics.reports):
         for one in report["slots"]:
             if (report["supervisor"], one["slot"]) == (supervisor, slot):
                 return report, one
-    raise Refused(404, f"there is no worker {supervisor}/{slot}")
+    raise HttpError(404, f"there is no worker {supervisor}/{slot}")
 
 
 def _facts(report: dict[str, Any], slot: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from engine.services.api.http import bodies
-from engine.services.api.http.problems import Refused
+from engine.services.api.http.problems import HttpError
 from engine.services.api.models.search import BatchOperation, TaskBatchEnvelope
 from engine.services.api.models.tasks import TaskCreate
 
@@ -15,8 +15,8 @@ def wide(count: int) -> bytes:
     return b"{" + b",".join(b'"%d" :1' % n for n in range(count)) + b"}"
 
 
-def refused(model: type[BaseModel], raw: bytes) -> Refused:
-    with pytest.raises(Refused) as error:
+def refused(model: type[BaseModel], raw: bytes) -> HttpError:
+    with pytest.raises(HttpError) as error:
         bodies._large(model, raw)
     return error.value
 
@@ -60,6 +60,6 @@ def test_a_text_without_an_end_costs_no_more_than_its_length(end: bytes) -> None
 
 
 def test_an_item_of_a_batch_is_bounded_too() -> None:
-    with pytest.raises(Refused) as error:
+    with pytest.raises(HttpError) as error:
         bodies.item(TaskCreate, {"task_type": "a", **{str(n): n for n in range(1_000)}})
     assert len(error.value.facts["fields"]) == bodies.FIELDS_MAX

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from engine.adapters.redis.records.api_keys import KEYED, OPENED, KeyTable, hashed
+from engine.adapters.redis.records.api_keys import KEYED, OPENED, ApiKeyTable, hashed
 from engine.errors import BrokerUnavailable
-from engine.services.api.http.access import ANYBODY, STALE_S, Access, is_forwarded
-from engine.services.api.http.problems import Refused
+from engine.services.api.http.authentication import ANYBODY, STALE_S, Authenticator, is_forwarded
+from engine.services.api.http.problems import HttpError
 
 KEY = b"Bearer gk_id_secret"
 ROW: dict[str, Any] = {"name": "me", "role": "read", "hash": hashed("secret"), "queues": None}
@@ -20,13 +20,13 @@ class Clock:
         return self.now_s
 
 
-def make(**more: Any) -> tuple[Access, Clock]:
+def make(**more: Any) -> tuple[Authenticator, Clock]:
     clock = Clock()
-    return Access(**{"is_open": True, "is_local": True, **more}, clock=clock), clock
+    return Authenticator(**{"is_open": True, "is_local": True, **more}, clock=clock), clock
 
 
-def refused(access: Access, authorization: bytes | None) -> int:
-    with pytest.raises(Refused) as error:
+def refused(access: Authenticator, authorization: bytes | None) -> int:
+    with pytest.raises(HttpError) as error:
         access.identify(authorization)
     return error.value.status
 
@@ -37,10 +37,11 @@ def test_nobody_is_let_in_before_the_keys_were_read() -> None:
 
 
 @pytest.mark.parametrize("after", [
-    KeyTable({}, KEYED), KeyTable({}, None), KeyTable({"broken": {}}, None), KeyTable({"broken": {}}, OPENED)])
-def test_a_table_without_usable_keys_never_opens_what_was_closed(after: KeyTable) -> None:
+    ApiKeyTable({}, KEYED), ApiKeyTable({}, None), ApiKeyTable({"broken": {}}, None),
+    ApiKeyTable({"broken": {}}, OPENED)])
+def test_a_table_without_usable_keys_never_opens_what_was_closed(after: ApiKeyTable) -> None:
     access, _ = make()
-    access.learn(KeyTable({"id": ROW}, None))
+    access.learn(ApiKeyTable({"id": ROW}, None))
     assert access.identify(KEY).name == "me (id)"
     access.learn(after)
     assert access.wants_keys
@@ -50,31 +51,31 @@ def test_a_table_without_usable_keys_never_opens_what_was_closed(after: KeyTable
 @pytest.mark.parametrize("is_open", [False, True])
 def test_the_mark_of_an_earlier_key_is_enough_to_need_one(is_open: bool) -> None:
     access, _ = make(is_open=is_open)
-    access.learn(KeyTable({}, KEYED))
+    access.learn(ApiKeyTable({}, KEYED))
     assert refused(access, None) == 401
 
 
 def test_only_an_explicit_decision_opens_it_again() -> None:
     access, _ = make()
-    access.learn(KeyTable({"id": ROW}, KEYED))
-    access.learn(KeyTable({}, OPENED))
+    access.learn(ApiKeyTable({"id": ROW}, KEYED))
+    access.learn(ApiKeyTable({}, OPENED))
     assert access.identify(None) is ANYBODY
     assert refused(access, KEY) == 401, "a wrong token is refused, also where none is needed"
-    access.learn(KeyTable({"id": ROW}, OPENED))
+    access.learn(ApiKeyTable({"id": ROW}, OPENED))
     assert refused(access, None) == 401
 
 
 def test_keys_that_could_not_be_read_for_long_let_nobody_in() -> None:
     """A key that was revoked meanwhile must not live on because whoever reads the keys has failed."""
     access, clock = make()
-    access.learn(KeyTable({"id": ROW}, KEYED))
+    access.learn(ApiKeyTable({"id": ROW}, KEYED))
     clock.now_s = STALE_S
     assert access.identify(KEY).name == "me (id)"
     clock.now_s += 0.1
     with pytest.raises(BrokerUnavailable):
         access.identify(KEY)
     assert access.identify(KEY, may_be_stale=True).name == "me (id)"
-    access.learn(KeyTable({}, KEYED))
+    access.learn(ApiKeyTable({}, KEYED))
     assert refused(access, KEY) == 401
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from engine.errors import InvalidOption
 from engine.services.webhooks import targets
-from engine.services.webhooks.targets import NotDelivered, Sender
+from engine.services.webhooks.targets import DeliveryFailed, WebhookSender
 
 
 @pytest.mark.parametrize(("address", "may"), [
@@ -78,15 +78,15 @@ def test_the_address_that_was_checked_is_the_one_that_is_used(monkeypatch: pytes
         async with Odd(b"HTTP/1.1 204 No Content\r\n\r\n") as receiver:
             asked = resolved(monkeypatch, ["127.0.0.1"], ["127.0.0.2"], ["93.184.216.34", "10.0.0.1"], ["127.0.0.1"])
             url = f"http://rebind.example:{receiver.port}/hook"
-            await Sender(private=True).post(url, b"told", {"webhook-id": "7"})
+            await WebhookSender(private=True).post(url, b"told", {"webhook-id": "7"})
             assert asked == ["rebind.example"]
             assert receiver.heard[0].startswith(b"POST /hook HTTP/1.1\r\n")
             assert f"host: rebind.example:{receiver.port}\r\n".encode() in receiver.heard[0].lower()
-            with pytest.raises(NotDelivered, match="ConnectionRefusedError"):
-                await Sender(private=True).post(url, b"told", {})
+            with pytest.raises(DeliveryFailed, match="ConnectionRefusedError"):
+                await WebhookSender(private=True).post(url, b"told", {})
             assert await targets.resolve("rebind.example", 80, private=False) == ["93.184.216.34"]
-            with pytest.raises(NotDelivered, match="private or loopback") as refused:
-                await Sender(private=False).post(url, b"told", {})
+            with pytest.raises(DeliveryFailed, match="private or loopback") as refused:
+                await WebhookSender(private=False).post(url, b"told", {})
             assert refused.value.is_final
             assert len(receiver.heard) == 1
 
@@ -97,7 +97,7 @@ def test_another_address_of_a_name_is_tried_where_one_does_not_answer(monkeypatc
     async def post() -> None:
         async with Odd(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as receiver:
             resolved(monkeypatch, ["127.0.0.2", "127.0.0.1"])
-            await Sender(private=True).post(f"http://two.example:{receiver.port}/", b"", {})
+            await WebhookSender(private=True).post(f"http://two.example:{receiver.port}/", b"", {})
             assert len(receiver.heard) == 1
 
     asyncio.run(post())
@@ -107,9 +107,9 @@ def test_a_certificate_is_checked_for_the_name_and_not_for_the_address(monkeypat
     async def post() -> None:
         async with Odd(b"no TLS") as receiver:
             resolved(monkeypatch, ["127.0.0.1"], ["127.0.0.1"])
-            sender = Sender(private=True)
+            sender = WebhookSender(private=True)
             for _ in "ab":
-                with pytest.raises(NotDelivered):
+                with pytest.raises(DeliveryFailed):
                     await sender.post(f"https://hooks.example:{receiver.port}/", b"", {})
             assert all(b"hooks.example" in hello for hello in receiver.heard), "the name goes out in the TLS handshake"
             assert sender.tls.check_hostname
@@ -124,8 +124,8 @@ def test_a_certificate_is_checked_for_the_name_and_not_for_the_address(monkeypat
 def test_whatever_a_receiver_answers_is_a_try_that_failed(answer: bytes) -> None:
     async def post() -> None:
         async with Odd(answer) as receiver:
-            with pytest.raises(NotDelivered) as failed:
-                await Sender(private=True).post(f"http://127.0.0.1:{receiver.port}/", b"{}", {})
+            with pytest.raises(DeliveryFailed) as failed:
+                await WebhookSender(private=True).post(f"http://127.0.0.1:{receiver.port}/", b"{}", {})
             assert not failed.value.is_final
             assert len(receiver.heard) == 1
 

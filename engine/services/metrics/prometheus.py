@@ -16,7 +16,7 @@ from engine.core.task.event import Event
 from engine.core.task.lifecycle import TaskStatus
 from engine.errors import GangerError
 from engine.services.api.health import judge
-from engine.services.metrics.figures import End
+from engine.services.metrics.window import End
 
 QUEUES_MAX = 100
 RESTARTING = frozenset({"timeout", "killed", "exited", "out_of_memory", "cancelled"})  # ends that take the worker along
@@ -24,7 +24,7 @@ WAITS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 7200
 RUNS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 
 
-class Instruments:
+class PrometheusMetrics:
     """Counters and histograms of this process, filled from the stream of events."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Instruments:
         return queue
 
 
-def exposition(instruments: Instruments, operator: Operator) -> bytes:
+def exposition(instruments: PrometheusMetrics, operator: Operator) -> bytes:
     """All of it as text. While Redis is away only what is known without it, and `ganger_redis_up` 0."""
     present = CollectorRegistry()
     present.register(_Present(operator))

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import ip_address
 
-from engine.adapters.redis.records.api_keys import KeyTable, hashed
+from engine.adapters.redis.records.api_keys import ApiKeyTable, hashed
 from engine.errors import BrokerUnavailable
-from engine.services.api.http.problems import Refused
+from engine.services.api.http.problems import HttpError
 
 STALE_S = 15.0
 PROXY_HEADERS = (b"forwarded", b"via", b"x-real-ip")  # and all that begin with x-forwarded-
@@ -35,7 +35,7 @@ class Role(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Guest:
+class Principal:
     """Whoever makes a call. `queues` are those that they may use, None for all."""
 
     name: str
@@ -44,43 +44,43 @@ class Guest:
     rate_per_s: float = 0.0
 
     def must_be(self, role: Role) -> None:
-        """Raises `Refused`."""
+        """Raises `HttpError`."""
         if self.role < role:
-            raise Refused(403, f"this needs a key with the role {role.name.lower()}; this one has "
-                          f"{self.role.name.lower()}")
+            raise HttpError(403, f"this needs a key with the role {role.name.lower()}; this one has "
+                            f"{self.role.name.lower()}")
 
     def must_see_all(self) -> None:
-        """Raises `Refused` for a key of some queues only."""
+        """Raises `HttpError` for a key of some queues only."""
         if self.queues is not None:
-            raise Refused(403, "this key is for some queues only, and what was asked for concerns all of them")
+            raise HttpError(403, "this key is for some queues only, and what was asked for concerns all of them")
 
     def sees(self, queue: str) -> bool:
         return self.queues is None or queue in self.queues
 
     def must_see(self, queue: str) -> None:
-        """Raises `Refused`."""
+        """Raises `HttpError`."""
         if not self.sees(queue):
-            raise Refused(403, f"this key is not for the queue {queue!r}", field="queue", value=queue)
+            raise HttpError(403, f"this key is not for the queue {queue!r}", field="queue", value=queue)
 
 
-ANYBODY = Guest("anybody", Role.ADMIN)
-NOBODY = Guest("nobody", Role.NONE)
+ANYBODY = Principal("anybody", Role.ADMIN)
+NOBODY = Principal("nobody", Role.NONE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    guest: Guest
+class _StoredKey:
+    principal: Principal
     hash: str
 
 
-class NotAuthenticated(Refused):
+class NotAuthenticated(HttpError):
     """There is no key, or what was presented is none."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(401, detail, headers=_CHALLENGE)
 
 
-class Access:
+class Authenticator:
     """`is_open`: serve whoever comes where there never was a key. `is_local`: only this host can reach us.
 
     `clock` gives seconds.
@@ -88,7 +88,7 @@ class Access:
 
     def __init__(self, *, is_open: bool, is_local: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self.is_open, self.is_local, self._clock = is_open, is_local, clock
-        self._keys: dict[str, _Known] = {}
+        self._keys: dict[str, _StoredKey] = {}
         self._is_keyed = False
         self._learned_s: float | None = None  # None: not read yet
 
@@ -96,7 +96,7 @@ class Access:
     def wants_keys(self) -> bool:
         return self._is_keyed or not self.is_open
 
-    def learn(self, table: KeyTable) -> None:
+    def learn(self, table: ApiKeyTable) -> None:
         """Take over the table as it is in Redis; what cannot be read is no key. Says in the log what has changed.
 
         A table without keys and without a mark, as after FLUSHALL, does not open what was closed.
@@ -105,7 +105,7 @@ class Access:
         for key_id, told in table.keys.items():
             try:
                 queues = told.get("queues")
-                known[key_id] = _Known(Guest(
+                known[key_id] = _StoredKey(Principal(
                     f"{told['name']} ({key_id})", Role[str(told["role"]).upper()],
                     None if queues is None else frozenset(queues), float(told.get("rate_per_s") or 0)),
                     str(told["hash"]))
@@ -119,8 +119,8 @@ class Access:
             log.info("the API keys have changed", extra={
                 "added": added, "revoked": revoked, "keys": len(known), "wants_keys": self.wants_keys})
 
-    def identify(self, authorization: bytes | None, *, may_be_stale: bool = False) -> Guest:
-        """Who calls. Raises `Refused` for a key that is none, and `BrokerUnavailable` while keys are not known."""
+    def identify(self, authorization: bytes | None, *, may_be_stale: bool = False) -> Principal:
+        """Who calls. Raises `HttpError` for a key that is none, and `BrokerUnavailable` while keys are not known."""
         if self._learned_s is None:
             raise BrokerUnavailable("Redis is away, and with it the keys")
         if not may_be_stale and self._clock() - self._learned_s > STALE_S:
@@ -131,7 +131,7 @@ class Access:
             raise NotAuthenticated("this needs a key: Authorization: Bearer KEY")
         return ANYBODY
 
-    def _holder(self, authorization: bytes) -> Guest:
+    def _holder(self, authorization: bytes) -> Principal:
         scheme, _, token = authorization.decode("latin-1").partition(" ")
         prefix, _, rest = token.strip().partition("_")
         key_id, _, secret = rest.partition("_")
@@ -140,7 +140,7 @@ class Access:
         matches = hmac.compare_digest(hashed(secret), expected)
         if not matches or known is None or scheme.lower() != "bearer" or prefix != "gk":
             raise NotAuthenticated("this is not a key, or it was revoked")
-        return known.guest
+        return known.principal
 
 
 def is_forwarded(names: Iterable[bytes]) -> bool:

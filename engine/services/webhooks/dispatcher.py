@@ -15,15 +15,15 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.redis.records.event_stream import Entry, is_entry_id
-from engine.adapters.redis.records.webhooks import OWN, Hooks
+from engine.adapters.redis.records.event_stream import StreamEntry, is_entry_id
+from engine.adapters.redis.records.webhooks import OWN, WebhookStore
 from engine.client.operator import Operator
 from engine.errors import GangerError
 from engine.services.background import Background
-from engine.services.event_feed import Feed
-from engine.services.thread_pool import Hands
+from engine.services.event_feed import EventFeed
+from engine.services.thread_pool import ThreadPool
 from engine.services.webhooks.messages import Message, messages_of, signed, wanted_ends
-from engine.services.webhooks.targets import NotDelivered, Sender
+from engine.services.webhooks.targets import DeliveryFailed, WebhookSender
 
 LEAD_S = 10.0
 KEPT_S = 1.0  # how often the place in the stream is kept where nothing was made of what was read
@@ -37,12 +37,12 @@ ROUND_S = 0.1  # what ended within it is looked at in one go
 log = logging.getLogger("ganger.execution")
 
 
-class Deliveries:
+class WebhookDispatcher:
     """Two tasks of the event loop: `collect` makes messages, `send` sends them."""
 
-    def __init__(self, operator: Operator, feed: Feed, hands: Hands, background: Background) -> None:
-        self._operator, self._feed, self._hands, self._background = operator, feed, hands, background
-        self._sender = Sender(private=operator.settings.webhooks_private)
+    def __init__(self, operator: Operator, feed: EventFeed, threads: ThreadPool, background: Background) -> None:
+        self._operator, self._feed, self._threads, self._background = operator, feed, threads, background
+        self._sender = WebhookSender(private=operator.settings.webhooks_private)
         self._pause_s = operator.settings.webhooks_retry_s
         self._name = secrets.token_hex(8)
         self.leads = False
@@ -50,8 +50,8 @@ class Deliveries:
         self._sending: dict[str, asyncio.Task[None]] = {}
 
     @property
-    def hooks(self) -> Hooks:
-        return Hooks(self._operator.broker.redis, self._operator.broker.keys)
+    def hooks(self) -> WebhookStore:
+        return WebhookStore(self._operator.broker.redis, self._operator.broker.keys)
 
     # -- making messages ------------------------------------------------------------------------------------------
 
@@ -59,9 +59,9 @@ class Deliveries:
         """For ever: read the stream while we lead."""
         while not self._feed.has_hung_up:
             try:
-                self.leads = await self._hands.do(self._lead)
+                self.leads = await self._threads.run(self._lead)
                 if self.leads:
-                    await self._follow(await self._hands.do(self._start))
+                    await self._follow(await self._threads.run(self._start))
             except GangerError as error:
                 log.debug("no webhooks: Redis is away", extra={"reason": str(error)})
             finally:
@@ -88,17 +88,17 @@ class Deliveries:
         renewed_s = time.monotonic()
         async for batch in self._feed.follow(position, LEAD_S / 3):
             if time.monotonic() - renewed_s > LEAD_S / 3:
-                if not await self._hands.do(self._lead):
+                if not await self._threads.run(self._lead):
                     return
                 renewed_s = time.monotonic()
             if batch.gap:
                 log.warning("some ends were not told to webhooks: the stream did not have them any more")
             if batch.entries:
-                if not await self._hands.do(self._take_on, batch.entries):
+                if not await self._threads.run(self._take_on, batch.entries):
                     return
                 await asyncio.sleep(ROUND_S)
 
-    def _take_on(self, entries: list[Entry]) -> bool:
+    def _take_on(self, entries: list[StreamEntry]) -> bool:
         """False: another one leads, and will come to these entries."""
         hooks, messages = self.hooks, dict[str, Message]()
         known = hooks.all()
@@ -114,7 +114,7 @@ class Deliveries:
             self._kept_s = time.monotonic()
         return True
 
-    def _messages(self, entries: list[Entry], known: Mapping[str, dict[str, Any]]) -> dict[str, Message]:
+    def _messages(self, entries: list[StreamEntry], known: Mapping[str, dict[str, Any]]) -> dict[str, Message]:
         statuses, messages = wanted_ends(known), dict[str, Message]()
         ends = [(entry.id, event) for entry in entries for event in entry.events
                 if event.status.is_final and (statuses is None or event.status in statuses)]
@@ -135,8 +135,8 @@ class Deliveries:
         """For ever: send what is due, so many at once."""
         while not self._feed.has_hung_up:
             try:
-                if self.leads and (due := await self._hands.do(self._due)):
-                    known = await self._hands.do(lambda: self.hooks.all())
+                if self.leads and (due := await self._threads.run(self._due)):
+                    known = await self._threads.run(lambda: self.hooks.all())
                     for name, told in list(due.items())[:AT_ONCE - len(self._sending)]:
                         self._begin(name, told, known)
             except GangerError as error:
@@ -165,18 +165,18 @@ class Deliveries:
         try:
             if hook is not None:  # else it was taken away meanwhile
                 await self._sender.post(told["url"], body, signed(message_id, now_s, body, hook["secret"]))
-        except NotDelivered as error:
+        except DeliveryFailed as error:
             await self._failed(message_id, told, error, facts)
             return
         except Exception as error:  # noqa: BLE001  whatever it was, it was a try
-            reason = NotDelivered(f"{type(error).__name__}: {error}")
+            reason = DeliveryFailed(f"{type(error).__name__}: {error}")
             await self._failed(message_id, told, reason, facts)
             return
         await self._note(lambda: self.hooks.done(message_id))
         if hook is not None:
             log.info("a webhook was delivered", extra=facts)
 
-    async def _failed(self, message_id: str, told: Message, error: NotDelivered, facts: dict[str, Any]) -> None:
+    async def _failed(self, message_id: str, told: Message, error: DeliveryFailed, facts: dict[str, Any]) -> None:
         tries = told["tries"] + 1
         if error.is_final or tries >= TRIES_MAX:
             log.error("a webhook was given up", extra={**facts, "reason": str(error)})
@@ -191,7 +191,7 @@ class Deliveries:
     async def _note(self, write: Callable[[], None]) -> None:
         """Where Redis is away the message stays as it was, and is sent again."""
         try:
-            await self._hands.do(write)
+            await self._threads.run(write)
         except GangerError as error:
             log.warning("what became of a webhook could not be noted", extra={"reason": str(error)})
 

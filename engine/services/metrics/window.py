@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from engine.adapters.redis.records.event_stream import Entry
+from engine.adapters.redis.records.event_stream import StreamEntry
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.stored_task import StoredTask
 from engine.services.api.models.scheduler import Figures, Percentiles
@@ -35,7 +35,7 @@ class End(NamedTuple):
     rss_bytes: int | None
 
 
-class Ledger:
+class MetricsWindow:
     """Filled by one task of the event loop, read by threads: what they get is a copy."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -46,7 +46,7 @@ class Ledger:
         self._read = (0, 0)  # second, details read in it
         self.gaps = 0  # how often events were gone before they could be counted
 
-    def count(self, entries: Iterable[Entry]) -> list[str]:
+    def count(self, entries: Iterable[StreamEntry]) -> list[str]:
         """Count what happened; return the ids of tasks that ended whose details are to be read."""
         wanted: list[str] = []
         for entry in entries:
@@ -96,7 +96,7 @@ def end_of(stored: StoredTask) -> End:
                outcome.get("peak_rss_bytes"))
 
 
-def figures(ends: Sequence[End], window_s: float) -> Figures:
+def summarize(ends: Sequence[End], window_s: float) -> Figures:
     """What these ends come to."""
     by_status = Counter(str(end.status) for end in ends)
     judged = sum(by_status.values()) - by_status["CANCELLED"]
@@ -110,13 +110,13 @@ def figures(ends: Sequence[End], window_s: float) -> Figures:
         peak_rss_bytes=max((end.rss_bytes for end in ends if end.rss_bytes is not None), default=None))
 
 
-def grouped(ends: Sequence[End], key: Callable[[End], str], window_s: float) -> dict[str, Figures]:
+def summarize_by(ends: Sequence[End], key: Callable[[End], str], window_s: float) -> dict[str, Figures]:
     """The same for each of the groups with the most ends."""
     groups: dict[str, list[End]] = {}
     for end in ends:
         groups.setdefault(key(end), []).append(end)
     largest = sorted(groups.items(), key=lambda item: -len(item[1]))[:GROUPS_MAX]
-    return {name: figures(members, window_s) for name, members in largest}
+    return {name: summarize(members, window_s) for name, members in largest}
 
 
 def percentiles(values: list[float]) -> Percentiles:

@@ -6,19 +6,20 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from engine.adapters.redis.records.api_keys import KeyTable
+from engine.adapters.redis.records.api_keys import ApiKeyTable
 from engine.config import Settings
-from engine.services.api.http.access import Access
-from engine.services.api.http.rates import Rates
-from engine.services.api.http.security import BODIES_MAX, Guard
+from engine.services.api.http.authentication import Authenticator
+from engine.services.api.http.rate_limiter import RateLimiter
+from engine.services.api.http.security import BODIES_MAX, SecurityMiddleware
 
 BODY = 1_000_000
 
 
-def make_desk() -> Any:
-    access = Access(is_open=True, is_local=True)
-    access.learn(KeyTable({}, None))
-    return SimpleNamespace(settings=Settings(api_body_bytes_max=BODY), access=access, rates=Rates(), body_bytes=0)
+def make_context() -> Any:
+    authenticator = Authenticator(is_open=True, is_local=True)
+    authenticator.learn(ApiKeyTable({}, None))
+    return SimpleNamespace(settings=Settings(api_body_bytes_max=BODY), authenticator=authenticator,
+                           rate_limiter=RateLimiter(), body_bytes=0)
 
 
 def scope() -> Scope:
@@ -26,7 +27,7 @@ def scope() -> Scope:
             "headers": [(b"host", b"localhost")]}
 
 
-async def call(guard: Guard, body: bytes) -> int:
+async def call(middleware: SecurityMiddleware, body: bytes) -> int:
     told: list[int] = []
 
     async def receive() -> dict[str, Any]:
@@ -36,13 +37,13 @@ async def call(guard: Guard, body: bytes) -> int:
         if message["type"] == "http.response.start":
             told.append(message["status"])
 
-    await guard(scope(), receive, send)
+    await middleware(scope(), receive, send)
     return told[0]
 
 
 def test_bodies_in_memory_are_bounded_together() -> None:
     async def scene() -> None:
-        desk, all_in, let_go = make_desk(), asyncio.Semaphore(0), asyncio.Event()
+        context, all_in, let_go = make_context(), asyncio.Semaphore(0), asyncio.Event()
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await receive()
@@ -51,16 +52,16 @@ def test_bodies_in_memory_are_bounded_together() -> None:
             await send({"type": "http.response.start", "status": 201, "headers": []})
             await send({"type": "http.response.body", "body": b""})
 
-        guard = Guard(app, desk)
-        held = [asyncio.ensure_future(call(guard, b"x" * BODY)) for _ in range(BODIES_MAX)]
+        middleware = SecurityMiddleware(app, context)
+        held = [asyncio.ensure_future(call(middleware, b"x" * BODY)) for _ in range(BODIES_MAX)]
         for _ in held:
             await all_in.acquire()
-        assert await call(guard, b"x" * BODY) == 503
-        small = asyncio.ensure_future(call(guard, b"{}"))
+        assert await call(middleware, b"x" * BODY) == 503
+        small = asyncio.ensure_future(call(middleware, b"{}"))
         await all_in.acquire()
         let_go.set()
         assert {await one for one in (*held, small)} == {201}
-        assert desk.body_bytes == 0
-        assert await call(guard, b"x" * BODY) == 201
+        assert context.body_bytes == 0
+        assert await call(middleware, b"x" * BODY) == 201
 
     asyncio.run(scene())

@@ -5,13 +5,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from engine.services.api.http.problems import Refused
+from engine.services.api.http.problems import HttpError
 
 CALLERS_MAX = 10_000  # remembered; the one seen longest ago is forgotten first
 BURST_S = 2.0  # so many seconds of the rate may come at once
 
 
-class Rates:
+class RateLimiter:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, and when they were counted
@@ -19,7 +19,7 @@ class Rates:
     def take(self, caller: str, rate_per_s: float, burst: float | None = None) -> None:
         """Take one token of the caller's; `burst` may come at once, else the tokens of BURST_S.
 
-        Raises `Refused` with the time to wait; a rate of 0 is no limit.
+        Raises `HttpError` with the time to wait; a rate of 0 is no limit.
         """
         if rate_per_s <= 0:
             return
@@ -29,8 +29,8 @@ class Rates:
         if tokens < 1:
             self._buckets[caller] = tokens, now_s
             wait_s = math.ceil((1 - tokens) / rate_per_s)
-            raise Refused(429, f"more than {rate_per_s:g} requests a second", limit=f"{rate_per_s:g} requests a second",
-                          headers={"Retry-After": str(wait_s)})
+            rate = f"{rate_per_s:g} requests a second"
+            raise HttpError(429, f"more than {rate}", limit=rate, headers={"Retry-After": str(wait_s)})
         self._buckets[caller] = tokens - 1, now_s
         if len(self._buckets) > CALLERS_MAX:
             self._buckets.popitem(last=False)

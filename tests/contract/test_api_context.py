@@ -7,39 +7,39 @@ import pytest
 
 from engine.config import load_settings
 from engine.core.task.priority import TaskPriority
-from engine.services.api.context import Desk
+from engine.services.api.context import ApiContext
 from engine.services.background import Background
-from engine.services.metrics.watching import Watching
-from engine.services.webhooks.deliveries import Deliveries
+from engine.services.metrics.collector import MetricsCollector
+from engine.services.webhooks.dispatcher import WebhookDispatcher
 
 
 def test_a_part_that_fails_is_degraded_and_the_rest_goes_on(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
-        desk, has_failed = Desk(load_settings({"redis_url": redis_url}).settings), asyncio.Event()
+        context, has_failed = ApiContext(load_settings({"redis_url": redis_url}).settings), asyncio.Event()
 
-        async def fail(self: Deliveries) -> None:
+        async def fail(self: WebhookDispatcher) -> None:
             asyncio.get_running_loop().call_soon(has_failed.set)
             raise ValueError("no such thing")
 
-        monkeypatch.setattr(Deliveries, "send", fail)
-        await desk.open()
+        monkeypatch.setattr(WebhookDispatcher, "send", fail)
+        await context.open()
         try:
             await has_failed.wait()
-            found = await desk.health.findings()
+            found = await context.health.findings()
             assert found.degraded == ["webhook sender: ValueError: no such thing"]
             assert found.reasons == ["no pool is running"]
         finally:
-            desk.hang_up()
-            await desk.close()
+            context.hang_up()
+            await context.close()
 
     asyncio.run(scene())
 
 
 def test_types_that_no_pool_knows_are_named(redis_url: str) -> None:
     async def scene() -> None:
-        desk = Desk(load_settings({"redis_url": redis_url}).settings)
-        keys, redis = desk.operator.broker.keys, desk.operator.broker.redis
-        now_ms = desk.operator.broker.clock.now_ms()
+        context = ApiContext(load_settings({"redis_url": redis_url}).settings)
+        keys, redis = context.operator.broker.keys, context.operator.broker.redis
+        now_ms = context.operator.broker.clock.now_ms()
         report = {"pool": "default", "handlers": 1, "at_ms": now_ms, "slots": [{"pid": 1}]}
         redis.call_all([("ZADD", keys.supervisors, now_ms + 60_000, "s"),
                         ("HSET", keys.reports, "s", orjson.dumps(report)),
@@ -47,28 +47,28 @@ def test_types_that_no_pool_knows_are_named(redis_url: str) -> None:
                         ("SADD", keys.aside, "new", "both", "newer"),
                         *(("ZADD", keys.turns(TaskPriority.NORMAL, one), 1, "q") for one in ("new", "newer", "both")),
                         *(("ZADD", keys.line("q", TaskPriority.NORMAL, one), 1, one) for one in ("new", "newer"))])
-        await desk.open()
+        await context.open()
         try:
-            found = await desk.health.findings()
+            found = await context.health.findings()
             assert found.reasons == []
             assert found.degraded == ["tasks wait whose type no living pool knows: 1 of 'new', 1 of 'newer'"]
         finally:
-            desk.hang_up()
-            await desk.close()
+            context.hang_up()
+            await context.close()
 
     asyncio.run(scene())
 
 
 def test_the_keys_are_known_before_the_first_call(redis_url: str) -> None:
     async def scene() -> None:
-        desk = Desk(load_settings({"redis_url": redis_url}).settings)
-        await desk.open()
+        context = ApiContext(load_settings({"redis_url": redis_url}).settings)
+        await context.open()
         try:
-            assert not desk.access.wants_keys
-            desk.access.identify(None)
+            assert not context.authenticator.wants_keys
+            context.authenticator.identify(None)
         finally:
-            desk.hang_up()
-            await desk.close()
+            context.hang_up()
+            await context.close()
 
     asyncio.run(scene())
 
@@ -80,10 +80,10 @@ def test_every_duty_of_the_api_is_looked_after(redis_url: str, monkeypatch: pyte
     monkeypatch.setattr(Background, "keep_thread", lambda self, name, work: kept.append(work.__qualname__))
 
     async def scene() -> None:
-        desk = Desk(load_settings({"redis_url": redis_url}).settings)
-        await desk.open()
-        await desk.close()
+        context = ApiContext(load_settings({"redis_url": redis_url}).settings)
+        await context.open()
+        await context.close()
 
     asyncio.run(scene())
-    assert set(kept) == {"Feed._read", "Desk._keep_keys", Watching.follow.__qualname__,
-                         Deliveries.collect.__qualname__, Deliveries.send.__qualname__}
+    assert set(kept) == {"EventFeed._read", "ApiContext._keep_keys", MetricsCollector.follow.__qualname__,
+                         WebhookDispatcher.collect.__qualname__, WebhookDispatcher.send.__qualname__}

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-class Gathering(Generic[Item, Answer]):
+class RequestBatcher(Generic[Item, Answer]):
     """`do` is called in a thread with up to 250 items, and gives as many answers; an exception among them is raised.
 
     A call that fails as a whole fails for all that were in it and, as Redis is away, for all that wait.
@@ -33,7 +33,7 @@ class Gathering(Generic[Item, Answer]):
         self._busy = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
-    async def ask(self, item: Item) -> Answer:
+    async def call(self, item: Item) -> Answer:
         """Raises what `do` gave for it, and `BrokerUnavailable` when too much waits."""
         if len(self._pending) >= PENDING_MAX:
             raise BrokerUnavailable(f"{PENDING_MAX} requests wait for Redis already")

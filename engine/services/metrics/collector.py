@@ -11,20 +11,21 @@ from engine.client.operator import Operator
 from engine.core.measure.reports import with_measurements
 from engine.core.task.stored_task import StoredTask
 from engine.errors import GangerError
-from engine.services.event_feed import Batch, Feed
-from engine.services.metrics.figures import Ledger
-from engine.services.metrics.instruments import Instruments
-from engine.services.thread_pool import Hands
+from engine.services.event_feed import EventBatch, EventFeed
+from engine.services.metrics.prometheus import PrometheusMetrics
+from engine.services.metrics.window import MetricsWindow
+from engine.services.thread_pool import ThreadPool
 
 log = logging.getLogger("ganger.errors")
 
 
-class Watching:
+class MetricsCollector:
     """`at_end` is told of each end that is looked at, and happens while we watch."""
 
-    def __init__(self, operator: Operator, feed: Feed, hands: Hands, at_end: Callable[[StoredTask], None]) -> None:
-        self._operator, self._feed, self._hands = operator, feed, hands
-        self.ledger, self.instruments = Ledger(), Instruments()
+    def __init__(self, operator: Operator, feed: EventFeed, threads: ThreadPool,
+                 at_end: Callable[[StoredTask], None]) -> None:
+        self._operator, self._feed, self._threads = operator, feed, threads
+        self.window, self.prometheus = MetricsWindow(), PrometheusMetrics()
         self._at_end, self._since_s = at_end, time.time()
         self._position = BEGINNING
 
@@ -40,20 +41,20 @@ class Watching:
                 log.debug("not counted: Redis is away", extra={"reason": str(error)})
                 await asyncio.sleep(1.0)
 
-    async def count(self, batch: Batch) -> None:
+    async def count(self, batch: EventBatch) -> None:
         """What one batch tells."""
         if batch.gap:
-            self.ledger.gaps += 1
-            self.instruments.count_gap()
+            self.window.gaps += 1
+            self.prometheus.count_gap()
             log.warning("some events are not in the figures: the stream did not have them any more")
-        wanted = self.ledger.count(batch.entries)
+        wanted = self.window.count(batch.entries)
         for entry in batch.entries:
-            self.instruments.count(entry.events)
+            self.prometheus.count(entry.events)
         found: list[StoredTask | None] = []
         if wanted:
-            found = await self._hands.do(self._operator.look, wanted)
+            found = await self._threads.run(self._operator.look, wanted)
         self._tell(found)
-        self.instruments.learn(self.ledger.learn(found))
+        self.prometheus.learn(self.window.learn(found))
 
     def _tell(self, found: list[StoredTask | None]) -> None:
         for stored in found:

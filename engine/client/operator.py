@@ -14,9 +14,8 @@ import orjson
 
 from engine.adapters.redis.records import engine_log
 from engine.adapters.redis.records.api_keys import KEYED, ApiKeyStore, ApiKeyTable
-from engine.adapters.redis.tasks import amending, searching
+from engine.adapters.redis.tasks import amending
 from engine.adapters.redis.tasks.broker import Broker
-from engine.adapters.redis.tasks.searching import Page, Search
 from engine.client import idempotency
 from engine.client.client import Client
 from engine.client.provider import RedisBrokerProvider
@@ -24,6 +23,7 @@ from engine.client.waiting import known_id
 from engine.config import Settings
 from engine.core.task.lifecycle import MOVES, Move, TaskStatus
 from engine.core.task.priority import TaskPriority
+from engine.core.task.query import QueryPage, TaskQuery
 from engine.core.task.state import Life
 from engine.core.task.stored_task import StoredTask
 from engine.core.task.task_id import is_task_id
@@ -115,9 +115,9 @@ class Operator(Client):
             raise TaskNotFound(task_id)
         return found
 
-    def search(self, wanted: Search, limit: int, cursor: str | None = None) -> Page:
-        """One page of the tasks that agree. Raises `InvalidOption` for a cursor that is none."""
-        return searching.search(self.broker.redis, self.broker.keys, wanted, limit, cursor)
+    def search(self, query: TaskQuery, limit: int, cursor: str | None = None) -> QueryPage:
+        """One page of the tasks that match. Raises `InvalidOption` for a cursor that no page gave."""
+        return self.broker.search(query, limit, cursor)
 
     # -- the engine -----------------------------------------------------------------------------------------------
 
@@ -158,13 +158,20 @@ class Operator(Client):
                        kept_ms=self.broker.kept_ms)
         return self.stored(task_id)
 
-    def able(self, wanted: Search, operation: Operation, limit: int) -> tuple[list[StoredTask], bool]:
+    def able(self, query: TaskQuery, operation: Operation, limit: int) -> tuple[list[StoredTask], bool]:
         """Up to `limit` tasks that agree and to which the operation can be done now; whether that is all of them."""
-        statuses = tuple(status for status in wanted.statuses or TaskStatus if _allows(status, operation))
+        statuses = tuple(status for status in query.statuses or TaskStatus if _allows(status, operation))
         if not statuses:
             return [], True
-        found = searching.every(self.broker.redis, self.broker.keys, replace(wanted, statuses=statuses), limit)
-        return found, len(found) < limit
+        query, cursor = replace(query, statuses=statuses), None
+        found: dict[str, StoredTask] = {}
+        while len(found) < limit:
+            page = self.search(query, limit - len(found), cursor)
+            found |= {stored.id: stored for stored in page.tasks}
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return list(found.values()), len(found) < limit
 
     def operate(self, found: Sequence[StoredTask], operation: Operation, *, reason: str = "cancelled in a batch",
                 priority: TaskPriority = TaskPriority.NORMAL) -> int:

@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine.adapters.redis.tasks.finding import Wanted
 from engine.core.task.lifecycle import Move, TaskStatus
 from engine.core.task.outcome import Outcome
 from engine.core.task.priority import DESCENDING, TaskPriority
+from engine.core.task.query import TaskQuery
 from engine.core.task.state import Life
 from engine.core.task.stored_task import StoredTask
 from engine.errors import GangerError
@@ -115,8 +115,9 @@ class InlineBroker:
              quarantined: bool | None = None, limit: int = 100,
              cursor: str | None = None) -> tuple[list[StoredTask], str | None]:
         """The newest first; the cursor is how many have been given."""
-        wanted = Wanted(status, task_type, queue, priority, name, tag, quarantined)
-        found = [task for task in (entry.snapshot() for entry in self._entries()) if wanted.agrees(task)]
+        query = TaskQuery(() if status is None else (status,), task_type, queue, None, priority, name,
+                          frozenset() if tag is None else frozenset({tag}), quarantined)
+        found = [task for task in (entry.snapshot() for entry in self._entries()) if query.matches(task)]
         found.reverse()
         if cursor is not None and not cursor.isdigit():
             raise check.refuse("cursor", cursor, "what the page before gave")

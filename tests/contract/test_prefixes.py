@@ -2,10 +2,10 @@
 
 import pytest
 
-from engine.adapters.redis.tasks.searching import Search
 from engine.client.operator import Operator
 from engine.config import load_settings
 from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.query import TaskQuery
 
 
 @pytest.mark.parametrize("prefix", ["acme:held:jobs", "a:line:q:NORMAL", "x:tasks", "turns:LOW"])
@@ -13,7 +13,7 @@ def test_tasks_are_found_and_counted_below_any_prefix(redis_url: str, prefix: st
     with Operator(load_settings({"redis_url": redis_url, "queue_prefix": prefix}).settings) as operator:
         task_id = operator.submit("anything")
         for statuses in ((), (TaskStatus.QUEUED,), (TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.FAILED)):
-            found = operator.search(Search(statuses=statuses), 10)
+            found = operator.search(TaskQuery(statuses=statuses), 10)
             assert [task.id for task in found.tasks] == [task_id]
         assert [(stats.queue, stats.total) for stats in operator.queue_stats()] == [("default", 1)]
         operator.set_priority(task_id, "URGENT")

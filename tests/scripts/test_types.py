@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from engine.adapters.redis.tasks.lanes import TYPES_MAX
-from engine.adapters.redis.tasks.searching import Search, search
+from engine.adapters.redis.tasks.search import search
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
+from engine.core.task.query import TaskQuery
 from tests.scripts.shop import HOUR_MS, Shop, messages
 from tests.scripts.test_refusals import reconcile_all, recover
 from tests.scripts.test_step import Supervisor
@@ -220,7 +221,7 @@ def test_counted_and_found_behind_thousands_of_types(shop: Shop, behind_thousand
     assert shop.broker.status_counts()[TaskStatus.QUEUED] == 1
     assert shop.broker.queue_stats()[0]["queued"]["NORMAL"] == 1
     assert [task.id for task in shop.broker.find(status=TaskStatus.QUEUED)[0]] == [behind_thousands]
-    found = search(shop.broker.redis, shop.keys, Search(statuses=(TaskStatus.QUEUED,), queue="q"), 10, None)
+    found = search(shop.broker.redis, shop.keys, TaskQuery(statuses=(TaskStatus.QUEUED,), queue="q"), 10, None)
     assert [task.id for task in found.tasks] == [behind_thousands]
 
 
@@ -244,7 +245,7 @@ def test_counted_and_found_aside(shop: Shop, waiting: str) -> None:
     assert stats["oldest_s"] is not None
     assert shop.broker.status_counts()[TaskStatus.QUEUED] == 1
     assert [task.id for task in shop.broker.find(status=TaskStatus.QUEUED)[0]] == [waiting]
-    found = search(shop.broker.redis, shop.keys, Search(statuses=(TaskStatus.QUEUED,), queue="q"), 10, None)
+    found = search(shop.broker.redis, shop.keys, TaskQuery(statuses=(TaskStatus.QUEUED,), queue="q"), 10, None)
     assert [task.id for task in found.tasks] == [waiting]
 
 

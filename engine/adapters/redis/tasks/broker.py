@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from engine.adapters.clock import RedisClock
 from engine.adapters.redis.records.webhooks import WebhookStore
-from engine.adapters.redis.tasks import finding, submitting
+from engine.adapters.redis.tasks import search, submitting
 from engine.adapters.redis.tasks.durability import Durability
 from engine.adapters.redis.tasks.operating import Operating
 from engine.adapters.redis.tasks.status_reading import Reading
@@ -21,6 +21,7 @@ from engine.adapters.redis.wire.keys import Keys
 from engine.core.measure.usage_history import ENTRIES_MAX
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
+from engine.core.task.query import Order, QueryPage, TaskQuery
 from engine.core.task.stored_task import StoredTask
 from engine.ports.client_broker import Submission
 
@@ -129,8 +130,14 @@ class Broker:
 
         The newest first where that is cheap to know. A page may be short, or empty, and still have a next one.
         """
-        wanted = finding.Wanted(status, task_type, queue, priority, name, tag, quarantined)
-        return finding.find(self.redis, self.keys, wanted, limit, cursor)
+        query = TaskQuery(() if status is None else (status,), task_type, queue, None, priority, name,
+                          frozenset() if tag is None else frozenset({tag}), quarantined, order=Order.ANY)
+        found = self.search(query, limit, cursor)
+        return found.tasks, found.cursor
+
+    def search(self, query: TaskQuery, limit: int, cursor: str | None = None) -> QueryPage:
+        """One page of the tasks that match. Raises `InvalidOption` for a cursor that no page gave."""
+        return search.search(self.redis, self.keys, query, limit, cursor)
 
     def ends(self, ids: Iterable[str], until_monotonic_s: float) -> Iterator[Collection[str]]:
         """Yield tasks as they end, or are found not to exist, until all have or time is up."""

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from engine.adapters.redis.tasks.searching import Search
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
+from engine.core.task.query import Order, TaskQuery
 from engine.services.api.http.problems import Problem
 from engine.services.api.models.base import (
     CURSOR,
@@ -48,15 +48,15 @@ class TaskFilter(RequestModel):
     ended_after: AwareDatetime | None = None
     ended_before: AwareDatetime | None = None
 
-    def wanted(self, queues: frozenset[str] | None, *, oldest_first: bool = False) -> Search:
+    def wanted(self, queues: frozenset[str] | None, *, oldest_first: bool = False) -> TaskQuery:
         """As the client takes it; `queues` are those that the caller may see."""
-        return Search(
+        return TaskQuery(
             statuses=tuple(dict.fromkeys(self.status or ())), task_type=self.task_type, queue=self.queue, queues=queues,
             priority=None if self.priority is None else TaskPriority.parse(self.priority), name=self.name,
             tags=frozenset(self.tags or ()), quarantined=self.quarantined, text=self.text,
             created_ms=_range(self.created_after, self.created_before),
             started_ms=_range(self.started_after, self.started_before),
-            ended_ms=_range(self.ended_after, self.ended_before), oldest_first=oldest_first)
+            ended_ms=_range(self.ended_after, self.ended_before), order=Order.OLDEST if oldest_first else Order.NEWEST)
 
 
 class TaskSearch(TaskFilter):

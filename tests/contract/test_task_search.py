@@ -1,10 +1,11 @@
-"""find: every task that agrees, once, whatever the pages."""
+"""Searches: every task that matches, once, whatever the pages."""
 
 import pytest
 
-from engine.adapters.redis.tasks import finding
+from engine.adapters.redis.tasks import search
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
+from engine.core.task.query import Order, TaskQuery
 from engine.errors import InvalidOption
 from tests.scripts.shop import HOUR_MS, Shop
 
@@ -49,14 +50,14 @@ def test_all_the_newest_first(shop: Shop, made: dict[str, list[str]], limit: int
 @pytest.mark.parametrize("limit", [1, 7, 100])
 def test_all_of_too_many_to_sort(shop: Shop, made: dict[str, list[str]], limit: int,
                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finding, "SORTED_MAX", 3)
-    monkeypatch.setattr(finding, "LOOK_TASKS", 5)
+    monkeypatch.setattr(search, "SORTED_MAX", 3)
+    monkeypatch.setattr(search, "LOOK_TASKS", 5)
     found = pages(shop, limit)
     assert sorted(found) == sorted(task_id for ids in made.values() for task_id in ids)
 
 
 def test_many_with_the_same_moment(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finding, "LOOK_TASKS", 4)
+    monkeypatch.setattr(search, "LOOK_TASKS", 4)
     tasks = [shop.new() for _ in range(30)]
     shop.broker.submit(tasks)
     shop.broker.purge("q", 30)
@@ -79,8 +80,8 @@ def test_by_what_was_said_at_submit(shop: Shop) -> None:
 
 
 def test_a_page_looks_at_no_more_than_it_may(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finding, "SCAN_MAX", 5)
-    monkeypatch.setattr(finding, "LOOK_TASKS", 5)
+    monkeypatch.setattr(search, "SCAN_MAX", 5)
+    monkeypatch.setattr(search, "LOOK_TASKS", 5)
     first = shop.submit(name="rare")
     for _ in range(20):
         shop.submit()
@@ -89,7 +90,55 @@ def test_a_page_looks_at_no_more_than_it_may(shop: Shop, monkeypatch: pytest.Mon
     assert pages(shop, 10, name="rare") == [first]
 
 
-@pytest.mark.parametrize("cursor", ["nonsense", "1 2", "x y z", "0 nan-ish id"])
+@pytest.mark.parametrize("cursor", [
+    "nonsense", "1 2", "x y z", "0 nan-ish id", "c", "c-1,", "cx,", "c0,1", "c0,nan id", "c0,x id"])
 def test_a_cursor_that_is_none(shop: Shop, cursor: str) -> None:
     with pytest.raises(InvalidOption, match="not the cursor of a page"):
         shop.broker.find(status=TaskStatus.FAILED, cursor=cursor)
+
+
+@pytest.mark.parametrize("cursor", ["c0,x id", "c0,-1 id", f"c0,{1 << 64} id", "c0,1"])
+def test_a_cursor_of_a_scan_that_is_none(shop: Shop, cursor: str) -> None:
+    with pytest.raises(InvalidOption, match="not the cursor of a page"):
+        shop.broker.find(cursor=cursor)
+
+
+def searched(shop: Shop, query: TaskQuery, limit: int) -> tuple[list[str], set[bool]]:
+    """The ids of all pages, one after the other, and whether these were sorted."""
+    ids: list[str] = []
+    are_sorted: set[bool] = set()
+    cursor = None
+    while True:
+        page = shop.broker.search(query, limit, cursor)
+        assert len(page.tasks) <= limit
+        ids += [stored.id for stored in page.tasks]
+        are_sorted.add(page.is_sorted)
+        cursor = page.cursor
+        if cursor is None:
+            return ids, are_sorted
+
+
+@pytest.mark.parametrize("limit", [1, 7, 100])
+@pytest.mark.parametrize("statuses", [(), (TaskStatus.RUNNING, TaskStatus.QUEUED, TaskStatus.FAILED)])
+def test_in_order_over_several_collections(shop: Shop, made: dict[str, list[str]], statuses: tuple[TaskStatus, ...],
+                                           limit: int) -> None:
+    ids = sorted(task_id for status in statuses or made for task_id in made[status])
+    assert searched(shop, TaskQuery(statuses, order=Order.OLDEST), limit) == (ids, {True})
+    assert searched(shop, TaskQuery(statuses), limit) == (ids[::-1], {True})
+
+
+@pytest.mark.parametrize("limit", [1, 7, 100])
+@pytest.mark.parametrize("statuses", [
+    (), (TaskStatus.RUNNING,), (TaskStatus.RUNNING, TaskStatus.PENDING, TaskStatus.RETRYING, TaskStatus.FAILED)])
+def test_too_many_to_sort_come_once_each(shop: Shop, made: dict[str, list[str]], statuses: tuple[TaskStatus, ...],
+                                         limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "SORTED_MAX", 3)
+    monkeypatch.setattr(search, "LOOK_TASKS", 2)
+    ids, are_sorted = searched(shop, TaskQuery(statuses), limit)
+    assert sorted(ids) == sorted(task_id for status in statuses or made for task_id in made[status])
+    assert are_sorted == {False}
+
+
+def test_what_was_set_aside_is_looked_for_among_the_failed(shop: Shop, made: dict[str, list[str]]) -> None:
+    assert searched(shop, TaskQuery(quarantined=True), 10)[0] == []
+    assert len(searched(shop, TaskQuery(quarantined=False), 100)[0]) == sum(map(len, made.values()))

@@ -25,7 +25,7 @@ from engine.services.metrics import tracing
 from engine.services.metrics.collector import MetricsCollector
 from engine.services.metrics.tracing import Tracing
 from engine.services.thread_pool import ThreadPool
-from engine.services.webhooks import targets
+from engine.services.webhooks.addresses import check_url
 from engine.services.webhooks.dispatcher import WebhookDispatcher
 
 KEYS_S = 1.0  # how often the keys are read
@@ -154,7 +154,7 @@ class ApiContext:
         task, principal = request
         try:
             if "webhook" in task:
-                targets.check(task["webhook"]["url"], "webhook.url", private=self.settings.webhooks_private)
+                check_url(task["webhook"]["url"], "webhook.url", private=self.settings.webhooks_private)
             if self.tracing is not None:
                 self._trace(self.tracing, task)
             submission = self.operator.prepare(task)

@@ -23,7 +23,7 @@ from engine.services.background import Background
 from engine.services.event_feed import EventFeed
 from engine.services.thread_pool import ThreadPool
 from engine.services.webhooks.messages import Message, messages_of, signed, wanted_ends
-from engine.services.webhooks.targets import DeliveryFailed, WebhookSender
+from engine.services.webhooks.sender import DeliveryFailed, WebhookSender
 
 LEAD_S = 10.0
 KEPT_S = 1.0  # how often the place in the stream is kept where nothing was made of what was read

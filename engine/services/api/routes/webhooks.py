@@ -15,7 +15,7 @@ from engine.services.api.http.authentication import Role
 from engine.services.api.http.problems import HttpError
 from engine.services.api.http.route import api_router, parse_body, route_spec
 from engine.services.api.models.webhooks import Delivery, Webhook, WebhookCreate, WebhookSecret
-from engine.services.webhooks import targets
+from engine.services.webhooks.addresses import check_url
 
 WEBHOOKS_MAX = 1_000
 SHOWN_MAX = 1_000
@@ -35,7 +35,7 @@ async def create_webhook(request: Request) -> Webhook:
         principal.must_see_all()
     else:
         principal.must_see(asked.queue)
-    targets.check(asked.url, private=context.settings.webhooks_private)
+    check_url(asked.url, private=context.settings.webhooks_private)
     hooks = context.webhooks.hooks
     if len(await context.threads.run(hooks.all)) >= WEBHOOKS_MAX:
         raise HttpError(409, f"there are {WEBHOOKS_MAX} webhooks already", limit=str(WEBHOOKS_MAX))

@@ -68,7 +68,7 @@ class Operator(Client):
         if options.get("durability") is not None:
             self.broker.durability.check()  # here, so that others of the same batch are not refused with it
         payload, now_ms = task.get("payload", NO_PAYLOAD), self.broker.clock.now_ms()
-        return self._submissions.one(task.get("task_type"), payload, options, now_ms)
+        return self.tasks._submissions.one(task.get("task_type"), payload, options, now_ms)
 
     def commit(self, submissions: Sequence[Submission]) -> list[StoredTask | IdempotencyConflict]:
         """Write what was prepared; return the tasks in order, an earlier one where its queue knows its idempotency key.

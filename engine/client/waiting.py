@@ -125,9 +125,9 @@ def _read(provider: BrokerProvider, ids: Iterable[str], *, records: bool = True)
             yield raw
 
 
-def patience(value: Any, field: str) -> float:
-    """A number of seconds to wait; infinity is one."""
-    return FOR_EVER if value == math.inf else check.seconds(value, field)
+def wait_seconds(value: Any, field: str) -> float:
+    """A number of seconds to wait; None and infinity wait without end. Raises `InvalidOption` that names the field."""
+    return FOR_EVER if value is None or value == math.inf else check.seconds(value, field)
 
 
 def known_id(task_id: Any) -> str:

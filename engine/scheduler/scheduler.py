@@ -12,22 +12,24 @@ No `if __name__ == "__main__"` is needed: the fork server executes the script up
 """
 
 import atexit
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
 from engine.adapters.standard_streams import open_closed
+from engine.client.short_verbs import ShortVerbs
 from engine.errors import BrokerError, EngineError, GangerError, InvalidSetting
 from engine.tasks.handler import NO_PAYLOAD, REGISTRY, HandlerSpec, register
 from engine.tasks.import_guard import check_start, check_use, collecting
 
 if TYPE_CHECKING:
     from engine.client import Client
-    from engine.client.filters import Filter
-    from engine.client.models import QueueStats, SchedulerStatus, Task
+    from engine.client.models import SchedulerStatus
+    from engine.client.queues import QueuesClient
     from engine.client.submission import SubmitOptions
+    from engine.client.tasks import TasksClient
     from engine.config import Loaded, Settings
     from engine.core.task.lifecycle import TaskStatus
     from engine.scheduler.tree import Tree
@@ -37,7 +39,7 @@ _STARTUP_S = 30.0  # for Redis and the pools, beside the import of the handlers
 _ENDING_S = 15.0  # for the tree to end once its runs have
 
 
-class Scheduler:
+class Scheduler(ShortVerbs):
     """An engine that lives as long as this process.
 
     1. registers handlers, until it is started;
@@ -172,64 +174,30 @@ class Scheduler:
 
     @cached_property
     def client(self) -> "Client":
-        """A client of this engine's Redis; it has all the verbs."""
+        """A client of this engine's Redis; the scheduler's own verbs for tasks are the client's."""
         if collecting():
             check_use("a Client")
         from engine.client import Client
 
         return Client(settings=self.settings)
 
-    def submit(self, task_type: Any, payload: Any = NO_PAYLOAD, **options: "Unpack[SubmitOptions]") -> str:
-        """As `Client.submit`."""
-        return self.client.submit(task_type, payload, **options)
+    @cached_property
+    def tasks(self) -> "TasksClient":
+        """The verbs of tasks: `client.tasks`."""
+        return self.client.tasks
+
+    @cached_property
+    def queues(self) -> "QueuesClient":
+        """The verbs of queues: `client.queues`."""
+        return self.client.queues
 
     def create_task(self, task_type: Any, payload: Any = NO_PAYLOAD, **options: "Unpack[SubmitOptions]") -> str:
-        """As `Client.submit`."""
-        return self.client.submit(task_type, payload, **options)
-
-    def submit_many(self, tasks: Iterable[Mapping[str, Any]]) -> list[str]:
-        """As `Client.submit_many`."""
-        return self.client.submit_many(tasks)
-
-    def get(self, task_id: str) -> "Task":
-        """As `Client.get`."""
-        return self.client.get(task_id)
+        """Submit one task; return its id. The same as `submit`."""
+        return self.tasks.submit(task_type, payload, **options)
 
     def task_status(self, task_id: str) -> "TaskStatus":
-        """As `Client.status`."""
-        return self.client.status(task_id)
-
-    def result(self, task_id: str, wait: float | None = None) -> Any:
-        """As `Client.result`."""
-        return self.client.result(task_id, wait)
-
-    def wait(self, task_ids: Iterable[str], timeout: float | None = None) -> "list[Task]":
-        """As `Client.wait`."""
-        return self.client.wait(task_ids, timeout)
-
-    def as_completed(self, task_ids: Iterable[str], timeout: float | None = None) -> "Iterator[Task]":
-        """As `Client.as_completed`."""
-        return self.client.as_completed(task_ids, timeout)
-
-    def results(self, task_ids: Iterable[str], timeout: float | None = None) -> Iterator[Any]:
-        """As `Client.results`."""
-        return self.client.results(task_ids, timeout)
-
-    def cancel(self, task_id: str, reason: str = "cancelled by a client") -> "TaskStatus":
-        """As `Client.cancel`."""
-        return self.client.cancel(task_id, reason)
-
-    def retry(self, task_id: str) -> None:
-        """As `Client.retry`."""
-        self.client.retry(task_id)
-
-    def tasks(self, *, limit: int = 100, **matching: "Unpack[Filter]") -> "list[Task]":
-        """As `Client.tasks`."""
-        return self.client.tasks(limit=limit, **matching)
-
-    def queue_stats(self) -> "list[QueueStats]":
-        """As `Client.queue_stats`."""
-        return self.client.queue_stats()
+        """Return the status of a task. Raises `TaskNotFound`."""
+        return self.tasks.status(task_id)
 
     # -- the small parts ------------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ class Inline(Client):
         handlers = ChainMap(self._local, REGISTRY)
         self._inline = InlineEngine(settings, self.clock, handlers, lambda: chance, eager)
         super().__init__(settings=settings, provider=InlineBrokerProvider(self._inline),
-                         directory=Directory(self.handlers, handlers, complete=True))
+                         directory=Directory(dict, handlers, complete=True))
         self._before: list[Any] = []
 
     def register_handler(self, task_type: str, function: Callable[..., Any],

@@ -15,6 +15,7 @@ from tests.integration.process.host_kit import Stage, is_alive, open_descriptors
 
 HANDLERS = "tests.integration.process.host_handlers"
 LIMITED = "tests.integration.process.limit_handlers"
+FRAMES_BELOW_HANDLERS = ("/adapters/process/forkserver/", "worker/process.py", "worker/interrupts.py", "<string>")
 PATIENT_S = 5.0  # for stacks: on a machine that is busy with other tests, a worker may not get a processor in 10 ms
 
 
@@ -54,7 +55,7 @@ def test_a_hung_run_is_killed_and_says_where_it_hung(worker: Stage, handler: str
     assert mortem is not None
     assert (mortem["why"], mortem["sender"]) == ("timeout", "supervisor")
     assert f"in {handler}" in mortem["stacks"]
-    assert "birth.py" not in mortem["stacks"]
+    assert not any(name in mortem["stacks"] for name in FRAMES_BELOW_HANDLERS)
     assert mortem["proc"]["state"] == "running"
     assert mortem["proc"]["rss_bytes"] > 5_000_000
     assert ended.usage["peak_rss_bytes"] > 5_000_000

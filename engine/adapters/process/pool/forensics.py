@@ -9,12 +9,13 @@ from typing import Any
 
 import orjson
 
+from engine.adapters.process import FOLDER
 from engine.adapters.process.kernel.descendants import stat_fields
 
 STACK_BYTES_MAX = 65_536
 TAIL_ROWS_MAX, TAIL_CHARS_MAX = 20, 4_096
 _ANY = -1  # no token
-_CALL = re.compile(r'  File ".*/adapters/process/interrupts\.py", line \d+ in call$')  # what calls the handler
+_CALL = re.compile(rf'  File "{re.escape(FOLDER)}/worker/interrupts\.py", line \d+ in call$')  # it calls the handler
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 _FAULTS = frozenset({"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS"})

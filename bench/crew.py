@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.process.pool.forkserver_client import Server
+from engine.adapters.process.pool.forkserver_client import ForkServerClient
 from engine.adapters.process.pool.host import ProcessHost
 from engine.core.worker import frames
 from engine.core.worker.frames import PACKET_BYTES_MAX
@@ -27,7 +27,7 @@ _ENDS = 5
 _HANDLERS = [{"name": "nap", "queue": "bench", "timeout": 60}]
 
 
-class CrewServer(Server):
+class CrewServer(ForkServerClient):
     boot = "import sys; sys.path.insert(0, sys.argv[1]); from bench.crew import main; main(int(sys.argv[2]))"
 
 

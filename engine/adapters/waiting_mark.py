@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Waits:
+class WaitingThreads:
     """Knows which threads wait; tells of the first that begins and of the last that ends.
 
     Without a lock, which a fork could inherit while it is held: at worst something is told once too often.
@@ -48,4 +48,4 @@ class Waits:
             self._tell(does)
 
 
-WAITS = Waits()
+WAITING_THREADS = WaitingThreads()

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.process.forkserver.handler_table import Route
-from engine.adapters.process.worker.outcomes import Outcomes
+from engine.adapters.process.forkserver.handler_table import LoadedHandler
+from engine.adapters.process.worker.outcomes import OutcomeWriter
 from engine.config import Settings
 from engine.core.pool.ending import WORDS
 from engine.core.task.lifecycle import Move
@@ -35,7 +35,7 @@ class InlineEngine:
         self.book, self.clock, self.eager = Book(), clock, eager
         self.settings, self.handlers, self._chance = settings, handlers, chance
         self._policy = run_policy(settings)
-        self._outcomes = Outcomes(WORKER, 0, settings.result_bytes_max)
+        self._outcomes = OutcomeWriter(WORKER, 0, settings.result_bytes_max)
         self._busy = False
 
     # -- time -----------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class InlineEngine:
         spec = self.handlers[entry.record.task_type]
         policy = self._policy.with_handler(spec.announcement()).with_options(entry.record.options)
         try:
-            ended = execute(entry, Route(spec), self._outcomes, self.clock.now_ms, policy.timeout_s)
+            ended = execute(entry, LoadedHandler(spec), self._outcomes, self.clock.now_ms, policy.timeout_s)
         except BaseException:
             entry.move(Move.RELEASE, self.clock.now_ms(), owner="-")
             raise

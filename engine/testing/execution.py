@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from engine.adapters.process.forkserver.handler_table import Route
-from engine.adapters.process.worker.outcomes import Facts, Outcomes, refused
+from engine.adapters.process.forkserver.handler_table import LoadedHandler
+from engine.adapters.process.worker.outcomes import OutcomeWriter, RunFacts, refused
 from engine.core.worker.frames import COMPLETED
 from engine.tasks.context import Context
 from engine.testing.book import Entry
@@ -26,7 +26,7 @@ class Ended(NamedTuple):
     outcome: dict[str, Any]
 
 
-def execute(entry: Entry, route: Route, outcomes: Outcomes, now_ms: Callable[[], int],
+def execute(entry: Entry, handler: LoadedHandler, outcomes: OutcomeWriter, now_ms: Callable[[], int],
             timeout_s: float) -> Ended:
     """Run the task of `entry`. KeyboardInterrupt passes through; anything else that is raised ends the run."""
     started_ms = now_ms()
@@ -37,26 +37,26 @@ def execute(entry: Entry, route: Route, outcomes: Outcomes, now_ms: Callable[[],
 
     try:
         with _kept_log(entry, now_ms):
-            returned = route.function(*_arguments(entry, route, now_ms, timeout_s))
+            returned = handler.function(*_arguments(entry, handler, now_ms, timeout_s))
         result = outcomes.result(returned)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  as in a worker, whatever leaves a handler ends the run
-        facts = Facts(run, started_ms, now_ms(), wall_s(), 0.0, 0, 0)
-        verdict, body = outcomes.failed(route, error, facts)
+        facts = RunFacts(run, started_ms, now_ms(), wall_s(), 0.0, 0, 0)
+        verdict, body = outcomes.failed(handler, error, facts)
         return Ended(verdict, orjson.loads(body))
     body = outcomes.completed(run, result, started_ms, now_ms(), wall_s(), 0.0, 0, 0)
     return Ended(COMPLETED, orjson.loads(body))
 
 
-def _arguments(entry: Entry, route: Route, now_ms: Callable[[], int], timeout_s: float) -> tuple[Any, ...]:
+def _arguments(entry: Entry, handler: LoadedHandler, now_ms: Callable[[], int], timeout_s: float) -> tuple[Any, ...]:
     given: tuple[Any, ...] = ()
-    if route.takes_payload:
+    if handler.takes_payload:
         try:
-            given = (route.parse(entry.record.payload),)
+            given = (handler.parse(entry.record.payload),)
         except Exception as error:  # a model's validators are the user's code
             raise refused(error) from error
-    if not route.wants_context:
+    if not handler.wants_context:
         return given
 
     def report(fraction: float | None, message: str) -> None:

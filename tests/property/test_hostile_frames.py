@@ -9,7 +9,7 @@ import orjson
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from engine.adapters.process.pool.worker_link import Link, Tail
+from engine.adapters.process.pool.worker_link import OutputTail, WorkerLink
 from engine.core.worker import frames
 from engine.core.worker.frames import FRAME_HEAD, Joiner, ProtocolError, Remainder
 from engine.ports.host import Grown, Logged, Progressed, Replied, Spilled, Waits
@@ -35,8 +35,8 @@ CLAIMS = some.tuples(BYTES, BYTES | some.just(RECORD), BYTES | some.sampled_from
 @MANY
 @given(STREAMS)
 def test_a_stream_of_frames_is_read_or_refused(parts: list[bytes]) -> None:
-    link: Any = Link.__new__(Link)
-    link.slot, link._events, link._remainder, link._tail = 0, [], Remainder(), Tail()
+    link: Any = WorkerLink.__new__(WorkerLink)
+    link.slot, link._events, link._remainder, link._tail = 0, [], Remainder(), OutputTail()
     link._has_booted, link.pid = False, 0
     try:
         for part in parts:

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 _IMPORT = """
 import importlib, json, sys
-from engine.adapters.process.forkserver.inherited import Census
-failures, census = {}, Census()
+from engine.adapters.process.forkserver.inherited import ImportAudit
+failures, audit = {}, ImportAudit()
 for name in sys.argv[1:]:
     try:
         importlib.import_module(name)
     except BaseException as error:
         failures[name] = f"{type(error).__name__}: {error}"
-    census.look(name)
+    audit.look(name)
 from engine.tasks.handler import REGISTRY
-print("\\n" + json.dumps({"failures": failures, "handlers": sorted(REGISTRY), "inherited": census.found().told()}))
+print("\\n" + json.dumps({"failures": failures, "handlers": sorted(REGISTRY), "inherited": audit.found().told()}))
 """
 _ADOPT = "from engine.adapters.process.kernel.prctl import adopt_orphans; adopt_orphans()"
 _DUMP = """

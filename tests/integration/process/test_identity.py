@@ -29,7 +29,7 @@ time.sleep(600)
 """
 HIDDEN = """
 import sys
-from engine.adapters.process import identity
+from engine.adapters.process.kernel import identity
 from engine.adapters.process.kernel.identity import Identity
 from engine.adapters.process.kernel.probe import Probe
 from engine.adapters.process.kernel.descendants import descendants

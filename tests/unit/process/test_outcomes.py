@@ -9,7 +9,7 @@ import orjson
 import pytest
 from pydantic import BaseModel, Field
 
-from engine.adapters.process.worker.outcomes import InvalidResult, Outcomes
+from engine.adapters.process.worker.outcomes import InvalidResult, OutcomeWriter
 
 
 class Box(BaseModel):
@@ -24,8 +24,8 @@ class Point:
 
 
 @pytest.fixture
-def outcomes() -> Outcomes:
-    return Outcomes("sup/0", 1, 1000)
+def outcomes() -> OutcomeWriter:
+    return OutcomeWriter("sup/0", 1, 1000)
 
 
 @pytest.mark.parametrize(("returned", "stored"), [
@@ -35,7 +35,7 @@ def outcomes() -> Outcomes:
     ({"p": Point(2.0)}, {"p": {"x": 2.0}}), (numpy.arange(3), [0, 1, 2]), ({"n": numpy.float32(0.5), "z": None}, {
         "n": 0.5, "z": None}),
 ])
-def test_a_result_that_has_one_json_form(outcomes: Outcomes, returned: Any, stored: Any) -> None:
+def test_a_result_that_has_one_json_form(outcomes: OutcomeWriter, returned: Any, stored: Any) -> None:
     assert orjson.loads(outcomes.result(returned)) == stored
 
 
@@ -50,11 +50,11 @@ NAN = float("nan")
     (b"x", "the result is of type bytes"), ({"a": object()}, "the result.a is of type object"),
     (2**70, "is an int of more than 64 bits"), ("\ud800", "not valid Unicode"),
 ])
-def test_one_that_has_none_is_refused_with_its_place(outcomes: Outcomes, returned: Any, place: str) -> None:
+def test_one_that_has_none_is_refused_with_its_place(outcomes: OutcomeWriter, returned: Any, place: str) -> None:
     with pytest.raises(InvalidResult, match=place):
         outcomes.result(returned)
 
 
-def test_one_that_is_too_large(outcomes: Outcomes) -> None:
+def test_one_that_is_too_large(outcomes: OutcomeWriter) -> None:
     with pytest.raises(InvalidResult, match="over the limit of 1,000"):
         outcomes.result("x" * 1000)

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 import pytest
 
-from engine.adapters.process.worker.outcomes import InvalidResult, Outcomes
+from engine.adapters.process.worker.outcomes import InvalidResult, OutcomeWriter
 from engine.errors import InvalidPayload
 from engine.tasks.encoding import encode
 
@@ -26,7 +26,7 @@ def as_payload(value: Any) -> bytes:
 
 
 def as_result(value: Any) -> bytes:
-    return Outcomes("sup/0", 1, 10_000_000).result(value)
+    return OutcomeWriter("sup/0", 1, 10_000_000).result(value)
 
 
 @pytest.fixture(params=[as_payload, as_result])

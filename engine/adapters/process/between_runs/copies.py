@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130  # as a shell tells of a program that SIGINT has ended
 
 
-class Forks:
+class ForkHooks:
     """What a worker does around each fork of its handler. `fds` are the descriptors between it and its pool."""
 
     def __init__(self, worker: "Worker", fds: tuple[int, ...]) -> None:

@@ -4,7 +4,7 @@ was long enough, or failed, to have left something behind."""
 from dataclasses import dataclass
 
 from engine.adapters.process.between_runs.leftovers import Leftovers
-from engine.adapters.process.between_runs.memory_growth import Growth
+from engine.adapters.process.between_runs.memory_growth import MemoryGrowth
 from engine.adapters.process.between_runs.orphans import Orphans
 from engine.adapters.process.worker.meter import Meter
 
@@ -13,10 +13,10 @@ _LOOK_S = 1.0
 
 
 @dataclass(slots=True)
-class Between:
+class BetweenRuns:
     """`due_s` is the moment (time.monotonic) from which `tidy` is to be called after a reply."""
 
-    growth: Growth
+    growth: MemoryGrowth
     leftovers: Leftovers
     orphans: Orphans
     meter: Meter

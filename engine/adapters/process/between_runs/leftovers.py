@@ -24,7 +24,7 @@ from signal import (
 from signal import signal as set_handler
 
 from engine.adapters.process.kernel.signals import DEFERRED
-from engine.adapters.process.worker.capture import Capture
+from engine.adapters.process.worker.capture import OutputCapture
 
 _LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_FSIZE)
 
@@ -32,7 +32,7 @@ _LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU, resource.RLIMIT_AS, reso
 class Leftovers:
     """`install` takes the engine's own signals again. To be made when the process is as each run should find it."""
 
-    def __init__(self, capture: Capture, install: Callable[[], None]) -> None:
+    def __init__(self, capture: OutputCapture, install: Callable[[], None]) -> None:
         self._capture, self._install = capture, install
         self._handlers = {number: getsignal(number) for number in (SIGUSR1, SIGUSR2, *DEFERRED)}
         self._limits = [(which, resource.getrlimit(which)) for which in _LIMITS]

@@ -16,7 +16,7 @@ _NEVER = float("inf")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
-class Growth:
+class MemoryGrowth:
     """Tells the pool once. `look_s` is the moment (time.monotonic) of the next look."""
 
     def __init__(self, bytes_max: int, post: Callable[[bytes], None]) -> None:

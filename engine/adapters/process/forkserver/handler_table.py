@@ -12,7 +12,7 @@ ALWAYS = 1 << 62
 _FIRST_RUNS = 8  # in one of them, what such a handler writes is seen before the pool has read it
 
 
-class Route:
+class LoadedHandler:
     """One handler, ready to be called."""
 
     __slots__ = ("function", "measured", "parse", "settles", "spec", "takes_payload", "wants_context")
@@ -32,6 +32,6 @@ class Route:
         return not any(issubclass(type(one), self.spec.no_retry_on) for one in held_by(error))
 
 
-def make_routes(registry: Mapping[str, HandlerSpec]) -> dict[bytes, Route]:
+def make_handler_table(registry: Mapping[str, HandlerSpec]) -> dict[bytes, LoadedHandler]:
     """Handlers by their names as they are written in JSON, without the quotes."""
-    return {orjson.dumps(name)[1:-1]: Route(spec) for name, spec in registry.items()}
+    return {orjson.dumps(name)[1:-1]: LoadedHandler(spec) for name, spec in registry.items()}

@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.process.forkserver.handler_table import Route, make_routes
-from engine.adapters.process.forkserver.inherited import Census
+from engine.adapters.process.forkserver.handler_table import LoadedHandler, make_handler_table
+from engine.adapters.process.forkserver.inherited import ImportAudit
 from engine.adapters.process.forkserver.loading import load
 from engine.adapters.process.kernel import descendants, prctl
 from engine.adapters.process.worker.lifetime import StartFailed, failure
@@ -23,10 +23,10 @@ from engine.tasks.handler import REGISTRY
 
 
 @dataclass(slots=True)
-class Imported:
+class ImportedHandlers:
     """What there is to run, and what is to be told of it."""
 
-    routes: dict[bytes, Route] = field(default_factory=dict)
+    handlers: dict[bytes, LoadedHandler] = field(default_factory=dict)
     told: dict[str, Any] = field(default_factory=dict)  # {"handlers", "failures", "inherited"}
 
 
@@ -34,13 +34,13 @@ def starting_of(config: dict[str, Any]) -> Starting:
     return Starting(**config["starting"])
 
 
-def import_all(config: dict[str, Any]) -> Imported:
+def import_all(config: dict[str, Any]) -> ImportedHandlers:
     """Import what the configuration names, in this process."""
-    census = Census()
-    failures = load(config["modules"], config["main"], config["functions"], census.look)
+    audit = ImportAudit()
+    failures = load(config["modules"], config["main"], config["functions"], audit.look)
     failures |= _leave_out_misfits(config)
-    inherited = census.found().told() if starting_of(config).imports_once else {}
-    return Imported(make_routes(REGISTRY), {
+    inherited = audit.found().told() if starting_of(config).imports_once else {}
+    return ImportedHandlers(make_handler_table(REGISTRY), {
         "handlers": [spec.announcement() for spec in REGISTRY.values()], "failures": failures, "inherited": inherited})
 
 
@@ -65,16 +65,16 @@ def send_scout(config: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def import_in_worker(config: dict[str, Any], known: dict[str, str], routes: dict[bytes, Route],
+def import_in_worker(config: dict[str, Any], known: dict[str, str], handlers: dict[bytes, LoadedHandler],
                      post: Callable[[bytes], None]) -> None:
-    """Fill `routes`. Raises `StartFailed`, and tells the pool, for an import that the scout had no trouble with."""
+    """Fill `handlers`. Raises `StartFailed`, and tells the pool, for an import that the scout had no trouble with."""
     imported = import_all(config)
     for name, trace in imported.told["failures"].items():
         if name not in known:
             last = trace.strip().splitlines()[-1] if trace.strip() else "it failed"
             post(failure(name, "import", last, trace))
             raise StartFailed(name)
-    routes.update(imported.routes)
+    handlers.update(imported.handlers)
 
 
 def _scout(config: dict[str, Any], writer: int) -> None:

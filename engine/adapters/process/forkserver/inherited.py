@@ -59,7 +59,7 @@ def disconnect() -> None:
                     os.dup2(ended.fileno(), int(name), inheritable=False)
 
 
-class Census:
+class ImportAudit:
     """Counts from now on. `look` after each import, `found` when all are done."""
 
     def __init__(self) -> None:

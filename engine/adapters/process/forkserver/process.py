@@ -28,13 +28,13 @@ from typing import Any
 import orjson
 import setproctitle
 
-from engine.adapters.process.forkserver.handler_table import Route
+from engine.adapters.process.forkserver.handler_table import LoadedHandler
 from engine.adapters.process.forkserver.importing import import_all, import_in_worker, send_scout, starting_of
-from engine.adapters.process.forkserver.reaper import Death, Reaper
+from engine.adapters.process.forkserver.reaper import Reaper, WorkerDeath
 from engine.adapters.process.forkserver.spawned import execute_worker, write_config
-from engine.adapters.process.forkserver.worker_start import Birth, Ends, become_worker
+from engine.adapters.process.forkserver.worker_start import WorkerDescriptors, WorkerStart, become_worker
 from engine.adapters.process.kernel import affinity, descendants, open_files, prctl, signals
-from engine.adapters.process.resources.final_usage import Marks
+from engine.adapters.process.resources.final_usage import UsageMarks
 from engine.adapters.process.worker.process import WorkerSettings
 from engine.core.worker import frames
 from engine.core.worker.frames import PACKET_BYTES_MAX
@@ -47,9 +47,9 @@ _ENDS = 6
 class ForkServer:
     control: socket.socket
     config: dict[str, Any]
-    routes: dict[bytes, Route] = field(default_factory=dict)
+    handlers: dict[bytes, LoadedHandler] = field(default_factory=dict)
     reaper: Reaper = field(init=False)
-    marks: Marks = field(init=False)
+    marks: UsageMarks = field(init=False)
     starting: Starting = field(init=False)
     failures: dict[str, str] = field(default_factory=dict)  # of imports
     config_fd: int = -1  # what a spawned worker reads
@@ -57,7 +57,7 @@ class ForkServer:
     def __post_init__(self) -> None:
         self.reaper = Reaper(self._died)
         self.starting = starting_of(self.config)
-        self.marks = Marks(self.config["page"], keep=self.starting.method == "spawn")
+        self.marks = UsageMarks(self.config["page"], keep=self.starting.method == "spawn")
 
     # -- start ----------------------------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ class ForkServer:
         os.environ.pop("SPT_NOENV", None)  # it is read at the first call; programs of handlers need not see it
         if self.starting.imports_once:
             imported = import_all(config)
-            self.routes, told = imported.routes, imported.told
+            self.handlers, told = imported.handlers, imported.told
         else:
             told = send_scout(config)
         _check_open(self.control)
@@ -115,10 +115,10 @@ class ForkServer:
                 close(fd)
             self._refuse(order["spawn"], "the fork server has too many open files (ulimit -n)")
         else:
-            self._fork(order["spawn"], order["slot"], order.get("cores", []), Ends(*fds))
+            self._fork(order["spawn"], order["slot"], order.get("cores", []), WorkerDescriptors(*fds))
         return True
 
-    def _fork(self, spawn: int, slot: int, cores: list[int], ends: Ends) -> None:
+    def _fork(self, spawn: int, slot: int, cores: list[int], ends: WorkerDescriptors) -> None:
         config, server = self.config, os.getpid()
         settings = WorkerSettings(f"{config['supervisor']}/{slot}", **config["limits"])
         try:
@@ -132,15 +132,15 @@ class ForkServer:
             affinity.hold(cores)
             if self.starting.method == "spawn":
                 execute_worker(ends, slot, server, self.config_fd, self.config["page"])
-            become_worker(ends, Birth(settings, self.routes, server, f"ganger: worker {slot}",
+            become_worker(ends, WorkerStart(settings, self.handlers, server, f"ganger: worker {slot}",
                                       self.marks.writer(slot), None if self.starting.imports_once else self._load))
         for fd in ends.all():
             close(fd)
         if pid > 0:
             self._announce(spawn, pid)
 
-    def _load(self, routes: dict[bytes, Route], post: Callable[[bytes], None]) -> None:
-        import_in_worker(self.config, self.failures, routes, post)
+    def _load(self, handlers: dict[bytes, LoadedHandler], post: Callable[[bytes], None]) -> None:
+        import_in_worker(self.config, self.failures, handlers, post)
 
     def _announce(self, spawn: int, pid: int) -> None:
         try:
@@ -151,7 +151,7 @@ class ForkServer:
         else:
             self._say({"spawned": spawn, "pid": pid}, pidfd)
 
-    def _died(self, death: Death) -> None:
+    def _died(self, death: WorkerDeath) -> None:
         self._say({"exited": death.spawn, "status": death.status, "cpu_s": death.cpu_s,
                    "peak_rss_bytes": death.peak_rss_bytes})
 
@@ -196,7 +196,7 @@ def main(fd: int) -> None:
     config = _receive_config(control)
     if config["sys_path"]:
         sys.path[:] = config["sys_path"]
-    # `Census` finds the same and more, and says it once: not with each worker that is forked.
+    # `ImportAudit` finds the same and more, and says it once: not with each worker that is forked.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     server = ForkServer(control, config)
     server.prepare()

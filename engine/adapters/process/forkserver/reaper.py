@@ -27,7 +27,7 @@ _ROUND_MS_MAX = 100  # each waits for the deaths of the one before, this long at
 
 
 @dataclass(slots=True)
-class Death:
+class WorkerDeath:
     """A worker that has ended and is not yet reported. `status` is as of os.wait(), None if somebody else took it."""
 
     spawn: int
@@ -40,12 +40,12 @@ class Death:
 class Reaper:
     """Watches the children of this process. `report` is told of each dead worker that has left nothing behind."""
 
-    report: Callable[[Death], None]
+    report: Callable[[WorkerDeath], None]
     own: frozenset[int] = frozenset()  # children that the imports started: not to be killed while this process lives
     workers: dict[int, int] = field(default_factory=dict)  # pid -> spawn
     poll: Any = field(default_factory=make_poll)
     _pidfds: dict[int, int] = field(default_factory=dict)  # pid -> descriptor, of workers and of dying orphans
-    _deaths: list[Death] = field(default_factory=list)
+    _deaths: list[WorkerDeath] = field(default_factory=list)
     _looks: int = 0  # at what these left
 
     def watch(self, pid: int, spawn: int) -> int:
@@ -125,14 +125,14 @@ class Reaper:
             pid, status, usage = wait4(which, WNOHANG)
         except ChildProcessError:
             if which > 0:  # its pidfd says that it has ended, so somebody else has reaped it
-                self._ended(which, Death(self.workers.get(which, 0)))
+                self._ended(which, WorkerDeath(self.workers.get(which, 0)))
             return False
         if pid:
-            self._ended(pid, Death(self.workers.get(pid, 0), status, usage.ru_utime + usage.ru_stime,
+            self._ended(pid, WorkerDeath(self.workers.get(pid, 0), status, usage.ru_utime + usage.ru_stime,
                                    usage.ru_maxrss * 1024))
         return pid != 0
 
-    def _ended(self, pid: int, death: Death) -> None:
+    def _ended(self, pid: int, death: WorkerDeath) -> None:
         fd = self._pidfds.pop(pid, -1)
         if fd >= 0:
             self.poll.unregister(fd)

@@ -16,9 +16,9 @@ import orjson
 import setproctitle
 
 from engine.adapters.process.forkserver.importing import import_in_worker
-from engine.adapters.process.forkserver.worker_start import Birth, Ends, become_worker, leave_home
+from engine.adapters.process.forkserver.worker_start import WorkerDescriptors, WorkerStart, become_worker, leave_home
 from engine.adapters.process.kernel import signals
-from engine.adapters.process.resources.final_usage import Marks
+from engine.adapters.process.resources.final_usage import UsageMarks
 from engine.adapters.process.worker.process import WorkerSettings
 
 _ROOT = str(Path(__file__).parents[4])
@@ -35,7 +35,7 @@ def write_config(config: dict[str, Any], known: dict[str, str]) -> int:
     return fd
 
 
-def execute_worker(ends: Ends, slot: int, server: int, config_fd: int, page_fd: int) -> NoReturn:
+def execute_worker(ends: WorkerDescriptors, slot: int, server: int, config_fd: int, page_fd: int) -> NoReturn:
     """In the child of a fork: become a fresh interpreter. Never returns."""
     code = 1
     try:
@@ -57,7 +57,7 @@ def main(order: str) -> NoReturn:
     signals.ignore()
     setproctitle.setproctitle(f"ganger: worker {told['slot']}")
     os.environ.pop("SPT_NOENV", None)
-    ends = Ends(*told["ends"])
+    ends = WorkerDescriptors(*told["ends"])
     for fd in ends.all():
         os.set_inheritable(fd, False)
     written = orjson.loads(os.pread(told["config"], os.fstat(told["config"]).st_size, 0))
@@ -67,6 +67,6 @@ def main(order: str) -> NoReturn:
         sys.path[:] = config["sys_path"]
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     settings = WorkerSettings(f"{config['supervisor']}/{told['slot']}", **config["limits"])
-    become_worker(ends, Birth(
-        settings, {}, told["server"], f"ganger: worker {told['slot']}", Marks(told["page"]).writer(told["slot"]),
-        lambda routes, post: import_in_worker(config, known, routes, post), has_left_home=True))
+    become_worker(ends, WorkerStart(
+        settings, {}, told["server"], f"ganger: worker {told['slot']}", UsageMarks(told["page"]).writer(told["slot"]),
+        lambda handlers, post: import_in_worker(config, known, handlers, post), has_left_home=True))

@@ -25,15 +25,15 @@ from signal import signal as set_handler
 from types import FrameType
 from typing import NoReturn
 
-from engine.adapters.process.between_runs.copies import Forks
-from engine.adapters.process.forkserver.handler_table import Route
+from engine.adapters.process.between_runs.copies import ForkHooks
+from engine.adapters.process.forkserver.handler_table import LoadedHandler
 from engine.adapters.process.kernel import prctl, signals
 from engine.adapters.process.kernel.prctl import move_up
 from engine.adapters.process.kernel.signals import DEFERRED, deferred
 from engine.adapters.process.resources.final_usage import Write
 from engine.adapters.process.worker import lifetime
 from engine.adapters.process.worker.process import Worker, WorkerSettings
-from engine.adapters.process.worker.title import Title
+from engine.adapters.process.worker.title import ProcessTitle
 from engine.core.task.outcome import EXIT_DESCRIPTORS_CLOSED
 from engine.tasks.import_guard import enter_worker
 
@@ -41,7 +41,7 @@ _DEFAULTS = (signal.SIGCHLD, signal.SIGQUIT)
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class WorkerDescriptors:
     """A worker's descriptors, in the order in which they are handed over."""
 
     tasks: int
@@ -54,51 +54,53 @@ class Ends:
     def all(self) -> list[int]:
         return [getattr(self, field.name) for field in fields(self)]
 
-    def out_of_reach(self) -> "Ends":
+    def out_of_reach(self) -> "WorkerDescriptors":
         """Moved to high numbers. The next open() gets the lowest free one, so a handler that closes descriptors which
         are not its own can't get one of these for a file, to which the worker would then write its frames."""
-        return Ends(*(move_up(getattr(self, field.name)) for field in fields(self)))
+        return WorkerDescriptors(*(move_up(getattr(self, field.name)) for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
-class Birth:
-    """What makes a worker of a process. `load` imports the handlers and fills the routes, where that is its own task;
-    it may raise `StartFailed`."""
+class WorkerStart:
+    """What a process needs to become a worker.
+
+    `load` fills `handlers` where each worker imports them itself; it may raise `StartFailed`.
+    """
 
     settings: WorkerSettings
-    routes: dict[bytes, Route]
+    handlers: dict[bytes, LoadedHandler]
     server: int  # pid of the fork server
     title: str
     write_mark: Write
-    load: Callable[[dict[bytes, Route], Callable[[bytes], None]], None] | None = None
+    load: Callable[[dict[bytes, LoadedHandler], Callable[[bytes], None]], None] | None = None
     has_left_home: bool = False
 
 
-def become_worker(ends: Ends, birth: Birth) -> NoReturn:
+def become_worker(ends: WorkerDescriptors, start: WorkerStart) -> NoReturn:
     """Never returns and never lets an exception out: above it on the stack is the fork server's own loop."""
     code = 1
     try:
-        if not birth.has_left_home:
-            leave_home(birth.server)
+        if not start.has_left_home:
+            leave_home(start.server)
         os.dup2(ends.stdout, 1)
         os.dup2(ends.stderr, 2)
         ends = ends.out_of_reach()
-        worker = Worker(birth.settings, birth.routes, ends.tasks, ends.replies, ends.control,
-                        (ends.stdout, ends.stderr), Title(birth.title), birth.write_mark)
-        if birth.load is None:
+        worker = Worker(start.settings, start.handlers, ends.tasks, ends.replies, ends.control,
+                        (ends.stdout, ends.stderr), ProcessTitle(start.title), start.write_mark)
+        if start.load is None:
             _restart_gevent()
         else:
-            birth.load(birth.routes, worker.outbox.post)
+            start.load(start.handlers, worker.outbox.post)
             signals.take_back()
         for number in _DEFAULTS:
             set_handler(number, signal.SIG_DFL)
         worker.interrupts.install()
         _take_signals(worker, ends)
-        Forks(worker, tuple(ends.all())).register()
+        ForkHooks(worker, tuple(ends.all())).register()
         worker.capture.install()
         enter_worker()
         gc.enable()
-        lifetime.begin(worker.outbox.post, forked=birth.load is None)
+        lifetime.begin(worker.outbox.post, forked=start.load is None)
         signal.raise_signal(signal.SIGUSR1)  # an interrupt may have come before we listened
         worker.serve(lambda: _take_signals(worker, ends))
     except lifetime.StartFailed:  # the pool has been told of it
@@ -128,7 +130,7 @@ def _restart_gevent() -> None:
         gevent.get_hub().loop.reset_sigchld()
 
 
-def _take_signals(worker: Worker, ends: Ends) -> None:
+def _take_signals(worker: Worker, ends: WorkerDescriptors) -> None:
     worker.interrupts.listen()
     for number in DEFERRED:
         set_handler(number, deferred)

@@ -55,7 +55,7 @@ class StackText:
         return "\n".join(lines).strip()
 
 
-class Tail:
+class OutputTail:
     """The last rows that a worker has sent, with what came round Python, and how far its run was by its own word. So a
     death can be told with them."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from engine.adapters.process.kernel.identity import Identity, born_at
-from engine.adapters.process.resources.final_usage import Page
+from engine.adapters.process.resources.final_usage import UsagePage
 from engine.core.worker import frames
 from engine.core.worker.frames import PACKET_BYTES_MAX
 from engine.ports.host import HostSettings
@@ -29,12 +29,12 @@ _KEEP_ENVIRON = {"SPT_NOENV": "1"}  # setproctitle writes over arguments only: t
 Report = Callable[[dict[str, Any], list[int]], None]
 
 
-class Server:
+class ForkServerClient:
     """One fork server process. `report` gets its messages with their descriptors, `lost` is called at its end."""
 
     boot = _BOOT  # what the process runs
 
-    def __init__(self, settings: HostSettings, mark: dict[str, str], page: Page, poller: Poller, report: Report,
+    def __init__(self, settings: HostSettings, mark: dict[str, str], page: UsagePage, poller: Poller, report: Report,
                  lost: Callable[[], None]) -> None:
         self._poller, self._report, self._lost = poller, report, lost
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

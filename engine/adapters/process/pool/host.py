@@ -20,14 +20,14 @@ from engine.adapters.process.kernel import affinity, prctl
 from engine.adapters.process.kernel.descendants import can_look
 from engine.adapters.process.kernel.ulimits import FILES_OF_A_WORKER, has_room
 from engine.adapters.process.pool import suspension
-from engine.adapters.process.pool.forkserver_client import Server
-from engine.adapters.process.pool.orphan_cleanup import Aftermath
-from engine.adapters.process.pool.timers import Alarms
-from engine.adapters.process.pool.worker_link import Link
+from engine.adapters.process.pool.forkserver_client import ForkServerClient
+from engine.adapters.process.pool.orphan_cleanup import OrphanCleanup
+from engine.adapters.process.pool.timers import Timers
+from engine.adapters.process.pool.worker_link import WorkerLink
 from engine.adapters.process.resources import cgroup
-from engine.adapters.process.resources.cgroup import Groups
-from engine.adapters.process.resources.enforcement import Custody
-from engine.adapters.process.resources.final_usage import Account, Page
+from engine.adapters.process.resources.cgroup import WorkerCgroups
+from engine.adapters.process.resources.enforcement import ResourceEnforcer
+from engine.adapters.process.resources.final_usage import FinalUsage, UsagePage
 from engine.adapters.process.resources.oom import OomKiller
 from engine.core.pool.cpu_shares import Shares
 from engine.core.task.limits import Limits
@@ -48,22 +48,22 @@ log = logging.getLogger("ganger.errors")
 class ProcessHost:
     """Fulfils `ports.Host`. Makes this process a subreaper."""
 
-    server = Server
+    server = ForkServerClient
 
     def __init__(self, settings: HostSettings, poller: Poller) -> None:
         self._settings, self._poller = settings, poller
         self._mark = secrets.token_hex(8)
         self._events: list[Event] = []
-        self._links: dict[int, Link] = {}  # by slot
+        self._links: dict[int, WorkerLink] = {}  # by slot
         self._send_to: dict[int, Callable[[bytes], None]] = {}  # the hot path, found in one step
-        self._by_spawn: dict[int, Link] = {}
+        self._by_spawn: dict[int, WorkerLink] = {}
         self._spawns = 0
-        self._server: Server | None = None
-        self._aftermath: Aftermath | None = None
-        self._page: Page | None = None
+        self._server: ForkServerClient | None = None
+        self._orphan_cleanup: OrphanCleanup | None = None
+        self._page: UsagePage | None = None
         self._shares = Shares(settings.shares) if settings.shares else None
-        self._alarms = Alarms()
-        self._oom_killer, self._groups = OomKiller(), Groups(cgroup.base())
+        self._timers = Timers()
+        self._oom_killer, self._groups = OomKiller(), WorkerCgroups(cgroup.base())
         self._rounds = self._clean_rounds = self._refusals = 0
 
     def start(self) -> None:
@@ -74,18 +74,18 @@ class ProcessHost:
 
     def _start_server(self, now_s: float) -> None:
         """Again after a pause, which doubles, for as long as the kernel has no process or descriptor to give."""
-        self._alarms.set(self._start_server, None)
+        self._timers.set(self._start_server, None)
         try:
             self._make_server()
         except OSError as error:
             log.error("the fork server could not be started; it is tried again", extra={"reason": str(error)})
             pause_s = min(_REFUSED_PAUSE_S * 2.0 ** min(self._refusals, 30), _REFUSED_PAUSE_S_MAX)
             self._refusals += 1
-            self._alarms.set(self._start_server, now_s + pause_s)
+            self._timers.set(self._start_server, now_s + pause_s)
 
     def _make_server(self) -> None:
         if self._page is None:
-            self._page = Page()
+            self._page = UsagePage()
         self._server = self.server(self._settings, {TREE_MARK: self._mark}, self._page, self._poller, self._reported,
                                    self._lost)
 
@@ -98,7 +98,7 @@ class ProcessHost:
 
     def _stop_server(self) -> None:
         server = self._server
-        self._alarms.set(self._start_server, None)
+        self._timers.set(self._start_server, None)
         if server is None:
             return
         if not server.is_ready:  # it may hang in an import, and has no workers yet
@@ -109,11 +109,11 @@ class ProcessHost:
         except subprocess.TimeoutExpired:
             server.kill()
             server.process.wait(_STOP_S)
-        if self._aftermath is None:
+        if self._orphan_cleanup is None:
             self._lost()
-        while self._aftermath is not None:
+        while self._orphan_cleanup is not None:
             self._clean_up(time.monotonic())
-            if self._aftermath is not None:
+            if self._orphan_cleanup is not None:
                 time.sleep(_ROUND_S)
 
     # -- workers --------------------------------------------------------------------------------------------------
@@ -124,12 +124,12 @@ class ProcessHost:
             self._refuse(slot, "too many open files (ulimit -n)")
             return
         self._spawns += 1
-        custody = Custody(slot, self._alarms, self._events, self._groups, self._oom_killer,
-                          Account(self._page, slot))
-        link = Link(slot, self._poller, self._alarms, self._events, self._settings, custody)
+        enforcer = ResourceEnforcer(slot, self._timers, self._events, self._groups, self._oom_killer,
+                                    FinalUsage(self._page, slot))
+        link = WorkerLink(slot, self._poller, self._timers, self._events, self._settings, enforcer)
         self._links[slot] = self._by_spawn[self._spawns] = link
         self._send_to[slot] = link.send
-        if self._server is None or self._aftermath is not None:
+        if self._server is None or self._orphan_cleanup is not None:
             for fd in link.handed_over:
                 os.close(fd)
             self._bury(self._spawns, None, {}, "there is no fork server", stranded=True)
@@ -141,11 +141,11 @@ class ProcessHost:
         self._send_to[slot](message)
 
     def watch(self, slot: int, limits: Limits) -> None:
-        self._links[slot].custody.watch(limits)
+        self._links[slot].enforcer.watch(limits)
 
     def unwatch(self, slot: int) -> None:
         if slot in self._links:  # it may have died since it answered
-            self._links[slot].custody.unwatch()
+            self._links[slot].enforcer.unwatch()
 
     def take_back(self, slot: int) -> list[bytes]:
         return self._links[slot].take_back() if slot in self._links else []
@@ -156,11 +156,11 @@ class ProcessHost:
 
     def freeze(self, slot: int) -> None:
         if slot in self._links:
-            self._links[slot].freeze()
+            self._links[slot].suspend()
 
     def thaw(self, slot: int, token: int | None, frozen_s: float) -> None:
         if slot in self._links:
-            self._links[slot].thaw(token, frozen_s)
+            self._links[slot].resume(token, frozen_s)
 
     def memory_bytes(self, slot: int) -> int:
         return suspension.own_bytes(self._links[slot].pid) if slot in self._links else 0
@@ -191,10 +191,10 @@ class ProcessHost:
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def next_deadline_s(self) -> float | None:
-        return 0.0 if self._events else self._alarms.next_s()  # some answers need no descriptor to be ready
+        return 0.0 if self._events else self._timers.next_s()  # some answers need no descriptor to be ready
 
     def tick(self, now_s: float) -> None:
-        self._alarms.ring(now_s)
+        self._timers.run_due(now_s)
 
     def events(self) -> list[Event]:
         events = self._events[:]
@@ -250,9 +250,9 @@ class ProcessHost:
     def _lost(self) -> None:
         """The fork server has gone; its workers are going. See them off."""
         pids = {link.pid for link in self._links.values() if link.pid}
-        self._aftermath = Aftermath(self._mark, pids, self._reaped)
+        self._orphan_cleanup = OrphanCleanup(self._mark, pids, self._reaped)
         self._rounds = self._clean_rounds = 0
-        self._alarms.set(self._clean_up, 0.0)
+        self._timers.set(self._clean_up, 0.0)
 
     def _reaped(self, pid: int, status: int, cpu_s: float, peak_rss_bytes: int) -> None:
         for spawn, link in list(self._by_spawn.items()):
@@ -262,21 +262,21 @@ class ProcessHost:
 
     def _clean_up(self, now_s: float) -> None:
         """One round after the loss; reports it when nothing is left."""
-        assert self._aftermath is not None
+        assert self._orphan_cleanup is not None
         assert self._server is not None
         if not can_look():
-            self._alarms.set(self._clean_up, now_s + _REFUSED_PAUSE_S)
+            self._timers.set(self._clean_up, now_s + _REFUSED_PAUSE_S)
             return
-        self._alarms.set(self._clean_up, now_s + _ROUND_S)
+        self._timers.set(self._clean_up, now_s + _ROUND_S)
         self._rounds += 1
         code = self._server.process.poll()
-        self._clean_rounds = self._clean_rounds + 1 if self._aftermath.round() and code is not None else 0
+        self._clean_rounds = self._clean_rounds + 1 if self._orphan_cleanup.round() and code is not None else 0
         if self._clean_rounds < _CLEAN_ROUNDS and self._rounds < _ROUNDS_MAX:
             return
         for spawn in list(self._by_spawn):
             self._bury(spawn, None, {}, "it died with the fork server", stranded=True)
-        self._server = self._aftermath = None
-        self._alarms.set(self._clean_up, None)
+        self._server = self._orphan_cleanup = None
+        self._timers.set(self._clean_up, None)
         self._events.append(ServerLost(_how(code)))
 
 

@@ -13,7 +13,7 @@ from engine.adapters.process.kernel import descendants
 from engine.tasks.import_guard import TREE_MARK
 
 
-class Aftermath:
+class OrphanCleanup:
     """Goes round until nothing is left. `reaped(pid, status, cpu_s, peak_rss_bytes)` tells of each worker."""
 
     def __init__(self, mark: str, workers: set[int], reaped: Callable[[int, int, float, int], None]) -> None:

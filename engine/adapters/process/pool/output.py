@@ -19,7 +19,7 @@ _BEAT_S = 0.002  # a pipeful each beat is 500 MB/s
 _F_SETPIPE_SZ = 1031
 
 
-class Output:
+class WorkerOutput:
     """One worker's pipe. `spill(text, dropped_bytes)` gets what is kept, `alarm` the moment of the next `drain`.
 
     `before` is called before the pipe is read. It reads the replies: a worker replies when its output has been read, so

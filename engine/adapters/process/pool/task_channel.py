@@ -18,7 +18,7 @@ _PIPE_BYTES = 1 << 18  # a packet takes a page, however short: this is 64 of the
 _F_SETPIPE_SZ = 1031
 
 
-class Channel:
+class TaskChannel:
     """`theirs` is the worker's end, to be handed over."""
 
     def __init__(self, poller: Poller) -> None:

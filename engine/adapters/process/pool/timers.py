@@ -5,7 +5,7 @@ from collections.abc import Callable
 Action = Callable[[float], None]
 
 
-class Alarms:
+class Timers:
     """Actions with the moment (time.monotonic) at which each is due."""
 
     __slots__ = ("_due",)
@@ -23,7 +23,7 @@ class Alarms:
     def next_s(self) -> float | None:
         return min(self._due.values()) if self._due else None
 
-    def ring(self, now_s: float) -> None:
+    def run_due(self, now_s: float) -> None:
         """Do what is due. An action that is to be done again sets itself anew."""
         if self._due:
             for action in [action for action, at_s in self._due.items() if at_s <= now_s]:

@@ -18,11 +18,11 @@ import orjson
 from engine.adapters.process.kernel import descendants
 from engine.adapters.process.kernel.identity import Identity, born_at
 from engine.adapters.process.pool import suspension
-from engine.adapters.process.pool.forensics import StackText, Tail, answers, proc_facts, sender_of, signal_name
-from engine.adapters.process.pool.output import Output
-from engine.adapters.process.pool.task_channel import Channel
-from engine.adapters.process.pool.timers import Alarms
-from engine.adapters.process.resources.enforcement import Custody
+from engine.adapters.process.pool.forensics import OutputTail, StackText, answers, proc_facts, sender_of, signal_name
+from engine.adapters.process.pool.output import WorkerOutput
+from engine.adapters.process.pool.task_channel import TaskChannel
+from engine.adapters.process.pool.timers import Timers
+from engine.adapters.process.resources.enforcement import ResourceEnforcer
 from engine.core.worker import frames
 from engine.core.worker.frames import FRAME_HEAD, REPLIED, ProtocolError, Remainder
 from engine.ports.host import (
@@ -51,7 +51,7 @@ _make = tuple.__new__  # half the time of Replied(…)
 
 
 @dataclass(slots=True)
-class Ending:
+class WorkerEnding:
     """How far the end of a worker is."""
 
     why: str | None = None
@@ -62,19 +62,19 @@ class Ending:
     is_struck: bool = False
 
 
-class Link:
-    def __init__(self, slot: int, poller: Poller, alarms: Alarms, events: list[Event], settings: HostSettings,
-                 custody: Custody) -> None:
+class WorkerLink:
+    def __init__(self, slot: int, poller: Poller, timers: Timers, events: list[Event], settings: HostSettings,
+                 enforcer: ResourceEnforcer) -> None:
         self.slot, self.pid, self._pidfd = slot, 0, -1
         self.identity = Identity(0, None)
-        self._dump_s, self.custody = settings.dump_s, custody
-        self._poller, self._alarms, self._events = poller, alarms, events
+        self._dump_s, self.enforcer = settings.dump_s, enforcer
+        self._poller, self._timers, self._events = poller, timers, events
         self.is_up = self.is_quitting = self._has_booted = self._is_listening = False
-        self.ending = Ending()
-        self._stands_still = False
-        self._frozen: set[int] = set()  # whom we have stopped for that, where it took signals
-        self._stacks, self._remainder, self._tail = StackText(), Remainder(), Tail()
-        self._tasks = Channel(poller)
+        self.ending = WorkerEnding()
+        self._is_suspended = False
+        self._suspended: set[int] = set()  # pids that we have stopped, where there is no cgroup
+        self._stacks, self._remainder, self._tail = StackText(), Remainder(), OutputTail()
+        self._tasks = TaskChannel(poller)
         self.send = self._tasks.send
         self._replies, replies = _pipe()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -106,27 +106,27 @@ class Link:
             os.write(self._control, frames.ORDER.pack(token, reason, 0.0))
             self._signal(signal.SIGUSR1)
 
-    def freeze(self) -> None:
-        """By its group where it has one, which neither the processes nor their parents can notice."""
-        self._stands_still = True
-        if not self.custody.freeze():
-            self._frozen = suspension.freeze(self.pid)
+    def suspend(self) -> None:
+        """Stop the worker: by its cgroup where it has one, which neither the processes nor their parents can notice."""
+        self._is_suspended = True
+        if not self.enforcer.suspend():
+            self._suspended = suspension.suspend(self.pid)
 
-    def thaw(self, token: int | None, frozen_s: float) -> None:
-        """The run hears of it in the moment in which it goes on."""
+    def resume(self, token: int | None, frozen_s: float) -> None:
+        """Continue the worker, and tell the run for how long it was suspended."""
         if token is not None:
             with suppress(BlockingIOError, BrokenPipeError):
                 os.write(self._control, frames.ORDER.pack(token, frames.STOOD, frozen_s))
                 self._signal(signal.SIGUSR1)
-        self._stands_still = False
-        self.custody.thaw()
-        suspension.thaw(self.pid, self._frozen)
-        self._frozen = set()
+        self._is_suspended = False
+        self.enforcer.resume()
+        suspension.resume(self.pid, self._suspended)
+        self._suspended = set()
 
     def spawned(self, pid: int, pidfd: int) -> None:
         """The fork server's word that there is a process; may come after the process's own."""
         self.pid, self._pidfd, self.identity = pid, pidfd, Identity(pid, born_at(pid))
-        self.custody.begin(pid)
+        self.enforcer.begin(pid)
         self._check_boot()
         if self.ending.why is not None:
             self._strike(time.monotonic())
@@ -134,15 +134,15 @@ class Link:
     def kill(self, why: str) -> None:
         if self.ending.why is None:
             self.ending.why = why
-            if self._stands_still:  # it could not tell its stacks
-                self.custody.thaw()
+            if self._is_suspended:  # it could not tell its stacks
+                self.enforcer.resume()
             if self.is_up or (self.pid and answers(self.pid)):  # the latter: a hook of the user's may hang
                 self._ask_for_stacks()
             elif self.pid:  # it has no signal handlers yet, nor anything to tell; without a pid, `spawned` will do it
                 self._strike(time.monotonic())
 
     def dump(self) -> None:
-        if self._stands_still:
+        if self._is_suspended:
             self._events.append(Dumped(self.slot, "it stands still, so that an urgent run can have its place\n"))
         elif self.is_up and not self.ending.is_struck:
             self.ending.is_watched = True
@@ -159,7 +159,7 @@ class Link:
             hears = answers(self.pid)
             patience_s = self._patience_s() if hears else _DUMP_DEAF_S
             ending.no_stacks = f"it did not answer within {patience_s:g} s" if hears else "it blocks or ignores SIGUSR2"
-        self._alarms.set(self._have_stacks, time.monotonic() + patience_s)
+        self._timers.set(self._have_stacks, time.monotonic() + patience_s)
         if ending.is_asked:  # by somebody who watches
             return
         ending.is_asked, ending.facts = True, proc_facts(self.pid)
@@ -173,13 +173,13 @@ class Link:
 
     def _patience_s(self) -> float:
         """A run that is out of memory takes more while it is waited for."""
-        return min(self._dump_s, _DUMP_HUNGRY_S) if self.custody.is_hungry else self._dump_s
+        return min(self._dump_s, _DUMP_HUNGRY_S) if self.enforcer.is_hungry else self._dump_s
 
     def _have_stacks(self, now_s: float) -> None:
         """The stacks are here, or will not come."""
         ending = self.ending
         ending.is_asked = False
-        self._alarms.set(self._have_stacks, None)
+        self._timers.set(self._have_stacks, None)
         self._listen_for_marks(False)
         self._read_dump()
         if ending.is_watched:
@@ -193,13 +193,13 @@ class Link:
     def _strike(self, now_s: float) -> None:
         """Stop the worker and everything below it, then kill them; again, if it should not be gone by then."""
         was_struck, self.ending.is_struck = self.ending.is_struck, True
-        self._alarms.set(self._strike, now_s + _STRIKE_AGAIN_S)
+        self._timers.set(self._strike, now_s + _STRIKE_AGAIN_S)
         if self._signal(signal.SIGSTOP):
             known = descendants.freeze([self.pid])
             if not was_struck:
-                self.custody.account.close(self.pid, known[1:])
+                self.enforcer.final_usage.close(self.pid, known[1:])
             descendants.kill(known)
-            self.custody.kill()
+            self.enforcer.kill()
 
     def _signal(self, number: signal.Signals) -> bool:
         """Through the pidfd, which can't mean another process of the same number."""
@@ -215,7 +215,7 @@ class Link:
         """A worker is up when it said so and can be signalled."""
         if self._has_booted and self.pid:
             self.is_up = True
-            self.custody.booted()
+            self.enforcer.booted()
             self._events.append(Booted(self.slot, self.pid))
 
     # -- what came ------------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ class Link:
         return marks
 
     def _marked(self, mask: int) -> None:
-        """faulthandler calls the handler before it when it has finished, which is Python's: see `birth`.
+        """faulthandler calls the handler before it when it has finished, which is Python's: see `worker_start`.
 
         Between the mark and its own return it is not in place: a signal at that moment leaves a mark only.
         """
@@ -312,9 +312,9 @@ class Link:
             else:
                 self._signal(signal.SIGUSR2)
 
-    def _output(self, fd: int, stream: str, bytes_max: int) -> Output:
-        output = Output(fd, self._poller, bytes_max, partial(self._spilled, stream),
-                        lambda at_s: self._alarms.set(output.drain, at_s), self._read_replies)
+    def _output(self, fd: int, stream: str, bytes_max: int) -> WorkerOutput:
+        output = WorkerOutput(fd, self._poller, bytes_max, partial(self._spilled, stream),
+                              lambda at_s: self._timers.set(output.drain, at_s), self._read_replies)
         return output
 
     def _spilled(self, stream: str, text: str, dropped_bytes: int) -> None:
@@ -335,8 +335,8 @@ class Link:
         if status is not None:
             code, number = (None, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), None)
         name = None if number is None else signal_name(number)
-        oom = self.custody.oom() if name == "SIGKILL" and not self.ending.is_struck else None
-        usage, unread = self.custody.usage(usage), self.take_back()
+        oom = self.enforcer.oom() if name == "SIGKILL" and not self.ending.is_struck else None
+        usage, unread = self.enforcer.usage(usage), self.take_back()
         self._close()
         if self.ending.is_watched:
             self._events.append(Dumped(self.slot, self._stacks.text))
@@ -352,7 +352,7 @@ class Link:
         silence = {"no_stacks": ending.no_stacks} if ending.no_stacks and not stacks else {}
         return {"why": ending.why or reason or "it ended by itself", "stacks": stacks, **silence, "signal": name,
                 "sender": sender_of(name, ours=ending.is_struck, oom=oom), "proc": ending.facts,
-                **self.custody.facts()}
+                **self.enforcer.facts()}
 
     def _forget_replies(self) -> None:
         if self._replies >= 0:
@@ -362,9 +362,9 @@ class Link:
 
     def _close(self) -> None:
         for action in (self._strike, self._have_stacks):
-            self._alarms.set(action, None)
+            self._timers.set(action, None)
         self._forget_replies()
-        self.custody.close()
+        self.enforcer.close()
         for output in self._outputs:
             output.close()
         self._tasks.close()

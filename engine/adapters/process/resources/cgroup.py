@@ -22,7 +22,7 @@ _ROOM_SHARE, _ROOM_BYTES_MIN, _ROOM_BYTES_MAX = 8, 16 * MIB, 256 * MIB
 _TASKS_OF_A_PROCESS = 64  # the kernel counts threads too: this wall is for those that fork faster than anybody looks
 
 
-class Group:
+class WorkerCgroup:
     """The group of one worker. What the kernel cannot tell or limit for want of a controller is left out."""
 
     def __init__(self, path: Path) -> None:
@@ -107,32 +107,32 @@ class Group:
         return {}
 
 
-class Groups:
+class WorkerCgroups:
     """The groups of a pool's workers, below the group that was delegated. `base` None: there is none."""
 
     def __init__(self, base: Path | None) -> None:
         self._base = base
-        self._leaving: list[Group] = []
+        self._leaving: list[WorkerCgroup] = []
         if base is not None:  # those of a pool that was killed
             for empty in base.glob("worker-*"):
                 with suppress(OSError):
                     empty.rmdir()
 
-    def make(self, pid: int) -> Group | None:
+    def make(self, pid: int) -> WorkerCgroup | None:
         """A group with this worker in it, None where that cannot be had."""
         if self._base is None:
             return None
         self._leaving = [group for group in self._leaving if not group.remove()]
         group = None
         with suppress(OSError):
-            group = Group(self._base / f"worker-{pid}")
+            group = WorkerCgroup(self._base / f"worker-{pid}")
             group.add(pid)
             return group
         if group is not None:
             group.remove()
         return None
 
-    def remove(self, group: Group) -> None:
+    def remove(self, group: WorkerCgroup) -> None:
         if not group.remove():
             self._leaving.append(group)
 

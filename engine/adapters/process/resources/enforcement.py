@@ -3,10 +3,10 @@
 from typing import Any
 
 from engine.adapters.process.between_runs.baseline import held_bytes
-from engine.adapters.process.pool.timers import Alarms
-from engine.adapters.process.resources.cgroup import Group, Groups
-from engine.adapters.process.resources.final_usage import Account
-from engine.adapters.process.resources.limit_watch import Watch
+from engine.adapters.process.pool.timers import Timers
+from engine.adapters.process.resources.cgroup import WorkerCgroup, WorkerCgroups
+from engine.adapters.process.resources.final_usage import FinalUsage
+from engine.adapters.process.resources.limit_watch import LimitWatch
 from engine.adapters.process.resources.oom import OomKiller
 from engine.adapters.process.resources.usage import TreeUsage
 from engine.core.task.limits import Breach, Limits
@@ -14,18 +14,18 @@ from engine.core.task.outcome import Cause
 from engine.ports.host import Event, Exceeded
 
 
-class Custody:
+class ResourceEnforcer:
     """Begins when the process is known, ends with `close`. Breaches are reported as `Exceeded`."""
 
-    def __init__(self, slot: int, alarms: Alarms, events: list[Event], groups: Groups, oom_killer: OomKiller,
-                 account: Account) -> None:
-        self._slot, self._alarms, self._events, self._groups = slot, alarms, events, groups
+    def __init__(self, slot: int, timers: Timers, events: list[Event], groups: WorkerCgroups, oom_killer: OomKiller,
+                 final_usage: FinalUsage) -> None:
+        self._slot, self._timers, self._events, self._groups = slot, timers, events, groups
         self._oom_killer, self._oom_mark = oom_killer, oom_killer.mark()
-        self.account = account
+        self.final_usage = final_usage
         self._pid = 0
         self._born_bytes: int | None = None
-        self._group: Group | None = None
-        self._watch: Watch | None = None
+        self._group: WorkerCgroup | None = None
+        self._watch: LimitWatch | None = None
         self.is_hungry = False  # it has passed its limit of memory
 
     def begin(self, pid: int) -> None:
@@ -46,7 +46,7 @@ class Custody:
         usage = TreeUsage(self._pid, limits, self._group, self._born_bytes)
         if self._group is not None:
             self._group.hold(limits, usage.left_bytes)
-        self._watch = Watch(self._pid, limits, usage, self._alarms, exceeded)
+        self._watch = LimitWatch(self._pid, limits, usage, self._timers, exceeded)
 
     def unwatch(self) -> None:
         if self._watch is not None:
@@ -55,11 +55,11 @@ class Custody:
             if self._group is not None:
                 self._group.let_go()
 
-    def freeze(self) -> bool:
-        """Have everything in the group stand still. False where there is none that can."""
+    def suspend(self) -> bool:
+        """Stop everything in the cgroup; return False where there is none, or it cannot."""
         return self._group is not None and self._group.freeze()
 
-    def thaw(self) -> None:
+    def resume(self) -> None:
         if self._group is not None:
             self._group.thaw()
 
@@ -80,7 +80,7 @@ class Custody:
 
     def usage(self, life: dict[str, Any]) -> dict[str, Any]:
         """What the last run of a worker that is gone has used, by what the kernel tells of the worker's life."""
-        return self.account.usage(life, 0 if self._watch is None else self._watch.most_bytes)
+        return self.final_usage.usage(life, 0 if self._watch is None else self._watch.most_bytes)
 
     def close(self) -> None:
         """Nothing is left of the worker."""

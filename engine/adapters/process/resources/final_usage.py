@@ -26,14 +26,14 @@ _LOOKED_AT_MAX = 256  # processes of one run: a look takes about 40 µs
 Write = Callable[[float, float], object]
 
 
-class Mark(NamedTuple):
+class UsageMark(NamedTuple):
     """`cpu_s` is what the worker and the children that it has waited for had used at the moment `at_s` (monotonic)."""
 
     cpu_s: float
     at_s: float
 
 
-class Page:
+class UsagePage:
     """The marks of all workers of a pool, by slot. `fd` names it for the fork server; the pool keeps it."""
 
     def __init__(self) -> None:
@@ -41,15 +41,17 @@ class Page:
         os.ftruncate(self.fd, _BYTES)
         self._memory = prctl.map_shared(self.fd, _BYTES)
 
-    def read(self, slot: int) -> Mark:
-        return Mark(*_MARK.unpack_from(self._memory, slot * _MARK.size)) if slot < SLOTS_MAX else Mark(0.0, 0.0)
+    def read(self, slot: int) -> UsageMark:
+        if slot >= SLOTS_MAX:
+            return UsageMark(0.0, 0.0)
+        return UsageMark(*_MARK.unpack_from(self._memory, slot * _MARK.size))
 
     def close(self) -> None:
         prctl.unmap(self._memory)
         os.close(self.fd)
 
 
-class Marks:
+class UsageMarks:
     """The same page in the fork server and its workers, which need no descriptor of it."""
 
     def __init__(self, fd: int, *, keep: bool = False) -> None:
@@ -67,10 +69,10 @@ class Marks:
         return partial(_MARK.pack_into, self._memory, slot * _MARK.size)
 
 
-class Account:
+class FinalUsage:
     """Of the worker in one slot; `close` when it stands still and is about to be killed, `usage` when it is gone."""
 
-    def __init__(self, page: Page | None, slot: int) -> None:
+    def __init__(self, page: UsagePage | None, slot: int) -> None:
         self._page, self._slot = page, slot
         self._children_s = 0.0
         self._peak_bytes: int | None = None

@@ -6,34 +6,34 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from engine.adapters.process.pool.timers import Alarms
+from engine.adapters.process.pool.timers import Timers
 from engine.core.task.limits import LOOK_S_MIN, Breach, Limits, Usage, breach, next_look_s
 
 _COST_SHARE = 20  # a look that cost much CPU time is not repeated before so many times as much
 
 
-class Source(Protocol):
+class UsageSource(Protocol):
     """Where the figures come from."""
 
     def look(self) -> Usage: ...
 
 
-class Watch:
+class LimitWatch:
     """From the moment at which the first run with these limits is sent to `stop`. `exceeded` is called once at most."""
 
-    def __init__(self, pid: int, limits: Limits, source: Source, alarms: Alarms,
+    def __init__(self, pid: int, limits: Limits, source: UsageSource, timers: Timers,
                  exceeded: Callable[[Breach], None]) -> None:
-        self.limits, self._source, self._alarms, self._exceeded = limits, source, alarms, exceeded
+        self.limits, self._source, self._timers, self._exceeded = limits, source, timers, exceeded
         self._cores = len(os.sched_getaffinity(0))
         self._seen = Usage(0, 0, 0.0, 0)
         self.most_bytes = 0  # that a look has seen for certain
         if limits.nice:
             _step_back(pid, limits.nice)
         if limits.are_watched:  # what is over before anybody can look costs nothing
-            alarms.set(self._look, time.monotonic() + LOOK_S_MIN)
+            timers.set(self._look, time.monotonic() + LOOK_S_MIN)
 
     def stop(self) -> None:
-        self._alarms.set(self._look, None)
+        self._timers.set(self._look, None)
 
     def facts(self) -> dict[str, Any]:
         """For a post-mortem: the limits, and what was used when somebody looked last."""
@@ -49,7 +49,7 @@ class Watch:
             self._exceeded(found)
             return
         rest_s = _COST_SHARE * (time.thread_time() - begun_s)
-        self._alarms.set(self._look, now_s + max(next_look_s(self.limits, usage, self._cores), rest_s))
+        self._timers.set(self._look, now_s + max(next_look_s(self.limits, usage, self._cores), rest_s))
 
 
 def _step_back(pid: int, nice: int) -> None:

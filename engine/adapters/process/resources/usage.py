@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from engine.adapters.process.between_runs.baseline import Baseline, held_bytes, kilobytes, ticks_of
 from engine.adapters.process.kernel.descendants import stat_fields
-from engine.adapters.process.resources.cgroup import Group
+from engine.adapters.process.resources.cgroup import WorkerCgroup
 from engine.core.task.limits import Limits, Usage, is_doubtful
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -30,7 +30,7 @@ class TreeUsage:
     What is there already is not counted, but for the memory that a fresh worker has: `born_bytes`, None if not known.
     """
 
-    def __init__(self, pid: int, limits: Limits, group: Group | None, born_bytes: int | None = None) -> None:
+    def __init__(self, pid: int, limits: Limits, group: WorkerCgroup | None, born_bytes: int | None = None) -> None:
         self._left = Baseline(pid, born_bytes)
         self.left_bytes = self._left.own_bytes + sum(map(held_bytes, self._left.present() if group else ()))
         raised_bytes = limits.memory_bytes + self.left_bytes if limits.memory_bytes else 0
@@ -57,7 +57,7 @@ class TreeUsage:
             return found
         return self._told_by_processes()
 
-    def _told_by(self, group: Group) -> Usage | None:
+    def _told_by(self, group: WorkerCgroup) -> Usage | None:
         """What the kernel counts for a group; None if it does not count all that is wanted."""
         memory = group.memory_bytes() if self._limits.memory_bytes else 0
         if memory is None:

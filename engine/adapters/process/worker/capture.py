@@ -22,14 +22,14 @@ import orjson
 
 from engine.adapters.process import FOLDER
 from engine.adapters.process.worker.outcomes import traceback_of
-from engine.adapters.process.worker.streams import Stream
+from engine.adapters.process.worker.streams import CapturedStream
 from engine.core.worker.frames import LOG, TASK_HEAD, frame
 
 _NOT_THE_USERS = (FOLDER, os.path.dirname(logging.__file__), "<string>")
 _ROW_OVERHEAD_BYTES = 64  # what a row costs beside its text; so a cap in bytes bounds the number of rows too
 
 
-class Capture:
+class OutputCapture:
     """The log of the run that is going on. `message` is the task as it came: its head names token, run and clock."""
 
     def __init__(self, post: Callable[[bytes], None], bytes_max: int) -> None:
@@ -38,7 +38,7 @@ class Capture:
         self.used = 0  # not 0 as soon as anything was printed
         self.dropped = 0
         self.rows = 0
-        self.stdout, self.stderr = Stream(self, "stdout", 1), Stream(self, "stderr", 2)
+        self.stdout, self.stderr = CapturedStream(self, "stdout", 1), CapturedStream(self, "stderr", 2)
         self._is_copy = False
 
     def install(self) -> None:
@@ -96,7 +96,7 @@ class Capture:
 
 
 class _LogHandler(logging.Handler):
-    def __init__(self, capture: Capture) -> None:
+    def __init__(self, capture: OutputCapture) -> None:
         super().__init__()
         self._capture = capture
 

@@ -55,7 +55,7 @@ def begin(post: Post, *, forked: bool) -> None:
 def end(post: Post, stop_s: float) -> NoReturn:
     """Ends the process, within `stop_s` seconds."""
     if worker_hooks.AT_STOP or atexit._ncallbacks() or threading.active_count() > 1:
-        _Bound(post, stop_s).start()
+        _StopTimer(post, stop_s).start()
         for hook in reversed(worker_hooks.AT_STOP):
             try:
                 hook()
@@ -98,7 +98,7 @@ def _leave() -> NoReturn:
     os._exit(0)
 
 
-class _Bound(threading.Thread):
+class _StopTimer(threading.Thread):
     """Ends the process when its time is up, whatever the main thread waits for; files are flushed all the same."""
 
     def __init__(self, post: Post, stop_s: float) -> None:

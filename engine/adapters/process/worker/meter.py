@@ -11,7 +11,7 @@ import os
 import resource
 import time
 
-from engine.adapters.process.forkserver.handler_table import Route
+from engine.adapters.process.forkserver.handler_table import LoadedHandler
 from engine.adapters.process.resources.final_usage import Write
 
 SHORT_S = 0.0001
@@ -31,18 +31,18 @@ class Meter:
         self._usual_peak_bytes = self.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def begin(self) -> None:
-        """A run begins whose route is `measured`."""
+        """A run begins whose handler is `measured`."""
         self._mark_s = mark_s = time.process_time()
         self._write(mark_s + self._children_s, time.monotonic())
 
-    def end(self, route: Route | None, wall_s: float) -> float:
+    def end(self, handler: LoadedHandler | None, wall_s: float) -> float:
         """CPU seconds of the run that has just ended; `peak_bytes` is its peak."""
-        if route is None:
+        if handler is None:
             return wall_s
         if wall_s < SHORT_S:
-            route.measured = False
+            handler.measured = False
             return wall_s
-        was_measured, route.measured = route.measured, True
+        was_measured, handler.measured = handler.measured, True
         usage = resource.getrusage(resource.RUSAGE_SELF)
         now_s = usage.ru_utime + usage.ru_stime
         cpu_s, self._mark_s = max(0.0, now_s - self._mark_s), now_s

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from engine.adapters.process import FOLDER
-from engine.adapters.process.forkserver.handler_table import Route
+from engine.adapters.process.forkserver.handler_table import LoadedHandler
 from engine.core.task.outcome import Cause
 from engine.core.task.retry import PAUSE_S_MAX
 from engine.core.worker import frames
@@ -53,7 +53,7 @@ _JUDGED: tuple[tuple[type[BaseException], bytes, Cause], ...] = (
 
 
 @dataclass(slots=True)
-class Facts:
+class RunFacts:
     """What is known of a run whatever its end."""
 
     run: int
@@ -65,7 +65,7 @@ class Facts:
     logs_dropped_bytes: int
 
 
-class Outcomes:
+class OutcomeWriter:
     """Writes the outcomes of one worker."""
 
     def __init__(self, worker: str, pid: int, result_bytes_max: int) -> None:
@@ -95,13 +95,13 @@ class Outcomes:
                   peak_rss_bytes: int, logs_dropped_bytes: int) -> bytes:
         return self._template % (run, result, started_ms, ended_ms, wall_s, cpu_s, peak_rss_bytes, logs_dropped_bytes)
 
-    def failed(self, route: Route | None, error: BaseException, facts: Facts) -> tuple[bytes, bytes]:
+    def failed(self, handler: LoadedHandler | None, error: BaseException, facts: RunFacts) -> tuple[bytes, bytes]:
         """Verdict and outcome of a run that an exception ended."""
-        if issubclass(type(error), UnknownHandler) and route is None:
+        if issubclass(type(error), UnknownHandler) and handler is None:
             return frames.UNKNOWN, b"{}"
         telling = word_in(error)
         try:
-            verdict, cause = _judge(route, telling)
+            verdict, cause = _judge(handler, telling)
             retry_after = pause_s(telling.after) if issubclass(type(telling), Retry) else None  # type: ignore[attr-defined]
         except Exception as another:  # noqa: BLE001  no pause, or an exception that cannot be asked
             telling, verdict, cause, retry_after = another, frames.FAILED, Cause.RAISED, None
@@ -147,16 +147,16 @@ def word_in(error: BaseException) -> BaseException:
     return error
 
 
-def _judge(route: Route | None, error: BaseException) -> tuple[bytes, Cause]:
+def _judge(handler: LoadedHandler | None, error: BaseException) -> tuple[bytes, Cause]:
     kind = type(error)
-    if route is None:
+    if handler is None:
         return frames.FAILED, Cause.INVALID_PAYLOAD
     for known, verdict, cause in _JUDGED:
         if issubclass(kind, known):
             return verdict, cause
     if _is_successful_exit(error):
         return frames.FAILED, Cause.RAISED
-    return (frames.RAISED if route.may_retry(error) else frames.FAILED), Cause.RAISED
+    return (frames.RAISED if handler.may_retry(error) else frames.FAILED), Cause.RAISED
 
 
 def _is_successful_exit(error: BaseException) -> bool:

@@ -17,22 +17,22 @@ from typing import Any, NoReturn
 import orjson
 
 from engine.adapters.process.between_runs.copies import leave
-from engine.adapters.process.between_runs.inspection import LEAVES_S, Between
+from engine.adapters.process.between_runs.inspection import LEAVES_S, BetweenRuns
 from engine.adapters.process.between_runs.leftovers import Leftovers
-from engine.adapters.process.between_runs.memory_growth import Growth
+from engine.adapters.process.between_runs.memory_growth import MemoryGrowth
 from engine.adapters.process.between_runs.orphans import Orphans
-from engine.adapters.process.forkserver.handler_table import ALWAYS, Route
+from engine.adapters.process.forkserver.handler_table import ALWAYS, LoadedHandler
 from engine.adapters.process.resources.final_usage import Write
 from engine.adapters.process.worker import lifetime
-from engine.adapters.process.worker.capture import Capture
+from engine.adapters.process.worker.capture import OutputCapture
 from engine.adapters.process.worker.interrupts import Interrupts, Shield, call
 from engine.adapters.process.worker.meter import Meter
 from engine.adapters.process.worker.native_output import NativeOutput
 from engine.adapters.process.worker.outbox import Outbox
-from engine.adapters.process.worker.outcomes import Facts, InvalidResult, Outcomes, PayloadRefused, refused
-from engine.adapters.process.worker.reporting import Progress
-from engine.adapters.process.worker.title import Title
-from engine.adapters.waiting_mark import WAITS
+from engine.adapters.process.worker.outcomes import InvalidResult, OutcomeWriter, PayloadRefused, RunFacts, refused
+from engine.adapters.process.worker.reporting import ProgressReporter
+from engine.adapters.process.worker.title import ProcessTitle
+from engine.adapters.waiting_mark import WAITING_THREADS
 from engine.core.worker import frames
 from engine.core.worker.frames import COMPLETED, FRAME_HEAD, PACKET_BYTES_MAX, REPLIED, TASK_HEAD, WALL_US_MAX, Joiner
 from engine.errors import UnknownHandler
@@ -58,26 +58,26 @@ class WorkerSettings:
 class Worker:
     """The loop, and what one run needs. Not to be used from any thread but the main one."""
 
-    def __init__(self, settings: WorkerSettings, routes: dict[bytes, Route], tasks: int, replies: int,
-                 control: int, output: tuple[int, int], title: Title, write_mark: Write) -> None:
-        self._settings, self._routes, self._tasks = settings, routes, tasks
+    def __init__(self, settings: WorkerSettings, handlers: dict[bytes, LoadedHandler], tasks: int, replies: int,
+                 control: int, output: tuple[int, int], title: ProcessTitle, write_mark: Write) -> None:
+        self._settings, self._handlers, self._tasks = settings, handlers, tasks
         self.outbox = Outbox(replies)
         self._joiner = Joiner()
         self._title = title
         self.interrupts = Interrupts(control)
-        self.capture = Capture(self.outbox.post, settings.log_bytes_max)
+        self.capture = OutputCapture(self.outbox.post, settings.log_bytes_max)
         self.meter = Meter(write_mark)
         self.orphans, self.native_output = Orphans(tasks), NativeOutput(*output)
-        self._outcomes = Outcomes(settings.name, os.getpid(), settings.result_bytes_max)
+        self._outcomes = OutcomeWriter(settings.name, os.getpid(), settings.result_bytes_max)
         self._payload_bytes_max = settings.payload_bytes_max
         self.is_copy = False  # set in a process that a handler has forked
 
     def serve(self, take_signals: Callable[[], None]) -> NoReturn:
         """Run tasks until told to quit, or until the pool is gone. `take_signals` puts signals back after a run."""
-        growth = Growth(self._settings.growth_bytes_max, self.outbox.post)
-        self.between = Between(growth, Leftovers(self.capture, take_signals), self.orphans, self.meter)
+        growth = MemoryGrowth(self._settings.growth_bytes_max, self.outbox.post)
+        self.between = BetweenRuns(growth, Leftovers(self.capture, take_signals), self.orphans, self.meter)
         self.outbox.reply(frames.frame(frames.BOOTED, 0, orjson.dumps({"pid": os.getpid()})))
-        WAITS.tell_to(lambda does: self.outbox.post(frames.frame(frames.WAITING, 0, b"1" if does else b"0")))
+        WAITING_THREADS.tell_to(lambda does: self.outbox.post(frames.frame(frames.WAITING, 0, b"1" if does else b"0")))
         receive, tasks, run = read, self._tasks, self._run
         while True:
             message: bytes | None = receive(tasks, PACKET_BYTES_MAX)
@@ -103,21 +103,21 @@ class Worker:
         capture.message = message
         if capture.used:
             capture.reset()
-        route: Route | None = None
+        handler: LoadedHandler | None = None
         started_s = monotonic()
         try:
-            route = self._routes.get(message[_NAME_AT : message.index(b'"', _NAME_AT)])
-            if route is None:
-                route = self._find(message)
-            if measured := route.measured:
-                self._title.begin(route.spec.name, task_id)
+            handler = self._handlers.get(message[_NAME_AT : message.index(b'"', _NAME_AT)])
+            if handler is None:
+                handler = self._find(message)
+            if measured := handler.measured:
+                self._title.begin(handler.spec.name, task_id)
                 meter.begin()
-            arguments = self._arguments(route, message[message.index(b"\n", _NAME_AT) + 1 :])
-            if route.wants_context:
-                arguments += (self._context(route, message, started_s),)
-            result = outcomes.result(call(self.interrupts, token, route.function, arguments))
+            arguments = self._arguments(handler, message[message.index(b"\n", _NAME_AT) + 1 :])
+            if handler.wants_context:
+                arguments += (self._context(handler, message, started_s),)
+            result = outcomes.result(call(self.interrupts, token, handler.function, arguments))
         except BaseException as error:  # noqa: BLE001  whatever leaves a handler ends the run, and only the run
-            self._fail(message, route, error, started_s)
+            self._fail(message, handler, error, started_s)
             return
         ended_s = monotonic()
         wall_s = ended_s - started_s
@@ -125,9 +125,9 @@ class Worker:
             leave(None)
         if self.interrupts.stood == token:
             wall_s -= self.interrupts.frozen_s
-        cpu_s = meter.end(route, wall_s)
-        if measured or route.measured:
-            self._look_after(route, wall_s)
+        cpu_s = meter.end(handler, wall_s)
+        if measured or handler.measured:
+            self._look_after(handler, wall_s)
         dropped = capture.finish() if capture.used else 0
         body = outcomes.completed(run, result, int(started_s * 1000 + offset_ms), int(ended_s * 1000 + offset_ms),
                                   wall_s, cpu_s, meter.peak_bytes, dropped)
@@ -136,18 +136,18 @@ class Worker:
         if ended_s >= self.between.due_s:
             self.between.tidy(ended_s)
 
-    def _look_after(self, route: Route, wall_s: float) -> None:
+    def _look_after(self, handler: LoadedHandler, wall_s: float) -> None:
         """Before the reply of a run that was not short, or whose handler's runs were not short so far."""
         self._title.end()
         if self.native_output.settle():
-            route.settles = ALWAYS
-        if route.settles > 0:
-            route.settles -= 1
-            route.measured = True  # so that we look again, however short its runs are
+            handler.settles = ALWAYS
+        if handler.settles > 0:
+            handler.settles -= 1
+            handler.measured = True  # so that we look again, however short its runs are
         if wall_s > LEAVES_S:
             self.between.due_s = 0.0
 
-    def _fail(self, message: bytes, route: Route | None, error: BaseException, started_s: float) -> None:
+    def _fail(self, message: bytes, handler: LoadedHandler | None, error: BaseException, started_s: float) -> None:
         """Reply for a run that an exception ended."""
         ended_s = monotonic()
         if self.is_copy:
@@ -158,43 +158,43 @@ class Worker:
             wall_s -= self.interrupts.frozen_s
         self._title.end()
         self.native_output.settle()
-        facts = Facts(run, int(started_s * 1000 + offset_ms), int(ended_s * 1000 + offset_ms), wall_s,
-                      self.meter.end(route, wall_s), self.meter.peak_bytes, self.capture.finish())
-        verdict, body = self._outcomes.failed(route, error, facts)
+        facts = RunFacts(run, int(started_s * 1000 + offset_ms), int(ended_s * 1000 + offset_ms), wall_s,
+                         self.meter.end(handler, wall_s), self.meter.peak_bytes, self.capture.finish())
+        verdict, body = self._outcomes.failed(handler, error, facts)
         self.outbox.reply(frames.frame(REPLIED, token, body, verdict, int(wall_s * 1e6)))
         self.between.tidy(ended_s)
 
-    def _find(self, message: bytes) -> Route:
+    def _find(self, message: bytes) -> LoadedHandler:
         """The handler of a task whose name has to be read properly."""
         name = _head_of(message)[0]
-        for route in self._routes.values():
-            if route.spec.name == name:
-                return route
+        for handler in self._handlers.values():
+            if handler.spec.name == name:
+                return handler
         raise UnknownHandler(f"this worker has no handler {name!r}", field="task_type", value=name)
 
-    def _arguments(self, route: Route, payload: bytes) -> tuple[Any, ...]:
+    def _arguments(self, handler: LoadedHandler, payload: bytes) -> tuple[Any, ...]:
         """The payload as the function takes it."""
         limit = self._payload_bytes_max
         if len(payload) > limit:
             raise PayloadRefused(f"the payload has {len(payload):,} bytes, over the limit of {limit:,} "
                                  "(payload_bytes_max)", field="payload", value=f"{len(payload)} bytes")
-        if not route.takes_payload:
+        if not handler.takes_payload:
             return ()
         try:
-            return (route.parse(payload),)
+            return (handler.parse(payload),)
         except Exception as error:  # a model's validators are the user's code
             raise refused(error) from error
 
-    def _context(self, route: Route, message: bytes, started_s: float) -> Context:
+    def _context(self, handler: LoadedHandler, message: bytes, started_s: float) -> Context:
         _, token, run, attempts, _, task_id = TASK_HEAD.unpack_from(message)
         head = _head_of(message)
         options = head[3] if len(head) > 3 else {}
-        timeout = options.get("timeout", route.spec.timeout)
+        timeout = options.get("timeout", handler.spec.timeout)
         if timeout is None:
             timeout = self._settings.task_timeout
         context = Context(task_id.decode(), head[0], options.get("name", head[0]), run, attempts + 1,
                           started_s + timeout if timeout else None, options.get("traceparent"),
-                          Progress(self.outbox.post, message),
+                          ProgressReporter(self.outbox.post, message),
                           partial(Shield, self.interrupts))
         self.interrupts.context = token, context
         return context

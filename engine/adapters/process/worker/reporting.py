@@ -11,7 +11,7 @@ _BURST = 20
 _PER_S = 20
 
 
-class Progress:
+class ProgressReporter:
     """The `report` of one run's context."""
 
     __slots__ = ("_credit", "_last_s", "_message", "_post")

@@ -16,7 +16,7 @@ _PIECE_CHARS = 4096
 _PIECE_S = 0.1
 
 
-class Rows(Protocol):
+class OutputRows(Protocol):
     """Where a stream sends its rows, and what is known of the run's log."""
 
     used: int  # not 0 as soon as anything was printed
@@ -29,10 +29,10 @@ class Rows(Protocol):
     def row(self, stream: str, level: str | None, text: str) -> None: ...
 
 
-class Stream(io.TextIOBase):
+class CapturedStream(io.TextIOBase):
     """sys.stdout or sys.stderr of a worker."""
 
-    def __init__(self, capture: Rows, name: str, fd: int) -> None:
+    def __init__(self, capture: OutputRows, name: str, fd: int) -> None:
         self._capture, self._stream, self._fd = capture, name, fd
         self._lock = RLock()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -146,7 +146,7 @@ class _Bytes(io.BufferedIOBase):
 
     mode = "wb"
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: CapturedStream) -> None:
         self._stream = stream
 
     @property

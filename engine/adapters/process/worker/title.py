@@ -7,7 +7,7 @@ measure either.
 import setproctitle
 
 
-class Title:
+class ProcessTitle:
     """`idle` is what a worker without a run is called."""
 
     def __init__(self, idle: str) -> None:

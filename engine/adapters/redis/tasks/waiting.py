@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from engine.adapters.redis.wire.connection import Connection, Connections
 from engine.adapters.redis.wire.keys import Keys
-from engine.adapters.waiting_mark import WAITS
+from engine.adapters.waiting_mark import WAITING_THREADS
 from engine.core.task.lifecycle import TaskStatus
 from engine.errors import BrokerError, BrokerUnavailable, passes
 
@@ -113,7 +113,7 @@ class _Ear:
         connection = self._connection or self._subscribe()
         yield from self._watch(list(pending), pending)
         recheck_s, unchecked = time.monotonic() + RECHECK_S, list[str]()
-        with WAITS.waiting():
+        with WAITING_THREADS.waiting():
             while pending:
                 now_s = time.monotonic()
                 if now_s >= recheck_s:
@@ -124,7 +124,7 @@ class _Ear:
                 is_over = now_s >= until_s
                 over = self._heard(connection, pending, 0 if is_over else max(0.0, min(recheck_s, until_s) - now_s))
                 if over:
-                    with WAITS.paused():
+                    with WAITING_THREADS.paused():
                         yield over
                 if is_over:
                     return

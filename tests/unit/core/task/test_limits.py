@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.adapters.process.pool.forensics import Tail
+from engine.adapters.process.pool.forensics import OutputTail
 from engine.core.pool.ending import Ending
 from engine.core.pool.slot import Run
 from engine.core.task.lifecycle import Move
@@ -145,7 +145,7 @@ def test_a_run_that_was_to_be_cancelled_is_cancelled_whatever_it_uses() -> None:
 
 
 def test_the_last_words_are_those_of_the_run_that_ended() -> None:
-    tail = Tail()
+    tail = OutputTail()
     tail.logged(1, b'{"text":"another run\'s\\n"}')
     tail.spilled("another's too")
     tail.new_run()
@@ -155,11 +155,11 @@ def test_the_last_words_are_those_of_the_run_that_ended() -> None:
     tail.logged(2, b"not JSON")
     assert tail.of(2) == "one\ntwo\nb'not JSON'"
     assert tail.of(3) == "two"
-    assert Tail().of(2) == ""
+    assert OutputTail().of(2) == ""
 
 
 def test_the_last_progress_is_that_of_the_run_that_ended() -> None:
-    tail = Tail()
+    tail = OutputTail()
     assert tail.progress_of(1) is None
     tail.progressed(1, b"{}")
     tail.progressed(2, b'{"fraction":0.5}')

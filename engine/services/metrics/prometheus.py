@@ -11,11 +11,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from engine.client.operator import Operator
+from engine.core.measure.health import find_problems
 from engine.core.measure.reports import with_measurements
 from engine.core.task.event import Event
 from engine.core.task.lifecycle import TaskStatus
 from engine.errors import GangerError
-from engine.services.api.health import judge
 from engine.services.metrics.window import End
 
 QUEUES_MAX = 100
@@ -101,7 +101,7 @@ class _Present(Collector):
 
     def _ready(self) -> Iterator[Metric]:
         broker = self._operator.broker
-        found = judge(broker.supervisors(), set(self._operator.handlers()), broker.clock.now_ms())
+        found = find_problems(broker.supervisors(), set(self._operator.handlers()), broker.clock.now_ms())
         ready = GaugeMetricFamily("ganger_ready", "Whether tasks would run, as /scheduler/health tells with reasons.")
         ready.add_metric([], not found.reasons)
         yield ready

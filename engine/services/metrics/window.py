@@ -1,9 +1,10 @@
-"""Figures of the last hour, from the stream of events: how much ended, how, and how long it took.
+"""The metrics of the last hour, from the stream of events: how many tasks ended, how, and how long they took.
 
-Every end is counted. Its details are read from Redis, up to 1,000 a second;
-beyond that a part stands for all. Everything here is bounded.
+Every end is counted. Its details are read from Redis, for up to 1,000 ends a second; beyond that a part stands for all.
+Everything here is bounded.
 """
 
+import statistics
 import sys
 import time
 from collections import Counter, deque
@@ -13,7 +14,6 @@ from typing import NamedTuple
 from engine.adapters.redis.records.event_stream import StreamEntry
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.stored_task import StoredTask
-from engine.services.api.models.scheduler import Figures, Percentiles
 
 WINDOW_S_MAX = 3600
 ENDS_MAX = 50_000  # details kept
@@ -36,7 +36,7 @@ class End(NamedTuple):
 
 
 class MetricsWindow:
-    """Filled by one task of the event loop, read by threads: what they get is a copy."""
+    """Filled by one task of the event loop, read by threads, which get copies. `clock` gives seconds since 1970."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -96,11 +96,35 @@ def end_of(stored: StoredTask) -> End:
                outcome.get("peak_rss_bytes"))
 
 
-def summarize(ends: Sequence[End], window_s: float) -> Figures:
-    """What these ends come to."""
+class Quantiles(NamedTuple):
+    """In the unit of the values; None where there were none."""
+
+    p50: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    max: float | None = None
+
+
+class Summary(NamedTuple):
+    """What tasks that ended within a window of time come to."""
+
+    ended: int
+    per_s: float
+    by_status: dict[str, int]
+    by_cause: dict[str, int]
+    success_rate: float | None  # COMPLETED among those that ended, cancelled ones left out
+    wait_s: Quantiles
+    run_s: Quantiles
+    cpu_s: float
+    peak_rss_bytes: int | None
+
+
+def summarize(ends: Sequence[End], window_s: float) -> Summary:
+    """Return what these ends come to, which happened within `window_s` seconds."""
     by_status = Counter(str(end.status) for end in ends)
     judged = sum(by_status.values()) - by_status["CANCELLED"]
-    return Figures(
+    return Summary(
         ended=len(ends), per_s=round(len(ends) / window_s, 3), by_status=dict(by_status),
         by_cause=dict(Counter(end.cause for end in ends)),
         success_rate=round(by_status["COMPLETED"] / judged, 6) if judged else None,
@@ -110,8 +134,8 @@ def summarize(ends: Sequence[End], window_s: float) -> Figures:
         peak_rss_bytes=max((end.rss_bytes for end in ends if end.rss_bytes is not None), default=None))
 
 
-def summarize_by(ends: Sequence[End], key: Callable[[End], str], window_s: float) -> dict[str, Figures]:
-    """The same for each of the groups with the most ends."""
+def summarize_by(ends: Sequence[End], key: Callable[[End], str], window_s: float) -> dict[str, Summary]:
+    """Return the same for each of the GROUPS_MAX groups with the most ends; `key` names the group of an end."""
     groups: dict[str, list[End]] = {}
     for end in ends:
         groups.setdefault(key(end), []).append(end)
@@ -119,13 +143,11 @@ def summarize_by(ends: Sequence[End], key: Callable[[End], str], window_s: float
     return {name: summarize(members, window_s) for name, members in largest}
 
 
-def percentiles(values: list[float]) -> Percentiles:
-    """By the nearest rank."""
+def percentiles(values: Sequence[float]) -> Quantiles:
+    """Return below which value so many percent of the values are, interpolated between neighbours."""
     if not values:
-        return Percentiles()
-    values.sort()
-
-    def at(share: float) -> float:
-        return values[min(len(values) - 1, max(0, -(-int(share * len(values) * 100) // 100) - 1))]
-
-    return Percentiles(p50=at(0.5), p90=at(0.9), p95=at(0.95), p99=at(0.99), max=values[-1])
+        return Quantiles()
+    if len(values) == 1:
+        return Quantiles(*(values[0],) * 5)
+    hundredths = statistics.quantiles(values, n=100, method="inclusive")
+    return Quantiles(hundredths[49], hundredths[89], hundredths[94], hundredths[98], max(values))

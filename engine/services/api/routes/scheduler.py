@@ -18,6 +18,7 @@ from engine.services.api.http.route import api_router, parse_body, route_spec
 from engine.services.api.models.base import EVENT_ID, Asked
 from engine.services.api.models.events import EngineLogEntry, EngineLogPage
 from engine.services.api.models.scheduler import (
+    Figures,
     SchedulerControl,
     SchedulerControlled,
     SchedulerHealth,
@@ -93,17 +94,23 @@ def _metrics(context: ApiContext, window_s: int) -> SchedulerMetrics:
     metrics_window = context.metrics.window
     ends, counts = metrics_window.within(window_s), metrics_window.counts(window_s)
     ended = sum(counts[status] for status in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"))
-    total = window.summarize(ends, window_s).model_copy(update={
-        "ended": ended, "per_s": round(ended / window_s, 3)})
+    total = window.summarize(ends, window_s)._replace(ended=ended, per_s=round(ended / window_s, 3))
     processes = context.operator.processes()
     return SchedulerMetrics(
-        window_s=window_s, since=datetime.fromtimestamp(metrics_window.since_s, UTC), total=total,
-        by_queue=window.summarize_by(ends, lambda end: end.queue, window_s),
-        by_type=window.summarize_by(ends, lambda end: end.task_type, window_s), retries=counts["RETRYING"],
+        window_s=window_s, since=datetime.fromtimestamp(metrics_window.since_s, UTC), total=_figures(total),
+        by_queue={name: _figures(one) for name, one in window.summarize_by(
+            ends, lambda end: end.queue, window_s).items()},
+        by_type={name: _figures(one) for name, one in window.summarize_by(
+            ends, lambda end: end.task_type, window_s).items()}, retries=counts["RETRYING"],
         timeouts=counts["TIMEOUT"], gaps=metrics_window.gaps,
         sampled=round(min(1.0, len(ends) / ended), 4) if ended else 1.0,
         cpu_percent=sum(one.get("cpu_percent") or 0 for one in processes),
         rss_bytes=sum(one.get("rss_bytes") or 0 for one in processes))
+
+
+def _figures(summary: window.Summary) -> Figures:
+    return Figures.model_validate({**summary._asdict(), "wait_s": summary.wait_s._asdict(),
+                                   "run_s": summary.run_s._asdict()})
 
 
 @router.get("/scheduler/health", summary="Whether it lives, and whether it is ready",

@@ -189,11 +189,11 @@ class Host(Protocol):
     def interrupt(self, slot: int, token: int, reason: InterruptReason) -> None:
         """Raise SoftTimeout or TaskInterrupted in the run `token`, if its code is running."""
 
-    def freeze(self, slot: int) -> None:
-        """Stop the worker and everything below it, without harm, until `thaw`. It can be killed meanwhile."""
+    def suspend(self, slot: int) -> None:
+        """Stop the worker and everything below it, without harm, until `resume`. It can be killed meanwhile."""
 
-    def thaw(self, slot: int, token: int | None, frozen_s: float) -> None:
-        """Let them go on; the run `token`, None for none, hears for how long it stood still."""
+    def resume(self, slot: int, token: int | None, suspended_s: float) -> None:
+        """Let them go on; the run `token`, None for none, is told for how many seconds it was suspended."""
 
     def memory_bytes(self, slot: int) -> int:
         """What the worker and everything below it hold that nobody else does; what they share is counted for each."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from engine.core.pool.commands import MakesWay
+from engine.core.pool.commands import Preempt
 
 
 class Settlement(NamedTuple):
@@ -96,14 +96,15 @@ class SupervisorBroker(Protocol):
         """Whether Redis can be spoken to now."""
 
     def step(self, settlements: list[Settlement], want: int, idle_workers: int | None, held: int, report: bytes,
-             makes_way: MakesWay = "", heard: bytes = b"") -> None:
+             preempt: Preempt = Preempt.NEVER, heard: bytes = b"") -> None:
         """Settle, claim up to `want` runs, renew the lease; `Stepped`, `Refused` or `Parted` follows. One at a time.
 
-        `idle_workers` have nothing to do: where nothing is to be claimed, new tasks are handed to them as they come.
-        None leaves what the step before it has said of that.
-        `held` is how many runs the supervisor has, by what it knows. It `makes_way` for urgent tasks although all its
-        workers are busy: never (""), once it has as much as it wants ("+"), or now, so that it wants only these ("!").
-        `heard` is the last letter that the last answer brought: it and those before it do not come again.
+        `idle_workers`: workers that have nothing to do. New tasks are handed to them as they come, where nothing is to
+        be claimed. None: as many as the step before it has said.
+        `held`: how many runs the supervisor has, by what it knows.
+        `report`: JSON for people, empty if there is nothing new to report.
+        `preempt`: whether running runs would be suspended for urgent ones; with `NOW` it wants only urgent ones.
+        `heard`: the last letter that the last answer brought: it and those before it do not come again.
         """
 
     def sync_held_runs(self, known: list[tuple[bytes, int]]) -> None:

@@ -9,6 +9,7 @@ from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
 from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
 from engine.adapters.redis.wire import scripts
+from engine.core.pool.commands import Preempt
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.ports.supervisor_broker import (
@@ -100,11 +101,11 @@ def test_it_tells_when_redis_does_not_hear_what_it_can_run(side: Side, shop: Sho
 
 def test_one_that_makes_way_is_rung_for_what_is_urgent_and_claims_nothing_else(side: Side, shop: Shop) -> None:
     shop.submit(priority=TaskPriority.HIGH)
-    side.broker.step([], 1, 0, 0, b"", "!")
+    side.broker.step([], 1, 0, 0, b"", Preempt.NOW)
     side.until(lambda heard: len(heard) == 1)
     urgent = shop.submit(priority=TaskPriority.URGENT)
     side.until(lambda heard: len(heard) == 2)
-    side.broker.step([], 2, 0, 0, b"", "!")
+    side.broker.step([], 2, 0, 0, b"", Preempt.NOW)
     side.until(lambda heard: len(heard) == 3)
     before, rung, after = side.heard
     assert isinstance(before, Stepped)

@@ -12,23 +12,24 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from engine.core.pool.breaker import Breaker, BreakerTerms
 from engine.core.pool.commands import (
-    Freeze,
     Halt,
     Interrupt,
     Kill,
+    Preempt,
     Quit,
+    Resume,
     Send,
     Settle,
     Spawn,
     Stopped,
+    Suspend,
     TakeBack,
-    Thaw,
     Unwatch,
     Watch,
 )
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import BACKLOG_S_MAX, Dispatch
-from engine.core.pool.preemption import Bounds
+from engine.core.pool.preemption import PreemptionLimits
 from engine.core.pool.slot import Phase, Run
 from engine.core.pool.window import PATIENCE_S, Windows
 from engine.core.task.lifecycle import Move
@@ -43,9 +44,9 @@ SLOTS, INTENSITY, PERIOD_S, TASKS_MAX = 3, 3, 60.0, 7
 BOOT_S, CANCEL_GRACE_S, QUIT_S, GRACE_S = 5.0, 2.0, 4.0, 8.0
 WINDOW_MAX = 4
 DEATHS_MAX, DEATHS_PERIOD_S, PAUSE_S = 2, 30.0, 3.0
-FROZEN_MAX, FROZEN_BYTES_MAX, FROZEN_S_MAX = 2, 100, 50.0
+SUSPENDED_MAX, SUSPENDED_BYTES_MAX, SUSPENDED_S_MAX = 2, 100, 50.0
 SLOTS_MAX = 4  # after a resize
-a_slot = st.integers(0, 2 * SLOTS + FROZEN_MAX)  # each worker may have an heir
+a_slot = st.integers(0, 2 * SLOTS + SUSPENDED_MAX)  # each worker may have a replacement
 LOW, URGENT = int(TaskPriority.LOW), int(TaskPriority.URGENT)
 
 
@@ -62,31 +63,31 @@ class Worker:
         self.watched: Limits | None = None  # what its runs are held to
         self.has_stepped_back = False
         self.given = 0  # runs, less those that were taken back
-        self.frozen_at_s: float | None = None
-        self.stood_s = 0.0  # the run that it executes, while it was frozen
+        self.suspended_at_s: float | None = None
+        self.suspended_s = 0.0  # the run that it executes, while it was suspended
 
     def read_next(self, now_s: float) -> None:
         if self.running is None and self.unread:
-            self.running, self.begun_s, self.stood_s = self.unread.popleft(), now_s, 0.0
+            self.running, self.begun_s, self.suspended_s = self.unread.popleft(), now_s, 0.0
 
     def age_s(self, now_s: float) -> float:
-        """How long its run has been executed, without the time for which it stood still."""
-        return (now_s if self.frozen_at_s is None else self.frozen_at_s) - self.begun_s - self.stood_s
+        """How long its run has been executed, without the time for which it was suspended."""
+        return (now_s if self.suspended_at_s is None else self.suspended_at_s) - self.begun_s - self.suspended_s
 
 
 class World(RuleBasedStateMachine):
     is_calm = False  # what ends everything is left out
 
-    @initialize(tasks_max=st.sampled_from([0, 1, TASKS_MAX]), frozen_max=st.sampled_from([0, 1, FROZEN_MAX]),
-                frozen_bytes_max=st.sampled_from([0, FROZEN_BYTES_MAX]))
-    def boot(self, tasks_max: int, frozen_max: int, frozen_bytes_max: int) -> None:
+    @initialize(tasks_max=st.sampled_from([0, 1, TASKS_MAX]), suspended_max=st.sampled_from([0, 1, SUSPENDED_MAX]),
+                suspended_bytes_max=st.sampled_from([0, SUSPENDED_BYTES_MAX]))
+    def boot(self, tasks_max: int, suspended_max: int, suspended_bytes_max: int) -> None:
         self.now, self.is_busy, self.size = 100.0, False, SLOTS
-        frozen_max = max(frozen_max, self.is_calm)
+        suspended_max = max(suspended_max, self.is_calm)
         self.weights: dict[int, int] = {}  # of runs by token; 40 without
         self.core = Dispatch(SLOTS, RestartBudget(INTENSITY, PERIOD_S, pause_s=0.1), Windows(WINDOW_MAX),
                              Timing(BOOT_S, CANCEL_GRACE_S, QUIT_S), lambda: 0.5, tasks_max,
                              Breaker(BreakerTerms(DEATHS_MAX, DEATHS_PERIOD_S, PAUSE_S)),
-                             Bounds(frozen_max, frozen_bytes_max, FROZEN_S_MAX), self.weigh)
+                             PreemptionLimits(suspended_max, suspended_bytes_max, SUSPENDED_S_MAX), self.weigh)
         self.stopped_until_s: dict[str, float] = {}
         self.workers: dict[int, Worker] = {}
         self.claimed: list[Run] = []
@@ -118,7 +119,7 @@ class World(RuleBasedStateMachine):
                 worker = self.workers[slot]
                 assert not worker.killed, "sent to a worker that is being killed"
                 assert not worker.quitting, "sent to a worker that is on its way out"
-                assert worker.frozen_at_s is None, "sent to a worker that stands still"
+                assert worker.suspended_at_s is None, "sent to a suspended worker"
                 assert len(worker.unread) + (worker.running is not None) < WINDOW_MAX, "beyond the window"
                 assert not (run.is_alone and (worker.unread or worker.running)), "a large message sent ahead"
                 assert self.now >= self.stopped_until_s.get(run.task_type, 0), "its handler is stopped"
@@ -127,7 +128,7 @@ class World(RuleBasedStateMachine):
                 assert not worker.has_stepped_back, "sent to a worker that another run has made nice"
                 worker.has_stepped_back = bool(limits and limits.nice)
                 worker.given += 1
-                assert worker.given <= (self.core.crew.tasks_max or worker.given), "more than a worker may run"
+                assert worker.given <= (self.core.workers.tasks_max or worker.given), "more than a worker may run"
                 worker.unread.append(run)
                 worker.read_next(self.now)
             case Settle(run, verdict, _):
@@ -152,12 +153,12 @@ class World(RuleBasedStateMachine):
                 worker.given -= len(back)
                 worker.unread.clear()
                 self.core.taken_back(slot, back, self.now)
-            case Freeze(slot, run):
-                self.stands_still(slot, run)
-            case Thaw(slot, run, frozen_s):
-                self.goes_on(slot, run, frozen_s)
+            case Suspend(slot, run):
+                self.is_suspended(slot, run)
+            case Resume(slot, run, suspended_s):
+                self.is_resumed(slot, run, suspended_s)
             case Interrupt(slot, token, _):
-                assert self.is_busy or self.workers[slot].frozen_at_s is None, "who stands still cannot be interrupted"
+                assert self.is_busy or self.workers[slot].suspended_at_s is None, "interrupted while suspended"
                 self.workers[slot].interrupted.add(token)
             case Kill(slot):
                 self.workers[slot].killed = True
@@ -165,10 +166,10 @@ class World(RuleBasedStateMachine):
                 worker = self.workers[slot]
                 assert worker.running is None, "told to go with work in hand"
                 assert not worker.unread, "told to go with work in its pipe"
-                assert worker.frozen_at_s is None, "told to go while it stands still"
-                spares = sum(one.spare and one.phase is not Phase.DOWN for one in self.core.slots)
-                assert self.core.draining or self.core.slots[slot].spare or spares >= self.size, \
-                    "retired before anybody took its place"
+                assert worker.suspended_at_s is None, "told to exit while it is suspended"
+                extra = sum(not one.counts_toward_size and one.phase is not Phase.DOWN for one in self.core.slots)
+                assert self.core.draining or not self.core.slots[slot].counts_toward_size or extra >= self.size, \
+                    "retired before a replacement was there"
                 worker.quitting = True
             case Stopped(task_type, pause_s, _):
                 self.stopped_until_s[task_type] = self.now + pause_s
@@ -177,33 +178,34 @@ class World(RuleBasedStateMachine):
                 self.halted = True
                 self.core.stop()
 
-    def stands_still(self, slot: int, run: Run) -> None:
+    def is_suspended(self, slot: int, run: Run) -> None:
         worker = self.workers[slot]
-        assert worker.frozen_at_s is None
+        assert worker.suspended_at_s is None
         assert worker.running in (run, None)  # None: it has answered in this very moment
         assert not worker.killed
         assert run.priority < URGENT
         assert run.policy.preemptible
         assert run.cancelled is None
-        assert run.frozen_s < FROZEN_S_MAX
-        assert all(other.runs[0].priority >= run.priority for other in self.core.slots if not other.spare
+        assert run.suspended_s < SUSPENDED_S_MAX
+        assert all(other.runs[0].priority >= run.priority for other in self.core.slots if other.counts_toward_size
                    and other.phase is Phase.UP and len(other.runs) == 1 and other.runs[0].policy.preemptible
-                   and not other.interrupted and not other.leaving and other.runs[0].frozen_s < FROZEN_S_MAX
-                   and not self.core.preemption.bounds.frozen_bytes_max), "there was somebody of a lower priority"
-        worker.frozen_at_s = self.now
-        frozen = [one for one in self.core.slots if one.phase is Phase.FROZEN]
-        bounds = self.core.preemption.bounds
-        assert len(frozen) <= bounds.frozen_max
-        assert not bounds.frozen_bytes_max or sum(one.frozen_bytes for one in frozen) <= bounds.frozen_bytes_max
+                   and not other.interrupted and not other.leaving and other.runs[0].suspended_s < SUSPENDED_S_MAX
+                   and not self.core.preemption.limits.suspended_bytes_max), "there was somebody of a lower priority"
+        worker.suspended_at_s = self.now
+        suspended = [one for one in self.core.slots if one.phase is Phase.SUSPENDED]
+        limits = self.core.preemption.limits
+        assert len(suspended) <= limits.suspended_max
+        bytes_ = sum(one.suspended_bytes for one in suspended)
+        assert not limits.suspended_bytes_max or bytes_ <= limits.suspended_bytes_max
 
-    def goes_on(self, slot: int, run: Run | None, frozen_s: float) -> None:
+    def is_resumed(self, slot: int, run: Run | None, suspended_s: float) -> None:
         worker = self.workers[slot]
-        assert worker.frozen_at_s is not None
-        stood_s, worker.frozen_at_s = self.now - worker.frozen_at_s, None
+        assert worker.suspended_at_s is not None
+        true_s, worker.suspended_at_s = self.now - worker.suspended_at_s, None
         if run is not None:
-            assert abs(frozen_s - stood_s) < 1e-6
-            worker.stood_s += stood_s
-            assert abs(run.frozen_s - worker.stood_s) < 1e-6 or worker.running is not run
+            assert abs(suspended_s - true_s) < 1e-6
+            worker.suspended_s += true_s
+            assert abs(run.suspended_s - worker.suspended_s) < 1e-6 or worker.running is not run
 
     def recent_faults(self) -> list[float]:
         return [moment for moment in self.own_faults if moment >= self.now - PERIOD_S]
@@ -232,8 +234,8 @@ class World(RuleBasedStateMachine):
                            preemptible=preemptible)
         large = large or bool(limits and limits.are_of_one_run)
         runs, room = [], self.core.room(self.now)
-        assert room.makes_way in ("", "!") or self.core.preemption.is_on
-        if room.makes_way == "!":
+        assert room.preempt is not Preempt.WHEN_FULL or self.core.preemption.is_on
+        if room.preempt is Preempt.NOW:
             priority = URGENT
         for _ in range(min(count, room.runs)):
             token = len(self.claimed) + 1
@@ -247,7 +249,7 @@ class World(RuleBasedStateMachine):
           wall_s=st.sampled_from([0.0001, 0.0001, 0.002, 0.5]))
     def replies(self, slot: int, word: bytes, wall_s: float) -> None:
         worker = self.workers.get(slot)
-        if worker is None or worker.running is None or worker.frozen_at_s is not None:
+        if worker is None or worker.running is None or worker.suspended_at_s is not None:
             return
         run, worker.running = worker.running, None
         decided = self.core.slots[slot].phase is Phase.DYING
@@ -285,10 +287,12 @@ class World(RuleBasedStateMachine):
             self.obey()
 
     @rule(slot=a_slot)
-    def replies_as_it_is_frozen(self, slot: int) -> None:
+    def replies_as_it_is_suspended(self, slot: int) -> None:
         """It had written its reply before the signal came, and we read it after."""
         worker = self.workers.get(slot)
-        if worker is not None and worker.frozen_at_s is not None and worker.running is not None and not worker.killed:
+        if worker is None or worker.killed:
+            return
+        if worker.suspended_at_s is not None and worker.running is not None:
             run, worker.running = worker.running, None
             self.completed.add(run.task_id)
             self.core.replied(slot, run.token, b"C", 0.5, b"{}", self.now)
@@ -390,37 +394,37 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def there_are_as_many_places_as_there_should_be(self) -> None:
-        assert sum(not slot.spare for slot in self.core.slots) == self.size
-        assert sum(bool(slot.runs) and not slot.spare for slot in self.core.slots) <= self.size
-        frozen = [slot for slot in self.core.slots if slot.phase is Phase.FROZEN]
-        assert all(slot.spare for slot in frozen)
-        assert len(frozen) <= self.core.preemption.bounds.frozen_max
-        assert self.core.preemption.is_active or not frozen
-        assert len(self.core.preemption.reserve()) <= 1
+        assert sum(slot.counts_toward_size for slot in self.core.slots) == self.size
+        assert sum(bool(slot.runs) and slot.counts_toward_size for slot in self.core.slots) <= self.size
+        suspended = [slot for slot in self.core.slots if slot.phase is Phase.SUSPENDED]
+        assert all(not slot.counts_toward_size for slot in suspended)
+        assert len(suspended) <= self.core.preemption.limits.suspended_max
+        assert self.core.preemption.is_active or not suspended
+        assert len(self.core.preemption.standby()) <= 1
 
     @invariant()
-    def who_has_no_place_ends_what_it_runs_or_stands_still(self) -> None:
+    def a_worker_that_does_not_count_ends_its_run_or_is_suspended(self) -> None:
         for slot in self.core.slots:
-            if slot.spare and slot.phase is Phase.UP:
+            if not slot.counts_toward_size and slot.phase is Phase.UP:
                 assert slot.runs
                 assert slot.retiring
 
     @invariant()
-    def nobody_stands_still_while_a_place_has_nothing_to_do(self) -> None:
+    def nothing_is_suspended_while_a_worker_has_nothing_to_do(self) -> None:
         self.core.fill(self.now)
         self.obey()
-        if any(slot.phase is Phase.FROZEN for slot in self.core.slots) and not self.core.is_stranded:
+        if any(slot.phase is Phase.SUSPENDED for slot in self.core.slots) and not self.core.is_stranded:
             waiting = sum(run.priority == URGENT for run in self.core.backlog)
-            idle = sum(not slot.spare and not slot.runs and not slot.retiring for slot in self.core.slots
+            idle = sum(slot.counts_toward_size and not slot.runs and not slot.retiring for slot in self.core.slots
                        if slot.phase in (Phase.UP, Phase.BOOTING, Phase.DOWN))
             assert idle <= waiting
 
     @invariant()
-    def the_core_knows_who_stands_still(self) -> None:
+    def the_core_knows_what_is_suspended(self) -> None:
         for slot in self.core.slots:
             worker = self.workers.get(slot.index)
             if worker is not None and not worker.killed:
-                assert (slot.phase is Phase.FROZEN) == (worker.frozen_at_s is not None)
+                assert (slot.phase is Phase.SUSPENDED) == (worker.suspended_at_s is not None)
 
     @invariant()
     def no_deadline_is_overdue_after_a_tick(self) -> None:

@@ -4,6 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from engine.core.pool.commands import Preempt
 from engine.core.pool.slot import Phase
 from engine.core.task.limits import Limits
 from engine.core.task.outcome import Cause
@@ -19,7 +20,7 @@ class Saturated(World):
     def all_places_are_taken(self, priority: int, timeout: float, kind: str, weight: int,
                              limits: Limits | None, urgent: int) -> None:
         self.all_say_ready()
-        if self.core.room(self.now).makes_way != "!":
+        if self.core.room(self.now).preempt is not Preempt.NOW:
             self.claims(5, timeout, 0.0, False, kind, False, limits, priority, weight, True)
         self.time_passes(0.012)
         if urgent:
@@ -40,10 +41,10 @@ class Saturated(World):
 
     @rule(index=st.integers(0, 1), what=st.sampled_from(["cancel", "dies", "exceeds", "replace", "kill"]))
     def one_that_stands_still(self, index: int, what: str) -> None:
-        frozen = [slot.index for slot in self.core.slots if slot.phase is Phase.FROZEN]
-        if index >= len(frozen):
+        suspended = [slot.index for slot in self.core.slots if slot.phase is Phase.SUSPENDED]
+        if index >= len(suspended):
             return
-        slot = frozen[index]
+        slot = suspended[index]
         if what == "cancel":
             self.core.cancel(self.core.slots[slot].runs[0].task_id, "no longer wanted", self.now)
             assert self.core.slots[slot].phase is Phase.UP, "it goes on, so that it can hear of it"

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from engine.adapters.redis.keeper.auditing import Reconciled
+from engine.core.pool.commands import Preempt
 from engine.errors import BrokerUnavailable
 from engine.ports.supervisor_broker import (
     BrokerEvent,
@@ -174,7 +175,7 @@ class WorldBroker:
         return self.wire is not None
 
     def step(self, settlements: list[Settlement], want: int, idle_workers: int | None, held: int, report: bytes,
-             makes_way: str = "", heard: bytes = b"") -> None:
+             preempt: Preempt = Preempt.NEVER, heard: bytes = b"") -> None:
         now_ms, sent_s, lease_ms = self.clock.now_ms(), self.host_s(), int(self.lease_s * 1000)
         if report:  # the process that all of this happens in is not the one that it tells of
             report = orjson.dumps(_told_by(orjson.loads(report), self.identity))

@@ -1,14 +1,21 @@
-"""What the dispatcher asks for; the pool carries it out, in order."""
+"""The commands that the dispatcher returns. The pool carries them out, in order."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from enum import Enum
+from typing import NamedTuple
 
 from engine.core.pool.slot import Run
 from engine.core.task.limits import Limits
 from engine.core.task.outcome import Outcome
 from engine.core.task.retry import Verdict
 
-MakesWay = Literal["", "+", "!"]  # for urgent tasks, by running ones: never, once there is no other room, now
+
+class Preempt(Enum):
+    """Whether a pool would suspend running runs for urgent ones. The values are the codes that Redis keeps."""
+
+    NEVER = ""
+    WHEN_FULL = "+"  # once it has claimed as much as it asked for
+    NOW = "!"  # all its workers are busy: it asks for urgent runs only
 
 
 class Send(NamedTuple):
@@ -54,20 +61,20 @@ class TakeBack:
 
 
 @dataclass(frozen=True, slots=True)
-class Freeze:
-    """Stop the worker and everything below it, without harm. `run` is what stands still then."""
+class Suspend:
+    """Stop the worker and everything below it, without harm. `run` is the run that is suspended."""
 
     slot: int
     run: Run
 
 
 @dataclass(frozen=True, slots=True)
-class Thaw:
-    """Let them go on, and tell the run, if it has not ended, for how long they stood still."""
+class Resume:
+    """Let them go on, and tell the run, if it has not ended, for how many seconds it was suspended."""
 
     slot: int
     run: Run | None
-    frozen_s: float
+    suspended_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +102,7 @@ class Quit:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A handler is stopped for a while; to be told to people."""
+    """A handler is stopped for `pause_s` seconds; to be logged."""
 
     task_type: str
     pause_s: float
@@ -109,5 +116,5 @@ class Halt:
     reason: str
 
 
-Command = (Send | Settle | Watch | Unwatch | Spawn | TakeBack | Freeze | Thaw | Interrupt | Kill | Quit | Stopped |
-           Halt)
+Command = (Send | Settle | Watch | Unwatch | Spawn | TakeBack | Suspend | Resume | Interrupt | Kill | Quit |
+           Stopped | Halt)

@@ -72,9 +72,9 @@ class Deadlines:
         end_s = slot.since_s + timeout_s if timeout_s else NEVER
         self.set(slot, min(end_s, now_s + self.timing.cancel_grace_s))
 
-    def kill(self, slot: Slot, doom: Cause | None) -> None:
-        """End the worker: because of its run, whose end is `doom` then, or for reasons of our own."""
+    def kill(self, slot: Slot, kill_cause: Cause | None) -> None:
+        """End the worker: because of its run, which then ends with `kill_cause`, or, with None, for another reason."""
         if slot.phase is not Phase.DYING:
-            slot.doom = doom
+            slot.kill_cause = kill_cause
             slot.phase, slot.deadline_s = Phase.DYING, NEVER
             self.commands.append(Kill(slot.index))

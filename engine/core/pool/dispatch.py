@@ -23,13 +23,13 @@ from typing import NamedTuple
 
 from engine.core.pool import dealing, resizing
 from engine.core.pool.breaker import Breaker
-from engine.core.pool.commands import Command, Halt, MakesWay, Send, Settle, Stopped, TakeBack
+from engine.core.pool.commands import Command, Halt, Preempt, Send, Settle, Stopped, TakeBack
 from engine.core.pool.deadlines import Deadlines, Timing
 from engine.core.pool.ending import Ending
-from engine.core.pool.preemption import Bounds, Preemption
+from engine.core.pool.preemption import Preemption, PreemptionLimits
 from engine.core.pool.slot import NEVER, Phase, Run, Slot
 from engine.core.pool.window import PATIENCE_S, Windows
-from engine.core.pool.workers import INTERRUPTED, Crew
+from engine.core.pool.workers import INTERRUPTED, WorkerLifecycle
 from engine.core.task.limits import Limits
 from engine.core.task.outcome import Cause, Outcome
 from engine.core.task.priority import TaskPriority
@@ -42,21 +42,22 @@ class Room(NamedTuple):
     runs: int  # that could be handed out
     is_urgent: bool  # a worker has nothing, or all of them will soon
     idle_workers: int  # that could begin a run at once
-    makes_way: MakesWay = ""  # "!": these are for urgent runs only; "+": they are not, but those after them would be
+    preempt: Preempt = Preempt.NEVER  # NOW: `runs` is for urgent runs only; WHEN_FULL: what comes after them is
 
 
 class Dispatch:
     def __init__(self, slots: int, budget: RestartBudget, windows: Windows, timing: Timing,
                  chance: Callable[[], float], tasks_max: int = 0, breaker: Breaker | None = None,
-                 bounds: Bounds | None = None, weigh: Callable[[int], int] = lambda index: 0) -> None:
+                 preemption: PreemptionLimits | None = None, weigh: Callable[[int], int] = lambda index: 0) -> None:
         self.slots = [Slot(index) for index in range(slots)]
         self.windows = windows
         self.commands: list[Command] = []
         self.breaker = breaker or Breaker()
         self.ending = Ending(self.commands, chance)
         self.deadlines = Deadlines(self.commands, timing)
-        self.crew = Crew(self.slots, self.commands, self.deadlines, budget, windows, tasks_max)
-        self.preemption = Preemption(self.slots, self.commands, self.crew, bounds or Bounds(), weigh, self._send)
+        self.workers = WorkerLifecycle(self.slots, self.commands, self.deadlines, budget, windows, tasks_max)
+        self.preemption = Preemption(self.slots, self.commands, self.workers, preemption or PreemptionLimits(), weigh,
+                                     self._send)
         self.runs = self.ending.runs  # every run that is ours to settle
         self.backlog: deque[Run] = deque()  # claimed, not yet sent
         self.ahead = 0  # how many to have in the backlog, besides what the workers have
@@ -72,7 +73,7 @@ class Dispatch:
         if self.draining or self.is_stranded:
             return Room(0, False, 0)
         room, idle = dealing.room(self.slots, self.windows.overall, now_s)
-        if self.preemption.is_active:  # what is free soon is for those that stand still
+        if self.preemption.is_active:  # workers that are free soon are for suspended runs
             return self._urgent_room(room, now_s)
         ahead = self.ahead if self.windows.mean_s < PATIENCE_S else 0
         room, idle = max(0, room + ahead - len(self.backlog)), max(0, idle - len(self.backlog))
@@ -80,15 +81,16 @@ class Dispatch:
             return Room(room, (idle > 0 and room > 0) or room >= len(self.runs), idle)
         if not room:
             return self._urgent_room(0, now_s)
-        return Room(room, idle > 0 or room >= len(self.runs), idle, "+")
+        return Room(room, idle > 0 or room >= len(self.runs), idle, Preempt.WHEN_FULL)
 
     def _urgent_room(self, room: int, now_s: float) -> Room:
-        """`room`: how many urgent runs there are places for."""
+        """`room`: how many urgent runs could begin without preemption."""
         if self.preemption.is_overdue(now_s):
             return Room(0, not self.runs, 0)
         waiting = sum(run.priority == TaskPriority.URGENT for run in self.backlog)
         room = max(0, room + self.preemption.room(now_s) - waiting)
-        return Room(room, room > 0 or not self.runs, 0, "!" if room or self.preemption.is_possible() else "")
+        preempt = Preempt.NOW if room or self.preemption.is_possible() else Preempt.NEVER
+        return Room(room, room > 0 or not self.runs, 0, preempt)
 
     def next_deadline_s(self) -> float:
         deadline_s = min(self.deadlines.alarm_s, self._grace_end_s)
@@ -106,13 +108,13 @@ class Dispatch:
     def start(self, now_s: float) -> None:
         """The fork server is ready: put a worker in every slot that has none."""
         self.is_stranded = False
-        self.crew.start(now_s)
+        self.workers.start(now_s)
 
     def booted(self, index: int, pid: int, now_s: float) -> None:
         slot = self.slots[index]
         if slot.phase is Phase.BOOTING:  # else it spoke as we were killing it
-            self.crew.booted(slot, pid, now_s)
-            if slot in self.preemption.reserve():
+            self.workers.booted(slot, pid, now_s)
+            if slot in self.preemption.standby():
                 self.preemption.stand_by(slot, now_s)
             self.fill(now_s)
 
@@ -133,12 +135,12 @@ class Dispatch:
         for position, run in enumerate(begun):
             if slot.phase is Phase.DYING or stranded:
                 # Only the first can have been running; a worker reads nothing before it has answered.
-                self.ending.killed(run, slot.doom if position == 0 else None, death(run), slot.breach)
+                self.ending.killed(run, slot.kill_cause if position == 0 else None, death(run), slot.limit_message)
             else:
                 self.ending.died(run, death(run))
                 self._count_death(run.task_type, now_s)
         is_own_fault = not begun and slot.phase not in (Phase.DYING, Phase.QUITTING)
-        self.crew.exited(slot, now_s, is_own_fault=is_own_fault, stranded=stranded)
+        self.workers.exited(slot, now_s, is_own_fault=is_own_fault, stranded=stranded)
         if not self.draining:
             self.fill(now_s)
 
@@ -172,16 +174,16 @@ class Dispatch:
         self.windows.observe(run.task_type, wall_s)
         self.ending.answered(run, word, outcome, after_s)
         if slot.limits is not None:
-            self.crew.next_of_limits(slot, slot.limits, wall_s)
-        if slot.served >= slot.notice or word in INTERRUPTED:
-            self.crew.near_end(slot, word, now_s)
+            self.workers.limited_run_ended(slot, slot.limits, wall_s)
+        if slot.served >= slot.retire_at or word in INTERRUPTED:
+            self.workers.near_retirement(slot, word, now_s)
         if runs:
             self.deadlines.begin(slot, now_s)
         elif slot.phase is Phase.UP:
             slot.deadline_s = NEVER
-            self.crew.retire(slot, now_s)
-        else:  # it was about to stand still
-            self.preemption.was_over(slot, now_s)
+            self.workers.retire(slot, now_s)
+        else:  # it was about to be suspended
+            self.preemption.had_answered(slot, now_s)
 
     def fill(self, now_s: float) -> None:
         """Hand out what is waiting."""
@@ -190,7 +192,7 @@ class Dispatch:
         if self.preemption.is_active:
             self.preemption.fill(self.backlog, self.windows, now_s)
         if self.backlog:
-            for slot, run in dealing.deal(self.backlog, self.slots, self.windows, now_s, self.crew.tasks_max):
+            for slot, run in dealing.deal(self.backlog, self.slots, self.windows, now_s, self.workers.tasks_max):
                 self._send(slot, run, now_s)
             if self.backlog and self.preemption.is_on and self.preemption.room(now_s):
                 self.preemption.fill(self.backlog, self.windows, now_s)
@@ -200,8 +202,8 @@ class Dispatch:
         slot = self.slots[index]
         slot.runs = deque(self._empty(slot, tokens))
         if slot.limits is not None and not slot.runs:
-            self.crew.let_go(slot, slot.limits)
-        self.crew.retire(slot, now_s)
+            self.workers.lift_limits(slot, slot.limits)
+        self.workers.retire(slot, now_s)
         self.fill(now_s)
 
     def cancel(self, task_id: bytes, reason: str, now_s: float) -> None:
@@ -218,7 +220,7 @@ class Dispatch:
         if run is not slot.runs[0]:
             self.commands.append(TakeBack(slot.index))
         else:
-            if slot.phase is Phase.FROZEN:
+            if slot.phase is Phase.SUSPENDED:
                 self.preemption.let_end(slot, now_s)
             self.deadlines.interrupt_cancelled(slot, now_s)
 
@@ -226,43 +228,43 @@ class Dispatch:
         """A run has passed one of the limits that its worker is held to; `message` has the figures."""
         slot = self.slots[index]
         if slot.limits is limits and slot.runs and slot.phase is not Phase.DYING:
-            slot.breach = message
+            slot.limit_message = message
             self.deadlines.kill(slot, cause)
 
     def replace(self, index: int, now_s: float, *, at_once: bool = False) -> None:
         """Put a fresh worker into a slot: when this one has answered for its run, or at once, its run given back."""
-        self.crew.replace(self.slots[index], now_s, at_once=at_once)
+        self.workers.replace(self.slots[index], now_s, at_once=at_once)
 
     def resize(self, size: int, now_s: float) -> None:
         """Have that many places from now on. No run is hurt: who is one too many finishes first."""
         for slot in resizing.shrink(self.slots, size):
-            self.crew.dismiss(slot, now_s)
-        resizing.take_in(self.slots, size)
-        for _ in range(size - resizing.places(self.slots)):
-            reserve = self.preemption.reserve()
-            if reserve:
-                self.crew.give_place(reserve[0], now_s)
+            self.workers.dismiss(slot, now_s)
+        resizing.count_again(self.slots, size)
+        for _ in range(size - resizing.size_of(self.slots)):
+            standby = self.preemption.standby()
+            if standby:
+                self.workers.promote(standby[0], now_s)
             else:
-                self.crew.open_place(now_s)
+                self.workers.add(now_s)
         self.fill(now_s)
 
     # -- the end of the pool --------------------------------------------------------------------------------------
 
     def drain(self, now_s: float, grace_s: float) -> None:
         """Take nothing new, give back what has not started, let the rest finish within the grace."""
-        self.draining = self.crew.draining = True
+        self.draining = self.workers.draining = True
         self._grace_end_s = now_s + grace_s
         self._release_backlog()
         for slot in self.slots:
-            if slot.phase is Phase.FROZEN:
+            if slot.phase is Phase.SUSPENDED:
                 self.preemption.let_end(slot, now_s)
             if len(slot.runs) > 1:
                 self.commands.append(TakeBack(slot.index))
-            self.crew.retire(slot, now_s)
+            self.workers.retire(slot, now_s)
 
     def stop(self) -> None:
         """End everything now; what was running is given back."""
-        self.draining = self.crew.draining = True
+        self.draining = self.workers.draining = True
         self._grace_end_s = NEVER
         self._release_backlog()
         for slot in self.slots:
@@ -294,20 +296,22 @@ class Dispatch:
 
     def _expire(self, slot: Slot, now_s: float) -> None:
         if slot.phase is Phase.DOWN:
-            self.crew.spawn(slot, now_s)
+            self.workers.spawn(slot, now_s)
         elif slot.runs:
             self.deadlines.overdue(slot, now_s)
         elif slot.phase is Phase.STANDBY:
-            self.crew.dismiss(slot, now_s)
+            self.workers.dismiss(slot, now_s)
+        elif slot.phase is Phase.BOOTING:
+            self.workers.boot_timed_out(slot)
         else:
-            self.deadlines.kill(slot, None)  # it does not boot, or does not go
+            self.deadlines.kill(slot, None)  # it does not exit
 
     # -- the small verbs ------------------------------------------------------------------------------------------
 
     def _send(self, slot: Slot, run: Run, now_s: float) -> None:
         slot.runs.append(run)
         if slot.limits is None and run.policy.limits is not None:
-            self.crew.hold(slot, run.policy.limits, now_s)
+            self.workers.hold_to_limits(slot, run.policy.limits, now_s)
         self.commands.append(Send(slot.index, run))
         if len(slot.runs) == 1:
             self.deadlines.begin(slot, now_s)

@@ -55,16 +55,19 @@ class Ending:
         else:
             self._crashed(run, death)
 
-    def killed(self, run: Run, doom: Cause | None, death: Outcome, breach: str = "") -> None:
-        """We killed its worker: because of this run (`doom` says why, `breach` how it passed a limit), or for reasons
-        of our own."""
-        if doom is Cause.TIMEOUT:
+    def killed(self, run: Run, kill_cause: Cause | None, death: Outcome, limit_message: str = "") -> None:
+        """The pool killed its worker.
+
+        `kill_cause`: why, if that was because of this run, else None. `death`: the end of the worker as the end of a
+        run. `limit_message`: how the run passed a limit, in words.
+        """
+        if kill_cause is Cause.TIMEOUT:
             end = death.renamed(Outcome.timed_out(run.number, run.policy.timeout_s, death.remark))
-            self.settle(run, self._judge(run, doom), end)
+            self.settle(run, self._judge(run, kill_cause), end)
         elif run.cancelled is not None:
             self.cancelled(run, death)
-        elif doom in LIMITS:
-            self._crashed(run, death.renamed(Outcome.over_limit(run.number, doom, breach)))
+        elif kill_cause in LIMITS:
+            self._crashed(run, death.renamed(Outcome.over_limit(run.number, kill_cause, limit_message)))
         elif run.policy.retry.max_deliveries and run.number >= run.policy.retry.max_deliveries:
             message = "ended by the engine, and it may not be started a second time"
             end = replace(death, cause=Cause.LEASE_LOST, kind="LeaseLost", message=message)

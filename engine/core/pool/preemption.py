@@ -1,17 +1,18 @@
-"""Decides which run stands still so that an urgent one can start at once, and when it goes on.
+"""Decides which run is suspended so that an urgent one can start at once, and when it is resumed.
 
-A pool executes as many runs at a time as it has places. When all are taken and an URGENT task waits, the run of the
-lowest priority is frozen, and another worker takes its place: one of the reserve, or the first time a fresh one. The
-frozen run goes on as soon as a place has nothing to do; who had that place stands by from then on.
+A pool executes as many runs at a time as its size. When all workers are busy and an URGENT task waits, the run of the
+lowest priority is suspended, and another worker counts toward the size instead of its own: one on standby, or the first
+time a fresh one. The suspended run is resumed as soon as a worker that counts has nothing to do; that worker goes on
+standby then.
 
-    the run       UP ── freeze ──► FROZEN, its seat is spare ── thaw ──► UP, in a place again
-    the reserve   (a spare seat) STANDBY ── takes the place ──► UP ── gives the place back ──► STANDBY
+    the run        UP ── suspend ──► SUSPENDED, its worker no longer counts ── resume ──► UP, counted again
+    the standby    (not counted) STANDBY ── takes over ──► UP ── gives way to the resumed run ──► STANDBY
 
-1. Never more runs go on at a time than there are places; but one that is to end may, beside them, until it has.
-2. URGENT runs alone make others stand still: any of a lower priority whose handler is preemptible, the lowest first.
-3. Nobody makes way for a place that is about to be free: while a worker boots or ends, or is in a run only just begun.
-4. Frozen runs are bounded in number, in memory, and each in the time for which it stands still.
-5. What stands still does not age: its deadlines move by as long as it stood.
+1. Never do more runs go on at a time than the pool's size. One exception: a run that is to end, until it has ended.
+2. Only URGENT runs preempt others: any of a lower priority whose handler is preemptible, the lowest first.
+3. Nothing is suspended while a worker is about to be free: one that boots or exits, or whose run has only just begun.
+4. Suspended runs are bounded in number, in memory, and each in the time for which it is suspended.
+5. A suspended run does not age: its deadlines move by as long as it was suspended.
 """
 
 from collections import deque
@@ -19,210 +20,223 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.core.pool import dealing
-from engine.core.pool.commands import Command, Freeze, Thaw
+from engine.core.pool.commands import Command, Resume, Suspend
 from engine.core.pool.slot import NEVER, Phase, Run, Slot
 from engine.core.pool.window import PATIENCE_S, Windows
-from engine.core.pool.workers import Crew
+from engine.core.pool.workers import WorkerLifecycle
 from engine.core.task.priority import TaskPriority
 
-REFUSED_PAUSE_S = 1.0  # after those who could make way have been found too large
-RESERVE_S = 60.0  # a worker that stands by and is not wanted for so long is let go
+REFUSED_PAUSE_S = 1.0  # no other try for so long, once all runs that could be suspended were found too large
+STANDBY_S = 60.0  # a worker on standby that is not needed for so long is let go
 _URGENT = int(TaskPriority.URGENT)
 _BEFORE_A_RUN = (Phase.DOWN, Phase.BOOTING)
 _PASSING = (Phase.DOWN, Phase.BOOTING, Phase.QUITTING, Phase.DYING)
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
-    """How many runs may stand still at a time (0: none, ever), how much memory they may have together, and how long
-    each of them may stand still in all. 0 bytes, 0 seconds: without such a bound."""
+class PreemptionLimits:
+    """How many runs may be suspended, and for how long.
 
-    frozen_max: int = 0
-    frozen_bytes_max: int = 0
-    frozen_s_max: float = 0.0
+    `suspended_max`: runs at a time; 0 turns preemption off.
+    `suspended_bytes_max`: memory that they may hold together; 0 is no limit.
+    `suspended_s_max`: seconds for which each of them may be suspended in all; 0 is no limit.
+    """
+
+    suspended_max: int = 0
+    suspended_bytes_max: int = 0
+    suspended_s_max: float = 0.0
 
 
 class Preemption:
     """Works on the slots of a dispatcher.
 
-    `weigh` tells the memory in bytes of the worker in a slot and everything below it. `send` gives a run to a worker.
+    `weigh` returns the memory in bytes of the worker in a slot and everything below it.
+    `send` gives a run to a worker, at a moment in seconds.
     """
 
-    def __init__(self, slots: list[Slot], commands: list[Command], crew: Crew, bounds: Bounds,
+    def __init__(self, slots: list[Slot], commands: list[Command], workers: WorkerLifecycle, limits: PreemptionLimits,
                  weigh: Callable[[int], int], send: Callable[[Slot, Run, float], None]) -> None:
-        self.slots, self.commands, self.crew, self.bounds = slots, commands, crew, bounds
-        self.is_on = bounds.frozen_max > 0
-        self.is_active = False  # somebody stands still
-        self.ripe_s = NEVER  # when somebody could make way, if nothing happens until then
-        self.frozen_count = 0  # ever
+        self.slots, self.commands, self.workers, self.limits = slots, commands, workers, limits
+        self.is_on = limits.suspended_max > 0
+        self.is_active = False  # a run is suspended
+        self.ripe_s = NEVER  # when a run could be suspended, if nothing happens until then
+        self.suspended_count = 0  # since the pool has started
         self._weigh, self._send = weigh, send
         self._refused_until_s = 0.0
 
-    def frozen(self) -> list[Slot]:
-        return [slot for slot in self.slots if slot.phase is Phase.FROZEN]
+    def suspended(self) -> list[Slot]:
+        return [slot for slot in self.slots if slot.phase is Phase.SUSPENDED]
 
     # -- room -----------------------------------------------------------------------------------------------------
 
     def room(self, now_s: float) -> int:
-        """For how many urgent runs somebody could make way now."""
+        """For how many urgent runs others could be suspended now."""
         ripe_s = self._ripe_s()
         if ripe_s <= now_s:
             self.ripe_s = NEVER
-            return max(0, min(self.bounds.frozen_max - len(self.frozen()), len(self._able())))
+            return max(0, min(self.limits.suspended_max - len(self.suspended()), len(self._candidates())))
         self.ripe_s = ripe_s
         return 0
 
     def is_possible(self) -> bool:
-        """Whether somebody could make way, now or in a moment."""
-        return any(map(self._may_freeze, self.slots)) and len(self.frozen()) < self.bounds.frozen_max
+        """Whether a run could be suspended, now or in a moment."""
+        return any(map(self._may_suspend, self.slots)) and len(self.suspended()) < self.limits.suspended_max
 
     def is_overdue(self, now_s: float) -> bool:
-        """Whether a run has stood still for as long as it may."""
-        return any(self._has_stood_long(slot, now_s) for slot in self.frozen())
+        """Whether a run has been suspended for as long as it may be."""
+        return any(self._was_suspended_long(slot, now_s) for slot in self.suspended())
 
     def _ripe_s(self) -> float:
-        """The moment from which on no place is about to be free; NEVER if something has to happen first."""
+        """From when on no worker is about to be free; NEVER if something has to happen first."""
         ripe_s = self._refused_until_s
         for slot in self.slots:
-            if slot.spare:
+            if not slot.counts_toward_size:
                 continue
             if not slot.runs or slot.phase in _PASSING:
                 return NEVER
             ripe_s = max(ripe_s, slot.since_s + PATIENCE_S)
         return ripe_s
 
-    def _able(self) -> list[Slot]:
-        """Who could make way, the first choice first."""
-        return sorted(filter(self._may_freeze, self.slots), key=_reluctance)
+    def _candidates(self) -> list[Slot]:
+        """The workers whose runs may be suspended, the first choice first."""
+        return sorted(filter(self._may_suspend, self.slots), key=_victim_order)
 
-    def _may_freeze(self, slot: Slot) -> bool:
-        if slot.phase is not Phase.UP or slot.spare or slot.leaving or slot.interrupted or len(slot.runs) != 1:
+    def _may_suspend(self, slot: Slot) -> bool:
+        if slot.phase is not Phase.UP or not slot.counts_toward_size or slot.leaving or slot.interrupted:
             return False
-        run, frozen_s_max = slot.runs[0], self.bounds.frozen_s_max
+        if len(slot.runs) != 1:
+            return False
+        run, suspended_s_max = slot.runs[0], self.limits.suspended_s_max
         return run.priority < _URGENT and run.policy.preemptible and run.cancelled is None and (
-            not frozen_s_max or run.frozen_s < frozen_s_max)
+            not suspended_s_max or run.suspended_s < suspended_s_max)
 
-    # -- who goes first -------------------------------------------------------------------------------------------
+    # -- the order of runs ----------------------------------------------------------------------------------------
 
     def fill(self, backlog: deque[Run], windows: Windows, now_s: float) -> None:
-        """Hand out what is urgent, in places made for it where there is none; then let go on who can."""
+        """Hand out urgent runs, and suspend others where there is no room; then resume what can be resumed."""
         if self.is_active:
-            self._give_back(now_s, 0, only_overdue=True)
+            self._resume_some(now_s, 0, only_overdue=True)
         urgent = deque(run for run in backlog if run.priority == _URGENT)
         self._deal(urgent, backlog, windows, now_s)
-        while urgent and self._make_way(now_s):
+        while urgent and self._preempt(now_s):
             self._deal(urgent, backlog, windows, now_s)
         if self.is_active:
-            self._give_back(now_s, len(urgent))
+            self._resume_some(now_s, len(urgent))
 
     def _deal(self, urgent: deque[Run], backlog: deque[Run], windows: Windows, now_s: float) -> None:
-        for slot, run in dealing.deal(urgent, self.slots, windows, now_s, self.crew.tasks_max):
+        for slot, run in dealing.deal(urgent, self.slots, windows, now_s, self.workers.tasks_max):
             backlog.remove(run)
             self._send(slot, run, now_s)
 
-    # -- making way -----------------------------------------------------------------------------------------------
+    # -- suspending -----------------------------------------------------------------------------------------------
 
-    def _make_way(self, now_s: float) -> bool:
-        """Have a run stand still, and put another worker in its place."""
+    def _preempt(self, now_s: float) -> bool:
+        """Suspend a run, and have another worker count instead. Returns whether one could be suspended."""
         if not self.room(now_s):
             return False
-        left = self.bounds.frozen_bytes_max - sum(slot.frozen_bytes for slot in self.frozen())
-        for victim in self._able():
-            victim.frozen_bytes = self._weigh(victim.index) if self.bounds.frozen_bytes_max else 0
-            if victim.frozen_bytes <= left or not self.bounds.frozen_bytes_max:
-                self._freeze(victim, now_s)
+        left = self.limits.suspended_bytes_max - sum(slot.suspended_bytes for slot in self.suspended())
+        for victim in self._candidates():
+            victim.suspended_bytes = self._weigh(victim.index) if self.limits.suspended_bytes_max else 0
+            if victim.suspended_bytes <= left or not self.limits.suspended_bytes_max:
+                self._suspend(victim, now_s)
                 return True
         self._refused_until_s = now_s + REFUSED_PAUSE_S
         return False
 
-    def _freeze(self, victim: Slot, now_s: float) -> None:
-        heir = self.crew.succession.disown(victim)
-        victim.phase, victim.spare, victim.frozen_at_s, victim.deadline_s = Phase.FROZEN, True, now_s, NEVER
-        self.commands.append(Freeze(victim.index, victim.runs[0]))
+    def _suspend(self, victim: Slot, now_s: float) -> None:
+        replacement = self.workers.replacements.detach(victim)
+        victim.phase, victim.counts_toward_size, victim.deadline_s = Phase.SUSPENDED, False, NEVER
+        victim.suspended_at_s = now_s
+        self.commands.append(Suspend(victim.index, victim.runs[0]))
         self.is_active = True
-        self.frozen_count += 1
-        ready = self.reserve()
+        self.suspended_count += 1
+        ready = self.standby()
         if not ready:
-            self.crew.open_place(now_s)
+            self.workers.add(now_s)
         else:
-            self.crew.give_place(heir if heir in ready else ready[0], now_s)
+            self.workers.promote(replacement if replacement in ready else ready[0], now_s)
 
-    # -- going on -------------------------------------------------------------------------------------------------
+    # -- resuming -------------------------------------------------------------------------------------------------
 
-    def _give_back(self, now_s: float, wanted: int, *, only_overdue: bool = False) -> None:
-        """Let frozen runs go on in places that have nothing to do; `wanted` urgent runs have theirs coming."""
-        frozen = sorted(self.frozen(), key=_claim)
+    def _resume_some(self, now_s: float, wanted: int, *, only_overdue: bool = False) -> None:
+        """Resume suspended runs instead of workers that count and have nothing to do.
+
+        `wanted`: urgent runs that wait for workers which are still booting. `only_overdue`: only runs that have been
+        suspended for as long as they may be.
+        """
+        suspended = sorted(self.suspended(), key=_resume_order)
         if only_overdue:
-            frozen = [slot for slot in frozen if self._has_stood_long(slot, now_s)]
-        for slot in self.slots[:] if frozen else []:
-            if slot.spare or slot.runs or slot.retiring or not frozen:
+            suspended = [slot for slot in suspended if self._was_suspended_long(slot, now_s)]
+        for slot in self.slots[:] if suspended else []:
+            if not slot.counts_toward_size or slot.runs or slot.retiring or not suspended:
                 continue
             if slot.phase in _BEFORE_A_RUN and wanted > 0:
                 wanted -= 1
             elif slot.phase is Phase.UP or slot.phase in _BEFORE_A_RUN:
                 self._stand_down(slot, now_s)
-                self._thaw(frozen.pop(0), now_s, spare=False)
-        self.is_active = bool(self.frozen())
+                self._resume(suspended.pop(0), now_s, counts_toward_size=True)
+        self.is_active = bool(self.suspended())
 
     def _stand_down(self, slot: Slot, now_s: float) -> None:
-        """Give up the place of a worker, which may be booting or not even there yet."""
-        heir = self.crew.succession.disown(slot)
-        if heir is not None:
-            self.crew.dismiss(heir, now_s)
-        slot.spare = True
+        """No longer count a worker, which may be booting or not even be there yet."""
+        replacement = self.workers.replacements.detach(slot)
+        if replacement is not None:
+            self.workers.dismiss(replacement, now_s)
+        slot.counts_toward_size = False
         if slot.phase is Phase.UP:
             slot.phase = Phase.STANDBY
             self.stand_by(slot, now_s)
         elif slot.phase is Phase.DOWN:
             slot.deadline_s = NEVER
 
-    def _thaw(self, slot: Slot, now_s: float, *, spare: bool) -> None:
+    def _resume(self, slot: Slot, now_s: float, *, counts_toward_size: bool) -> None:
         run = slot.runs[0]
-        frozen_s = slot.stood_s(now_s) - run.frozen_s
-        slot.phase, slot.spare, slot.frozen_at_s, slot.frozen_bytes = Phase.UP, spare, None, 0
-        slot.since_s += frozen_s
-        run.frozen_s += frozen_s
-        self.commands.append(Thaw(slot.index, run, frozen_s))
-        self.crew.deadlines.set(slot, self.crew.deadlines.next_look_s(slot, now_s))
+        suspended_s = slot.suspended_s(now_s) - run.suspended_s
+        slot.phase, slot.counts_toward_size = Phase.UP, counts_toward_size
+        slot.suspended_at_s, slot.suspended_bytes = None, 0
+        slot.since_s += suspended_s
+        run.suspended_s += suspended_s
+        self.commands.append(Resume(slot.index, run, suspended_s))
+        self.workers.deadlines.set(slot, self.workers.deadlines.next_look_s(slot, now_s))
 
     def let_end(self, slot: Slot, now_s: float) -> None:
-        """Let a frozen run go on beside the others, since it is to end."""
+        """Resume a suspended run beside the others, since it is to end."""
         slot.retiring = True
-        self._thaw(slot, now_s, spare=True)
+        self._resume(slot, now_s, counts_toward_size=False)
 
-    def was_over(self, slot: Slot, now_s: float) -> None:
-        """A run had answered before it stood still: its worker stands by."""
-        slot.phase, slot.frozen_at_s, slot.frozen_bytes = Phase.STANDBY, None, 0
-        self.commands.append(Thaw(slot.index, None, 0.0))
+    def had_answered(self, slot: Slot, now_s: float) -> None:
+        """A run had ended before it was suspended, and its answer came after: put its worker on standby."""
+        slot.phase, slot.suspended_at_s, slot.suspended_bytes = Phase.STANDBY, None, 0
+        self.commands.append(Resume(slot.index, None, 0.0))
         self.stand_by(slot, now_s)
-        self.crew.retire(slot, now_s)
+        self.workers.retire(slot, now_s)
 
-    def _has_stood_long(self, slot: Slot, now_s: float) -> bool:
-        bound_s = self.bounds.frozen_s_max
-        return bound_s > 0 and slot.stood_s(now_s) >= bound_s
+    def _was_suspended_long(self, slot: Slot, now_s: float) -> bool:
+        suspended_s_max = self.limits.suspended_s_max
+        return suspended_s_max > 0 and slot.suspended_s(now_s) >= suspended_s_max
 
-    # -- the reserve ----------------------------------------------------------------------------------------------
+    # -- standby --------------------------------------------------------------------------------------------------
 
-    def reserve(self) -> list[Slot]:
-        """Workers that stand by for nobody in particular."""
-        return [slot for slot in self.slots if slot.spare and slot.phase is Phase.STANDBY and not slot.retiring and
-                self.crew.succession.worker_of(slot) is None]
+    def standby(self) -> list[Slot]:
+        """Workers on standby that are no replacement of a particular worker."""
+        return [slot for slot in self.slots if slot.phase is Phase.STANDBY and not slot.counts_toward_size
+                and not slot.retiring and self.workers.replacements.worker_of(slot) is None]
 
     def stand_by(self, slot: Slot, now_s: float) -> None:
-        """A worker without a place is ready. One such is enough."""
-        if len(self.reserve()) > 1:
-            self.crew.dismiss(slot, now_s)
+        """A worker that does not count is ready. Keep one such, and let others go."""
+        if len(self.standby()) > 1:
+            self.workers.dismiss(slot, now_s)
         else:
-            self.crew.deadlines.set(slot, now_s + RESERVE_S)
+            self.workers.deadlines.set(slot, now_s + STANDBY_S)
 
 
-def _reluctance(slot: Slot) -> tuple[int, float, float]:
-    """Who makes way first: the lowest priority, then who stood still the least so far, then who began last."""
+def _victim_order(slot: Slot) -> tuple[int, float, float]:
+    """The lowest priority first, then the run that was suspended the least so far, then the one that began last."""
     run = slot.runs[0]
-    return run.priority, run.frozen_s, -slot.since_s
+    return run.priority, run.suspended_s, -slot.since_s
 
 
-def _claim(slot: Slot) -> tuple[int, float]:
-    """Who goes on first: the highest priority, then who has stood still the longest."""
-    assert slot.frozen_at_s is not None, "it stands still"
-    return -slot.runs[0].priority, slot.frozen_at_s
+def _resume_order(slot: Slot) -> tuple[int, float]:
+    """The highest priority first, then the run that has been suspended the longest."""
+    assert slot.suspended_at_s is not None, "it is suspended"
+    return -slot.runs[0].priority, slot.suspended_at_s

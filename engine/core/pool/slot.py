@@ -1,4 +1,7 @@
-"""A slot of a pool, the worker in it and the runs that were sent to it: plain state, changed only by `dispatch`."""
+"""A slot of a pool: its worker process, the runs that were sent to it, and when to look at it again.
+
+Plain state. The parts of the dispatcher in this folder change it; code outside this folder only reads it.
+"""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -28,20 +31,22 @@ class Run:
     policy: RunPolicy
     record: bytes
     token: int
-    is_alone: bool = False  # never in a pipe with others: of more than one packet, or with limits for itself alone
+    is_alone: bool = False  # never in a pipe with others: longer than one packet, or with limits for itself alone
     priority: int = 1  # of TaskPriority
     since_s: float = 0.0  # when it came to the pool
-    cancelled: str | None = None  # why, once somebody asked for it
-    frozen_s: float = 0.0  # how long it has stood still for others, and does so no more
+    cancelled: str | None = None  # the reason, once it is to be cancelled
+    suspended_s: float = 0.0  # how long it was suspended in all, without the time since the last suspension
 
 
 class Phase(Enum):
+    """What a slot's worker does. The values are the states that reports show."""
+
     DOWN = "down"  # no process; `deadline_s` is when to spawn one
     BOOTING = "booting"  # a process that has not said ready; `deadline_s` is when to give up on it
-    STANDBY = "standby"  # it could be given runs, and waits to take another worker's place; `deadline_s`: until when
+    STANDBY = "standby"  # ready and outside the pool's size, to take over later; `deadline_s` is when to let it go
     UP = "up"  # `runs[0]` is being executed; `deadline_s` is when to look at it again
-    FROZEN = "frozen"  # `runs[0]` stands still so that an urgent run can have its place
-    QUITTING = "quitting"  # told to go when done; `deadline_s` is when to kill it
+    SUSPENDED = "frozen"  # `runs[0]` is suspended for an urgent run; another worker counts toward the size instead
+    QUITTING = "quitting"  # told to exit when done; `deadline_s` is when to kill it
     DYING = "dying"  # being killed; the host reports the exit
 
 
@@ -53,26 +58,27 @@ class Slot:
     runs: deque[Run] = field(default_factory=deque)
     since_s: float = 0.0  # when runs[0] started, as far as the pool can know
     interrupted: bool = False  # runs[0] was told to end by itself
-    doom: Cause | None = None  # why runs[0] is being killed
+    kill_cause: Cause | None = None  # why runs[0] is being killed; None: the kill is not about the run
     limits: Limits | None = None  # what its runs are held to
-    breach: str = ""  # the limit that runs[0] has passed, in words
-    retiring: bool = False  # gets nothing more, and is replaced when it has nothing left
+    limit_message: str = ""  # the limit that runs[0] has passed, in words
+    boot_timed_out: bool = False  # it is being killed because it did not become ready in time
+    retiring: bool = False  # gets no more runs, and is replaced when it has none left
     served: int = 0  # runs that this worker has ended
     started_s: float = NEVER  # when the process was asked for
     pid: int | None = None
     restarts: int = 0
-    start_failed: bool = False  # a hook of the user's raised in it before it was up, or the host had no process for it
-    spare: bool = False  # no place of the pool: nobody is in it, or who stands by or still, or on its way out
-    leaving: bool = False  # to be retired as soon as its heir is ready
-    notice: int = COUNT_MAX  # of runs served: when to think of its end
-    frozen_at_s: float | None = None  # since when runs[0] stands still
-    frozen_bytes: int = 0  # what the worker and everything below it hold meanwhile
+    start_failed: bool = False  # a start hook of the user's raised in it, or the host had no process for it
+    counts_toward_size: bool = True  # False: empty, a replacement, on standby, suspended, or about to exit
+    leaving: bool = False  # to be retired as soon as its replacement is ready
+    retire_at: int = COUNT_MAX  # the number of runs served at which its replacement is prepared, then it is retired
+    suspended_at_s: float | None = None  # since when runs[0] is suspended
+    suspended_bytes: int = 0  # memory of the worker and everything below it meanwhile
 
     def running_s(self, now_s: float) -> float:
-        """How long runs[0] has been executed, without the time for which it stood still."""
-        return (now_s if self.frozen_at_s is None else self.frozen_at_s) - self.since_s
+        """How long runs[0] has been executed, in seconds, without the time for which it was suspended."""
+        return (now_s if self.suspended_at_s is None else self.suspended_at_s) - self.since_s
 
-    def stood_s(self, now_s: float) -> float:
-        """How long runs[0] has stood still in all; 0 without one."""
-        stood_s = self.runs[0].frozen_s if self.runs else 0.0
-        return stood_s if self.frozen_at_s is None else stood_s + now_s - self.frozen_at_s
+    def suspended_s(self, now_s: float) -> float:
+        """How long runs[0] has been suspended in all, in seconds; 0 without a run."""
+        suspended_s = self.runs[0].suspended_s if self.runs else 0.0
+        return suspended_s if self.suspended_at_s is None else suspended_s + now_s - self.suspended_at_s

@@ -65,23 +65,23 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Breach:
+class ExceededLimit:
     """A limit that was passed."""
 
     cause: Cause
     message: str
 
 
-def breach(limits: Limits, usage: Usage) -> Breach | None:
+def exceeded_limit(limits: Limits, usage: Usage) -> ExceededLimit | None:
     """The limit that the run has certainly passed, if any."""
     if limits.memory_bytes and usage.memory_bytes_min > limits.memory_bytes:
-        return Breach(Cause.OUT_OF_MEMORY, f"it uses {_mib(usage.memory_bytes_min)} in "
+        return ExceededLimit(Cause.OUT_OF_MEMORY, f"it uses {_mib(usage.memory_bytes_min)} in "
                       f"{_count(usage.processes)}, over its max_memory of {_mib(limits.memory_bytes)}")
     if limits.cpu_s and usage.cpu_s > limits.cpu_s:
-        return Breach(Cause.CPU_TIME, f"it has used {usage.cpu_s:.2f} CPU seconds, over its max_cpu_seconds of "
+        return ExceededLimit(Cause.CPU_TIME, f"it has used {usage.cpu_s:.2f} CPU seconds, over its max_cpu_seconds of "
                       f"{limits.cpu_s:g}")
     if limits.processes and usage.processes > limits.processes:
-        return Breach(Cause.PROCESSES, f"it has {_count(usage.processes)}, over its max_processes of "
+        return ExceededLimit(Cause.PROCESSES, f"it has {_count(usage.processes)}, over its max_processes of "
                       f"{limits.processes}")
     return None
 

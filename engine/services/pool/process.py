@@ -16,7 +16,7 @@ from engine.config import Settings, cores, sizes
 from engine.core.pool.breaker import Breaker, BreakerTerms
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import Dispatch
-from engine.core.pool.preemption import Bounds
+from engine.core.pool.preemption import PreemptionLimits
 from engine.core.pool.window import Windows
 from engine.core.tree.restart import RestartBudget
 from engine.services import composition
@@ -91,5 +91,5 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
         Timing(settings.boot_timeout_s, settings.cancel_grace_s, settings.worker_stop_s + _QUIT_MARGIN_S),
         random.random, settings.worker_tasks_max,
         Breaker(BreakerTerms(settings.handler_intensity, settings.handler_period_s, settings.handler_pause_s)),
-        Bounds(settings.frozen_max, settings.frozen_memory_max, settings.frozen_s_max), host.memory_bytes)
+        PreemptionLimits(settings.frozen_max, settings.frozen_memory_max, settings.frozen_s_max), host.memory_bytes)
     return PoolLoop(Pool(terms, core, host, broker, poller, clock, tell_root, cpu_share=probe.CpuShare()), broker, host)

@@ -27,14 +27,14 @@ def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, no
         "root_pid": os.getppid(), "queues": list(terms.queues) or ["*"], "version": terms.version,
         "enforcement": terms.enforcement,
         "started_ms": started_ms, "at_ms": now_ms, "draining": core.draining, "outcomes_pending": pending,
-        "workers": resizing.places(core.slots), "scale": "fixed" if sizing.auto is None else "auto",
-        "scaled": sizing.orders, "frozen_ever": core.preemption.frozen_count,
+        "workers": resizing.size_of(core.slots), "scale": "fixed" if sizing.auto is None else "auto",
+        "scaled": sizing.orders, "frozen_ever": core.preemption.suspended_count,
         "import_failures": failures, "handlers": handlers, "stopped": [
             {"task_type": name, "for_s": round(stop.until_s - now_s, 3), "deaths": stop.deaths}
             for name, stop in core.breaker.stopped(now_s).items()],
         "hook_failures": death_log.hooks, "fork_server": death_log.server, "deaths": list(death_log.workers),
         "slots": [_slot(slot, now_s, death_log.last_of(slot.index)) for slot in core.slots
-                  if not (slot.spare and slot.phase is Phase.DOWN)],
+                  if slot.counts_toward_size or slot.phase is not Phase.DOWN],
     })
 
 
@@ -50,9 +50,10 @@ def _slot(slot: Slot, now_s: float, last_death: dict[str, Any] | None) -> dict[s
     return {
         "slot": slot.index, "pid": slot.pid, "state": state, "served": slot.served, "restarts": slot.restarts,
         "last_death": last_death,
-        "waiting": max(0, len(slot.runs) - 1), "has_place": not slot.spare, "frozen": slot.phase is Phase.FROZEN,
+        "waiting": max(0, len(slot.runs) - 1), "has_place": slot.counts_toward_size,
+        "frozen": slot.phase is Phase.SUSPENDED,
         "task": None if run is None else {
             "id": run.task_id.decode(), "task_type": run.task_type, "run": run.number,
             "priority": TaskPriority(run.priority).name, "running_s": round(slot.running_s(now_s), 3),
-            "stood_s": round(slot.stood_s(now_s), 3), "timeout_s": run.policy.timeout_s},
+            "stood_s": round(slot.suspended_s(now_s), 3), "timeout_s": run.policy.timeout_s},
     }

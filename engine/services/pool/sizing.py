@@ -35,7 +35,7 @@ class Sizing:
             if self.auto is None:
                 self.auto = AutoSize(self.scale)
             log.info("the number of workers follows the load", extra={
-                "least": self.scale.least, "most": self.scale.most, "workers": resizing.places(self.core.slots)})
+                "least": self.scale.least, "most": self.scale.most, "workers": resizing.size_of(self.core.slots)})
         elif type(workers) is int:
             self.auto = None
             self._resize(self.scale.bounded(workers), "told to", now_s)
@@ -55,11 +55,11 @@ class Sizing:
         self._is_asked = False
         if self.auto is None or self.core.draining:
             return
-        members = [slot for slot in self.core.slots if not slot.spare]
+        members = [slot for slot in self.core.slots if slot.counts_toward_size]
         idle = sum(slot.phase is Phase.UP and not slot.runs for slot in members)
         load = Load(len(members), idle, event.wait_s, self.cpu_share())
         size = self.auto.size(load, now_s)
-        if size != load.places:
+        if size != load.size:
             seen = f"{load.idle} idle, tasks wait {load.wait_s:.1f} s, processors {load.cpu_share:.0%} busy"
             self._resize(size, seen, now_s)
 
@@ -71,5 +71,5 @@ class Sizing:
         if self.core.draining:
             return
         log.info("the number of workers changes", extra={
-            "workers": size, "before": resizing.places(self.core.slots), "reason": reason})
+            "workers": size, "before": resizing.size_of(self.core.slots), "reason": reason})
         self.core.resize(size, now_s)

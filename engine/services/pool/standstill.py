@@ -33,7 +33,7 @@ class Standstill:
         """To be called every second or so."""
         if not self._waiting or self._has_said:
             return
-        places = [slot for slot in self._core.slots if not slot.spare]
+        places = [slot for slot in self._core.slots if slot.counts_toward_size]
         if not all(slot.index in self._waiting and slot.runs for slot in places):
             self._since_s = None
         elif self._since_s is None:

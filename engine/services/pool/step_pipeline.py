@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from engine.core.pool.commands import Preempt
 from engine.core.pool.dispatch import Room
 from engine.core.pool.lease_fence import FenceMargin
 from engine.core.pool.slot import Run
@@ -89,7 +90,7 @@ class StepPipeline:
         want = 0 if self.fenced or self.unsettled >= self.terms.outcomes_pending_max else min(
             max(0, room.runs - asked), self.terms.claim_max)
         since_s = now_s - self._sent_s
-        is_urgent = room.makes_way == "!"
+        is_urgent = room.preempt is Preempt.NOW
         wanted = self.outbox or (want and (self.called if is_urgent else self.rung))
         may_hurry = not self._is_refused and (room.is_urgent or since_s >= PACE_S)
         if not (since_s >= self._beat_s or (wanted and may_hurry)):
@@ -107,9 +108,9 @@ class StepPipeline:
         self._told += len(batch)
         self._in_flight.append(InFlightStep(want, len(batch), self._ended_before, is_urgent))
         self._ended_before = self._told + len(self.outbox)
-        makes_way = room.makes_way if want or is_urgent else ""
+        preempt = room.preempt if want or is_urgent else Preempt.NEVER
         idle_workers = room.idle_workers if want else None if asked else 0  # what the step before has asked for stands
-        self.broker.step(batch, want, idle_workers, held, body, makes_way, heard)
+        self.broker.step(batch, want, idle_workers, held, body, preempt, heard)
 
     def _may_go(self) -> bool:
         """One after the other, unless there is much to tell: half of what a step can carry."""

@@ -15,19 +15,20 @@ from typing import Any
 import orjson
 
 from engine.adapters.clock import RedisClock
+from engine.core.pool import resizing
 from engine.core.pool.commands import (
     Command,
-    Freeze,
     Halt,
     Interrupt,
     Kill,
     Quit,
+    Resume,
     Send,
     Settle,
     Spawn,
     Stopped,
+    Suspend,
     TakeBack,
-    Thaw,
     Unwatch,
     Watch,
 )
@@ -112,7 +113,7 @@ class Pool:
             Stopped: self._stopped,
             Watch: lambda command: self.host.watch(command.slot, command.limits),
             Unwatch: lambda command: self.host.unwatch(command.slot),
-            Freeze: self._freeze, Thaw: self._thaw,
+            Suspend: self._suspend, Resume: self._resume,
             Interrupt: lambda command: self.host.interrupt(command.slot, command.token,
                                                            b"C" if command.cancel else b"S"),
         }
@@ -186,7 +187,7 @@ class Pool:
             return 0.0
         wake_s = min(self.core.next_deadline_s(), self.broker.next_deadline_s(), self.pipeline.next_deadline_s(),
                      self.sizing.next_deadline_s(), self.host.next_deadline_s() or float("inf"))
-        if self.pipeline.called:  # perhaps for something urgent, for which somebody can make way in a moment
+        if self.pipeline.called:  # perhaps for something urgent, for which a run can be suspended in a moment
             wake_s = min(wake_s, self.core.preemption.ripe_s)
         return max(0.0, wake_s - self.monotonic_s())
 
@@ -229,19 +230,19 @@ class Pool:
         self.core.taken_back(command.slot, tokens, self.monotonic_s())
 
     def _kill(self, command: Kill) -> None:
-        doom = self.core.slots[command.slot].doom
-        self.host.kill(command.slot, doom or "stopped")
+        kill_cause = self.core.slots[command.slot].kill_cause
+        self.host.kill(command.slot, kill_cause or "stopped")
 
-    def _freeze(self, command: Freeze) -> None:
-        self.host.freeze(command.slot)
-        log.info("a run stands still for an urgent one", extra=self._told_of(command.slot, command.run))
+    def _suspend(self, command: Suspend) -> None:
+        self.host.suspend(command.slot)
+        log.info("a run is suspended for an urgent one", extra=self._told_of(command.slot, command.run))
 
-    def _thaw(self, command: Thaw) -> None:
+    def _resume(self, command: Resume) -> None:
         run = command.run
-        self.host.thaw(command.slot, None if run is None else run.token, command.frozen_s)
+        self.host.resume(command.slot, None if run is None else run.token, command.suspended_s)
         if run is not None:
-            log.info("a run goes on that stood still", extra={
-                **self._told_of(command.slot, run), "stood_s": round(command.frozen_s, 6)})
+            log.info("a suspended run is resumed", extra={
+                **self._told_of(command.slot, run), "suspended_s": round(command.suspended_s, 6)})
 
     def _told_of(self, slot: int, run: Run) -> dict[str, Any]:
         return {"worker": f"{self.terms.supervisor}/{slot}", "task_id": run.task_id.decode(),
@@ -272,7 +273,7 @@ class Pool:
     def _exited(self, event: Exited, now_s: float) -> None:
         unread = [frames.token_of(message) for message in event.unread]
         slot = self.core.slots[event.slot]
-        wall_s, stood_s, since_s = slot.running_s(now_s), slot.stood_s(now_s), slot.since_s
+        wall_s, suspended_s, since_s = slot.running_s(now_s), slot.suspended_s(now_s), slot.since_s
         log.info("a worker has ended", extra={"worker": f"{self.terms.supervisor}/{event.slot}", "pid": event.pid,
                                               "exit_code": event.exitcode, "signal": event.signal})
         self._tell_of_slow_start(slot, event)
@@ -281,7 +282,7 @@ class Pool:
             self.core.start_failed(event.slot)
         else:
             self.death_log.worker_ended(slot, event, self.clock.now_ms())
-        self.core.exited(event.slot, lambda run: self._death(run, event, wall_s, stood_s, since_s), unread, now_s,
+        self.core.exited(event.slot, lambda run: self._death(run, event, wall_s, suspended_s, since_s), unread, now_s,
                          stranded=event.stranded)
 
     def _tell_of_slow_start(self, slot: Slot, event: Exited) -> None:
@@ -289,9 +290,10 @@ class Pool:
             log.error("a worker has not started in time (boot_timeout_s)", extra={
                 "worker": f"{self.terms.supervisor}/{event.slot}", "stacks": event.post_mortem.get("stacks") or None})
 
-    def _death(self, run: Run, event: Exited, wall_s: float, stood_s: float, since_s: float) -> Outcome:
+    def _death(self, run: Run, event: Exited, wall_s: float, suspended_s: float, since_s: float) -> Outcome:
         return worker_deaths.outcome(run, event, worker=f"{self.terms.supervisor}/{event.slot}", wall_s=wall_s,
-                              stood_s=stood_s, since_s=since_s, now_ms=self.clock.now_ms(), inherited=self.inherited)
+                                     suspended_s=suspended_s, since_s=since_s, now_ms=self.clock.now_ms(),
+                                     inherited=self.inherited)
 
     def _exceeded(self, event: Exceeded, now_s: float) -> None:
         self.core.exceeded(event.slot, event.limits, event.cause, event.message)
@@ -339,14 +341,14 @@ class Pool:
         names = " ".join(sorted(told["name"] for told in event.handlers))
         log.log(logging.INFO if names else logging.WARNING, "serving", extra={
             "handlers": names or "none: name a module with --handlers",
-            "queues": " ".join(self.terms.queues) or "all", "workers": sum(not slot.spare for slot in self.core.slots)})
+            "queues": " ".join(self.terms.queues) or "all", "workers": resizing.size_of(self.core.slots)})
         self.core.start(now_s)
 
     def _server_lost(self, event: ServerLost, now_s: float) -> None:
         log.error("the fork server is gone", extra={"reason": event.reason})
         self._doubtful = None  # the next one says anew what it has imported
         self.death_log.server_lost(event.reason, self.clock.now_ms())
-        if not self.core.crew.budget.spend(now_s):
+        if not self.core.workers.budget.spend(now_s):
             self._halt(Halt("the fork server dies faster than the restart budget allows"))
         elif not self.core.draining:
             self.host.start()
@@ -395,7 +397,7 @@ class Pool:
     def _say_ready(self) -> None:
         """Once: workers are up, and Redis knows the handlers."""
         if not self._said_ready and self.broker.up and all(
-                slot.pid is not None or slot.spare for slot in self.core.slots):
+                slot.pid is not None or not slot.counts_toward_size for slot in self.core.slots):
             self._said_ready = True
             self.pipeline.report_soon()
             self.tell_root({"is": "ready", "handlers": [one["name"] for one in self.reconciler.handlers],

@@ -15,12 +15,16 @@ from engine.core.worker import inherited_state
 from engine.ports.host import Exited
 
 
-def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int, stood_s: float = 0.0,
+def outcome(run: Run, event: Exited, *, worker: str, wall_s: float, now_ms: int, suspended_s: float = 0.0,
             since_s: float = 0.0, inherited: Mapping[str, Any] = MappingProxyType({})) -> Outcome:
-    """What the end of its worker means for the run that it was executing: since the moment `since_s`, for `wall_s`,
-    beside which it stood still for `stood_s`. `inherited` is what the fork may have broken, see `core/inheritance`."""
+    """The end of a worker as the end of the run that it was executing.
+
+    `wall_s`: how long the run was executed. `suspended_s`: how long it was suspended beside that. `since_s`: the moment
+    at which it began. `inherited`: what the fork may have broken, see `core/worker/inherited_state`.
+    """
     facts: dict[str, Any] = {
-        "worker": worker, "pid": event.pid, "ended_ms": now_ms, "started_ms": now_ms - int((wall_s + stood_s) * 1000),
+        "worker": worker, "pid": event.pid, "ended_ms": now_ms,
+        "started_ms": now_ms - int((wall_s + suspended_s) * 1000),
         "wall_s": round(wall_s, 6), "cpu_s": _cpu_s(event.usage, since_s, wall_s),
         "peak_rss_bytes": event.usage.get("peak_rss_bytes"), "post_mortem": _with_last_words(event, run.token),
     }
@@ -80,7 +84,7 @@ def _cause(slot: Slot, event: Exited) -> str:
     if event.oom is not None:
         return Cause.OUT_OF_MEMORY
     if slot.phase is Phase.DYING:
-        return slot.doom or "ended by its pool"
+        return slot.kill_cause or "ended by its pool"
     if event.stranded:
         return "its fork server died"
     if event.signal is not None:

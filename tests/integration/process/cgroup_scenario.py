@@ -90,9 +90,9 @@ def stands_still(stage: Stage, folder: Path) -> tuple[list[bool], dict[str, Any]
     said = []
     for wanted in (True, False, True):
         if wanted:
-            stage.host.freeze(0)
+            stage.host.suspend(0)
         else:
-            stage.host.thaw(0, token, 0.1)
+            stage.host.resume(0, token, 0.1)
         end_s = time.monotonic() + PATIENCE_S
         while not (is_so := f"frozen {int(wanted)}" in events.read_text()) and time.monotonic() < end_s:
             pass

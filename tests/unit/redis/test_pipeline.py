@@ -74,7 +74,7 @@ def test_one_that_could_not_be_taken_back_is_interrupted_when_it_begins() -> Non
     assert core.commands[-1] == Interrupt(0, 2, cancel=True)
     core.tick(3.0)
     assert core.commands[-1] == Kill(0)
-    assert core.slots[0].doom is Cause.CANCELLED
+    assert core.slots[0].kill_cause is Cause.CANCELLED
 
 
 def test_one_that_waits_for_a_worker_is_cancelled_at_once_or_given_back_after_a_while() -> None:
@@ -105,7 +105,7 @@ def test_a_run_is_interrupted_once_at_its_soft_timeout_and_killed_at_the_hard_on
     core.tick(1.2)
     assert [command for command in core.commands if isinstance(command, Interrupt)] == [Interrupt(0, 1, cancel=False)]
     core.tick(2.1)
-    assert core.slots[0].doom is Cause.TIMEOUT
+    assert core.slots[0].kill_cause is Cause.TIMEOUT
 
 
 def test_an_earlier_cancel_waits_for_its_grace() -> None:
@@ -113,9 +113,9 @@ def test_an_earlier_cancel_waits_for_its_grace() -> None:
     claim(core, 1, timeout_s=60.0, soft_timeout_s=1.0)
     core.cancel(b"1", "enough", 0.5)
     core.tick(1.1)
-    assert core.slots[0].doom is None
+    assert core.slots[0].kill_cause is None
     core.tick(2.6)
-    assert core.slots[0].doom is Cause.CANCELLED
+    assert core.slots[0].kill_cause is Cause.CANCELLED
 
 
 def test_limits_are_told_by_the_names_of_the_options() -> None:

@@ -154,13 +154,13 @@ class ProcessHost:
         if slot in self._links:
             self._links[slot].interrupt(token, reason)
 
-    def freeze(self, slot: int) -> None:
+    def suspend(self, slot: int) -> None:
         if slot in self._links:
             self._links[slot].suspend()
 
-    def thaw(self, slot: int, token: int | None, frozen_s: float) -> None:
+    def resume(self, slot: int, token: int | None, suspended_s: float) -> None:
         if slot in self._links:
-            self._links[slot].resume(token, frozen_s)
+            self._links[slot].resume(token, suspended_s)
 
     def memory_bytes(self, slot: int) -> int:
         return suspension.own_bytes(self._links[slot].pid) if slot in self._links else 0

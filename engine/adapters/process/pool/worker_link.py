@@ -112,11 +112,11 @@ class WorkerLink:
         if not self.enforcer.suspend():
             self._suspended = suspension.suspend(self.pid)
 
-    def resume(self, token: int | None, frozen_s: float) -> None:
+    def resume(self, token: int | None, suspended_s: float) -> None:
         """Continue the worker, and tell the run for how long it was suspended."""
         if token is not None:
             with suppress(BlockingIOError, BrokenPipeError):
-                os.write(self._control, frames.ORDER.pack(token, frames.STOOD, frozen_s))
+                os.write(self._control, frames.ORDER.pack(token, frames.SUSPENDED, suspended_s))
                 self._signal(signal.SIGUSR1)
         self._is_suspended = False
         self.enforcer.resume()

@@ -9,7 +9,7 @@ from engine.adapters.process.resources.final_usage import FinalUsage
 from engine.adapters.process.resources.limit_watch import LimitWatch
 from engine.adapters.process.resources.oom import OomKiller
 from engine.adapters.process.resources.usage import TreeUsage
-from engine.core.task.limits import Breach, Limits
+from engine.core.task.limits import ExceededLimit, Limits
 from engine.core.task.outcome import Cause
 from engine.ports.host import Event, Exceeded
 
@@ -37,9 +37,9 @@ class ResourceEnforcer:
 
     def watch(self, limits: Limits) -> None:
         """Hold the runs that are sent next to these limits."""
-        def exceeded(breach: Breach) -> None:
-            self.is_hungry = breach.cause is Cause.OUT_OF_MEMORY
-            self._events.append(Exceeded(self._slot, limits, breach.cause, breach.message))
+        def exceeded(found: ExceededLimit) -> None:
+            self.is_hungry = found.cause is Cause.OUT_OF_MEMORY
+            self._events.append(Exceeded(self._slot, limits, found.cause, found.message))
 
         if self._watch is not None:  # the run before had the same limits
             self._watch.stop()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from engine.adapters.process.pool.timers import Timers
-from engine.core.task.limits import LOOK_S_MIN, Breach, Limits, Usage, breach, next_look_s
+from engine.core.task.limits import LOOK_S_MIN, ExceededLimit, Limits, Usage, exceeded_limit, next_look_s
 
 _COST_SHARE = 20  # a look that cost much CPU time is not repeated before so many times as much
 
@@ -22,7 +22,7 @@ class LimitWatch:
     """From the moment at which the first run with these limits is sent to `stop`. `exceeded` is called once at most."""
 
     def __init__(self, pid: int, limits: Limits, source: UsageSource, timers: Timers,
-                 exceeded: Callable[[Breach], None]) -> None:
+                 exceeded: Callable[[ExceededLimit], None]) -> None:
         self.limits, self._source, self._timers, self._exceeded = limits, source, timers, exceeded
         self._cores = len(os.sched_getaffinity(0))
         self._seen = Usage(0, 0, 0.0, 0)
@@ -44,7 +44,7 @@ class LimitWatch:
         begun_s = time.thread_time()
         self._seen = usage = self._source.look()
         self.most_bytes = max(self.most_bytes, usage.memory_bytes_min)
-        found = breach(self.limits, usage)
+        found = exceeded_limit(self.limits, usage)
         if found is not None:
             self._exceeded(found)
             return

@@ -29,7 +29,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from engine.adapters.process import FOLDER
-from engine.core.worker.frames import ORDER, STOOD
+from engine.core.worker.frames import ORDER, SUSPENDED
 from engine.errors import SoftTimeout, TaskInterrupted
 from engine.tasks.context import Context
 
@@ -50,7 +50,7 @@ class _InterruptedOfLoop(TaskInterrupted, KeyboardInterrupt):
 class Interrupts:
     """Which token runs now, and which was last asked to end."""
 
-    __slots__ = ("_control", "asked", "context", "depth", "frozen_s", "main", "reason", "stood", "token")
+    __slots__ = ("_control", "asked", "context", "depth", "main", "reason", "suspended", "suspended_s", "token")
 
     def __init__(self, control: int) -> None:
         self._control = control
@@ -59,7 +59,7 @@ class Interrupts:
         self.asked = _NOBODY
         self.reason = b""
         self.depth = 0  # of shields
-        self.stood, self.frozen_s = _NOBODY, 0.0  # the run that stood still last, and for how long in all
+        self.suspended, self.suspended_s = _NOBODY, 0.0  # the run that stood still last, and for how long in all
         self.context: tuple[int, Context] | None = None  # of the last run that wanted one, with its token
 
     def listen(self) -> None:
@@ -82,9 +82,9 @@ class Interrupts:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         with suppress(BlockingIOError):
             while order := read(self._control, ORDER.size):
-                token, reason, frozen_s = ORDER.unpack(order)
-                if reason == STOOD:
-                    self._stood_still(token, frozen_s)
+                token, reason, suspended_s = ORDER.unpack(order)
+                if reason == SUSPENDED:
+                    self._was_suspended(token, suspended_s)
                 else:
                     self.asked, self.reason = token, reason
         if self.asked != self.token or self.depth:
@@ -93,12 +93,12 @@ class Interrupts:
             self.deliver()
         self._again_soon()
 
-    def _stood_still(self, token: int, frozen_s: float) -> None:
-        if token != self.stood:
-            self.stood, self.frozen_s = token, 0.0
-        self.frozen_s += frozen_s
+    def _was_suspended(self, token: int, suspended_s: float) -> None:
+        if token != self.suspended:
+            self.suspended, self.suspended_s = token, 0.0
+        self.suspended_s += suspended_s
         if self.context is not None and self.context[0] == token and self.context[1].deadline_s is not None:
-            self.context[1].deadline_s += frozen_s
+            self.context[1].deadline_s += suspended_s
 
     def _again_soon(self) -> None:
         with suppress(RuntimeError):  # no more threads: then the hard timeout has to do

@@ -123,8 +123,8 @@ class Worker:
         wall_s = ended_s - started_s
         if self.is_copy:  # a fork of the handler's comes back through us; the original replies
             leave(None)
-        if self.interrupts.stood == token:
-            wall_s -= self.interrupts.frozen_s
+        if self.interrupts.suspended == token:
+            wall_s -= self.interrupts.suspended_s
         cpu_s = meter.end(handler, wall_s)
         if measured or handler.measured:
             self._look_after(handler, wall_s)
@@ -154,8 +154,8 @@ class Worker:
             leave(None if type(error) is InvalidResult else error)  # nobody waits for the result of a copy
         _, token, run, _, offset_ms, _ = TASK_HEAD.unpack_from(message)
         wall_s = ended_s - started_s
-        if self.interrupts.stood == token:
-            wall_s -= self.interrupts.frozen_s
+        if self.interrupts.suspended == token:
+            wall_s -= self.interrupts.suspended_s
         self._title.end()
         self.native_output.settle()
         facts = RunFacts(run, int(started_s * 1000 + offset_ms), int(ended_s * 1000 + offset_ms), wall_s,

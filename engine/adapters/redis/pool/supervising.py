@@ -15,7 +15,7 @@ from engine.adapters.clock import RedisClock
 from engine.adapters.redis.wire import scripts
 from engine.adapters.redis.wire.keys import Keys
 from engine.adapters.redis.wire.supervisor_link import Answered, Connected, Link, Lost, Pushed
-from engine.core.pool.commands import MakesWay
+from engine.core.pool.commands import Preempt
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.task_id import LENGTH, created_ms, is_task_id
 from engine.ports.poller import Poller
@@ -79,12 +79,12 @@ class RedisSupervisorBroker:
     # -- what the supervisor asks ---------------------------------------------------------------------------------
 
     def step(self, settlements: list[Settlement], want: int, idle_workers: int | None, held: int, report: bytes,
-             makes_way: MakesWay = "", heard: bytes = b"") -> None:
+             preempt: Preempt = Preempt.NEVER, heard: bytes = b"") -> None:
         now_ms, terms = self.clock.now_ms(), self.terms
         args: list[Any] = [terms.supervisor, now_ms, now_ms + int(terms.lease_s * 1000), want,
                            int(terms.ageing_s * 1000), self.keys.base, self._serves, len(settlements),
                            now_ms + int(terms.failed_ttl_s * 1000), report,
-                           "" if idle_workers is None else idle_workers, held, makes_way, heard, terms.slice]
+                           "" if idle_workers is None else idle_workers, held, preempt.value, heard, terms.slice]
         for settlement in settlements:
             args.extend(settlement)
         self._link.run(_Step(settlements, want, time.monotonic()), "step", self._step_keys, args)

@@ -32,7 +32,7 @@ def death(run: Run) -> Outcome:
 
 
 def phases(core: Dispatch) -> list[tuple[Phase, bool]]:
-    return [(slot.phase, slot.spare) for slot in core.slots]
+    return [(slot.phase, slot.counts_toward_size) for slot in core.slots]
 
 
 def test_an_idle_one_goes_when_its_heir_is_there() -> None:
@@ -43,9 +43,9 @@ def test_an_idle_one_goes_when_its_heir_is_there() -> None:
     assert core.commands == [Spawn(1)]
     core.booted(1, 101, 1.1)
     assert core.commands == [Spawn(1), Quit(0)]
-    assert phases(core) == [(Phase.QUITTING, True), (Phase.UP, False)]
+    assert phases(core) == [(Phase.QUITTING, False), (Phase.UP, True)]
     core.exited(0, death, [], 1.2)
-    assert phases(core) == [(Phase.DOWN, True), (Phase.UP, False)]
+    assert phases(core) == [(Phase.DOWN, False), (Phase.UP, True)]
     core.replace(1, 2.0)
     assert core.commands[-1] == Spawn(0)  # the free seat
 
@@ -80,22 +80,22 @@ def test_the_heir_of_one_that_has_served_its_number_is_started_ahead() -> None:
     assert Spawn(1) not in core.commands
     serve(core, 0, 2)
     core.booted(1, 101, 1.0)
-    assert phases(core) == [(Phase.UP, False), (Phase.STANDBY, True)]
+    assert phases(core) == [(Phase.UP, True), (Phase.STANDBY, False)]
     serve(core, 0, 3)
-    assert phases(core) == [(Phase.QUITTING, True), (Phase.UP, False)]
+    assert phases(core) == [(Phase.QUITTING, False), (Phase.UP, True)]
 
 
 def test_each_run_in_a_worker_of_its_own_has_the_next_one_waiting() -> None:
     core = one_worker(tasks_max=1)
     core.booted(1, 101, 0.0)
     serve(core, 0, 1)
-    assert phases(core) == [(Phase.QUITTING, True), (Phase.UP, False)]
+    assert phases(core) == [(Phase.QUITTING, False), (Phase.UP, True)]
     assert Spawn(0) not in core.commands[1:]  # while there are two processes for the place
     core.exited(0, death, [], 1.0)
-    assert phases(core) == [(Phase.BOOTING, True), (Phase.UP, False)]
+    assert phases(core) == [(Phase.BOOTING, False), (Phase.UP, True)]
     core.booted(0, 102, 1.0)
     serve(core, 1, 2)
-    assert phases(core) == [(Phase.UP, False), (Phase.QUITTING, True)]
+    assert phases(core) == [(Phase.UP, True), (Phase.QUITTING, False)]
 
 
 def test_one_that_finds_no_room_for_an_heir_goes_without() -> None:
@@ -103,17 +103,17 @@ def test_one_that_finds_no_room_for_an_heir_goes_without() -> None:
     core.booted(1, 101, 0.0)
     serve(core, 0, 1)
     serve(core, 1, 2)
-    assert phases(core) == [(Phase.QUITTING, True), (Phase.QUITTING, False)]
+    assert phases(core) == [(Phase.QUITTING, False), (Phase.QUITTING, True)]
     core.exited(1, death, [], 1.0)
-    assert phases(core) == [(Phase.QUITTING, True), (Phase.BOOTING, False)]
+    assert phases(core) == [(Phase.QUITTING, False), (Phase.BOOTING, True)]
 
 
 def test_an_heir_that_has_not_booted_has_the_place_all_the_same() -> None:
     core = one_worker(tasks_max=1)
     serve(core, 0, 1)
-    assert phases(core) == [(Phase.QUITTING, True), (Phase.BOOTING, False)]
+    assert phases(core) == [(Phase.QUITTING, False), (Phase.BOOTING, True)]
     core.booted(1, 101, 1.0)
-    assert phases(core) == [(Phase.QUITTING, True), (Phase.UP, False)]
+    assert phases(core) == [(Phase.QUITTING, False), (Phase.UP, True)]
 
 
 def test_an_heir_takes_the_place_of_one_that_dies() -> None:
@@ -122,20 +122,20 @@ def test_an_heir_takes_the_place_of_one_that_dies() -> None:
     core.replace(0, 1.0)
     core.booted(1, 101, 1.1)
     core.exited(0, death, [], 1.2)
-    assert phases(core) == [(Phase.DOWN, True), (Phase.UP, False)]
+    assert phases(core) == [(Phase.DOWN, False), (Phase.UP, True)]
 
 
 def test_a_worker_whose_heir_does_not_boot_goes_without() -> None:
     core = one_worker()
     core.replace(0, 1.0)
     core.exited(1, death, [], 1.1)
-    assert phases(core) == [(Phase.QUITTING, True), (Phase.BOOTING, False)]
+    assert phases(core) == [(Phase.QUITTING, False), (Phase.BOOTING, True)]
 
 
 def test_heirs_that_die_are_charged_as_all_are_that_die_idle() -> None:
     core = one_worker(tasks_max=2, intensity=0)
     serve(core, 0, 1)
-    assert phases(core) == [(Phase.UP, False), (Phase.BOOTING, True)]
+    assert phases(core) == [(Phase.UP, True), (Phase.BOOTING, False)]
     core.exited(1, death, [], 1.1)
     assert any(isinstance(command, Halt) for command in core.commands)
 
@@ -146,7 +146,7 @@ def test_one_that_was_interrupted_is_not_used_again() -> None:
     core.cancel(b"1", "enough", 1.0)
     assert Interrupt(0, 1, cancel=True) in core.commands
     core.replied(0, 1, b"I", 1.0, b'{"error":{}}', 2.0)
-    assert phases(core) == [(Phase.QUITTING, True), (Phase.BOOTING, False)]
+    assert phases(core) == [(Phase.QUITTING, False), (Phase.BOOTING, True)]
 
 
 def test_the_heir_of_a_nice_run_is_started_with_it() -> None:
@@ -154,7 +154,7 @@ def test_the_heir_of_a_nice_run_is_started_with_it() -> None:
     core.claimed([run(limits=Limits(nice=5))], 0.0)
     core.booted(1, 101, 0.1)
     core.replied(0, 1, b"C", 1.0, b"{}", 2.0)
-    assert phases(core) == [(Phase.QUITTING, True), (Phase.UP, False)]
+    assert phases(core) == [(Phase.QUITTING, False), (Phase.UP, True)]
 
 
 def test_heirs_go_when_the_pool_drains() -> None:

@@ -7,7 +7,7 @@ import pytest
 from engine.core.pool.commands import Quit, Spawn
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import Dispatch
-from engine.core.pool.resizing import CPU_SHARE_MAX, IDLE_S, REST_S, WAIT_S, AutoSize, Load, Scale, places
+from engine.core.pool.resizing import CPU_SHARE_MAX, IDLE_S, REST_S, WAIT_S, AutoSize, Load, Scale, size_of
 from engine.core.pool.slot import Phase, Run
 from engine.core.pool.window import Windows
 from engine.core.task.limits import Limits
@@ -42,14 +42,14 @@ def reply(core: Dispatch, run: Run) -> None:
 
 
 def phases(core: Dispatch) -> list[tuple[Phase, bool]]:
-    return [(slot.phase, slot.spare) for slot in core.slots]
+    return [(slot.phase, slot.counts_toward_size) for slot in core.slots]
 
 
 def test_who_has_nothing_to_do_goes_first_and_at_once() -> None:
     core = pool(3)
     claim(core, 1)
     core.resize(1, NOW_S)
-    assert phases(core) == [(Phase.UP, False), (Phase.QUITTING, True), (Phase.QUITTING, True)]
+    assert phases(core) == [(Phase.UP, True), (Phase.QUITTING, False), (Phase.QUITTING, False)]
     assert set(core.commands) == {Quit(1), Quit(2)}
 
 
@@ -57,10 +57,10 @@ def test_who_is_at_work_finishes_first() -> None:
     core = pool(2)
     first, second = claim(core, 2)
     core.resize(1, NOW_S)
-    assert phases(core) == [(Phase.UP, False), (Phase.UP, True)]
+    assert phases(core) == [(Phase.UP, True), (Phase.UP, False)]
     assert core.room(NOW_S).runs == 0
     reply(core, second)
-    assert phases(core)[1] == (Phase.QUITTING, True)
+    assert phases(core)[1] == (Phase.QUITTING, False)
     reply(core, first)
     assert core.room(NOW_S).runs == 1
 
@@ -70,12 +70,12 @@ def test_it_stays_if_there_is_a_place_again_before_it_has_finished() -> None:
     _, second = claim(core, 2)
     core.resize(1, NOW_S)
     core.resize(2, NOW_S)
-    assert phases(core) == [(Phase.UP, False), (Phase.UP, False)]
+    assert phases(core) == [(Phase.UP, True), (Phase.UP, True)]
     assert Spawn not in map(type, core.commands)
     core.commands.clear()
     reply(core, second)
     assert [type(command) for command in core.commands if type(command) is Spawn] == [Spawn], "replaced all the same"
-    assert places(core.slots) == 2
+    assert size_of(core.slots) == 2
 
 
 def test_one_that_is_to_be_cancelled_does_not() -> None:
@@ -84,7 +84,7 @@ def test_one_that_is_to_be_cancelled_does_not() -> None:
     core.resize(1, NOW_S)
     core.cancel(second.task_id, "no longer wanted", NOW_S)
     core.resize(2, NOW_S)
-    assert phases(core) == [(Phase.UP, False), (Phase.UP, True), (Phase.BOOTING, False)]
+    assert phases(core) == [(Phase.UP, True), (Phase.UP, False), (Phase.BOOTING, True)]
 
 
 def test_workers_that_boot_or_are_not_there_go_before_those_that_are() -> None:
@@ -93,7 +93,7 @@ def test_workers_that_boot_or_are_not_there_go_before_those_that_are() -> None:
     core.exited(1, lambda run: None, [], NOW_S)  # type: ignore[arg-type,return-value]
     assert core.slots[1].phase is Phase.DOWN
     core.resize(1, NOW_S)
-    assert phases(core) == [(Phase.UP, False), (Phase.DOWN, True), (Phase.DYING, True)]
+    assert phases(core) == [(Phase.UP, True), (Phase.DOWN, False), (Phase.DYING, False)]
     core.tick(NOW_S + 10)
     assert core.slots[1].phase is Phase.DOWN, "its restart was called off"
 
@@ -104,13 +104,13 @@ def test_heirs_of_those_that_go_go_too() -> None:
     assert [phase for phase, _ in phases(core)].count(Phase.BOOTING) == 2
     core.resize(1, NOW_S)
     assert [phase for phase, _ in phases(core)].count(Phase.BOOTING) == 1
-    assert places(core.slots) == 1
+    assert size_of(core.slots) == 1
 
 
 def test_more_places_get_workers() -> None:
     core = pool(1)
     core.resize(3, NOW_S)
-    assert phases(core) == [(Phase.UP, False), (Phase.BOOTING, False), (Phase.BOOTING, False)]
+    assert phases(core) == [(Phase.UP, True), (Phase.BOOTING, True), (Phase.BOOTING, True)]
     assert core.commands == [Spawn(1), Spawn(2)]
 
 
@@ -157,7 +157,7 @@ def harness() -> PoolHarness:
 
 
 def workers(harness: PoolHarness) -> int:
-    return places(harness.pool.core.slots)
+    return size_of(harness.pool.core.slots)
 
 
 def test_a_pool_does_as_it_is_told(harness: PoolHarness) -> None:
@@ -226,4 +226,4 @@ def test_one_whose_heir_is_ready_leaves_as_soon_as_it_is_to_be_replaced() -> Non
     core.booted(1, 101, NOW_S)
     core.replace(0, NOW_S)
     reply(core, run)
-    assert phases(core) == [(Phase.QUITTING, True), (Phase.UP, False)]
+    assert phases(core) == [(Phase.QUITTING, False), (Phase.UP, True)]

@@ -15,7 +15,7 @@ from engine.core.task.limits import (
     MIB,
     Limits,
     Usage,
-    breach,
+    exceeded_limit,
     is_doubtful,
     next_look_s,
 )
@@ -38,19 +38,19 @@ def usage(memory: int = 0, cpu_s: float = 0.0, processes: int = 1, least: int | 
     (Limits(processes=4), usage(processes=5), Cause.PROCESSES, "it has 5 processes, over its max_processes of 4"),
 ])
 def test_a_limit_that_is_passed_is_told_with_its_figures(limits: Limits, used: Usage, cause: Cause, words: str) -> None:
-    found = breach(limits, used)
+    found = exceeded_limit(limits, used)
     assert found is not None
     assert (found.cause, found.message) == (cause, words)
 
 
 def test_what_is_used_up_to_the_limit_is_allowed() -> None:
-    assert breach(Limits(100, 2.0, 3), usage(100, 2.0, 3)) is None
-    assert breach(Limits(nice=3), usage(1 << 60, 1e9, 9999)) is None
+    assert exceeded_limit(Limits(100, 2.0, 3), usage(100, 2.0, 3)) is None
+    assert exceeded_limit(Limits(nice=3), usage(1 << 60, 1e9, 9999)) is None
 
 
 def test_memory_that_may_be_shared_is_a_doubt_and_no_breach() -> None:
     limits = Limits(memory_bytes=100)
-    assert breach(limits, usage(150, least=100)) is None
+    assert exceeded_limit(limits, usage(150, least=100)) is None
     assert is_doubtful(limits, usage(150, least=100))
     assert not is_doubtful(limits, usage(100))
     assert not is_doubtful(limits, usage(150, least=101))
@@ -103,26 +103,26 @@ def test_more_memory_than_the_ladder_offers_is_not_taken_away_by_it() -> None:
     assert policy.after_crashes(0) is policy
 
 
-def ended(doom: Cause, *, crashes: int = 0, max_crashes: int = 2,
+def ended(kill_cause: Cause, *, crashes: int = 0, max_crashes: int = 2,
           cancelled: str | None = None) -> tuple[Move, ChargedTo, Outcome]:
     ending = Ending([], lambda: 0.0)
     policy = RunPolicy(retry=RetryPolicy(max_retries=0, max_crashes=max_crashes))
     run = Run(b"a", 1, 0, crashes, "t", "q", policy, b"", 1, cancelled=cancelled)
     ending.runs[b"a"] = run
-    ending.killed(run, doom, Outcome.killed(1, "SIGKILL", post_mortem={"stacks": "x"}), "it uses too much")
+    ending.killed(run, kill_cause, Outcome.killed(1, "SIGKILL", post_mortem={"stacks": "x"}), "it uses too much")
     settle = ending.commands[0]
     return settle.verdict.move, settle.verdict.charged_to, settle.outcome  # type: ignore[union-attr,return-value]
 
 
-@pytest.mark.parametrize(("doom", "move", "charged_to", "kind"), [
+@pytest.mark.parametrize(("kill_cause", "move", "charged_to", "kind"), [
     (Cause.OUT_OF_MEMORY, Move.RETRY, ChargedTo.CRASH, "OutOfMemory"),
     (Cause.CPU_TIME, Move.TIME_OUT, ChargedTo.ATTEMPT, "CpuTimeExceeded"),
     (Cause.PROCESSES, Move.FAIL, ChargedTo.ATTEMPT, "TooManyProcesses"),
 ])
-def test_causes_decide_who_pays(doom: Cause, move: Move, charged_to: ChargedTo, kind: str) -> None:
-    assert ended(doom)[:2] == (move, charged_to)
-    outcome = ended(doom)[2]
-    assert (outcome.cause, outcome.kind, outcome.message) == (doom, kind, "it uses too much")
+def test_causes_decide_who_pays(kill_cause: Cause, move: Move, charged_to: ChargedTo, kind: str) -> None:
+    assert ended(kill_cause)[:2] == (move, charged_to)
+    outcome = ended(kill_cause)[2]
+    assert (outcome.cause, outcome.kind, outcome.message) == (kill_cause, kind, "it uses too much")
     assert outcome.post_mortem == {"stacks": "x"}
     assert not outcome.quarantined
 

@@ -5,6 +5,7 @@ from collections import deque
 from typing import Any
 
 from engine.adapters.clock import RedisClock
+from engine.core.pool.commands import Preempt
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.window import Windows
@@ -57,7 +58,7 @@ class NotedBroker:
         self.announced: list[list[dict[str, Any]]] = []
 
     def step(self, settlements: list[Settlement], want: int, idle_workers: int | None, held: int, report: bytes,
-             makes_way: str = "", heard: bytes = b"") -> None:
+             preempt: Preempt = Preempt.NEVER, heard: bytes = b"") -> None:
         self.steps.append((settlements, want))
         self.wants.append((want, idle_workers, held))
         self.heard = heard

@@ -63,8 +63,8 @@ def test_a_worker_whose_successor_cannot_start_leaves_all_the_same() -> None:
     core = pool()
     core.booted(0, 100, 0.0)
     core.replace(0, 1.0)
-    heir = next(slot for slot in core.slots if slot.spare and slot.phase is Phase.BOOTING)
-    fail(core, 1.1, heir.index)
+    replacement = next(slot for slot in core.slots if not slot.counts_toward_size and slot.phase is Phase.BOOTING)
+    fail(core, 1.1, replacement.index)
     assert core.slots[0].phase is Phase.QUITTING
 
 
@@ -72,8 +72,8 @@ def test_a_successor_that_cannot_start_does_not_make_its_worker_leave_before_its
     core = Dispatch(1, RestartBudget(2, 30.0), Windows(1), Timing(), lambda: 0.5, 5)
     core.start(0.0)
     core.booted(0, 100, 0.0)
-    core.slots[0].notice = 0
-    core.crew.near_end(core.slots[0], b"", 0.0)
-    heir = next(slot for slot in core.slots if slot.spare and slot.phase is Phase.BOOTING)
-    fail(core, 1.1, heir.index)
+    core.slots[0].retire_at = 0
+    core.workers.near_retirement(core.slots[0], b"", 0.0)
+    replacement = next(slot for slot in core.slots if not slot.counts_toward_size and slot.phase is Phase.BOOTING)
+    fail(core, 1.1, replacement.index)
     assert core.slots[0].phase is Phase.UP

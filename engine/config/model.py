@@ -1,128 +1,37 @@
 """The settings: their names, units, defaults and bounds. Every number has both bounds.
 
-A field's description, unit and limits are written once, here: the error
-messages, `config/ganger.toml` and the documentation are made from them.
-This file does not know where a value came from.
+A field's description, unit and limits are written once, here: the error messages, `config/ganger.toml` and the
+documentation are made from them. This file does not know where a value came from.
 """
 
-import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
-from pydantic.config import JsonDict
+from pydantic import BaseModel, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from engine.config import urls
+from engine.config.fields import (
+    DAY_S,
+    MIB,
+    STRICT,
+    WORKERS_MAX,
+    Count,
+    Module,
+    Number,
+    Size,
+    cores,
+    disagreement,
+    quarter_of_memory,
+    setting,
+)
+from engine.config.pools import PoolSettings
 from engine.core.task.limits import MEMORY_BYTES_MAX, NICE_MAX
-from engine.core.task.names import QUEUE_NAME_LIMIT, is_queue_name
-from engine.errors import InvalidOption
-from engine.tasks.options import MEMORY_BYTES_MIN, memory
+from engine.core.task.names import is_queue_name
+from engine.tasks.options import MEMORY_BYTES_MIN
 
-DAY_S = 86_400.0
-MIB = 1_048_576
-WORKERS_MAX = 1024
-
-_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-
-
-def cores() -> int:
-    """How many cores this process may use: its CPU affinity, or its container's quota if that is less."""
-    allowed = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(allowed, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such file outside a container, "max" where there is no quota
-        return allowed
-
-
-def quarter_of_memory() -> int:
-    """In bytes, of the machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
-
-
-def setting(default: Any, text: str, *, low: float | None = None, high: float | None = None, unit: str = "",
-            limit: str = "", shown: str = "", factory: Any = None) -> Any:
-    """A field with what its documentation and its error messages need.
-
-    `limit` says in words what is acceptable where bounds do not; `shown` is an example value in TOML
-    for a default that TOML cannot write.
-    """
-    extra: JsonDict = {"unit": unit, "limit": limit, "shown": shown}
-    start: dict[str, Any] = {"default_factory": factory} if factory else {"default": default}
-    return Field(**start, ge=low, le=high, description=text, json_schema_extra=extra)
-
-
-def _no_bool(value: Any) -> Any:
-    """`max_workers = true` is a slip, not a one."""
-    if isinstance(value, bool):
-        raise PydanticCustomError("no_bool", "a number, not true or false")
-    return value
-
-
-def _size(value: Any) -> Any:
-    """Text with a unit becomes bytes."""
-    try:
-        return memory(value, "size") if isinstance(value, str) else _no_bool(value)
-    except InvalidOption:
-        return value  # perhaps a number as text; else refused as one
-
-
-def _module(value: str) -> str:
-    if not _MODULE.fullmatch(value) or value.endswith(".py"):
-        raise PydanticCustomError("module", "not a module name")
-    return value
-
-
-def _served_queue(value: str) -> str:
-    if value != "*" and not is_queue_name(value):
-        raise PydanticCustomError("queue", "not a queue name")
-    return value
-
-
-Count = Annotated[int, BeforeValidator(_no_bool)]
-Number = Annotated[float, BeforeValidator(_no_bool)]
-Size = Annotated[int, BeforeValidator(_size)]
-Module = Annotated[str, AfterValidator(_module)]
-ServedQueue = Annotated[str, AfterValidator(_served_queue)]
-
-STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class PoolSettings(BaseModel):
-    """One pool: a supervisor with its own slots, serving its own queues."""
-
-    model_config = STRICT
-
-    queues: tuple[ServedQueue, ...] = setting(
-        ("*",), 'Queues that this pool serves; "*" is every queue.',
-        limit=f'a list of queue names ("*", or {QUEUE_NAME_LIMIT})')
-    max_workers: Count | None = setting(
-        None, "Worker processes of this pool; without it, the engine's max_workers.", low=1, high=WORKERS_MAX,
-        unit="processes")
-
-    scale: Literal["fixed", "auto"] | None = setting(
-        None, "Whether the number of workers follows the load; without it, as the engine's scale.",
-        limit="fixed or auto")
-
-    start_method: Literal["fork", "spawn"] | None = setting(
-        None, "How its workers come to be; without it, as the engine's start_method.", limit="fork or spawn")
-    preload: bool | None = setting(
-        None, "Whether its handlers are imported once, before the workers fork; without it, as the engine's preload.",
-        limit="true or false")
-
-    cpu_affinity: bool | None = setting(
-        None, "Whether each of its workers is held to its own cores; without it, as the engine's cpu_affinity.",
-        limit="true or false")
-
-    @field_validator("queues")
-    @classmethod
-    def _at_least_one(cls, queues: tuple[str, ...]) -> tuple[str, ...]:
-        if not queues:
-            raise PydanticCustomError("empty", "a pool must serve a queue")
-        return queues
 
 
 class Settings(BaseModel):
@@ -149,7 +58,7 @@ class Settings(BaseModel):
         "ganger", "Prefix of every key in Redis; engines with different prefixes do not see each other.",
         limit="1 to 64 of the characters A-Z a-z 0-9 . _ : -")
     handlers: tuple[Module, ...] = setting(
-        (), "Modules to import; the handlers that they register are what this engine can run.",
+        (), "Modules to import. The engine can run the handlers that they register.",
         limit="a list of module names", shown='["my_app.tasks"]')
     allow_missing_handlers: bool = setting(
         False, "Start even where a handler module cannot be imported, or where there is no handler at all. Tasks of "
@@ -161,14 +70,15 @@ class Settings(BaseModel):
         None, "Worker processes of a pool. Default: one for each core.", factory=cores, low=1, high=WORKERS_MAX,
         unit="processes")
     scale: Literal["fixed", "auto"] = setting(
-        "fixed", "auto = a pool takes workers on while tasks wait and the processors have time to spare, and lets one "
-        "go that is idle for long; fixed = it has as many as it is told. `ganger scale` changes it while it runs.",
+        "fixed", "auto = a pool adds workers while tasks wait and the processors have time to spare, and removes a "
+        "worker that has been idle for long; fixed = the number does not change by itself. `ganger scale` changes it "
+        "while the pool runs.",
         limit="fixed or auto")
     scale_min: Count = setting(
-        1, "Workers that a pool has at least, whatever it is told or chooses.", low=1, high=WORKERS_MAX,
+        1, "The lowest number of workers of a pool, in both modes of scale.", low=1, high=WORKERS_MAX,
         unit="processes")
     scale_max: Count = setting(
-        0, "Workers that it has at most. 0 = eight for each core, or max_workers if that is more.", low=0,
+        0, "The highest number of workers of a pool. 0 = eight for each core, or max_workers if that is more.", low=0,
         high=WORKERS_MAX, unit="processes")
 
     start_method: Literal["fork", "spawn"] = setting(
@@ -178,8 +88,8 @@ class Settings(BaseModel):
         True, "true = the handlers are imported once, and workers fork with them; false = each worker imports them "
         "itself. spawn implies false.", limit="true or false")
     cpu_affinity: bool = setting(
-        False, "true = each worker is held to its share of the cores, so that libraries which ask the system how many "
-        "cores there are start no more threads than that.", limit="true or false")
+        False, "true = each worker is held to its share of the cores. Libraries that ask the system for the number of "
+        "cores then start no more threads than that.", limit="true or false")
     task_timeout: Number = setting(
         600.0, "A run is killed after this long, unless its task or handler says otherwise. 0 = never.",
         low=0, high=30 * DAY_S, unit="seconds")
@@ -187,16 +97,17 @@ class Settings(BaseModel):
         0.0, "SoftTimeout is raised inside a run after this long. 0 = never.", low=0, high=30 * DAY_S, unit="seconds")
     max_retries: Count = setting(3, "Further runs after a task's first one failed.", low=0, high=1000, unit="runs")
     max_crashes: Count = setting(
-        3, "Dead workers that one task may cost before it is set aside as poison.", low=0, high=100, unit="runs")
+        3, "Workers that may die in the runs of one task before it is quarantined.", low=0, high=100, unit="runs")
     max_rescues: Count = setting(
-        20, "A task is run again this often after its supervisor or host was lost under it; then it is set aside as "
-        "poison.", low=0, high=1000, unit="runs")
+        20, "How often a task runs again after the loss of its supervisor or host before it is quarantined.",
+        low=0, high=1000, unit="runs")
     retry_backoff_s: Number = setting(1.0, "Pause before the first retry.", low=0, high=DAY_S, unit="seconds")
     retry_factor: Number = setting(
         2.0, "Each further pause is this many times the one before.", low=1, high=100, unit="times")
-    retry_backoff_s_max: Number = setting(600.0, "No pause is longer.", low=0, high=30 * DAY_S, unit="seconds")
+    retry_backoff_s_max: Number = setting(
+        600.0, "The longest pause before a retry.", low=0, high=30 * DAY_S, unit="seconds")
     retry_jitter: Number = setting(
-        0.1, "Part of each pause that is left to chance, so that tasks that failed together do not return together.",
+        0.1, "Random share of each pause, so that tasks that failed together are not retried together.",
         low=0, high=1, unit="share of the pause")
 
     max_memory: Size = setting(
@@ -209,40 +120,42 @@ class Settings(BaseModel):
         0, "Processes that a run may have, its worker included. 0 = no limit.", low=0, high=1_000_000,
         unit="processes")
     nice: Count = setting(
-        0, "How far runs step back from the processor for other programs of this host.", low=0, high=NICE_MAX,
+        0, "Nice value of runs: 19 leaves the processor to all other programs of this host.", low=0, high=NICE_MAX,
         unit="as of the command nice")
 
     payload_bytes_max: Count = setting(
-        MIB, "A larger payload is refused at submit.", low=1024, high=16 * MIB, unit="bytes")
-    result_bytes_max: Count = setting(MIB, "A larger result fails its run.", low=1024, high=64 * MIB, unit="bytes")
+        MIB, "The largest payload. A larger one is refused at submit.", low=1024, high=16 * MIB, unit="bytes")
+    result_bytes_max: Count = setting(
+        MIB, "The largest result. A larger one fails its run.", low=1024, high=64 * MIB, unit="bytes")
     log_bytes_max: Count = setting(
-        MIB // 4, "Output and log lines that are kept of one run; more is counted and dropped.", low=0, high=64 * MIB,
+        MIB // 4, "How much output and log of one run is kept. The rest is counted and dropped.", low=0, high=64 * MIB,
         unit="bytes")
     submit_timeout_s: Number = setting(
-        2.0, "A submit that Redis has not answered by then raises BrokerUnavailable.", low=0.05, high=60,
+        2.0, "A submit raises BrokerUnavailable when Redis has not answered within this time.", low=0.05, high=60,
         unit="seconds")
     result_ttl_s: Number = setting(
-        DAY_S, "A task that completed is kept this long.", low=1, high=365 * DAY_S, unit="seconds")
+        DAY_S, "How long a completed task is kept.", low=1, high=365 * DAY_S, unit="seconds")
     failed_ttl_s: Number = setting(
-        7 * DAY_S, "A task that ended in another way is kept this long.", low=1, high=365 * DAY_S, unit="seconds")
+        7 * DAY_S, "How long a task that ended in another way is kept.", low=1, high=365 * DAY_S, unit="seconds")
     idempotency_ttl_s: Number = setting(
-        DAY_S, "A second submit to a queue with the same idempotency key within this time gives the first task.",
+        DAY_S, "Within this time, a second submit to a queue with the same idempotency key returns the first task.",
         low=1, high=365 * DAY_S, unit="seconds")
 
     lease_s: Number = setting(
-        15.0, "A supervisor that has not renewed its lease for this long has lost its runs to the others.",
+        15.0, "A supervisor that has not renewed its lease for this long loses its runs to other supervisors.",
         low=1, high=3600, unit="seconds")
     ageing_s: Number = setting(
-        30.0, "A line of tasks that was not served for this long is served once before higher priorities. 0 = never.",
+        30.0, "A lane (a queue at one priority) that was not served for this long is served once before higher "
+        "priorities. 0 = never.",
         low=0, high=DAY_S, unit="seconds")
     shutdown_grace_s: Number = setting(
-        30.0, "At shutdown, running tasks have this long to finish before they are killed and given back.",
+        30.0, "At shutdown, running tasks have this long to finish. Then they are killed and queued again.",
         low=0, high=DAY_S, unit="seconds")
     cancel_grace_s: Number = setting(
-        2.0, "A run that is cancelled is interrupted, and killed if it has not ended after this long. 0 = at once.",
+        2.0, "A cancelled run is interrupted, and killed if it has not ended after this long. 0 = at once.",
         low=0, high=DAY_S, unit="seconds")
     stack_wait_s: Number = setting(
-        0.3, "A run that is about to be killed may take this long to tell its stacks; most take a millisecond.",
+        0.3, "How long the supervisor waits for the stacks of a run before it kills it. Most need a millisecond.",
         low=0.001, high=10, unit="seconds")
     worker_stop_s: Number = setting(
         5.0, "A worker that ends in good order has this long for @on_worker_stop, its threads, atexit and open files.",
@@ -255,34 +168,35 @@ class Settings(BaseModel):
         low=0, high=1000, unit="restarts")
     restart_period_s: Number = setting(30.0, "The period of restart_intensity.", low=0.1, high=3600, unit="seconds")
     handler_intensity: Count = setting(
-        20, "A handler that costs more workers within handler_period_s is stopped for a while. 0 = never.",
+        20, "A handler is stopped for a while when more workers than this die in its runs within handler_period_s. "
+        "0 = never.",
         low=0, high=100_000, unit="workers")
     handler_period_s: Number = setting(10.0, "The period of handler_intensity.", low=0.1, high=3600, unit="seconds")
     handler_pause_s: Number = setting(
-        10.0, "How long it is stopped; twice as long each time that it is stopped again soon, up to 300 s.",
+        10.0, "How long such a handler is stopped. Twice as long each time that it is stopped again soon, up to 300 s.",
         low=0.1, high=300, unit="seconds")
     worker_tasks_max: Count = setting(
         0, "A worker is replaced by a fresh one after this many tasks. 0 = never.", low=0, high=1_000_000_000,
         unit="tasks")
     worker_growth_max: Size = setting(
-        0, 'A worker is replaced when it holds so much more memory than at its start, such as "200M". 0 = never.',
+        0, 'A worker is replaced when its memory has grown by this much since its start, such as "200M". 0 = never.',
         low=0, high=MEMORY_BYTES_MAX, unit="bytes")
     frozen_max: Count = setting(
-        2, "Runs of a pool that may stand still at a time so that URGENT tasks start at once. 0 = none.",
+        2, "Runs of a pool that may be suspended at a time so that URGENT tasks start at once. 0 = none.",
         low=0, high=64, unit="runs")
     frozen_memory_max: Size = setting(
-        None, 'Memory that runs which stand still may hold together, such as "4G". 0 = any. Default: a quarter of the '
+        None, 'Memory that suspended runs may hold together, such as "4G". 0 = no limit. Default: a quarter of the '
         "machine's.", factory=quarter_of_memory, low=0, high=MEMORY_BYTES_MAX, unit="bytes", shown='"4G"')
     frozen_s_max: Number = setting(
-        60.0, "A run that has stood still for so long goes first, and stands still no more. 0 = no limit.",
+        60.0, "A run that has been suspended for this long is resumed first, and never suspended again. 0 = no limit.",
         low=0, high=DAY_S, unit="seconds")
     window_max: Count = setting(
-        128, "Short tasks that may wait in one worker's pipe. 1 = one at a time.", low=1, high=1024, unit="tasks")
+        128, "Short tasks that are sent ahead to one worker. 1 = one at a time.", low=1, high=1024, unit="tasks")
     outcomes_pending_max: Count = setting(
-        10_000, "Outcomes that a pool keeps in memory while Redis is away, before it takes no more tasks.",
+        10_000, "Outcomes that a pool keeps in memory while Redis is away. At this number it claims no more tasks.",
         low=1, high=1_000_000, unit="outcomes")
     sample_interval_s: Number = setting(
-        1.0, "CPU, memory and I/O of each process are measured this often; told every 5 s while nothing goes on.",
+        1.0, "How often CPU, memory and I/O of each process are measured. An idle engine publishes them every 5 s.",
         low=0.1, high=60, unit="seconds")
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = setting(
@@ -294,23 +208,23 @@ class Settings(BaseModel):
     api: bool = setting(
         False, "Run the REST API as a child of `ganger run`.", limit="true or false")
     api_host: str = setting(
-        "127.0.0.1", "Address that the API listens on. Beyond this host it wants a key, or api_open.",
+        "127.0.0.1", "Address that the API listens on. On any address but loopback it needs a key, or api_open.",
         limit="an address of this host")
     api_port: Count = setting(8000, "Port of the API. 0 = any that is free.", low=0, high=65_535, unit="port")
     api_open: bool = setting(
-        False, "Serve without keys whoever can reach the API, wherever from.", limit="true or false")
+        False, "Serve every caller without a key, from any address.", limit="true or false")
     api_cors_origins: str = setting(
         "", "Web pages of these origins may use the API from a browser; several with commas between them.",
         limit="origins such as https://tasks.example.org, or * for any")
     api_body_bytes_max: Count = setting(
-        8 * MIB, "A larger body of a request is refused.", low=1024, high=256 * MIB, unit="bytes")
+        8 * MIB, "The largest body of a request. A larger one is refused.", low=1024, high=256 * MIB, unit="bytes")
     api_timeout_s: Number = setting(
-        10.0, "A request that has not been answered by then is answered with 503.", low=0.1, high=600, unit="seconds")
+        10.0, "A request that takes longer is answered with 503.", low=0.1, high=600, unit="seconds")
     api_rate_per_s: Number = setting(
         0.0, "Requests a second of one key, or of one address where there are no keys. 0 = no limit.",
         low=0, high=1_000_000, unit="requests a second")
     api_queue_tasks_max: Count = setting(
-        1_000_000, "A submit over the API to a queue in which so many tasks wait is refused with 429. 0 = no limit.",
+        1_000_000, "The API refuses a submit with 429 when this many tasks wait in its queue. 0 = no limit.",
         low=0, high=1_000_000_000, unit="tasks")
     webhooks_private: bool = setting(
         False, "Webhooks may be sent to loopback and private addresses.", limit="true or false")
@@ -362,8 +276,3 @@ class Settings(BaseModel):
             raise disagreement("retry_backoff_s", self.retry_backoff_s,
                                f"at most retry_backoff_s_max ({self.retry_backoff_s_max:g})")
         return self
-
-
-def disagreement(name: str, value: float, limit: str) -> PydanticCustomError:
-    return PydanticCustomError("disagreement", "settings that contradict each other",
-                               {"name": name, "value": value, "limit": limit})

@@ -1,6 +1,7 @@
 """How many workers a pool has by its settings, between which numbers it may be told to be, and how they start."""
 
-from engine.config.model import Settings, cores
+from engine.config.fields import cores
+from engine.config.model import Settings
 from engine.core.pool.resizing import Scale
 from engine.core.worker.start_method import Starting
 

@@ -16,7 +16,8 @@ import orjson
 from pydantic import ValidationError
 
 from engine.config.limits import limit_of, shown
-from engine.config.model import PoolSettings, Settings
+from engine.config.model import Settings
+from engine.config.pools import PoolSettings
 from engine.core.task.names import did_you_mean
 from engine.errors import InvalidSetting
 

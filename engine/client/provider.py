@@ -11,7 +11,7 @@ import time
 import weakref
 from threading import Lock
 
-from engine.adapters.redis.embedded.server import Embedded, open_embedded
+from engine.adapters.redis.embedded.server import EmbeddedRedis, open_embedded
 from engine.adapters.redis.tasks.broker import Broker, connect
 from engine.config import Settings
 from engine.errors import GangerError
@@ -25,7 +25,7 @@ class RedisBrokerProvider:
         self.settings = settings
         self._lock = Lock()
         self._broker: Broker | None = None
-        self._embedded: Embedded | None = None
+        self._embedded: EmbeddedRedis | None = None
         self._closed = False
         _ALL.add(self)
 

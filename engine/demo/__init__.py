@@ -1,7 +1,7 @@
 """`ganger demo`: the engine at work on real input beside tasks that misbehave, and what came of it.
 
-    cast.py      which tasks, and how each of them is to end
-    stage.py     starts everything in a temporary folder, runs them, takes it all down again
+    tasks.py     which tasks, and how each of them is to end
+    runner.py    starts everything in a temporary folder, runs them, takes it all down again
     findings.py  what happened, as plain data
     summary.py   the findings for people
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from engine.client.models import Task
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.outcome import Cause
-from engine.demo.tasks import Act
+from engine.demo.tasks import DemoTask
 
 CRASHES = frozenset({Cause.KILLED, Cause.EXITED, Cause.OUT_OF_MEMORY, Cause.POISON})
 _FRAME = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+),? in (?P<function>\S+)')
@@ -29,7 +29,7 @@ class Frame(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class TaskTypeFindings:
     """All tasks of one type that completed."""
 
     task_type: str
@@ -52,10 +52,10 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class DemoFindings:
     elapsed_s: float
     workers: int
-    kinds: list[Kind]
+    kinds: list[TaskTypeFindings]
     completed: list[Task]
     hung: list[Task]
     crashed: list[Task]
@@ -76,12 +76,12 @@ class Findings:
         return sum(task.cpu_s or 0.0 for task in self.completed)
 
 
-def findings(cast: Sequence[Act], tasks: Sequence[Task], *, elapsed_s: float, workers: int,
-             about: dict[str, str] | None = None) -> Findings:
-    """Sort the tasks by how they ended and compare each with how it was to end; `cast` and `tasks` run in parallel."""
+def findings(demo_tasks: Sequence[DemoTask], tasks: Sequence[Task], *, elapsed_s: float, workers: int,
+             about: dict[str, str] | None = None) -> DemoFindings:
+    """Sort `tasks` by how they ended, and compare each with how it was to end: `demo_tasks`, in the same order."""
     completed = [task for task in tasks if task.status is TaskStatus.COMPLETED]
     crashed = [task for task in tasks if task.status is TaskStatus.FAILED and task.cause in CRASHES]
-    return Findings(
+    return DemoFindings(
         elapsed_s=elapsed_s,
         workers=workers,
         kinds=_kinds(completed),
@@ -92,7 +92,8 @@ def findings(cast: Sequence[Act], tasks: Sequence[Task], *, elapsed_s: float, wo
         cancelled=[task for task in tasks if task.status is TaskStatus.CANCELLED],
         retried=[task for task in tasks if task.run > 1],
         about=about or {},
-        unexpected=[sentence for act, task in zip(cast, tasks, strict=True) if (sentence := _unexpected(act, task))],
+        unexpected=[sentence for planned, task in zip(demo_tasks, tasks, strict=True)
+                    if (sentence := _unexpected(planned, task))],
     )
 
 
@@ -128,7 +129,7 @@ def subject(task: Task) -> str:
     return ", ".join(f"{name} {value}" for name, value in payload.items())
 
 
-def _kinds(completed: Iterable[Task]) -> list[Kind]:
+def _kinds(completed: Iterable[Task]) -> list[TaskTypeFindings]:
     by_type: dict[str, list[Task]] = {}
     for task in completed:
         if not task.task_type.startswith("misbehaving."):
@@ -136,13 +137,13 @@ def _kinds(completed: Iterable[Task]) -> list[Kind]:
     kinds = []
     for task_type, tasks in by_type.items():
         slowest = max(tasks, key=lambda task: task.wall_s or 0.0)
-        kinds.append(Kind(task_type, len(tasks), sum(task.cpu_s or 0.0 for task in tasks),
+        kinds.append(TaskTypeFindings(task_type, len(tasks), sum(task.cpu_s or 0.0 for task in tasks),
                           sum(task.wall_s or 0.0 for task in tasks), slowest.wall_s or 0.0, subject(slowest)))
     return sorted(kinds, key=lambda kind: -kind.cpu_s)
 
 
-def _unexpected(act: Act, task: Task) -> str:
-    if task.status is act.end:
+def _unexpected(planned: DemoTask, task: Task) -> str:
+    if task.status is planned.end:
         return ""
     why = f": {task.error.kind}: {task.error.message}" if task.error else ""
-    return f"{f'{task.task_type} {subject(task)}'.strip()} is {task.status}, not {act.end}{why}"
+    return f"{f'{task.task_type} {subject(task)}'.strip()} is {task.status}, not {planned.end}{why}"

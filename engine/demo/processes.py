@@ -17,14 +17,14 @@ LOOK_EVERY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class ProcessList:
     """The processes at one moment."""
 
     found: tuple[psutil.Process, ...]
     processes: tuple[Process, ...]
 
 
-def take(data_dir: Path, tasks: Iterable[Task]) -> Census:
+def take(data_dir: Path, tasks: Iterable[Task]) -> ProcessList:
     """Everything below this process, and what runs on the data folder (the embedded Redis is nobody's child)."""
     known: dict[int, psutil.Process] = {}
     for process in (*psutil.Process().children(recursive=True), *_on_folder(data_dir)):
@@ -37,13 +37,13 @@ def take(data_dir: Path, tasks: Iterable[Task]) -> Census:
                 seen.append(_measured(process, per_worker))
         except psutil.NoSuchProcess:
             continue
-    return Census(tuple(known.values()), tuple(sorted(seen, key=lambda one: (one.tasks is not None, one.pid))))
+    return ProcessList(tuple(known.values()), tuple(sorted(seen, key=lambda one: (one.tasks is not None, one.pid))))
 
 
-def still_running(census: Census) -> list[str]:
-    """Wait for the processes of a census to end; return the names of those that do not."""
+def still_running(listed: ProcessList) -> list[str]:
+    """Wait for the processes of a list to end; return the names of those that do not."""
     give_up_s = time.monotonic() + GONE_WAIT_S
-    alive = list(census.found)
+    alive = list(listed.found)
     while (alive := [process for process in alive if _runs(process)]) and time.monotonic() < give_up_s:
         psutil.wait_procs(alive, LOOK_EVERY_S)
     return [f"{_name(process)} (pid {process.pid})" for process in alive]
@@ -57,11 +57,11 @@ def _runs(process: psutil.Process) -> bool:
         return False
 
 
-def gone(census: Census, tasks: Iterable[Task]) -> list[Process]:
-    """The workers that ran tasks and were not there any more at the census."""
-    there = {process.pid for process in census.processes}
+def gone(listed: ProcessList, tasks: Iterable[Task]) -> list[Process]:
+    """The workers that ran tasks and were not there any more when the list was made."""
+    present = {process.pid for process in listed.processes}
     return [Process(f"worker until {', '.join(sorted(use.ends)) or 'a run that was repeated'}", pid, use.cpu_s,
-                    use.peak_bytes, use.tasks) for pid, use in _per_worker(tasks).items() if pid not in there]
+                    use.peak_bytes, use.tasks) for pid, use in _per_worker(tasks).items() if pid not in present]
 
 
 @dataclass(slots=True)
@@ -118,6 +118,6 @@ def _name(process: psutil.Process) -> str:
         title = " ".join(process.cmdline()).strip()
         if title.startswith("ganger: "):
             return title.removeprefix("ganger: ")
-        return "redis warden" if "warden" in title else process.name()
+        return "redis supervisor" if "server_supervisor.py" in title else process.name()
     except psutil.Error:
         return "gone"

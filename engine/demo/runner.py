@@ -20,10 +20,10 @@ from engine.client.models import Task
 from engine.config import Settings, cores
 from engine.core.task.lifecycle import TaskStatus
 from engine.demo import processes
-from engine.demo.findings import Findings, findings
+from engine.demo.findings import DemoFindings, findings
 from engine.demo.progress import Display, Tally
 from engine.demo.summary import WIDTH_MAX, as_json, show
-from engine.demo.tasks import MODULES, Act, acts
+from engine.demo.tasks import MODULES, DemoTask, choose_demo_tasks
 from engine.errors import MoveRefused
 from engine.scheduler import Scheduler
 
@@ -40,11 +40,11 @@ def run_demo(*, tasks: int = TASKS, max_workers: int | None = None, json: bool =
     leaves nothing behind. Raises `EngineError` where there is no Redis to start, with the command that installs one.
     """
     console = Console(highlight=False, stderr=json)
-    cast = acts(tasks)
+    demo_tasks = choose_demo_tasks(tasks)
     workers = max_workers or max(2, cores())
     with _ended_by_signals(), _temporary_folder() as folder:
-        found, last_census = _perform(console, folder, cast, workers)
-        leftovers = processes.still_running(last_census)
+        found, last_processes = _run_all(console, folder, demo_tasks, workers)
+        leftovers = processes.still_running(last_processes)
     if json:
         Output(as_json=True).json(as_json(found, leftovers))
     else:
@@ -52,28 +52,29 @@ def run_demo(*, tasks: int = TASKS, max_workers: int | None = None, json: bool =
     return 1 if found.unexpected or leftovers else 0
 
 
-def _perform(console: Console, folder: Path, cast: Sequence[Act], workers: int) -> tuple[Findings, processes.Census]:
-    misbehaving = sum(act.misbehaves for act in cast)
-    real = len(cast) - misbehaving
+def _run_all(console: Console, folder: Path, demo_tasks: Sequence[DemoTask],
+             workers: int) -> tuple[DemoFindings, processes.ProcessList]:
+    misbehaving = sum(planned.misbehaves for planned in demo_tasks)
+    real = len(demo_tasks) - misbehaving
     console.print(f"[bold]Ganger[/bold]: {real} tasks on the files of Python's library, and {misbehaving} that "
                   "misbehave.", width=min(console.width, WIDTH_MAX))
     with open_embedded(folder) as embedded, _engine(folder, embedded.url, workers) as scheduler:
         console.print(f"[dim]Redis and {workers} workers are up; their data is in {escape(str(folder))}[/dim]")
         started_s = time.monotonic()
-        ended = _watch(console, scheduler.client, cast)
+        ended = _watch(console, scheduler.client, demo_tasks)
         elapsed_s = time.monotonic() - started_s
-        last_census = processes.take(folder, ended)
+        last_processes = processes.take(folder, ended)
         about = {name: told.get("about", "") for name, told in scheduler.client.handlers().items()}
-    found = findings(cast, ended, elapsed_s=elapsed_s, workers=workers, about=about)
-    found.processes.extend(last_census.processes)
-    found.gone.extend(processes.gone(last_census, ended))
-    return found, last_census
+    found = findings(demo_tasks, ended, elapsed_s=elapsed_s, workers=workers, about=about)
+    found.processes.extend(last_processes.processes)
+    found.gone.extend(processes.gone(last_processes, ended))
+    return found, last_processes
 
 
-def _watch(console: Console, client: Client, cast: Sequence[Act]) -> list[Task]:
-    """Submit everything and wait for its end; return the tasks in the order of the cast."""
-    ids = client.submit_many(act.submission() for act in cast)
-    to_cancel = {task_id for task_id, act in zip(ids, cast, strict=True) if act.cancel}
+def _watch(console: Console, client: Client, demo_tasks: Sequence[DemoTask]) -> list[Task]:
+    """Submit everything and wait for its end; return the tasks in the order of `demo_tasks`."""
+    ids = client.submit_many(planned.submission() for planned in demo_tasks)
+    to_cancel = {task_id for task_id, planned in zip(ids, demo_tasks, strict=True) if planned.cancel}
     latest: dict[str, Task] = {}
     give_up_s = time.monotonic() + PATIENCE_S
     with Display(console, len(ids)) as display:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.client.models import Task
-from engine.demo.findings import Findings, Frame, Process, frames
+from engine.demo.findings import DemoFindings, Frame, Process, frames
 
 WIDTH_MAX = 100
 FRAMES_MAX = 4
@@ -23,7 +23,7 @@ PROCESSES_MAX = 12
 MIB = 1 << 20
 
 
-def summary(found: Findings, leftovers: Sequence[str]) -> Group:
+def summary(found: DemoFindings, leftovers: Sequence[str]) -> Group:
     """All sections that have something to say. `leftovers` are processes that should be gone and are not."""
     sections: list[tuple[str, RenderableType]] = [("What ran", _ran(found))]
     if found.hung:
@@ -62,7 +62,7 @@ def _table(*headings: str, left: int = 1) -> Table:
     return table
 
 
-def _ran(found: Findings) -> RenderableType:
+def _ran(found: DemoFindings) -> RenderableType:
     table = _table("task type", "tasks", "CPU s", "mean ms", "slowest ms", "slowest")
     table.columns[-1].justify = "left"
     table.columns[-1].style = "dim"
@@ -77,18 +77,18 @@ def _ran(found: Findings) -> RenderableType:
     return Group(table, Text(), line)
 
 
-def _hung(task: Task, found: Findings) -> RenderableType:
+def _hung(task: Task, found: DemoFindings) -> RenderableType:
     return Group(*_title(task, f"killed after {task.wall_s or 0:.1f} s", found),
                  _stack(frames(task)) or _indented("no stack: it did not answer the signal that asks for it", "dim"))
 
 
-def _crashed(task: Task, found: Findings) -> RenderableType:
+def _crashed(task: Task, found: DemoFindings) -> RenderableType:
     end = task.error.message if task.error else str(task.cause)
     stack = _stack(frames(task))
     return Group(*_title(task, end, found), *([stack] if stack else []))
 
 
-def _title(task: Task, end: str, found: Findings) -> Iterator[RenderableType]:
+def _title(task: Task, end: str, found: DemoFindings) -> Iterator[RenderableType]:
     yield Text.assemble((_short(task), "bold cyan"), "  ", (end, "red"))
     if about := found.about.get(task.task_type):
         yield _indented(about, "italic")
@@ -137,7 +137,7 @@ def _retried(tasks: Sequence[Task]) -> RenderableType:
     return table
 
 
-def _used(found: Findings) -> RenderableType:
+def _used(found: DemoFindings) -> RenderableType:
     table = _table("process", "pid", "tasks", "CPU s", "peak MiB")
     for process in found.processes[:PROCESSES_MAX]:
         _row(table, process, "")
@@ -152,7 +152,7 @@ def _row(table: Table, process: Process, style: str) -> None:
                   f"{process.cpu_s:.2f}", f"{process.peak_bytes / MIB:.0f}", style=style)
 
 
-def _verdict(found: Findings, leftovers: Sequence[str]) -> RenderableType:
+def _verdict(found: DemoFindings, leftovers: Sequence[str]) -> RenderableType:
     lines = []
     if found.unexpected:
         lines += [Text(f"✗ {sentence}", style="red") for sentence in found.unexpected]
@@ -185,7 +185,7 @@ def _command() -> str:
     return str(beside.relative_to(Path.cwd())) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
-def as_json(found: Findings, leftovers: Sequence[str]) -> dict[str, object]:
+def as_json(found: DemoFindings, leftovers: Sequence[str]) -> dict[str, object]:
     """The same for machines; `ok` is the verdict."""
     def plain(tasks: Sequence[Task]) -> list[object]:
         return [task.model_dump(mode="json") for task in tasks]
@@ -201,5 +201,5 @@ def as_json(found: Findings, leftovers: Sequence[str]) -> dict[str, object]:
     }
 
 
-def show(console: Console, found: Findings, leftovers: Sequence[str]) -> None:
+def show(console: Console, found: DemoFindings, leftovers: Sequence[str]) -> None:
     console.print(summary(found, leftovers), width=min(console.width, WIDTH_MAX))

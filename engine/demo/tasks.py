@@ -21,7 +21,7 @@ METHODS = ("zlib", "bz2", "lzma")
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class DemoTask:
     """One task of the demo, and the status it is to end with."""
 
     task_type: str
@@ -38,9 +38,10 @@ class Act:
         return {"task_type": self.task_type, "payload": self.payload, **self.options}
 
 
-def misbehave(name: str, end: TaskStatus, *, cancel: bool = False, timeout: float | None = None, **payload: Any) -> Act:
+def misbehave(name: str, end: TaskStatus, *, cancel: bool = False, timeout: float | None = None,
+              **payload: Any) -> DemoTask:
     options = {} if timeout is None else {"timeout": timeout}
-    return Act(f"misbehaving.{name}", payload, options, end, cancel)
+    return DemoTask(f"misbehaving.{name}", payload, options, end, cancel)
 
 
 MISBEHAVING = (
@@ -61,30 +62,31 @@ MISBEHAVING = (
 )
 
 
-def acts(real: int, library: Path | None = None) -> list[Act]:
+def choose_demo_tasks(real: int, library: Path | None = None) -> list[DemoTask]:
     """`real` tasks on the files of the standard library, with the misbehaving ones spread among them."""
-    chosen = real_acts(real, library or Path(sysconfig.get_path("stdlib")))
+    chosen = real_tasks(real, library or Path(sysconfig.get_path("stdlib")))
     stride = max(1, len(chosen) * 3 // 4 // len(MISBEHAVING))
-    for number, act in enumerate(MISBEHAVING):
-        chosen.insert(min(number * (stride + 1) + 2, len(chosen)), act)
+    for number, planned in enumerate(MISBEHAVING):
+        chosen.insert(min(number * (stride + 1) + 2, len(chosen)), planned)
     return chosen
 
 
-def real_acts(count: int, library: Path) -> list[Act]:
+def real_tasks(count: int, library: Path) -> list[DemoTask]:
     """Of every ten tasks about five analyse a file, three compress one, one hashes and one searches a folder."""
     files = [path for path in _sources(library) if path.stat().st_size in FILE_BYTES]
     folders = sorted({path.parent for path in files} - {library})
-    chosen = [Act("mandelbrot", {"width": 300, "height": 200, "iterations": 100}), Act("primes", {"below": 20_000_000})]
+    chosen = [DemoTask("mandelbrot", {"width": 300, "height": 200, "iterations": 100}),
+              DemoTask("primes", {"below": 20_000_000})]
     for number in range(max(0, count - len(chosen))):
         file, folder = files[number * 7919 % len(files)], folders[number // 10 % len(folders)]
         if number % 10 < 5:
-            chosen.append(Act("analyse_source", {"path": str(file)}))
+            chosen.append(DemoTask("analyse_source", {"path": str(file)}))
         elif number % 10 < 8:
-            chosen.append(Act("compress", {"path": str(file), "method": METHODS[number % len(METHODS)]}))
+            chosen.append(DemoTask("compress", {"path": str(file), "method": METHODS[number % len(METHODS)]}))
         elif number % 10 == 8:
-            chosen.append(Act("digest", {"path": str(folder), "pattern": "*.py"}))
+            chosen.append(DemoTask("digest", {"path": str(folder), "pattern": "*.py"}))
         else:
-            chosen.append(Act("search_text", {"root": str(folder), "pattern": r"\b(TODO|FIXME|XXX)\b"}))
+            chosen.append(DemoTask("search_text", {"root": str(folder), "pattern": r"\b(TODO|FIXME|XXX)\b"}))
     return chosen
 
 

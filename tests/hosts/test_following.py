@@ -9,7 +9,7 @@ from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
 from engine.adapters.redis.tasks.broker import Broker
 from engine.adapters.redis.wire.addresses import SLOT
-from engine.adapters.redis.wire.supervisor_link import Answered, Connected, Link
+from engine.adapters.redis.wire.supervisor_link import Answered, Connected, SupervisorLink
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.core.task.record import Record
@@ -30,7 +30,7 @@ class Linked:
 
     def __init__(self, url: str) -> None:
         self.poller = EpollPoller()
-        self.link = Link(url, "ganger:{0}:bell:sup", RedisClock(), self.poller, timeout_s=2.0)
+        self.link = SupervisorLink(url, "ganger:{0}:bell:sup", RedisClock(), self.poller, timeout_s=2.0)
 
     def _turn(self) -> list[object]:
         self.link.tick(time.monotonic())

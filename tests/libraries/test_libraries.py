@@ -18,7 +18,7 @@ import pytest
 from engine.core.worker import inherited_state
 from engine.core.worker.start_method import Starting
 from engine.ports.host import Exited, Replied
-from tests.integration.process.host_kit import Stage
+from tests.integration.process.host_harness import HostHarness
 from tests.libraries.library_handlers import CALLS
 
 HANDLERS = "tests.libraries.library_handlers"
@@ -37,13 +37,13 @@ def here(*libraries: str) -> list[Any]:
 
 
 @contextmanager
-def workers(how: str, library: str, starting: Starting = FORK) -> Iterator[Stage]:
-    stage = Stage(HANDLERS, environment={f"{how.upper()}_LIBRARY": library}, threads=2, starting=starting)
-    stage.ready = stage.start()  # type: ignore[attr-defined]
+def workers(how: str, library: str, starting: Starting = FORK) -> Iterator[HostHarness]:
+    harness = HostHarness(HANDLERS, environment={f"{how.upper()}_LIBRARY": library}, threads=2, starting=starting)
+    harness.ready = harness.start()  # type: ignore[attr-defined]
     try:
-        yield stage
+        yield harness
     finally:
-        stage.close()
+        harness.close()
 
 
 @cache
@@ -54,17 +54,17 @@ def plain(library: str) -> float:
     return float(done.stdout.split()[-1])
 
 
-def results(stage: Stage, library: str) -> list[Any]:
+def results(harness: HostHarness, library: str) -> list[Any]:
     for slot in (0, 1):
-        stage.up(slot)
-    return [stage.run("use", library, slot=slot)[1]["result"] for slot in (0, 1)]
+        harness.up(slot)
+    return [harness.run("use", library, slot=slot)[1]["result"] for slot in (0, 1)]
 
 
-def end_of(stage: Stage, token: int) -> str:
+def end_of(harness: HostHarness, token: int) -> str:
     """How a run ends: with its result, dead, or not at all, which takes four seconds to believe."""
     for _ in range(HANG_TURNS):
-        stage.turn(TURN_S)
-        for event in stage.events:
+        harness.turn(TURN_S)
+        for event in harness.events:
             if isinstance(event, Replied) and event.token == token:
                 return str(orjson.loads(event.outcome)["result"])
             if isinstance(event, Exited):
@@ -74,30 +74,30 @@ def end_of(stage: Stage, token: int) -> str:
 
 @pytest.mark.parametrize("library", here(*LIBRARIES))
 def test_imported_at_the_top_and_used_in_a_handler_it_works(library: str) -> None:
-    with workers("cold", library) as stage:
-        assert results(stage, library) == [pytest.approx(plain(library))] * 2
+    with workers("cold", library) as harness:
+        assert results(harness, library) == [pytest.approx(plain(library))] * 2
 
 
 @pytest.mark.parametrize("library", here(*UNSAFE))
 def test_used_before_the_fork_it_does_not_work_and_the_fork_server_warns_of_it(library: str) -> None:
     """Most hang; numba ends the process, or gives a wrong result, as its layer of threads is."""
-    with workers("warm", library) as stage:
-        warned = inherited_state.threads_text(stage.ready.inherited)  # type: ignore[attr-defined]
+    with workers("warm", library) as harness:
+        warned = inherited_state.threads_text(harness.ready.inherited)  # type: ignore[attr-defined]
         assert warned, "nobody was warned"
-        stage.up()
-        end = end_of(stage, stage.send("use", library))
+        harness.up()
+        end = end_of(harness, harness.send("use", library))
         assert end != str(plain(library)), "it works: tell so in docs/libraries.md"
 
 
 @pytest.mark.parametrize("library", here(*(name for name in LIBRARIES if name not in UNSAFE)))
 def test_used_before_the_fork_it_works_and_is_not_warned_of(library: str) -> None:
-    with workers("warm", library) as stage:
-        assert results(stage, library) == [pytest.approx(plain(library))] * 2
-        assert inherited_state.warnings(stage.ready.inherited) == []  # type: ignore[attr-defined]
+    with workers("warm", library) as harness:
+        assert results(harness, library) == [pytest.approx(plain(library))] * 2
+        assert inherited_state.warnings(harness.ready.inherited) == []  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("starting", [Starting("spawn"), Starting("fork", preload=False)], ids=["spawn", "no preload"])
 @pytest.mark.parametrize("library", here(*UNSAFE))
 def test_in_workers_that_import_it_themselves_it_works_however_it_is_used(library: str, starting: Starting) -> None:
-    with workers("warm", library, starting) as stage:
-        assert results(stage, library) == [pytest.approx(plain(library))] * 2
+    with workers("warm", library, starting) as harness:
+        assert results(harness, library) == [pytest.approx(plain(library))] * 2

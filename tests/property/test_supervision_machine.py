@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from engine.core.tree.restart import RestartBudget
-from engine.core.tree.supervision import ChildSpec, GiveUp, Kill, Phase, Restart, Start, Stop, Strategy, Supervision
+from engine.core.tree.supervision import (
+    ChildPhase,
+    ChildSpec,
+    GiveUp,
+    KillChild,
+    Restart,
+    StartChild,
+    StopChild,
+    Strategy,
+    Supervision,
+)
 
 INTENSITY, PERIOD_S, SHUTDOWN_S = 3, 60.0, 5.0
 NAMES = ("a", "b", "c", "d")
@@ -36,15 +46,15 @@ class World(RuleBasedStateMachine):
         for command in commands:
             assert self.over is False, "a command after the end"
             match command:
-                case Start(name):
+                case StartChild(name):
                     assert name not in self.alive, "two processes of one child"
                     assert not self.told_to_stop, "started during a stop"
                     self.incarnations[name] += 1
                     self.alive[name] = self.incarnations[name]
-                case Stop(name):
+                case StopChild(name):
                     assert name in self.alive
                     self.asked[name] = self.now
-                case Kill(name):
+                case KillChild(name):
                     assert name in self.alive
                     self.killed.add(name)
                 case GiveUp(reason):
@@ -116,7 +126,8 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def the_core_knows_who_is_alive(self) -> None:
-        assert {name for name, child in self.core.children.items() if child.phase is not Phase.DOWN} == set(self.alive)
+        up = {name for name, child in self.core.children.items() if child.phase is not ChildPhase.DOWN}
+        assert up == set(self.alive)
 
     def teardown(self) -> None:
         """Liveness: told to stop twice, with children that die when killed, it ends."""

@@ -46,19 +46,19 @@ class ChildSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartChild:
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class StopChild:
     """Ask the child to end."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
+class KillChild:
     name: str
 
 
@@ -69,10 +69,10 @@ class GiveUp:
     reason: str | None  # None: it was told to stop
 
 
-Command = Start | Stop | Kill | GiveUp
+Command = StartChild | StopChild | KillChild | GiveUp
 
 
-class Phase(Enum):
+class ChildPhase(Enum):
     DOWN = "down"
     UP = "up"
     STOPPING = "stopping"  # told to end; `deadline_s` is when to kill it
@@ -80,9 +80,9 @@ class Phase(Enum):
 
 
 @dataclass(slots=True)
-class Child:
+class ChildState:
     spec: ChildSpec
-    phase: Phase = Phase.DOWN
+    phase: ChildPhase = ChildPhase.DOWN
     deadline_s: float = NEVER
     wanted: bool = True  # to be started when it can be
     retired: bool = False  # to be forgotten when it is down
@@ -94,7 +94,7 @@ class Child:
 class Supervision:
     def __init__(self, specs: Iterable[ChildSpec], budget: RestartBudget,
                  strategy: Strategy = Strategy.ONE_FOR_ONE) -> None:
-        self.children = {spec.name: Child(spec) for spec in specs}
+        self.children = {spec.name: ChildState(spec) for spec in specs}
         self.budget, self.strategy = budget, strategy
         self.stopping = False
         self._reason: str | None = None
@@ -107,8 +107,8 @@ class Supervision:
     def exited(self, name: str, well: bool, now_s: float) -> list[Command]:
         """A child's process is gone; `well` says that it ended by itself and with success."""
         child = self.children[name]
-        expected = child.phase in (Phase.STOPPING, Phase.KILLED)
-        child.phase, child.deadline_s = Phase.DOWN, NEVER
+        expected = child.phase in (ChildPhase.STOPPING, ChildPhase.KILLED)
+        child.phase, child.deadline_s = ChildPhase.DOWN, NEVER
         if not self.stopping and not expected:
             restart = child.spec.restart
             if restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and not well):
@@ -119,7 +119,7 @@ class Supervision:
     def not_started(self, name: str, now_s: float) -> list[Command]:
         """The host refused to start a child just now. Try again after a pause, which doubles with each refusal."""
         child = self.children[name]
-        child.phase, child.deadline_s = Phase.DOWN, NEVER
+        child.phase, child.deadline_s = ChildPhase.DOWN, NEVER
         child.start_s = now_s + min(REFUSED_PAUSE_S * 2.0 ** min(child.refusals, 30), REFUSED_PAUSE_S_MAX)
         child.refusals += 1
         return self._advance(now_s)
@@ -129,7 +129,7 @@ class Supervision:
 
     def add(self, spec: ChildSpec, now_s: float) -> list[Command]:
         """Take one more child on, such as the successor of one that is about to be retired."""
-        self.children[spec.name] = Child(spec)
+        self.children[spec.name] = ChildState(spec)
         return self._advance(now_s)
 
     def retire(self, name: str, now_s: float) -> list[Command]:
@@ -154,19 +154,19 @@ class Supervision:
     def tick(self, now_s: float) -> list[Command]:
         commands: list[Command] = []
         for child in self.children.values():
-            if child.phase is Phase.STOPPING and now_s >= child.deadline_s:
+            if child.phase is ChildPhase.STOPPING and now_s >= child.deadline_s:
                 commands += self._kill(child)
         return [*commands, *self._advance(now_s)]
 
     def next_deadline_s(self) -> float:
         deadline_s = min((child.deadline_s for child in self.children.values()), default=NEVER)
         waiting_s = min((max(self._start_s, child.start_s) for child in self.children.values()
-                         if child.wanted and child.phase is Phase.DOWN), default=NEVER)
+                         if child.wanted and child.phase is ChildPhase.DOWN), default=NEVER)
         if not self.stopping and not self._is_held_up():
             return min(deadline_s, waiting_s)
         return deadline_s
 
-    def _restart(self, dead: Child, now_s: float) -> list[Command]:
+    def _restart(self, dead: ChildState, now_s: float) -> list[Command]:
         dead.restarts += 1
         if not self.budget.spend(now_s):
             self.stopping, self._reason = True, f"{dead.spec.name} dies faster than the restart budget allows"
@@ -177,7 +177,7 @@ class Supervision:
             commands += self._stop(child, now_s)
         return [*commands, *self._advance(now_s)]
 
-    def _affected(self, dead: Child) -> list[Child]:
+    def _affected(self, dead: ChildState) -> list[ChildState]:
         """Those that are restarted with it, in the order of their start. A temporary child that ended stays ended."""
         if self.strategy is Strategy.ONE_FOR_ONE:
             return [dead]
@@ -188,7 +188,7 @@ class Supervision:
 
     def _advance(self, now_s: float) -> list[Command]:
         """Whatever can be done now: stops of a shutdown, or starts when nothing is in their way."""
-        for child in [child for child in self.children.values() if child.retired and child.phase is Phase.DOWN]:
+        for child in [child for child in self.children.values() if child.retired and child.phase is ChildPhase.DOWN]:
             del self.children[child.spec.name]
         if self.stopping:
             return self._shut_down(now_s)
@@ -196,34 +196,35 @@ class Supervision:
             return []
         commands: list[Command] = []
         for child in self.children.values():
-            if child.wanted and child.phase is Phase.DOWN and now_s >= child.start_s:
-                child.phase = Phase.UP
-                commands.append(Start(child.spec.name))
+            if child.wanted and child.phase is ChildPhase.DOWN and now_s >= child.start_s:
+                child.phase = ChildPhase.UP
+                commands.append(StartChild(child.spec.name))
         return commands
 
     def _is_held_up(self) -> bool:
         """Whether a child that is to be restarted has not ended yet."""
-        return any(child.wanted and child.phase in (Phase.STOPPING, Phase.KILLED) for child in self.children.values())
+        going = (ChildPhase.STOPPING, ChildPhase.KILLED)
+        return any(child.wanted and child.phase in going for child in self.children.values())
 
     def _shut_down(self, now_s: float) -> list[Command]:
         """All at once, unlike OTP: no child needs another, and two pools then drain in the time of one."""
         if self._over:
             return []
-        if all(child.phase is Phase.DOWN for child in self.children.values()):
+        if all(child.phase is ChildPhase.DOWN for child in self.children.values()):
             self._over = True
             return [GiveUp(self._reason)]
         return [command for child in reversed(self.children.values()) for command in self._stop(child, now_s)]
 
-    def _stop(self, child: Child, now_s: float) -> list[Command]:
-        if child.phase is not Phase.UP:
+    def _stop(self, child: ChildState, now_s: float) -> list[Command]:
+        if child.phase is not ChildPhase.UP:
             return []
-        child.phase, child.deadline_s = Phase.STOPPING, now_s + child.spec.shutdown_s
-        return [Stop(child.spec.name)]
+        child.phase, child.deadline_s = ChildPhase.STOPPING, now_s + child.spec.shutdown_s
+        return [StopChild(child.spec.name)]
 
-    def _kill(self, child: Child) -> list[Command]:
-        child.phase, child.deadline_s = Phase.KILLED, NEVER
-        return [Kill(child.spec.name)]
+    def _kill(self, child: ChildState) -> list[Command]:
+        child.phase, child.deadline_s = ChildPhase.KILLED, NEVER
+        return [KillChild(child.spec.name)]
 
     def _kill_all(self) -> list[Command]:
-        alive = [child for child in self.children.values() if child.phase in (Phase.UP, Phase.STOPPING)]
+        alive = [child for child in self.children.values() if child.phase in (ChildPhase.UP, ChildPhase.STOPPING)]
         return [command for child in reversed(alive) for command in self._kill(child)]

@@ -15,7 +15,7 @@ from engine.adapters.process.kernel.probe import Probe, host_name
 from engine.adapters.redis.keeper.keeping import PROCESSES_S, KeeperBroker
 from engine.adapters.redis.tasks.broker import Broker
 from engine.adapters.redis.tasks.waits_for import shown
-from engine.adapters.redis.wire.supervisor_link import Connected, Link, Pushed
+from engine.adapters.redis.wire.supervisor_link import Connected, Pushed, SupervisorLink
 from engine.core.measure.usage_history import ENTRY_S, Recorder, names
 from engine.errors import BrokerError
 from engine.services import composition
@@ -39,7 +39,7 @@ errors = logging.getLogger("ganger.errors")
 class KeeperLoop:
     """Goes its rounds when they are due or the bell rings, and publishes a sample of the tree at its interval."""
 
-    def __init__(self, rounds: Rounds, broker: Broker, keeping: KeeperBroker, bell: Link, poller: EpollPoller,
+    def __init__(self, rounds: Rounds, broker: Broker, keeping: KeeperBroker, bell: SupervisorLink, poller: EpollPoller,
                  sample_interval_s: float, tell_root: Callable[[dict[str, Any]], None],
                  *, allow_eviction: bool = False) -> None:
         self.rounds, self.broker, self.keeping, self.bell, self.poller = rounds, broker, keeping, bell, poller
@@ -160,6 +160,6 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
     keeping = KeeperBroker(broker, settings.max_rescues)
     reports = Reports(keeping.supervisors)
     rounds = Rounds(composition.supervisor_name("keeper"), keeping, reports, Neighbours(reports), settings.lease_s)
-    bell = Link(settings.redis_url, broker.keys.keeper_bell, RedisClock(), poller)
+    bell = SupervisorLink(settings.redis_url, broker.keys.keeper_bell, RedisClock(), poller)
     return KeeperLoop(rounds, broker, keeping, bell, poller, settings.sample_interval_s, tell_root,
                       allow_eviction=settings.allow_eviction)

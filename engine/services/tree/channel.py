@@ -23,7 +23,7 @@ _ORDER, _ROW = b'{"do":', b'{"do":"journal"'
 _errors = logging.getLogger("ganger.errors")
 
 
-class Channel:
+class ControlChannel:
     """One end. `receive` is called from the poller with each message, and with None once at the end."""
 
     def __init__(self, end: socket.socket, poller: Poller, receive: Callable[[dict[str, Any] | None], None]) -> None:

@@ -18,8 +18,8 @@ from engine import logs
 from engine.adapters.poller import EpollPoller
 from engine.adapters.process.kernel.prctl import die_with_parent
 from engine.services.tree.bootstrap import Bootstrap
-from engine.services.tree.channel import Channel
-from engine.services.tree.redis_log import Journal, keep
+from engine.services.tree.channel import ControlChannel
+from engine.services.tree.redis_log import RedisLog, keep_log
 
 WELL_S = 2.0  # how often a child tells the root that its loop goes round
 
@@ -27,7 +27,7 @@ KINDS = {"pool": "engine.services.pool.process", "keeper": "engine.services.keep
          "api": "engine.services.api.process"}
 
 
-class Loop(Protocol):
+class ServiceLoop(Protocol):
     """What a kind of child provides."""
 
     def turn(self, patience_s: float) -> None:
@@ -54,28 +54,28 @@ class Scalable(Protocol):
 
 
 @runtime_checkable
-class Hesitant(Protocol):
+class Resumable(Protocol):
     """A loop that asks whether to go on when something that it needs is not there."""
 
     def go_on(self) -> None: ...
 
 
 @runtime_checkable
-class Informed(Protocol):
+class ChildrenObserver(Protocol):
     """A loop that hears what became of the root's children."""
 
     def learn(self, children: dict[str, Any]) -> None: ...
 
 
-class Child:
+class ChildRunner:
     def __init__(self, kind: str, name: str, bootstrap: Bootstrap, control: socket.socket,
-                 journal: Journal) -> None:
+                 journal: RedisLog) -> None:
         self.journal = journal
         self.poller = EpollPoller()
-        self.channel = Channel(control, self.poller, self._told)
+        self.channel = ControlChannel(control, self.poller, self._receive)
         make = importlib.import_module(KINDS[kind]).make_loop
         self._is_to_drain = False
-        self.loop: Loop = make(name, bootstrap, self.poller, self.channel.send)
+        self.loop: ServiceLoop = make(name, bootstrap, self.poller, self.channel.send)
         self._wake_on_signals()
 
     def run(self) -> int:
@@ -92,17 +92,17 @@ class Child:
             self.loop.turn(WELL_S)
         return self.loop.close()
 
-    def _told(self, message: dict[str, Any] | None) -> None:
+    def _receive(self, message: dict[str, Any] | None) -> None:
         match message:
             case None | {"do": "stop"}:
                 self.loop.stop()
             case {"do": "drain"}:
                 self.loop.drain()
-            case {"do": "go on"} if isinstance(self.loop, Hesitant):
+            case {"do": "go on"} if isinstance(self.loop, Resumable):
                 self.loop.go_on()
             case {"do": "scale", "workers": workers} if isinstance(self.loop, Scalable):
                 self.loop.scale(workers)
-            case {"do": "tell of children", "children": dict(children)} if isinstance(self.loop, Informed):
+            case {"do": "tell of children", "children": dict(children)} if isinstance(self.loop, ChildrenObserver):
                 self.loop.learn(children)
             case {"do": "journal", "row": str(row)}:
                 self.journal.put(row)
@@ -136,7 +136,8 @@ def main(arguments: list[str]) -> int:
     title = f"{kind} {name}" if name != kind else kind
     setproctitle(f"ganger: {title}")
     logs.set_up(bootstrap.settings.log_level, bootstrap.settings.log_format, process=title)
-    return Child(kind, name, bootstrap, socket.socket(fileno=int(control_fd)), keep(bootstrap.settings, title)).run()
+    control = socket.socket(fileno=int(control_fd))
+    return ChildRunner(kind, name, bootstrap, control, keep_log(bootstrap.settings, title)).run()
 
 
 if __name__ == "__main__":

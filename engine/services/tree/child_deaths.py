@@ -5,10 +5,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from engine.core.tree.supervision import Child
+from engine.core.tree.supervision import ChildState
 
 
-class Deaths:
+class ChildDeaths:
     """The last one of each child. Moments are of the monotonic clock, which all processes of a host share."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Deaths:
         if code:
             self._last[name] = {"cause": "it hung" if was_hung else _cause(code), "at_s": time.monotonic()}
 
-    def message(self, children: Mapping[str, Child]) -> dict[str, Any]:
+    def message(self, children: Mapping[str, ChildState]) -> dict[str, Any]:
         """For the keeper: {"children": {name: {"restarts", "last_death": {"cause", "at_s"} or None}}}."""
         return {"do": "tell of children", "children": {
             name: {"restarts": child.restarts, "last_death": self._last.get(name)} for name, child in children.items()}}

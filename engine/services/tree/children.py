@@ -14,31 +14,31 @@ from typing import Any
 from engine.adapters.process.kernel.prctl import die_with_parent
 from engine.ports.poller import Poller
 from engine.services.tree.bootstrap import Bootstrap
-from engine.services.tree.channel import Channel
+from engine.services.tree.channel import ControlChannel
 
 GONE_S = 10.0  # what is killed and not gone by then hangs in the kernel
 
 
 @dataclass(slots=True)
-class Member:
+class ChildProcess:
     """One child process."""
 
     name: str
     process: subprocess.Popen[bytes]
-    channel: Channel
+    channel: ControlChannel
     pidfd: int
     well_s: float  # when it last said that its loop goes round
     has_spoken: bool = False
     killed_s: float | None = None  # when it was killed first; it ought to be gone soon
 
 
-class Family:
+class ChildProcesses:
     """`heard(name, message)` and `ended(name, exit code)` are called from the poller; a code below 0 is a signal."""
 
     def __init__(self, poller: Poller, heard: Callable[[str, dict[str, Any]], None],
                  ended: Callable[[str, int], None]) -> None:
         self.poller, self._heard, self._ended = poller, heard, ended
-        self.members: dict[str, Member] = {}
+        self.running: dict[str, ChildProcess] = {}
 
     def start(self, name: str, bootstrap: Bootstrap) -> None:
         """Start the child `name`: its first word is its kind, the rest its own name.
@@ -47,7 +47,7 @@ class Family:
         """
         kind, _, own_name = name.partition(" ")
         with contextlib.ExitStack() as undo:
-            ours, theirs = Channel.pair()
+            ours, theirs = ControlChannel.pair()
             undo.callback(ours.close)
             with theirs, contextlib.closing(os.fdopen(bootstrap.to_fd(), "rb")) as document:
                 fds = (document.fileno(), theirs.fileno())
@@ -61,43 +61,43 @@ class Family:
             undo.pop_all()
 
     def tell(self, name: str, message: dict[str, Any]) -> None:
-        if name in self.members:
-            self.members[name].channel.send(message)
+        if name in self.running:
+            self.running[name].channel.send(message)
 
     def kill(self, name: str) -> None:
-        if name in self.members:
-            if self.members[name].killed_s is None:
-                self.members[name].killed_s = time.monotonic()
+        if name in self.running:
+            if self.running[name].killed_s is None:
+                self.running[name].killed_s = time.monotonic()
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.members[name].pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self.running[name].pidfd, signal.SIGKILL)
 
     def is_healthy(self, now_s: float) -> bool:
         """Whether every child that was killed has gone, or had no time to."""
-        return all(member.killed_s is None or now_s - member.killed_s < GONE_S for member in self.members.values())
+        return all(child.killed_s is None or now_s - child.killed_s < GONE_S for child in self.running.values())
 
     def _adopt(self, name: str, process: subprocess.Popen[bytes], control: socket.socket, pidfd: int) -> None:
         def receive(message: dict[str, Any] | None) -> None:
             if message is not None:
-                member.well_s, member.has_spoken = time.monotonic(), True
+                child.well_s, child.has_spoken = time.monotonic(), True
                 self._heard(name, message)
 
-        channel = Channel(control, self.poller, receive)
-        member = Member(name, process, channel, pidfd, time.monotonic())
+        channel = ControlChannel(control, self.poller, receive)
+        child = ChildProcess(name, process, channel, pidfd, time.monotonic())
         try:
-            self.poller.register(pidfd, lambda mask: self._bury(member))
+            self.poller.register(pidfd, lambda mask: self._bury(child))
         except OSError:
             channel.close()
             raise
-        self.members[name] = member
+        self.running[name] = child
 
-    def _bury(self, member: Member) -> None:
-        code = member.process.wait()  # at once: a process's descriptor is readable when it has ended
-        self.poller.unregister(member.pidfd)
-        os.close(member.pidfd)
-        member.channel.close()
-        if self.members.get(member.name) is member:
-            del self.members[member.name]
-        self._ended(member.name, code)
+    def _bury(self, child: ChildProcess) -> None:
+        code = child.process.wait()  # at once: a process's descriptor is readable when it has ended
+        self.poller.unregister(child.pidfd)
+        os.close(child.pidfd)
+        child.channel.close()
+        if self.running.get(child.name) is child:
+            del self.running[child.name]
+        self._ended(child.name, code)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -106,5 +106,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _die_with_root() -> None:
-    """While a child imports, it does not hear that its channel ends; `Child.run` takes this back."""
+    """While a child imports, it does not hear that its channel ends; `ChildRunner.run` takes this back."""
     die_with_parent(signal.SIGKILL)

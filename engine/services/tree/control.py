@@ -59,4 +59,4 @@ def _end_pools(root: "Root", *, at_once: bool) -> None:
     for name in root.pools():
         root.retire(name, time.monotonic())
         if at_once:
-            root.family.tell(name, {"do": "stop"})
+            root.processes.tell(name, {"do": "stop"})

@@ -21,12 +21,13 @@ PENDING_MAX = 1_000
 BATCH_MAX = 100
 KEPT = 10_000
 ROW_BYTES_MAX = 65_536
+FORWARDED_CHARS_MAX = 16_384
 _PAUSE_S = 1.0
 
 AUDIT = "ganger.audit"
 
 
-class Rows(logging.Handler):
+class LogForwarder(logging.Handler):
     """Gives each line, as JSON, to a function; lines about calls of the API are not for it."""
 
     def __init__(self, process: str, take: Callable[[str], None]) -> None:
@@ -39,7 +40,7 @@ class Rows(logging.Handler):
             self._take(self.format(record)[:ROW_BYTES_MAX])
 
 
-class Journal:
+class RedisLog:
     """`put` never blocks."""
 
     def __init__(self, url: str, prefix: str) -> None:
@@ -74,14 +75,17 @@ class Journal:
                 pause.wait(_PAUSE_S)
 
 
-def keep(settings: Settings, process: str) -> Journal:
+def keep_log(settings: Settings, process: str) -> RedisLog:
     """Have what this process logs kept in Redis too."""
     assert settings.redis_url is not None
-    journal = Journal(settings.redis_url, settings.queue_prefix)
-    logging.getLogger("ganger").addHandler(Rows(process, journal.put))
+    journal = RedisLog(settings.redis_url, settings.queue_prefix)
+    logging.getLogger("ganger").addHandler(LogForwarder(process, journal.put))
     return journal
 
 
-def hand_on(tell: Callable[[dict[str, Any]], None]) -> None:
+def forward_log(tell: Callable[[dict[str, Any]], None]) -> None:
     """Have what this process logs handed to another one, which keeps it."""
-    logging.getLogger("ganger").addHandler(Rows("root", lambda row: tell({"do": "journal", "row": row[:16_384]})))
+    def forward(row: str) -> None:
+        tell({"do": "journal", "row": row[:FORWARDED_CHARS_MAX]})
+
+    logging.getLogger("ganger").addHandler(LogForwarder("root", forward))

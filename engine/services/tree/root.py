@@ -33,14 +33,23 @@ from engine.adapters.process.kernel.prctl import adopt_orphans
 from engine.adapters.service_manager import ServiceManager
 from engine.config import Settings
 from engine.core.tree.restart import RestartBudget
-from engine.core.tree.supervision import ChildSpec, Command, GiveUp, Kill, Restart, Start, Stop, Supervision
+from engine.core.tree.supervision import (
+    ChildSpec,
+    Command,
+    GiveUp,
+    KillChild,
+    Restart,
+    StartChild,
+    StopChild,
+    Supervision,
+)
 from engine.errors import GangerError
 from engine.services.tree import control, redis_log
 from engine.services.tree.bootstrap import Bootstrap
-from engine.services.tree.child_deaths import Deaths
-from engine.services.tree.children import Family, Member
+from engine.services.tree.child_deaths import ChildDeaths
+from engine.services.tree.children import ChildProcess, ChildProcesses
 from engine.services.tree.readiness import Readiness
-from engine.services.tree.service_notices import Notices
+from engine.services.tree.service_notices import ServiceNotices
 
 HANG_S = 60.0  # a child that has said nothing for so long is ended
 LEASE_MARGIN_S = 4.0  # a pool that hangs is ended so long before its lease can be over
@@ -58,11 +67,11 @@ class Root:
                  lifeline_fd: int | None, manager: ServiceManager) -> None:
         self.bootstrap, self.reload, self.readiness = bootstrap, reload, readiness
         self.poller = EpollPoller()
-        self.family = Family(self.poller, self._heard, self._ended)
+        self.processes = ChildProcesses(self.poller, self._heard, self._ended)
         settings = bootstrap.settings
         self.core = Supervision(self._specs(1), RestartBudget(settings.restart_intensity, settings.restart_period_s))
-        self.notices = Notices(manager, self.core)
-        self.deaths = Deaths()
+        self.notices = ServiceNotices(manager, self.core)
+        self.deaths = ChildDeaths()
         self.generation = 1
         self.bootstraps: dict[str, Bootstrap] = dict.fromkeys(self.core.children, bootstrap)
         self.retiring: dict[str, str] = {}  # successor -> the child that goes when it is ready
@@ -81,7 +90,7 @@ class Root:
         setproctitle("ganger: root")
         faulthandler.enable()  # a watchdog's SIGABRT then says where we hung
         adopt_orphans()
-        redis_log.hand_on(self._tell_keeper)
+        redis_log.forward_log(self._tell_keeper)
         self._wake_on_signals()
         self.readiness.expect(self.core.children, self.notices.ready)
         self._carry_out(self.core.start(time.monotonic()))
@@ -99,27 +108,27 @@ class Root:
         self._carry_out(self.core.tick(time.monotonic()))
         if not self.retiring:
             self.notices.reloaded()
-        self.notices.feed(self.family.is_healthy(now_s), time.monotonic())
+        self.notices.feed(self.processes.is_healthy(now_s), time.monotonic())
 
     # -- what the core asks for -----------------------------------------------------------------------------------
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
             match command:
-                case Start(name):
+                case StartChild(name):
                     self._start(name)
-                case Stop(name):
-                    self.family.tell(name, {"do": "drain"})
-                case Kill(name):
+                case StopChild(name):
+                    self.processes.tell(name, {"do": "drain"})
+                case KillChild(name):
                     log.warning("killing", extra={"child": name})
-                    self.family.kill(name)
+                    self.processes.kill(name)
                 case GiveUp(reason):
                     self._give_up(reason)
 
     def _start(self, name: str) -> None:
         log.info("starting", extra={"child": name})
         try:
-            self.family.start(name, self.bootstraps[name])
+            self.processes.start(name, self.bootstraps[name])
         except (OSError, subprocess.SubprocessError) as error:
             log.error("a child could not be started; it is tried again", extra={"child": name, "reason": str(error)})
             self._carry_out(self.core.not_started(name, time.monotonic()))
@@ -162,7 +171,7 @@ class Root:
             log.error("not reloaded", extra={"child": name, "reason": reason})
             self.retire(name, now_s)
         else:
-            self.family.tell(name, {"do": "go on"})
+            self.processes.tell(name, {"do": "go on"})
 
     def _succeed(self, new: str, old: str, failures: dict[str, str]) -> None:
         """The successor takes over, unless it cannot import what its predecessor, if that is still there, could."""
@@ -203,8 +212,8 @@ class Root:
             self._carry_out(self.core.stop(now_s))
             return
         log.info("stopping at once")
-        for name in list(self.family.members):
-            self.family.tell(name, {"do": "stop"})
+        for name in list(self.processes.running):
+            self.processes.tell(name, {"do": "stop"})
             child = self.core.children.get(name)
             if child is not None:
                 child.deadline_s = min(child.deadline_s, now_s + STOP_S)
@@ -275,7 +284,7 @@ class Root:
         for name in self.pools():
             if _kin(name) == f"pool {pool}":
                 self.bootstraps[name] = self.bootstrap
-                self.family.tell(name, {"do": "scale", "workers": workers})
+                self.processes.tell(name, {"do": "scale", "workers": workers})
 
     def reload_pools(self) -> None:
         """As at a SIGHUP, but keep whoever else there is."""
@@ -285,25 +294,25 @@ class Root:
         now_s = time.monotonic()
         stood_still = now_s - self._looked_s > 3 * _PATIENCE_S  # so did the children, perhaps: hear them first
         self._looked_s = now_s
-        for member in list(self.family.members.values()):
+        for child in list(self.processes.running.values()):
             if stood_still:
-                member.well_s = now_s
-            if now_s - member.well_s > self._silence_s(member):
-                log.error("a child hangs", extra={"child": member.name, "silent_s": round(now_s - member.well_s)})
-                member.well_s = now_s
-                self.deaths.hangs(member.name)
-                self.family.kill(member.name)
+                child.well_s = now_s
+            if now_s - child.well_s > self._silence_s(child):
+                log.error("a child hangs", extra={"child": child.name, "silent_s": round(now_s - child.well_s)})
+                child.well_s = now_s
+                self.deaths.hangs(child.name)
+                self.processes.kill(child.name)
 
-    def _silence_s(self, member: Member) -> float:
+    def _silence_s(self, child: ChildProcess) -> float:
         """How long a child may say nothing. A pool that is stopped cannot fence itself: its end is the end of its runs,
         which must come before its lease is over and others start them."""
-        if not member.has_spoken or _kin(member.name) == "keeper":
+        if not child.has_spoken or _kin(child.name) == "keeper":
             return HANG_S
         return min(HANG_S, max(self.bootstrap.settings.lease_s - LEASE_MARGIN_S, SILENCE_S_MIN))
 
     def _reap_strangers(self) -> None:
         """Descendants of a child that died come to us, the nearest subreaper; they were told to die with it."""
-        ours = {member.process.pid for member in self.family.members.values()}
+        ours = {child.process.pid for child in self.processes.running.values()}
         with contextlib.suppress(ChildProcessError):
             while (info := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
                 if info.si_pid in ours:
@@ -314,9 +323,9 @@ class Root:
         self._tell_keeper(self.deaths.message(self.core.children))
 
     def _tell_keeper(self, message: dict[str, Any]) -> None:
-        keeper = next((name for name in self.family.members if _kin(name) == "keeper"), None)
+        keeper = next((name for name in self.processes.running if _kin(name) == "keeper"), None)
         if keeper is not None:
-            self.family.tell(keeper, message)
+            self.processes.tell(keeper, message)
 
     # -- set-up ---------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from engine import logs
 from engine.adapters.process.kernel import ulimits
 from engine.adapters.process.resources.cgroup import take_over
-from engine.adapters.redis.embedded.server import Embedded, open_embedded
+from engine.adapters.redis.embedded.server import EmbeddedRedis, open_embedded
 from engine.adapters.redis.tasks.broker import Broker
 from engine.adapters.service_manager import ServiceManager
 from engine.config import Settings
@@ -47,7 +47,7 @@ def _run(bootstrap: Bootstrap, reload: Callable[[], Settings], readiness: Readin
     settings = bootstrap.settings
     logs.set_up(settings.log_level, settings.log_format, process="root")
     _provided(settings)
-    embedded: Embedded | None = None
+    embedded: EmbeddedRedis | None = None
     if settings.redis_url is None:
         embedded = open_embedded(settings.data_dir, settings.redis_binary)
         settings = settings.model_copy(update={"redis_url": embedded.url})

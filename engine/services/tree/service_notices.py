@@ -2,7 +2,7 @@
 
 READY      once the tree is up, and again at the end of each reload, whether it brought anything or not
 RELOADING  when a reload begins
-WATCHDOG   while the tree is healthy, three times in each period: see `Notices.feed`
+WATCHDOG   while the tree is healthy, three times in each period: see `ServiceNotices.feed`
 STOPPING   when it drains or gives up, with the time it will take at most
 """
 
@@ -14,7 +14,7 @@ from engine.core.tree.supervision import Supervision
 _FEEDS = 3  # in a watchdog's period, so that one that is late does no harm
 
 
-class Notices:
+class ServiceNotices:
     def __init__(self, manager: ServiceManager, core: Supervision) -> None:
         self.manager, self.core = manager, core
         self._fed_s = float("-inf")

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from engine.adapters.redis.embedded.server import Embedded, await_end, open_embedded
+from engine.adapters.redis.embedded.server import EmbeddedRedis, await_end, open_embedded
 from engine.cli.app import app
 
 Ganger = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def redis() -> Iterator[Embedded]:
+def redis() -> Iterator[EmbeddedRedis]:
     folder = Path(tempfile.mkdtemp(prefix="ganger-test-"))
     with open_embedded(folder / "data") as embedded:
         yield embedded
@@ -26,7 +26,7 @@ def redis() -> Iterator[Embedded]:
 
 
 @pytest.fixture
-def ganger(redis: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ganger:
+def ganger(redis: EmbeddedRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ganger:
     """Calls the command in an empty folder, on keys of its own, without any of our variables."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("GANGER_")]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine import Client
-from engine.adapters.redis.embedded.server import Embedded, open_embedded
+from engine.adapters.redis.embedded.server import EmbeddedRedis, open_embedded
 from engine.cli.exit_codes import Exit
 from engine.core.task.lifecycle import TaskStatus
 
@@ -20,19 +20,19 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     with open_embedded(tmp_path_factory.mktemp("redis") / "data") as embedded:
         yield embedded
 
 
 @pytest.fixture
-def client(redis: Embedded, tmp_path: Path) -> Iterator[Client]:
+def client(redis: EmbeddedRedis, tmp_path: Path) -> Iterator[Client]:
     with Client(redis_url=redis.url, queue_prefix=tmp_path.name[-40:], unknown_types="accept") as client:
         yield client
 
 
 @pytest.fixture
-def start(redis: Embedded, tmp_path: Path) -> Iterator[Start]:
+def start(redis: EmbeddedRedis, tmp_path: Path) -> Iterator[Start]:
     """Starts `ganger run` on modules given by name, with one worker."""
     started: list[subprocess.Popen[str]] = []
 

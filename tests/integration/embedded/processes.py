@@ -13,7 +13,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from engine.adapters.redis.embedded import server_supervisor
-from engine.adapters.redis.embedded.server import Embedded
+from engine.adapters.redis.embedded.server import EmbeddedRedis
 from engine.adapters.redis.embedded.server import open_embedded as open_with
 from tests.redis_server import embedded_binary
 
@@ -21,7 +21,7 @@ USER = Path(__file__).with_name("embedded_user.py")
 PATIENCE_S = 20
 
 
-def open_embedded(folder: Path) -> Embedded:
+def open_embedded(folder: Path) -> EmbeddedRedis:
     """With the server that the tests run."""
     return open_with(folder, embedded_binary())
 
@@ -52,10 +52,10 @@ class User:
 
 
 def note(folder: Path) -> dict[str, object]:
-    return json.loads((folder / server_supervisor.WARDEN_LOCK).read_text())
+    return json.loads((folder / server_supervisor.SUPERVISOR_LOCK).read_text())
 
 
-def warden_pid(folder: Path) -> int:
+def supervisor_pid(folder: Path) -> int:
     return int(str(note(folder)["pid"]))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from processes import await_death, connect, note, open_embedded, server_pid, warden_pid
+from processes import await_death, connect, note, open_embedded, server_pid, supervisor_pid
 
 from engine.adapters.redis.embedded import data_folder, server_supervisor
 from engine.adapters.redis.embedded.server import await_end
@@ -51,7 +51,7 @@ def test_closing_twice_is_harmless(folder):
 
 def test_it_does_not_appear_among_the_children_of_its_user(folder):
     with open_embedded(folder):
-        parent = int(Path(f"/proc/{warden_pid(folder)}/stat").read_text().rpartition(")")[2].split()[1])
+        parent = int(Path(f"/proc/{supervisor_pid(folder)}/stat").read_text().rpartition(")")[2].split()[1])
         assert parent != os.getpid()
 
 
@@ -109,7 +109,7 @@ def test_many_that_start_at_once_get_one_redis(folder, user):
     urls = {one.opened() for one in users}
     assert len(urls) == 1
     lock = folder.resolve() / server_supervisor.SERVER_LOCK
-    assert len(server_supervisor.holders(lock)) == 2, "one warden, one server"
+    assert len(server_supervisor.holders(lock)) == 2, "one supervisor, one server"
 
 
 def test_users_that_come_and_go_all_the_time_always_find_it(folder, user):

@@ -1,4 +1,4 @@
-"""Users, the warden and the server of one folder are started, stopped and killed in every order that chance finds.
+"""Users, the supervisor and the server of one folder are started, stopped and killed in every order that chance finds.
 
 Held throughout: what Redis has confirmed is never lost, two servers never run at once, and nothing stays behind.
 """
@@ -42,9 +42,9 @@ class Folder:
         while self.users:
             self.users.pop().kill()
 
-    def the_warden_is_killed(self) -> None:
+    def the_supervisor_is_killed(self) -> None:
         with contextlib.suppress(FileNotFoundError, ValueError):
-            self._kill(int(str(note(self.path)["pid"])), b"warden.py")
+            self._kill(int(str(note(self.path)["pid"])), b"server_supervisor.py")
 
     def the_server_is_killed(self) -> None:
         for pid in self.servers():
@@ -85,7 +85,7 @@ def test_nothing_confirmed_is_lost_whatever_is_killed(folder, user, seed):
     chance = random.Random(seed)
     world = Folder(folder, user, chance)
     moves = [world.a_user_comes, world.a_user_leaves, world.a_user_is_killed, world.all_users_are_killed,
-             world.the_warden_is_killed, world.the_server_is_killed, world.somebody_counts]
+             world.the_supervisor_is_killed, world.the_server_is_killed, world.somebody_counts]
     for _ in range(ACTIONS):
         chance.choices(moves, weights=[6, 3, 4, 2, 2, 2, 5])[0]()
         assert len(world.servers()) <= 1

@@ -20,11 +20,11 @@ def test_a_stale_socket_and_stale_notes_are_no_obstacle(folder):
         pass
     await_end(folder)
     (folder / "redis.sock").write_text("")
-    (folder / server_supervisor.WARDEN_LOCK).write_text('{"pid": 1, "socket": "/nowhere"}')
+    (folder / server_supervisor.SUPERVISOR_LOCK).write_text('{"pid": 1, "socket": "/nowhere"}')
     with open_embedded(folder) as embedded:
         assert connect(embedded.url).ping()
     await_end(folder)
-    (folder / server_supervisor.WARDEN_LOCK).write_text('not json')
+    (folder / server_supervisor.SUPERVISOR_LOCK).write_text('not json')
     with open_embedded(folder) as embedded:
         assert connect(embedded.url).ping()
 

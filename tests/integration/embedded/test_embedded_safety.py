@@ -43,7 +43,7 @@ def state_of(folder: Path) -> list[tuple[str, int, bytes]]:
 
 
 @pytest.mark.parametrize("name", [
-    server_supervisor.USERS_LOCK, server_supervisor.START_LOCK, server_supervisor.WARDEN_LOCK,
+    server_supervisor.USERS_LOCK, server_supervisor.START_LOCK, server_supervisor.SUPERVISOR_LOCK,
     server_supervisor.SERVER_LOCK, server_supervisor.SERVER_LOG])
 def test_nothing_is_opened_through_a_link(folder, name):
     folder.mkdir(mode=0o700)
@@ -128,7 +128,7 @@ def test_root_leaves_an_empty_folder_of_another_user_empty(folder):
 
 
 @as_root
-@pytest.mark.parametrize("name", [server_supervisor.USERS_LOCK, server_supervisor.WARDEN_LOCK])
+@pytest.mark.parametrize("name", [server_supervisor.USERS_LOCK, server_supervisor.SUPERVISOR_LOCK])
 def test_a_link_in_the_folder_of_another_user_leads_root_nowhere(folder, name):
     folder.mkdir(mode=0o700)
     target = folder.parent / "of root"
@@ -145,19 +145,19 @@ def test_a_link_in_the_folder_of_another_user_leads_root_nowhere(folder, name):
 
 @pytest.fixture
 def server_of_nobody(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A real server that another user runs in the folder, with the files that its warden would have left."""
+    """A real server that another user runs in the folder, with the files that its supervisor would have left."""
     folder.parent.chmod(0o755)
     folder.mkdir(mode=0o700)
     program = shutil.copy(str(binary.shipped_server()), folder.parent / "server")
     path = folder / "redis.sock"
-    for name in (server_supervisor.USERS_LOCK, server_supervisor.WARDEN_LOCK):
+    for name in (server_supervisor.USERS_LOCK, server_supervisor.SUPERVISOR_LOCK):
         (folder / name).touch()
-    give_to_nobody(folder, server_supervisor.USERS_LOCK, server_supervisor.WARDEN_LOCK)
+    give_to_nobody(folder, server_supervisor.USERS_LOCK, server_supervisor.SUPERVISOR_LOCK)
     server = subprocess.Popen([program, *server_supervisor.arguments(folder, str(path))], user=NOBODY, group=NOBODY,
                               extra_groups=[], stdout=subprocess.PIPE, cwd=folder)
     assert server.stdout is not None
     assert any(b"eady to accept connections" in line for line in iter(server.stdout.readline, b""))
-    lock = folder / server_supervisor.WARDEN_LOCK
+    lock = folder / server_supervisor.SUPERVISOR_LOCK
     lock.write_text(json.dumps({"pid": server.pid, "socket": str(path)}))
     yield server
     server.kill()
@@ -191,8 +191,8 @@ def test_root_speaks_to_no_socket_that_is_not_the_owners(folder):
         of_root.setblocking(False)
         (folder / server_supervisor.USERS_LOCK).touch()
         note = {"pid": os.getpid(), "socket": str(folder.parent / "of root")}
-        (folder / server_supervisor.WARDEN_LOCK).write_text(json.dumps(note))
-        give_to_nobody(folder, server_supervisor.USERS_LOCK, server_supervisor.WARDEN_LOCK)
+        (folder / server_supervisor.SUPERVISOR_LOCK).write_text(json.dumps(note))
+        give_to_nobody(folder, server_supervisor.USERS_LOCK, server_supervisor.SUPERVISOR_LOCK)
         with pytest.raises(EngineError, match="root does not start one there"):
             open_embedded(folder)
         with pytest.raises(BlockingIOError):
@@ -204,10 +204,10 @@ def test_root_speaks_to_no_socket_that_is_not_the_owners(folder):
 def test_a_server_that_root_has_started_in_the_folder_of_a_user_is_told_of_at_once(folder):
     folder.parent.chmod(0o755)
     folder.mkdir(mode=0o700)
-    lock = folder / server_supervisor.WARDEN_LOCK
+    lock = folder / server_supervisor.SUPERVISOR_LOCK
     lock.write_text(json.dumps({"pid": os.getpid(), "socket": str(folder / "redis.sock")}))
-    give_to_nobody(folder, server_supervisor.WARDEN_LOCK)
-    with (folder / server_supervisor.WARDEN_LOCK).open() as held, socket.socket(socket.AF_UNIX) as of_root:
+    give_to_nobody(folder, server_supervisor.SUPERVISOR_LOCK)
+    with (folder / server_supervisor.SUPERVISOR_LOCK).open() as held, socket.socket(socket.AF_UNIX) as of_root:
         fcntl.flock(held, fcntl.LOCK_EX)
         of_root.bind(str(folder / "redis.sock"))
         (folder / "redis.sock").chmod(0o700)

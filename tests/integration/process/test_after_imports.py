@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from engine.scheduler import Scheduler
-from tests.integration.process.host_kit import Stage
+from tests.integration.process.host_harness import HostHarness
 from tests.redis_server import RedisServer, binaries
 
 MODULE = "tests.integration.process.inheriting_handlers"
@@ -13,11 +13,11 @@ WAIT_S = 40
 
 
 def test_threads_and_connections_of_the_imports_are_named_with_their_module() -> None:
-    stage = Stage("tests.integration.process.parallel_handlers", MODULE)
+    harness = HostHarness("tests.integration.process.parallel_handlers", MODULE)
     try:
-        inherited = stage.start().inherited
+        inherited = harness.start().inherited
     finally:
-        stage.close()
+        harness.close()
     assert inherited["threads"] == {"reader": 1, "lock holder": 1}
     assert inherited["modules"] == [MODULE]
     (peer,) = inherited["sockets"]
@@ -25,11 +25,11 @@ def test_threads_and_connections_of_the_imports_are_named_with_their_module() ->
 
 
 def test_imports_that_leave_nothing_are_told_of_with_nothing() -> None:
-    stage = Stage("tests.integration.process.host_handlers")
+    harness = HostHarness("tests.integration.process.host_handlers")
     try:
-        assert stage.start().inherited == {}
+        assert harness.start().inherited == {}
     finally:
-        stage.close()
+        harness.close()
 
 
 @pytest.fixture(scope="module")

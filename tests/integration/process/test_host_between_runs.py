@@ -12,26 +12,26 @@ import pytest
 
 from engine.adapters.process.kernel import descendants
 from engine.ports.host import Logged, Replied, Spilled
-from tests.integration.process.host_kit import PATIENCE_S, Stage, is_alive
+from tests.integration.process.host_harness import PATIENCE_S, HostHarness, is_alive
 
 LOOK_MS = 100
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    stage = Stage("tests.integration.process.host_handlers")
-    stage.start()
-    yield stage
-    stage.close()
+def harness() -> Iterator[HostHarness]:
+    harness = HostHarness("tests.integration.process.host_handlers")
+    harness.start()
+    yield harness
+    harness.close()
 
 
 @pytest.fixture
-def worker(stage: Stage) -> Stage:
-    return stage.ready()
+def worker(harness: HostHarness) -> HostHarness:
+    return harness.ready()
 
 
-def pid_of(stage: Stage) -> int:
-    pid = stage.host.pid(0)
+def pid_of(harness: HostHarness) -> int:
+    pid = harness.host.pid(0)
     assert pid is not None
     return pid
 
@@ -56,7 +56,7 @@ def wait_until_reaped(pid: int) -> None:
 # -- orphans ----------------------------------------------------------------------------------------------------------
 
 
-def test_orphans_that_die_are_reaped_between_runs_and_while_there_is_no_task(worker: Stage) -> None:
+def test_orphans_that_die_are_reaped_between_runs_and_while_there_is_no_task(worker: HostHarness) -> None:
     pids = [worker.run("leave_orphan")[1]["result"] for _ in range(5)]
     assert all(map(is_alive, pids))
     worker.run("let_orphans_die")
@@ -68,7 +68,7 @@ def test_orphans_that_die_are_reaped_between_runs_and_while_there_is_no_task(wor
     assert worker.run("echo", 1)[1]["result"] == 1
 
 
-def test_exit_codes_of_children_that_a_handler_still_owns_are_left_to_it(worker: Stage) -> None:
+def test_exit_codes_of_children_that_a_handler_still_owns_are_left_to_it(worker: HostHarness) -> None:
     orphan = worker.run("leave_orphan")[1]["result"]
     worker.run("own_children")
     worker.run("let_orphans_die")
@@ -80,7 +80,7 @@ def test_exit_codes_of_children_that_a_handler_still_owns_are_left_to_it(worker:
 
 
 @pytest.mark.parametrize("what", ["alarm", "ignored children", "streams", "signals", "limits"])
-def test_what_a_run_leaves_does_not_hurt_the_next(worker: Stage, what: str) -> None:
+def test_what_a_run_leaves_does_not_hurt_the_next(worker: HostHarness, what: str) -> None:
     worker.run("leave", what)
     pid = pid_of(worker)
     token = worker.send("try_out")
@@ -93,7 +93,7 @@ def test_what_a_run_leaves_does_not_hurt_the_next(worker: Stage, what: str) -> N
 
 
 def test_a_request_to_end_is_for_the_root_and_children_have_the_signals_of_any_program(
-        worker: Stage, tmp_path: Path) -> None:
+        worker: HostHarness, tmp_path: Path) -> None:
     token, _ = worker.begin("wait_for_file", str(tmp_path / "go"))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(pid_of(worker), number)
@@ -103,8 +103,8 @@ def test_a_request_to_end_is_for_the_root_and_children_have_the_signals_of_any_p
     assert worker.run("signals_of_children")[1]["result"] == ["SIGTERM"]
 
 
-def server_pid(stage: Stage) -> int:
-    fields = descendants.stat_fields(pid_of(stage))
+def server_pid(harness: HostHarness) -> int:
+    fields = descendants.stat_fields(pid_of(harness))
     assert fields is not None
     return int(fields[1])
 
@@ -113,7 +113,8 @@ def server_pid(stage: Stage) -> int:
 
 
 @pytest.mark.parametrize("handler", ["say_raw_and_fail", "say_raw", "printf"])
-def test_output_past_python_of_quick_runs_in_a_row_goes_to_the_run_that_wrote_it(worker: Stage, handler: str) -> None:
+def test_output_past_python_of_quick_runs_in_a_row_goes_to_the_run_that_wrote_it(
+        worker: HostHarness, handler: str) -> None:
     tokens = {worker.send(handler, number): number for number in range(50)}
     said: dict[int, str] = {}
     text, ended = "", 0
@@ -128,7 +129,7 @@ def test_output_past_python_of_quick_runs_in_a_row_goes_to_the_run_that_wrote_it
     assert said == {number: f"said by {number}\n" for number in range(50)}
 
 
-def test_output_past_python_is_labelled_by_its_descriptor(worker: Stage) -> None:
+def test_output_past_python_is_labelled_by_its_descriptor(worker: HostHarness) -> None:
     worker.run("say_on_both")
     assert {(event.stream, event.text) for event in worker.all_of(Spilled)} == {
         ("stdout", "out\n"), ("stderr", "error\n")}

@@ -11,7 +11,7 @@ import pytest
 
 from engine.adapters.process.kernel import descendants
 from engine.ports.host import Dumped, Exited, Logged, Replied, ServerLost
-from tests.integration.process.host_kit import Stage, is_alive, open_descriptors
+from tests.integration.process.host_harness import HostHarness, is_alive, open_descriptors
 
 HANDLERS = "tests.integration.process.host_handlers"
 LIMITED = "tests.integration.process.limit_handlers"
@@ -20,25 +20,25 @@ PATIENT_S = 5.0  # for stacks: on a machine that is busy with other tests, a wor
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
-    stage = Stage(HANDLERS, dump_s=PATIENT_S)
-    stage.start()
-    stage.up()
-    yield stage
-    stage.close()
+def harness() -> Iterator[HostHarness]:
+    harness = HostHarness(HANDLERS, dump_s=PATIENT_S)
+    harness.start()
+    harness.up()
+    yield harness
+    harness.close()
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Stage]:
+def shared() -> Iterator[HostHarness]:
     """For tests that leave the host as it was."""
-    stage = Stage(HANDLERS, dump_s=PATIENT_S)
-    stage.start()
-    yield stage
-    stage.close()
+    harness = HostHarness(HANDLERS, dump_s=PATIENT_S)
+    harness.start()
+    yield harness
+    harness.close()
 
 
 @pytest.fixture
-def worker(shared: Stage) -> Stage:
+def worker(shared: HostHarness) -> HostHarness:
     return shared.ready()
 
 
@@ -46,7 +46,7 @@ def worker(shared: Stage) -> Stage:
 
 
 @pytest.mark.parametrize("handler", ["hang_python", "hang_c"])
-def test_a_hung_run_is_killed_and_says_where_it_hung(worker: Stage, handler: str) -> None:
+def test_a_hung_run_is_killed_and_says_where_it_hung(worker: HostHarness, handler: str) -> None:
     worker.begin(handler)
     pid = worker.host.pid(0)
     ended = worker.end(why="timeout")
@@ -61,7 +61,7 @@ def test_a_hung_run_is_killed_and_says_where_it_hung(worker: Stage, handler: str
     assert ended.usage["peak_rss_bytes"] > 5_000_000
 
 
-def test_all_threads_of_a_hung_run_are_told(worker: Stage) -> None:
+def test_all_threads_of_a_hung_run_are_told(worker: HostHarness) -> None:
     worker.begin("hang_threads")
     mortem = worker.end().post_mortem
     assert mortem is not None
@@ -70,7 +70,7 @@ def test_all_threads_of_a_hung_run_are_told(worker: Stage) -> None:
     assert mortem["proc"]["threads"] == 2
 
 
-def test_a_run_that_blocks_every_signal_dies_all_the_same(worker: Stage) -> None:
+def test_a_run_that_blocks_every_signal_dies_all_the_same(worker: HostHarness) -> None:
     worker.begin("hang_deaf")
     ended = worker.end()
     assert ended.signal == "SIGKILL"
@@ -81,30 +81,30 @@ def test_a_run_that_blocks_every_signal_dies_all_the_same(worker: Stage) -> None
 
 
 def test_a_run_that_took_the_signal_for_stacks_over_is_told_to_have_given_none() -> None:
-    stage = Stage(HANDLERS, dump_s=0.05)
-    stage.start()
-    stage.up()
-    stage.begin("hang_own_sigusr2")
-    mortem = stage.end().post_mortem
-    stage.close()
+    harness = HostHarness(HANDLERS, dump_s=0.05)
+    harness.start()
+    harness.up()
+    harness.begin("hang_own_sigusr2")
+    mortem = harness.end().post_mortem
+    harness.close()
     assert mortem is not None
     assert (mortem["stacks"], mortem["no_stacks"]) == ("", "it did not answer within 0.05 s")
 
 
 def test_a_worker_without_a_processor_for_a_while_tells_its_stacks_all_the_same() -> None:
     """As in a container whose share of the processor is used up: it stops for 50 to 90 ms."""
-    stage = Stage(HANDLERS)
-    stage.start()
-    pid = stage.up()
-    stage.begin("hang_python")
+    harness = HostHarness(HANDLERS)
+    harness.start()
+    pid = harness.up()
+    harness.begin("hang_python")
     os.kill(pid, signal.SIGSTOP)
-    stage.host.kill(0, "timeout")
+    harness.host.kill(0, "timeout")
     os.kill(pid, signal.SIGSTOP)
-    stage.poller.wait(0.09)
-    stage.host.tick(time.monotonic())
+    harness.poller.wait(0.09)
+    harness.host.tick(time.monotonic())
     os.kill(pid, signal.SIGCONT)
-    mortem = stage.wait_for(Exited).post_mortem
-    stage.close()
+    mortem = harness.wait_for(Exited).post_mortem
+    harness.close()
     assert mortem is not None
     assert "hang_python" in mortem["stacks"]
     assert "no_stacks" not in mortem
@@ -114,52 +114,52 @@ def test_a_worker_without_a_processor_for_a_while_tells_its_stacks_all_the_same(
 
 
 def test_a_killed_run_has_used_only_its_own_cpu_time() -> None:
-    stage = Stage(LIMITED)
-    stage.start()
-    stage.up()
-    _, outcome = stage.run("work", {"cpu_s": 0.5})
+    harness = HostHarness(LIMITED)
+    harness.start()
+    harness.up()
+    _, outcome = harness.run("work", {"cpu_s": 0.5})
     assert outcome["cpu_s"] >= 0.5
-    stage.begin("rest", {"hold_s": 60})
-    ended = stage.end()
-    stage.close()
+    harness.begin("rest", {"hold_s": 60})
+    ended = harness.end()
+    harness.close()
     assert ended.usage["cpu_s"] < 0.25
 
 
 def test_what_a_killed_run_has_started_counts_with_it() -> None:
-    stage = Stage(LIMITED)
-    stage.start()
-    stage.up()
-    stage.begin("work_below", {"cpu_s": 0.5, "mib": 150})
-    ended = stage.end()
-    stage.close()
+    harness = HostHarness(LIMITED)
+    harness.start()
+    harness.up()
+    harness.begin("work_below", {"cpu_s": 0.5, "mib": 150})
+    ended = harness.end()
+    harness.close()
     assert ended.usage["cpu_s"] >= 0.45
     assert ended.usage["peak_rss_bytes"] > 150 << 20
 
 
 def test_what_earlier_runs_have_left_does_not_count_with_a_killed_one() -> None:
-    stage = Stage(LIMITED)
-    stage.start()
-    stage.up()
-    stage.run("leave_over", {"busy": 1})
-    stage.run("work", {"cpu_s": 0.3})
-    stage.begin("rest", {"hold_s": 60})
-    ended = stage.end()
-    stage.close()
+    harness = HostHarness(LIMITED)
+    harness.start()
+    harness.up()
+    harness.run("leave_over", {"busy": 1})
+    harness.run("work", {"cpu_s": 0.3})
+    harness.begin("rest", {"hold_s": 60})
+    ended = harness.end()
+    harness.close()
     assert ended.usage["cpu_s"] < 0.15
 
 
 def test_a_crashed_run_has_used_only_its_own_cpu_time() -> None:
-    stage = Stage(LIMITED)
-    stage.start()
-    stage.up()
-    stage.run("work", {"cpu_s": 0.5})
-    stage.send("crash")
-    ended = stage.wait_for(Exited)
-    stage.close()
+    harness = HostHarness(LIMITED)
+    harness.start()
+    harness.up()
+    harness.run("work", {"cpu_s": 0.5})
+    harness.send("crash")
+    ended = harness.wait_for(Exited)
+    harness.close()
     assert ended.usage["cpu_s"] < 0.25
 
 
-def test_killing_twice_is_killing_once(worker: Stage) -> None:
+def test_killing_twice_is_killing_once(worker: HostHarness) -> None:
     worker.begin("hang_python")
     worker.host.kill(0, "first")
     worker.host.kill(0, "second")
@@ -170,13 +170,13 @@ def test_killing_twice_is_killing_once(worker: Stage) -> None:
     assert worker.all_of(Exited) == []
 
 
-def test_a_worker_can_be_killed_before_it_is_there(worker: Stage) -> None:
+def test_a_worker_can_be_killed_before_it_is_there(worker: HostHarness) -> None:
     worker.host.spawn(5)
     worker.host.kill(5, "too slow")
     assert worker.wait_for(Exited, lambda event: event.slot == 5).signal == "SIGKILL"
 
 
-def test_a_stopped_worker_neither_blocks_the_host_nor_outlives_its_kill(worker: Stage) -> None:
+def test_a_stopped_worker_neither_blocks_the_host_nor_outlives_its_kill(worker: HostHarness) -> None:
     _, _ = worker.begin("hang_python")
     pid = worker.host.pid(0)
     assert pid is not None
@@ -193,7 +193,7 @@ def test_a_stopped_worker_neither_blocks_the_host_nor_outlives_its_kill(worker: 
 
 
 @pytest.mark.parametrize("way", ["kill", "exit"])
-def test_children_in_other_sessions_die_with_their_worker(worker: Stage, way: str) -> None:
+def test_children_in_other_sessions_die_with_their_worker(worker: HostHarness, way: str) -> None:
     if way == "kill":
         _, said = worker.begin("family", "hang")
         pids = [int(word) for word in said.split()]
@@ -215,7 +215,7 @@ def test_children_in_other_sessions_die_with_their_worker(worker: Stage, way: st
 @pytest.mark.parametrize(("how", "code", "name", "sender"), [
     ("os._exit", 7, None, None), ("segfault", None, "SIGSEGV", "itself"), ("abort", None, "SIGABRT", "itself"),
     ("suicide", None, "SIGKILL", "unknown")])
-def test_a_worker_that_dies_says_how(worker: Stage, how: str, code: int | None, name: str | None,
+def test_a_worker_that_dies_says_how(worker: HostHarness, how: str, code: int | None, name: str | None,
                                      sender: str | None) -> None:
     worker.send("talk")
     worker.send("misbehave", how)
@@ -232,7 +232,7 @@ def test_a_worker_that_dies_says_how(worker: Stage, how: str, code: int | None, 
         assert "in misbehave" in ended.post_mortem["stacks"]
 
 
-def test_a_worker_quits_after_its_work(worker: Stage) -> None:
+def test_a_worker_quits_after_its_work(worker: HostHarness) -> None:
     token = worker.send("echo", 1)
     worker.host.quit(0)
     ended = worker.wait_for(Exited)
@@ -243,7 +243,7 @@ def test_a_worker_quits_after_its_work(worker: Stage) -> None:
 # -- taking back ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_behind_a_long_run_is_taken_back_and_never_run(worker: Stage, tmp_path: Path) -> None:
+def test_what_is_behind_a_long_run_is_taken_back_and_never_run(worker: HostHarness, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     first, _ = worker.begin("wait_for_file", str(gate))
     sent = [worker.send("echo", "x" * size) for size in (1, 100_000, 3)]
@@ -258,7 +258,7 @@ def test_what_is_behind_a_long_run_is_taken_back_and_never_run(worker: Stage, tm
     assert worker.all_of(Replied) == []
 
 
-def test_taking_back_never_tears_a_message(worker: Stage) -> None:
+def test_taking_back_never_tears_a_message(worker: HostHarness) -> None:
     """While the worker reads a long message: it gets all of it, or nothing."""
     for size in (1_000_000, 900_000, 300_000, 5_000) * 10:
         token = worker.send("echo", "x" * size)
@@ -273,8 +273,8 @@ def test_taking_back_never_tears_a_message(worker: Stage) -> None:
 @pytest.mark.parametrize(("reason", "verdict", "cause", "kind"), [
     (b"S", b"S", "soft_timeout", "SoftTimeout"), (b"C", b"I", "cancelled", "TaskInterrupted")])
 @pytest.mark.parametrize("handler", ["soft", "soft_asleep", "chatter", "finaliser"])
-def test_an_interrupt_ends_the_run_and_only_it(worker: Stage, handler: str, reason: bytes, verdict: bytes, cause: str,
-                                               kind: str) -> None:
+def test_an_interrupt_ends_the_run_and_only_it(worker: HostHarness, handler: str, reason: bytes, verdict: bytes,
+                                               cause: str, kind: str) -> None:
     token, _ = worker.begin(handler)
     behind = worker.send("echo", 2)
     worker.host.interrupt(0, token, reason)  # type: ignore[arg-type]
@@ -283,13 +283,13 @@ def test_an_interrupt_ends_the_run_and_only_it(worker: Stage, handler: str, reas
     assert worker.reply(behind)[1]["result"] == 2
 
 
-def test_a_handler_may_clean_up(worker: Stage) -> None:
+def test_a_handler_may_clean_up(worker: HostHarness) -> None:
     token, _ = worker.begin("soft", "clean up")
     worker.host.interrupt(0, token, b"S")
     assert worker.reply(token)[1]["result"] == "cleaned up after SoftTimeout"
 
 
-def test_an_interrupt_for_another_run_does_nothing(worker: Stage, tmp_path: Path) -> None:
+def test_an_interrupt_for_another_run_does_nothing(worker: HostHarness, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     earlier = worker.send("noop")
     worker.reply(earlier)
@@ -301,7 +301,7 @@ def test_an_interrupt_for_another_run_does_nothing(worker: Stage, tmp_path: Path
     assert worker.reply(token)[0] == b"C"
 
 
-def test_an_interrupt_that_comes_early_waits_for_its_run(worker: Stage, tmp_path: Path) -> None:
+def test_an_interrupt_that_comes_early_waits_for_its_run(worker: HostHarness, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     first, _ = worker.begin("wait_for_file", str(gate))
     second = worker.send("soft")
@@ -311,7 +311,7 @@ def test_an_interrupt_that_comes_early_waits_for_its_run(worker: Stage, tmp_path
     assert worker.reply(second)[0] == b"I"
 
 
-def test_a_shield_holds_until_its_end(worker: Stage, tmp_path: Path) -> None:
+def test_a_shield_holds_until_its_end(worker: HostHarness, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     token, _ = worker.begin("shielded", str(gate))
     worker.host.interrupt(0, token, b"S")
@@ -321,7 +321,7 @@ def test_a_shield_holds_until_its_end(worker: Stage, tmp_path: Path) -> None:
     assert worker.reply(token)[1]["cause"] == "soft_timeout"
 
 
-def test_interrupts_in_a_storm_hit_only_their_runs(worker: Stage) -> None:
+def test_interrupts_in_a_storm_hit_only_their_runs(worker: HostHarness) -> None:
     """Each of many short runs is interrupted at some moment of its life; none may end the worker or a neighbour."""
     verdicts = []
     for _ in range(400):
@@ -336,7 +336,7 @@ def test_interrupts_in_a_storm_hit_only_their_runs(worker: Stage) -> None:
 # -- stacks of the living ---------------------------------------------------------------------------------------------
 
 
-def test_a_dump_leaves_the_run_unharmed(worker: Stage, tmp_path: Path) -> None:
+def test_a_dump_leaves_the_run_unharmed(worker: HostHarness, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     token, _ = worker.begin("wait_for_file", str(gate))
     for _ in range(3):
@@ -351,45 +351,45 @@ def test_a_dump_leaves_the_run_unharmed(worker: Stage, tmp_path: Path) -> None:
 # -- the fork server and the pool -------------------------------------------------------------------------------------
 
 
-def test_the_death_of_the_fork_server_takes_everything_with_it(stage: Stage) -> None:
-    _, said = stage.begin("family", "hang")
-    pids = [int(word) for word in said.split()] + [stage.host.pid(0) or 0]
-    stage.host.spawn(1)
-    (server,) = set(descendants.children(os.getpid())) - set(stage._children)
+def test_the_death_of_the_fork_server_takes_everything_with_it(harness: HostHarness) -> None:
+    _, said = harness.begin("family", "hang")
+    pids = [int(word) for word in said.split()] + [harness.host.pid(0) or 0]
+    harness.host.spawn(1)
+    (server,) = set(descendants.children(os.getpid())) - set(harness._children)
     os.kill(server, signal.SIGKILL)
-    lost = stage.wait_for(ServerLost)
+    lost = harness.wait_for(ServerLost)
     assert "signal 9" in lost.reason
-    ended = stage.all_of(Exited)
+    ended = harness.all_of(Exited)
     assert sorted(event.slot for event in ended) == [0, 1]
     assert all(event.stranded for event in ended)
     assert not any(map(is_alive, pids))
-    assert descendants.children(os.getpid()) == stage._children
-    stage.start()
-    stage.up()
-    assert stage.run("echo", 1)[1]["result"] == 1
+    assert descendants.children(os.getpid()) == harness._children
+    harness.start()
+    harness.up()
+    assert harness.run("echo", 1)[1]["result"] == 1
 
 
 def test_a_worker_spawned_without_a_fork_server_is_reported_as_gone() -> None:
-    stage = Stage(HANDLERS, dump_s=PATIENT_S)
-    stage.host.spawn(0)
-    assert stage.wait_for(Exited).stranded
-    stage.close()
+    harness = HostHarness(HANDLERS, dump_s=PATIENT_S)
+    harness.host.spawn(0)
+    assert harness.wait_for(Exited).stranded
+    harness.close()
 
 
-def test_stopping_ends_a_whole_family(stage: Stage) -> None:
-    _, said = stage.begin("family", "hang")
-    stage.host.stop()
+def test_stopping_ends_a_whole_family(harness: HostHarness) -> None:
+    _, said = harness.begin("family", "hang")
+    harness.host.stop()
     assert not any(is_alive(int(word)) for word in said.split())
 
 
 def test_stopping_does_not_wait_for_a_hanging_import(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     (tmp_path / "hanging_handlers.py").write_text(f"open({str(flag)!r}, 'w')\nwhile True: pass\n")
-    stage = Stage("hanging_handlers", sys_path=(str(tmp_path), *_paths()))
-    stage.host.start()
+    harness = HostHarness("hanging_handlers", sys_path=(str(tmp_path), *_paths()))
+    harness.host.start()
     while not flag.exists():
-        stage.turn(0.01)
-    stage.close()
+        harness.turn(0.01)
+    harness.close()
 
 
 def test_the_death_of_the_pool_ends_everything(tmp_path: Path) -> None:
@@ -403,11 +403,11 @@ def test_the_death_of_the_pool_ends_everything(tmp_path: Path) -> None:
     if pool == 0:
         os.close(reader)
         try:
-            stage = Stage(HANDLERS, dump_s=PATIENT_S)
-            stage.start()
-            stage.up()
-            _, said = stage.begin("family", "hang")
-            os.write(writer, orjson.dumps([stage.host.pid(0), *map(int, said.split())]))
+            harness = HostHarness(HANDLERS, dump_s=PATIENT_S)
+            harness.start()
+            harness.up()
+            _, said = harness.begin("family", "hang")
+            os.write(writer, orjson.dumps([harness.host.pid(0), *map(int, said.split())]))
             signal.pause()
         finally:
             os._exit(1)
@@ -423,25 +423,25 @@ def test_the_death_of_the_pool_ends_everything(tmp_path: Path) -> None:
     os.close(reader)
 
 
-def test_nothing_leaks_over_many_lives(stage: Stage) -> None:
-    stage.end()
+def test_nothing_leaks_over_many_lives(harness: HostHarness) -> None:
+    harness.end()
     before = open_descriptors()
     for number in range(60):
-        stage.up()
+        harness.up()
         if number % 3 == 0:
-            stage.begin("hang_python")
-            stage.end()
+            harness.begin("hang_python")
+            harness.end()
         elif number % 3 == 1:
-            stage.send("misbehave", "segfault")
-            stage.wait_for(Exited)
+            harness.send("misbehave", "segfault")
+            harness.wait_for(Exited)
         else:
-            stage.host.quit(0)
-            stage.wait_for(Exited)
-        stage.events.clear()
+            harness.host.quit(0)
+            harness.wait_for(Exited)
+        harness.events.clear()
     assert len(open_descriptors()) == len(before)
 
 
-def test_two_workers_are_independent(worker: Stage) -> None:
+def test_two_workers_are_independent(worker: HostHarness) -> None:
     worker.up(1)
     worker.begin("hang_c", slot=1)
     assert worker.run("echo", 1)[1]["result"] == 1

@@ -8,25 +8,26 @@ from pathlib import Path
 import pytest
 
 from engine.ports.host import Exited, ServerLost
-from tests.integration.process.host_kit import Stage
+from tests.integration.process.host_harness import HostHarness
 
 PATIENT_S = 5.0
 
 
 @pytest.fixture(scope="module", params=["block", "ignore", "reap", "patch", "alarm", "handle", "close"])
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    stage = Stage("tests.integration.process.hostile_imports", environment={"WHAT": request.param}, dump_s=PATIENT_S)
-    assert stage.start().failures == {}
-    yield stage
-    stage.close()
+def harness(request: pytest.FixtureRequest) -> Iterator[HostHarness]:
+    harness = HostHarness("tests.integration.process.hostile_imports", environment={"WHAT": request.param},
+                          dump_s=PATIENT_S)
+    assert harness.start().failures == {}
+    yield harness
+    harness.close()
 
 
 @pytest.fixture
-def worker(stage: Stage) -> Stage:
-    return stage.ready()
+def worker(harness: HostHarness) -> HostHarness:
+    return harness.ready()
 
 
-def test_a_hung_run_is_killed_with_its_stacks_and_the_slot_is_filled_again(worker: Stage) -> None:
+def test_a_hung_run_is_killed_with_its_stacks_and_the_slot_is_filled_again(worker: HostHarness) -> None:
     for _ in range(2):
         worker.begin("hang")
         mortem = worker.end().post_mortem
@@ -35,13 +36,13 @@ def test_a_hung_run_is_killed_with_its_stacks_and_the_slot_is_filled_again(worke
         worker.up()
 
 
-def test_a_soft_timeout_arrives(worker: Stage) -> None:
+def test_a_soft_timeout_arrives(worker: HostHarness) -> None:
     token, _ = worker.begin("soft")
     worker.host.interrupt(0, token, b"S")
     assert worker.reply(token)[1]["result"] == "cleaned up"
 
 
-def test_a_worker_that_dies_is_reported(worker: Stage, request: pytest.FixtureRequest) -> None:
+def test_a_worker_that_dies_is_reported(worker: HostHarness, request: pytest.FixtureRequest) -> None:
     worker.send("die", 7)
     ended = worker.wait_for(Exited)
     reaped_by_the_module = "reap" in request.node.name
@@ -51,10 +52,10 @@ def test_a_worker_that_dies_is_reported(worker: Stage, request: pytest.FixtureRe
 def test_a_module_that_closes_the_way_to_the_pool_is_blamed_in_words(
         tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "closes_all.py").write_text("import os; os.closerange(3, 4096)")
-    stage = Stage("closes_all", sys_path=(str(tmp_path), *(path or os.getcwd() for path in sys.path)))
+    harness = HostHarness("closes_all", sys_path=(str(tmp_path), *(path or os.getcwd() for path in sys.path)))
     try:
-        stage.host.start()
-        stage.wait_for(ServerLost)
+        harness.host.start()
+        harness.wait_for(ServerLost)
         assert "an imported module has closed descriptors that are not its own" in capfd.readouterr().err
     finally:
-        stage.close()
+        harness.close()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.process.host_kit import Stage
+from tests.integration.process.host_harness import HostHarness
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,20 +25,21 @@ def write(path: Path, text: str) -> Path:
 
 
 @contextmanager
-def serving(folder: Path, *modules: str, failures: dict[str, str] | None = None, **settings: Any) -> Iterator[Stage]:
+def serving(folder: Path, *modules: str, failures: dict[str, str] | None = None,
+            **settings: Any) -> Iterator[HostHarness]:
     """A worker of a pool that imports from the folder; the failures of the imports are added to `failures`."""
     sys_path = (str(folder), *(path or os.getcwd() for path in sys.path))
-    stage = Stage(*modules, sys_path=sys_path, environment={"PYTHONPATH": str(ROOT)}, **settings)
+    harness = HostHarness(*modules, sys_path=sys_path, environment={"PYTHONPATH": str(ROOT)}, **settings)
     try:
-        found = stage.start().failures
+        found = harness.start().failures
         if failures is None:
             assert found == {}
         else:
             failures.update(found)
-        stage.up()
-        yield stage
+        harness.up()
+        yield harness
     finally:
-        stage.close()
+        harness.close()
 
 
 def python(folder: Path, *command: str) -> tuple[int, str]:
@@ -82,15 +83,15 @@ def test_a_handler_of_an_unguarded_script_may_use_each_start_method(tmp_path: Pa
                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     script = write(tmp_path / "script.py", UNGUARDED)
-    with serving(tmp_path, main={"path": str(script)}, functions={"work": "__main__:work"}) as stage:
+    with serving(tmp_path, main={"path": str(script)}, functions={"work": "__main__:work"}) as harness:
         for method in ("fork", "spawn", "forkserver"):
-            assert stage.run("work", method)[1]["result"] == [0, 1, 4], method
+            assert harness.run("work", method)[1]["result"] == [0, 1, 4], method
         try:
             import joblib  # type: ignore[import-untyped,import-not-found,unused-ignore]  # noqa: F401
         except ImportError:
             pass
         else:
-            assert stage.run("work", "joblib")[1]["result"] == [0, 1, 4]
+            assert harness.run("work", "joblib")[1]["result"] == [0, 1, 4]
     assert set((tmp_path / "executions").read_text().split()) == {"above"}
 
 
@@ -133,9 +134,9 @@ def test_an_imported_module_is_executed_up_to_its_use_of_the_engine(tmp_path: Pa
     write(tmp_path / "shop/tasks.py", "def work(payload): return 'worked'")
     write(tmp_path / "shop/nested.py", "from engine import Scheduler\nScheduler().start()")
     write(tmp_path / "shop/app.py", APP.replace("{use}", use))
-    with serving(tmp_path, functions={"work": "shop.tasks:work", "twice": "shop.app:twice"}) as stage:
-        assert stage.run("twice", 4)[1]["result"] == 8
-        assert stage.run("work", 4)[1]["result"] == "worked"
+    with serving(tmp_path, functions={"work": "shop.tasks:work", "twice": "shop.app:twice"}) as harness:
+        assert harness.run("twice", 4)[1]["result"] == 8
+        assert harness.run("work", 4)[1]["result"] == "worked"
 
 
 def test_a_handler_below_the_use_of_the_engine_is_reported_in_words(tmp_path: Path) -> None:
@@ -153,8 +154,8 @@ def test_a_handler_that_imports_a_module_which_starts_an_engine_is_told_why_not(
         def lazy(payload):
             import app
     """)
-    with serving(tmp_path, "tasks") as stage:
-        verdict, outcome = stage.run("lazy")
+    with serving(tmp_path, "tasks") as harness:
+        verdict, outcome = harness.run("lazy")
         assert (verdict, outcome["error"]["kind"]) == (b"E", "EngineError")
         assert "in a worker of a running engine" in outcome["error"]["message"]
 
@@ -194,8 +195,8 @@ IN_A_THREAD = """
 @pytest.mark.parametrize("start", [IN_A_GROUP, SWALLOWED, IN_A_THREAD])
 def test_what_a_script_makes_of_the_end_of_its_second_execution_is_no_failure(tmp_path: Path, start: str) -> None:
     script = write(tmp_path / "script.py", textwrap.dedent(MAIN).replace("{start}", textwrap.dedent(start)))
-    with serving(tmp_path, main={"path": str(script)}, functions={"work": "__main__:work"}) as stage:
-        assert stage.run("work")[1]["result"] == "worked"
+    with serving(tmp_path, main={"path": str(script)}, functions={"work": "__main__:work"}) as harness:
+        assert harness.run("work")[1]["result"] == "worked"
 
 
 def test_a_script_that_cannot_be_executed_twice_is_told_that_it_was(tmp_path: Path) -> None:
@@ -229,5 +230,5 @@ def test_workers_find_the_script_however_it_was_launched(tmp_path: Path, launche
     code, output = python(tmp_path, *launcher)
     assert code == 0, output
     told = json.loads((tmp_path / "document").read_bytes())
-    with serving(tmp_path, main=told["main"], functions=told["functions"]) as stage:
-        assert stage.run("work")[1]["result"] == "worked"
+    with serving(tmp_path, main=told["main"], functions=told["functions"]) as harness:
+        assert harness.run("work")[1]["result"] == "worked"

@@ -11,7 +11,7 @@ from engine.core.task.limits import MIB, Limits
 from engine.core.task.outcome import Cause
 from engine.core.worker.start_method import Starting
 from engine.ports.host import Booted, Exceeded, Exited, HookFailed, Logged, ServerLost, Spilled
-from tests.integration.process.host_kit import Stage, is_alive
+from tests.integration.process.host_harness import HostHarness, is_alive
 
 HANDLERS = "tests.integration.process.host_handlers"
 LIMITED = "tests.integration.process.limit_handlers"
@@ -27,46 +27,46 @@ def way(request: pytest.FixtureRequest) -> Starting:
 
 
 @pytest.fixture(scope="module")
-def shared(way: Starting) -> Iterator[Stage]:
-    stage = Stage(HANDLERS, starting=way, dump_s=10.0)
-    stage.start()
-    yield stage
-    stage.close()
+def shared(way: Starting) -> Iterator[HostHarness]:
+    harness = HostHarness(HANDLERS, starting=way, dump_s=10.0)
+    harness.start()
+    yield harness
+    harness.close()
 
 
 @pytest.fixture
-def limited(way: Starting) -> Iterator[Stage]:
-    stage = Stage(LIMITED, starting=way)
-    stage.start()
-    stage.up()
-    yield stage
-    stage.close()
+def limited(way: Starting) -> Iterator[HostHarness]:
+    harness = HostHarness(LIMITED, starting=way)
+    harness.start()
+    harness.up()
+    yield harness
+    harness.close()
 
 
 @pytest.fixture
-def worker(shared: Stage) -> Stage:
+def worker(shared: HostHarness) -> HostHarness:
     return shared.ready()
 
 
 @pytest.fixture
-def lifetime(way: Starting, tmp_path: Path) -> Iterator[Stage]:
-    stage = Stage(LIFETIME, starting=way, environment={"LIFETIME_FOLDER": str(tmp_path)}, stop_s=20.0)
-    stage.start()
-    yield stage
-    stage.close()
+def lifetime(way: Starting, tmp_path: Path) -> Iterator[HostHarness]:
+    harness = HostHarness(LIFETIME, starting=way, environment={"LIFETIME_FOLDER": str(tmp_path)}, stop_s=20.0)
+    harness.start()
+    yield harness
+    harness.close()
 
 
 def test_handlers_are_known_before_there_is_a_worker(way: Starting) -> None:
-    stage = Stage(HANDLERS, "tests.no_such_module", starting=way)
-    ready = stage.start()
+    harness = HostHarness(HANDLERS, "tests.no_such_module", starting=way)
+    ready = harness.start()
     assert {"echo", "hang_c"} <= {told["name"] for told in ready.handlers}
     assert "ModuleNotFoundError" in ready.failures["tests.no_such_module"]
-    stage.up()
-    assert stage.run("echo", 5)[1]["result"] == 5, "what failed before does not hinder workers"
-    stage.close()
+    harness.up()
+    assert harness.run("echo", 5)[1]["result"] == 5, "what failed before does not hinder workers"
+    harness.close()
 
 
-def test_a_run_answers_and_its_output_is_kept(worker: Stage) -> None:
+def test_a_run_answers_and_its_output_is_kept(worker: HostHarness) -> None:
     verdict, outcome = worker.run("echo", {"a": [1, None, "ü"]})
     assert (verdict, outcome["result"], outcome["pid"]) == (b"C", {"a": [1, None, "ü"]}, worker.host.pid(0))
     worker.run("talk")
@@ -76,7 +76,7 @@ def test_a_run_answers_and_its_output_is_kept(worker: Stage) -> None:
 
 
 @pytest.mark.parametrize("handler", ["hang_python", "hang_c"])
-def test_a_hung_run_is_killed_with_its_stacks(worker: Stage, handler: str) -> None:
+def test_a_hung_run_is_killed_with_its_stacks(worker: HostHarness, handler: str) -> None:
     worker.begin(handler)
     mortem = worker.end().post_mortem
     assert mortem is not None
@@ -85,14 +85,14 @@ def test_a_hung_run_is_killed_with_its_stacks(worker: Stage, handler: str) -> No
     assert not any(name in mortem["stacks"] for name in below)
 
 
-def test_what_a_run_has_started_ends_with_it(worker: Stage) -> None:
+def test_what_a_run_has_started_ends_with_it(worker: HostHarness) -> None:
     _, said = worker.begin("family", "hang")
     pids = [int(word) for word in said.split()]
     worker.end()
     assert not any(map(is_alive, pids))
 
 
-def test_a_run_is_held_to_its_limits_and_charged_with_its_own(limited: Stage) -> None:
+def test_a_run_is_held_to_its_limits_and_charged_with_its_own(limited: HostHarness) -> None:
     limited.run("leave_over", {"mib": 150, "idle": 3})
     limited.run("work", {"cpu_s": 0.3})
     limited.host.watch(0, Limits(memory_bytes=100 * MIB))
@@ -105,7 +105,7 @@ def test_a_run_is_held_to_its_limits_and_charged_with_its_own(limited: Stage) ->
     assert limited.end().usage["cpu_s"] < 0.25
 
 
-def test_a_crash_costs_the_worker_alone(limited: Stage) -> None:
+def test_a_crash_costs_the_worker_alone(limited: HostHarness) -> None:
     limited.send("crash")
     assert limited.wait_for(Exited).signal == "SIGSEGV"
     limited.up()
@@ -113,27 +113,27 @@ def test_a_crash_costs_the_worker_alone(limited: Stage) -> None:
 
 
 def test_workers_go_with_their_fork_server(way: Starting) -> None:
-    stage = Stage(HANDLERS, starting=way)
-    stage.start()
-    pids = [stage.up(slot) for slot in (0, 1)]
+    harness = HostHarness(HANDLERS, starting=way)
+    harness.start()
+    pids = [harness.up(slot) for slot in (0, 1)]
     server = int(Path(f"/proc/{pids[0]}/status").read_text().partition("PPid:")[2].split()[0])
     os.kill(server, signal.SIGKILL)
-    stage.wait_for(ServerLost)
+    harness.wait_for(ServerLost)
     assert not any(map(is_alive, pids))
-    stage.start()
-    stage.up()
-    assert stage.run("echo", 1)[0] == b"C"
-    stage.close()
+    harness.start()
+    harness.up()
+    assert harness.run("echo", 1)[0] == b"C"
+    harness.close()
 
 
-def test_a_worker_holds_only_its_own_descriptors(worker: Stage) -> None:
+def test_a_worker_holds_only_its_own_descriptors(worker: HostHarness) -> None:
     pid = worker.host.pid(0)
     targets = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
     assert len(targets) <= 10, targets
     assert not any("memfd" in target for target in targets)
 
 
-def test_hooks_run_and_what_was_registered_at_import_is_the_workers(lifetime: Stage, tmp_path: Path) -> None:
+def test_hooks_run_and_what_was_registered_at_import_is_the_workers(lifetime: HostHarness, tmp_path: Path) -> None:
     pid = lifetime.up()
     assert lifetime.run("state")[1]["result"] == {"connected": pid, "order": True, "pid": pid}
     lifetime.host.quit(0)
@@ -142,7 +142,7 @@ def test_hooks_run_and_what_was_registered_at_import_is_the_workers(lifetime: St
     assert noted == [f"stop of second {pid}", f"stop of first {pid}", f"atexit of import {pid}", f"finalised {pid}"]
 
 
-def test_a_failing_hook_is_told(lifetime: Stage, tmp_path: Path) -> None:
+def test_a_failing_hook_is_told(lifetime: HostHarness, tmp_path: Path) -> None:
     (tmp_path / "refuse").touch()
     lifetime.host.spawn(0)
     assert lifetime.wait_for(HookFailed).message == "ConnectionRefusedError: no database"
@@ -154,16 +154,16 @@ def test_an_import_that_fails_in_a_worker_alone_is_told_as_a_failed_start(way: S
     (tmp_path / "once.py").write_text(
         "import pathlib\nmark = pathlib.Path(__file__).with_name('mark')\nassert not mark.exists(), 'a second time'\n"
         "mark.touch()\n")
-    stage = Stage("once", starting=way, sys_path=(str(tmp_path), os.getcwd()))
-    stage.start()
-    stage.host.spawn(0)
-    failed = stage.wait_for(HookFailed)
+    harness = HostHarness("once", starting=way, sys_path=(str(tmp_path), os.getcwd()))
+    harness.start()
+    harness.host.spawn(0)
+    failed = harness.wait_for(HookFailed)
     assert (failed.at_start, failed.hook, failed.message) == (True, "once", "AssertionError: a second time")
-    assert stage.wait_for(Exited).exitcode == 1
-    stage.close()
+    assert harness.wait_for(Exited).exitcode == 1
+    harness.close()
 
 
-def test_a_generator_of_the_module_is_the_workers_own(lifetime: Stage) -> None:
+def test_a_generator_of_the_module_is_the_workers_own(lifetime: HostHarness) -> None:
     drawn = []
     for slot in (0, 1):
         lifetime.up(slot)
@@ -172,18 +172,18 @@ def test_a_generator_of_the_module_is_the_workers_own(lifetime: Stage) -> None:
 
 
 def test_threads_locks_and_connections_of_the_module_are_the_workers_own(way: Starting) -> None:
-    stage = Stage(INHERITING, starting=way)
-    assert stage.start().inherited == {}
-    stage.up()
-    assert stage.run("ask-pool")[1]["result"] == 0
-    stage.close()
+    harness = HostHarness(INHERITING, starting=way)
+    assert harness.start().inherited == {}
+    harness.up()
+    assert harness.run("ask-pool")[1]["result"] == 0
+    harness.close()
 
 
 def test_an_import_that_ends_the_process_is_told_and_harms_nobody(way: Starting, tmp_path: Path) -> None:
     (tmp_path / "deadly.py").write_text("import os\nos._exit(3)\n")
-    stage = Stage("deadly", starting=way, sys_path=(str(tmp_path), os.getcwd()))
-    assert "importing ended the process with 3" in stage.start().failures["deadly"]
-    stage.close()
+    harness = HostHarness("deadly", starting=way, sys_path=(str(tmp_path), os.getcwd()))
+    assert "importing ended the process with 3" in harness.start().failures["deadly"]
+    harness.close()
 
 
 def test_a_process_that_an_import_leaves_behind_does_not_keep_the_pool_from_starting(way: Starting,
@@ -192,11 +192,11 @@ def test_a_process_that_an_import_leaves_behind_does_not_keep_the_pool_from_star
         "import os, signal\nfrom engine import handler\n"
         "if os.fork() == 0:\n    signal.pause()\n    os._exit(0)\n"
         "@handler('plain')\ndef plain(payload): return payload\n")
-    stage = Stage("lasting", starting=way, sys_path=(str(tmp_path), os.getcwd()))
-    assert [told["name"] for told in stage.start().handlers] == ["plain"]
-    stage.up()
-    assert stage.run("plain", 5)[1]["result"] == 5
-    stage.close()
+    harness = HostHarness("lasting", starting=way, sys_path=(str(tmp_path), os.getcwd()))
+    assert [told["name"] for told in harness.start().handlers] == ["plain"]
+    harness.up()
+    assert harness.run("plain", 5)[1]["result"] == 5
+    harness.close()
 
 
 def test_a_handler_that_asks_for_another_way_is_left_out_with_the_remedy(way: Starting, tmp_path: Path) -> None:
@@ -206,10 +206,10 @@ def test_a_handler_that_asks_for_another_way_is_left_out_with_the_remedy(way: St
         "@handler('forked', preload=True)\ndef forked(payload): ...\n"
         "@handler('fresh', preload=False)\ndef fresh(payload): ...\n")
     for others, told in (((), True), ((Starting(),), False)):
-        stage = Stage("choosy", starting=way, others=others, sys_path=(str(tmp_path), os.getcwd()))
-        ready = stage.start()
+        harness = HostHarness("choosy", starting=way, others=others, sys_path=(str(tmp_path), os.getcwd()))
+        ready = harness.start()
         assert {one["name"] for one in ready.handlers} == {"plain", "fresh"}
         assert ("forked" in ready.failures) == told
         if told:
             assert "give it a pool of its own, [pools.NAME] with preload = true" in ready.failures["forked"]
-        stage.close()
+        harness.close()

@@ -27,7 +27,7 @@ from engine.cli.session import told_in_one_line
 from engine.client import Client
 from engine.errors import EngineError
 from engine.ports.host import Exited
-from tests.integration.process.host_kit import Stage, open_descriptors
+from tests.integration.process.host_harness import HostHarness, open_descriptors
 
 HANDLERS = "tests.integration.engine.tree_handlers"
 ROOT = Path(__file__).parents[3]
@@ -93,37 +93,37 @@ def no_descriptor_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
-    stage = Stage("tests.integration.process.host_handlers")
-    stage.start()
-    yield stage
-    stage.close()
+def harness() -> Iterator[HostHarness]:
+    harness = HostHarness("tests.integration.process.host_handlers")
+    harness.start()
+    yield harness
+    harness.close()
 
 
-def test_each_worker_needs_as_many_descriptors_as_is_said(stage: Stage) -> None:
-    stage.up(0)
+def test_each_worker_needs_as_many_descriptors_as_is_said(harness: HostHarness) -> None:
+    harness.up(0)
     before = len(open_descriptors())
-    stage.up(1)
+    harness.up(1)
     assert len(open_descriptors()) - before == FILES_OF_A_WORKER
 
 
-def test_a_worker_for_which_there_is_no_descriptor_is_refused_and_the_next_one_starts(stage: Stage) -> None:
+def test_a_worker_for_which_there_is_no_descriptor_is_refused_and_the_next_one_starts(harness: HostHarness) -> None:
     with no_descriptor_left():
-        stage.host.spawn(0)
-        ended = stage.wait_for(Exited)
+        harness.host.spawn(0)
+        ended = harness.wait_for(Exited)
     assert ended.post_mortem == {"why": "too many open files (ulimit -n)"}
-    assert stage.up(0)
+    assert harness.up(0)
 
 
-def test_a_worker_whose_descriptor_is_lost_on_the_way_is_ended(stage: Stage, caplog: pytest.LogCaptureFixture,
+def test_a_worker_whose_descriptor_is_lost_on_the_way_is_ended(harness: HostHarness, caplog: pytest.LogCaptureFixture,
                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("ganger"), "propagate", True)
-    stage.host.spawn(0)
+    harness.host.spawn(0)
     with no_descriptor_left():
         while not any("is ended: the pool has too many open files" in record.message for record in caplog.records):
-            stage.turn(1.0)
-    assert stage.wait_for(Exited).slot == 0
-    assert stage.up(0)
+            harness.turn(1.0)
+    assert harness.wait_for(Exited).slot == 0
+    assert harness.up(0)
 
 
 def test_processes_are_counted_for_whoever_is_not_root(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_a_limit_that_is_met_on_the_way_is_one_line(error: Exception, capsys: py
     assert told.count("\n") == 1
 
 
-def test_an_order_with_more_descriptors_than_may_be_under_way_goes_later(stage: Stage,
+def test_an_order_with_more_descriptors_than_may_be_under_way_goes_later(harness: HostHarness,
                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     send_fds, refusals = socket.send_fds, [errno.ETOOMANYREFS]
 
@@ -158,5 +158,5 @@ def test_an_order_with_more_descriptors_than_may_be_under_way_goes_later(stage: 
         return send_fds(*args)
 
     monkeypatch.setattr(socket, "send_fds", send)
-    assert stage.up(0)
+    assert harness.up(0)
     assert refusals == []

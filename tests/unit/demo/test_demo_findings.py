@@ -15,10 +15,10 @@ import engine
 from engine.client.models import Task, TaskError
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
-from engine.demo.findings import Findings, Process, findings, user_frames
+from engine.demo.findings import DemoFindings, Process, findings, user_frames
 from engine.demo.progress import Tally
 from engine.demo.summary import as_json, show
-from engine.demo.tasks import MISBEHAVING, MODULES, Act, acts
+from engine.demo.tasks import MISBEHAVING, MODULES, DemoTask, choose_demo_tasks
 from engine.tasks.handler import REGISTRY
 
 HANDLER = ganger_handlers.misbehaving.__file__
@@ -39,48 +39,51 @@ Current thread 0x00007f0000000002 (most recent call first):
 """
 
 
-def ended(act: Act, **facts: Any) -> Task:
-    """A task that ended as its act foresees."""
+def ended(planned: DemoTask, **facts: Any) -> Task:
+    """A task that ended as its planned foresees."""
     common: dict[str, Any] = {"id": "0", "queue": "default", "priority": TaskPriority.NORMAL, "cause": "returned",
                               "created_at": datetime.now(UTC), "run": 1, "wall_s": 0.1, "cpu_s": 0.1, "pid": 7}
-    return Task(**{**common, "task_type": act.task_type, "payload": act.payload, "status": act.end, **facts})
+    given = {"task_type": planned.task_type, "payload": planned.payload, "status": planned.end}
+    return Task(**{**common, **given, **facts})
 
 
-def found_of(*pairs: tuple[Act, dict[str, Any]]) -> Findings:
-    return findings([act for act, _ in pairs], [ended(act, **facts) for act, facts in pairs], elapsed_s=2, workers=2,
+def found_of(*pairs: tuple[DemoTask, dict[str, Any]]) -> DemoFindings:
+    tasks = [ended(planned, **facts) for planned, facts in pairs]
+    return findings([planned for planned, _ in pairs], tasks, elapsed_s=2, workers=2,
                     about={"misbehaving.segfault": "Reads address 0."})
 
 
-def shown(found: Findings, leftovers: tuple[str, ...] = ()) -> str:
+def shown(found: DemoFindings, leftovers: tuple[str, ...] = ()) -> str:
     text = io.StringIO()
     show(Console(file=text, width=80, highlight=False), found, leftovers)
     return text.getvalue()
 
 
 COMPLETED, FAILED, TIMEOUT = TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOUT
-FINE = Act("analyse_source", {"path": "/x/y/argparse.py"})
-HANG = Act("misbehaving.hang_in_c", {}, {"timeout": 2}, TIMEOUT)
-CRASH = Act("misbehaving.segfault", {}, {}, FAILED)
+FINE = DemoTask("analyse_source", {"path": "/x/y/argparse.py"})
+HANG = DemoTask("misbehaving.hang_in_c", {}, {"timeout": 2}, TIMEOUT)
+CRASH = DemoTask("misbehaving.segfault", {}, {}, FAILED)
 
 
 def test_the_cast_is_real_and_always_the_same() -> None:
-    cast = acts(320)
-    assert cast == acts(320)
-    assert len(cast) == 320 + len(MISBEHAVING)
-    kinds = Counter(act.task_type for act in cast if not act.misbehaves)
+    demo_tasks = choose_demo_tasks(320)
+    assert demo_tasks == choose_demo_tasks(320)
+    assert len(demo_tasks) == 320 + len(MISBEHAVING)
+    kinds = Counter(planned.task_type for planned in demo_tasks if not planned.misbehaves)
     assert kinds["analyse_source"] > kinds["compress"] > kinds["digest"] > 20
     library = Path(sysconfig.get_path("stdlib"))
-    assert all(library in Path(act.payload["path"]).parents for act in cast if act.task_type == "analyse_source")
+    analysed = [planned for planned in demo_tasks if planned.task_type == "analyse_source"]
+    assert all(library in Path(planned.payload["path"]).parents for planned in analysed)
 
 
 def test_a_small_cast_has_all_that_misbehave() -> None:
-    assert sum(act.misbehaves for act in acts(1)) == len(MISBEHAVING)
+    assert sum(planned.misbehaves for planned in choose_demo_tasks(1)) == len(MISBEHAVING)
 
 
 def test_every_act_has_a_handler_in_the_modules_that_the_demo_loads() -> None:
     for module in MODULES:
         __import__(module)
-    assert {act.task_type for act in acts(100)} <= REGISTRY.keys()
+    assert {planned.task_type for planned in choose_demo_tasks(100)} <= REGISTRY.keys()
 
 
 def test_the_handlers_own_frames_are_found_in_the_stacks() -> None:
@@ -100,9 +103,9 @@ def test_ends_are_told_apart() -> None:
         (FINE, {}),
         (HANG, {"cause": "timeout"}),
         (CRASH, {"cause": "killed", "post_mortem": {"stacks": SEGFAULT}}),
-        (Act("misbehaving.raise_error", end=FAILED), {"cause": "raised"}),
-        (Act("misbehaving.give_up", end=TaskStatus.CANCELLED), {"cause": "cancelled"}),
-        (Act("misbehaving.fail_then_succeed"), {"run": 3, "attempts": 2}),
+        (DemoTask("misbehaving.raise_error", end=FAILED), {"cause": "raised"}),
+        (DemoTask("misbehaving.give_up", end=TaskStatus.CANCELLED), {"cause": "cancelled"}),
+        (DemoTask("misbehaving.fail_then_succeed"), {"run": 3, "attempts": 2}),
     )
     counts = [len(tasks) for tasks in (found.completed, found.hung, found.crashed, found.failed, found.cancelled,
                                        found.retried)]
@@ -134,7 +137,7 @@ def test_the_summary_fits_into_80_columns_and_names_what_matters() -> None:
         (HANG, {"cause": "timeout", "wall_s": 2.0}),
         (CRASH, {"cause": "killed", "error": TaskError(kind="WorkerKilled", message="killed by SIGSEGV"),
                  "post_mortem": {"stacks": SEGFAULT}}),
-        (Act("misbehaving.crash_then_succeed"), {"run": 4, "attempts": 1, "crashes": 2}),
+        (DemoTask("misbehaving.crash_then_succeed"), {"run": 4, "attempts": 1, "crashes": 2}),
     )
     found.processes.append(Process("worker 0", 4711, 1.5, 50 << 20, tasks=3))
     found.gone.append(Process("worker, killed in segfault", 4712, 0.5, 60 << 20, tasks=1))

@@ -12,7 +12,7 @@ from engine.adapters.poller import EpollPoller
 from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
 from engine.adapters.redis.wire.handshake import new_reader
 from engine.adapters.redis.wire.keys import Keys
-from engine.adapters.redis.wire.supervisor_link import Answered, Link, Lost
+from engine.adapters.redis.wire.supervisor_link import Answered, Lost, SupervisorLink
 from engine.ports.supervisor_broker import Parted, Settlement
 
 WAIT_S = 30.0
@@ -22,7 +22,7 @@ PLAIN_ERROR = b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
 class Talk:
     """A link that is up, and the other end of its socket."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: SupervisorLink) -> None:
         self.link = link
         ours, self.theirs = socket.socketpair()
         ours.setblocking(False)
@@ -44,7 +44,7 @@ class Talk:
 
 @pytest.fixture
 def talk() -> Iterator[Talk]:
-    talk = Talk(Link("redis://nobody", "bell", RedisClock(), EpollPoller()))
+    talk = Talk(SupervisorLink("redis://nobody", "bell", RedisClock(), EpollPoller()))
     yield talk
     talk.close()
 
@@ -100,7 +100,7 @@ def test_where_the_kernel_has_no_thread_to_give_the_link_tries_again(monkeypatch
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    link = Link("redis://nobody", "bell", RedisClock(), EpollPoller())
+    link = SupervisorLink("redis://nobody", "bell", RedisClock(), EpollPoller())
     monkeypatch.setattr(threading.Thread, "start", refuse)
     link.tick(time.monotonic())
     (lost,) = link.events()

@@ -27,7 +27,7 @@ _HEADER_BYTES = 11
 _RDB_OF_REDIS_7_2, _RDB_OF_REDIS_7_0 = 11, 10  # https://rdb.fnordig.de/version_history.html
 
 
-class Server(NamedTuple):
+class ServerProgram(NamedTuple):
     """A program and what it says of itself."""
 
     path: str
@@ -70,17 +70,17 @@ def shipped_server() -> str | None:
     return None
 
 
-def identify(path: str) -> Server | None:
+def identify(path: str) -> ServerProgram | None:
     """What the program says of itself; None for what does not run here, such as a wheel for another libc."""
     try:
         answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
     match = re.search(r"\b(Redis|Valkey) server v=(\d+)\.(\d+)", answer)
-    return Server(path, match[1], (int(match[2]), int(match[3]))) if match else None
+    return ServerProgram(path, match[1], (int(match[2]), int(match[3]))) if match else None
 
 
-def refusal(server: Server, folder: Path) -> str | None:
+def refusal(server: ServerProgram, folder: Path) -> str | None:
     """Why this server cannot serve the folder, in words; None if it can."""
     if server.name == "Redis" and server.version < (6, 2):
         return f"{server} is older than 6.2"
@@ -117,7 +117,7 @@ def _writer(folder: Path) -> tuple[str, int] | None:
     return None
 
 
-def _reads(server: Server, kind: str, version: int) -> bool:
+def _reads(server: ServerProgram, kind: str, version: int) -> bool:
     """Each server reads what is older than itself. Redis and Valkey went apart after Redis 7.2."""
     if kind == "VALKEY":
         return server.name == "Valkey" and server.version >= (9, 0)

@@ -24,8 +24,8 @@ _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 SOCKET_PATH_BYTES_MAX = 100  # the kernel's limit is 107; Redis adds a suffix of its own while it binds
 
 
-class Note(NamedTuple):
-    """What a warden has written of itself; the pid may have passed to another process since."""
+class SupervisorNote(NamedTuple):
+    """What a supervisor has written of itself; the pid may have passed to another process since."""
 
     socket: str
     pid: int
@@ -58,14 +58,14 @@ class DataFolder(NamedTuple):
         except OSError as error:
             raise unusable(self.path, error) from None
 
-    def note(self) -> Note | None:
+    def note(self) -> SupervisorNote | None:
         try:
-            descriptor = server_supervisor.open_lock(self.path / server_supervisor.WARDEN_LOCK, create=False)
+            descriptor = server_supervisor.open_lock(self.path / server_supervisor.SUPERVISOR_LOCK, create=False)
         except OSError:
             return None
         try:
             told = json.loads(os.pread(descriptor, _NOTE_BYTES_MAX, 0))
-            return Note(str(told["socket"]), int(told["pid"]))
+            return SupervisorNote(str(told["socket"]), int(told["pid"]))
         except (ValueError, KeyError, TypeError):
             return None
         finally:

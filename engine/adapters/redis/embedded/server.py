@@ -1,8 +1,8 @@
 """The embedded Redis: one server for a folder, shared by every process that names the folder.
 
 `open_embedded` makes the caller a user of the folder and returns once Redis
-answers; the first user starts it, the last one to go ends it (see `warden.py`
-for the locks). A user also watches the warden: should somebody kill that, the
+answers; the first user starts it, the last one to go ends it (see `server_supervisor.py`
+for the locks). A user also watches the supervisor: should somebody kill that, the
 users start a new one. Nothing here speaks more of Redis's protocol than PING.
 """
 
@@ -23,7 +23,13 @@ from urllib.parse import quote
 
 from engine.adapters.redis.embedded import server_supervisor
 from engine.adapters.redis.embedded.binary import find_server
-from engine.adapters.redis.embedded.data_folder import DataFolder, Note, open_data_folder, socket_path, user_name
+from engine.adapters.redis.embedded.data_folder import (
+    DataFolder,
+    SupervisorNote,
+    open_data_folder,
+    socket_path,
+    user_name,
+)
 from engine.errors import EngineError
 
 _SILENT_S = 15.0  # from the start of the server to its first word
@@ -35,7 +41,7 @@ _RETRY_S, _RETRY_S_MAX = 1.0, 30.0
 _errors = logging.getLogger("ganger.errors")
 
 
-class Embedded:
+class EmbeddedRedis:
     """One use of the embedded Redis of a folder, from `open_embedded` to `close`.
 
     `url` is what redis-py connects to. A process that is passed `fileno()` (`pass_fds`) is a user too, until it ends.
@@ -70,7 +76,7 @@ class Embedded:
         os.close(self._alarm)
         os.close(self._lock)
 
-    def __enter__(self) -> "Embedded":
+    def __enter__(self) -> "EmbeddedRedis":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
@@ -85,21 +91,21 @@ class Embedded:
             raise self.folder.not_running()
 
     def _ensure(self) -> int | None:
-        """Return when Redis answers, starting it if need be, with a descriptor that tells of its warden's death."""
+        """Return when Redis answers, starting it if need be, with a descriptor that tells of its supervisor's death."""
         started, launches = time.monotonic(), 0
         launch: _Launch | None = None
         try:
             while not self._closed:
                 if self.folder.is_own:
                     with self._starting():
-                        if not _has_warden(self.folder):
+                        if not _has_supervisor(self.folder):
                             launches += 1
                             launch = _relaunch(self.folder, self.binary, launch, launches)
                 note = self.folder.note()
                 state = "silent" if note is None else _state(self.folder, note.socket)
                 if note is not None and state == "ready":
                     self.url = f"unix://{quote(note.socket)}?db=0"
-                    return _watch_warden(self.folder, note)
+                    return _watch_supervisor(self.folder, note)
                 _check_patience(self.folder, state, time.monotonic() - started)
                 if launch is not None:
                     launch.wait(_POLL_S)
@@ -112,7 +118,7 @@ class Embedded:
 
     @contextmanager
     def _starting(self) -> Iterator[None]:
-        """One user at a time looks for a warden and starts one."""
+        """One user at a time looks for a supervisor and starts one."""
         descriptor = self.folder.open_lock(server_supervisor.START_LOCK)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -121,7 +127,7 @@ class Embedded:
             os.close(descriptor)
 
     def _watch(self, watched: int | None) -> None:
-        """Start Redis again whenever its warden dies under us (the warden itself looks after Redis)."""
+        """Start Redis again whenever its supervisor dies under us (the supervisor itself looks after Redis)."""
         pause_s = _RETRY_S
         while True:
             poll = select.poll()
@@ -140,36 +146,37 @@ class Embedded:
                 watched, pause_s = None, min(pause_s * 2, _RETRY_S_MAX)
 
 
-def open_embedded(data_dir: Path, binary: str | None = None) -> Embedded:
+def open_embedded(data_dir: Path, binary: str | None = None) -> EmbeddedRedis:
     """Become a user of the folder's Redis, starting it if it does not run.
 
     `binary` is the server program to start, a path or a name on PATH; None for the one that comes with Ganger.
     Raises `EngineError` when the folder cannot be used, no server program can be run, or it does not start.
     """
-    return Embedded(open_data_folder(data_dir), binary)
+    return EmbeddedRedis(open_data_folder(data_dir), binary)
 
 
 def await_end(data_dir: Path) -> None:
     """Block until the folder's Redis has ended. With a user that stays, that is for ever."""
     with suppress(FileNotFoundError):
-        descriptor = os.open(data_dir.expanduser().resolve() / server_supervisor.WARDEN_LOCK, os.O_RDWR | os.O_CLOEXEC)
+        path = data_dir.expanduser().resolve() / server_supervisor.SUPERVISOR_LOCK
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         finally:
             os.close(descriptor)
 
 
-def _has_warden(folder: DataFolder) -> bool:
-    """Whether a living warden holds its lock. Only under start.lock: the probe itself takes the lock for a moment."""
-    descriptor = folder.open_lock(server_supervisor.WARDEN_LOCK)
+def _has_supervisor(folder: DataFolder) -> bool:
+    """Whether a supervisor lives and holds its lock. Call it under start.lock: it takes the lock for a moment."""
+    descriptor = folder.open_lock(server_supervisor.SUPERVISOR_LOCK)
     try:
         return not server_supervisor.try_lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
 
-def _watch_warden(folder: DataFolder, note: Note) -> int | None:
-    """A descriptor that is readable once the warden is dead.
+def _watch_supervisor(folder: DataFolder, note: SupervisorNote) -> int | None:
+    """A descriptor that is readable once the supervisor is dead.
 
     The number in its note may have passed to another process, so the lock is looked at again after opening it.
     """
@@ -177,14 +184,14 @@ def _watch_warden(folder: DataFolder, note: Note) -> int | None:
         watched = os.pidfd_open(note.pid)
     except OSError:  # dead, or in another container that shares the folder
         return None
-    if not folder.is_own or _has_warden(folder):
+    if not folder.is_own or _has_supervisor(folder):
         return watched
     os.close(watched)
     return None
 
 
 def _state(folder: DataFolder, path: str) -> str:
-    """As `warden.ping`. In the folder of another user, only a socket of that user's is spoken to."""
+    """As `server_supervisor.ping`. In the folder of another user, only a socket of that user's is spoken to."""
     if not folder.is_own and not _belongs_to(folder.owner, Path(path)):
         return "silent"
     return server_supervisor.ping(path)
@@ -211,7 +218,7 @@ def _check_patience(folder: DataFolder, state: str, waited_s: float) -> None:
 
 
 class _Launch:
-    """A warden that this process has started, and the pipe on which it reports."""
+    """A supervisor that this process has started, and the pipe on which it reports."""
 
     def __init__(self, folder: DataFolder, asked: str | None) -> None:
         binary, path = find_server(folder.path, asked), socket_path(folder.path)
@@ -231,7 +238,7 @@ class _Launch:
             pass
 
     def wait(self, patience_s: float) -> None:
-        """Listen for as long; raises `EngineError` with the warden's words if it failed."""
+        """Listen for as long; raises `EngineError` with the supervisor's words if it failed."""
         if not self._listen(patience_s):
             self._raise_failure()
             time.sleep(patience_s)
@@ -262,7 +269,7 @@ class _Launch:
 
 
 def _relaunch(folder: DataFolder, binary: str | None, before: _Launch | None, launches: int) -> _Launch:
-    """Start a warden where there is none, unless the one started before has said why it cannot be."""
+    """Start a supervisor where there is none, unless the one started before has said why it cannot be."""
     if before is not None:
         before.hear_out()
         before.close()

@@ -1,15 +1,15 @@
-"""The warden of an embedded Redis: a detached process that owns one redis-server and outlives whoever started it.
+"""The supervisor of the embedded Redis server: a detached process that owns one redis-server.
 
 1. There is one for a folder: it holds warden.lock for its life.
 2. It starts redis-server as its child, and starts it again when it dies.
 3. It ends with the last user: each user holds users.lock shared, so the kernel tells when none is left,
    also after a kill -9. Then it shuts Redis down, which keeps its data, and exits.
-4. If the warden itself is killed, the kernel sends its redis-server SIGTERM; no Redis is left behind.
+4. If the supervisor itself is killed, the kernel sends its redis-server SIGTERM; no Redis is left behind.
 
-    users.lock    shared, by each user for its life; alone, by the warden once the last has gone
-    start.lock    by a user while it looks for a warden and starts one
-    warden.lock   by the warden for its life; the file says {"pid": …, "socket": …}
-    server.lock   by redis-server (inherited) and the warden: two servers never write to one folder
+    users.lock    shared, by each user for its life; alone, by the supervisor once the last has gone
+    start.lock    by a user while it looks for a supervisor and starts one
+    warden.lock   by the supervisor for its life; the file says {"pid": …, "socket": …}
+    server.lock   by redis-server (inherited) and the supervisor: two servers never write to one folder
 
 It runs as a plain file on a bare interpreter: it must not import anything but the standard library.
 What it reports on its standard output: `held`, then `ready` or `failed <why>`; or only `other`.
@@ -34,7 +34,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-USERS_LOCK, START_LOCK, WARDEN_LOCK, SERVER_LOCK = "users.lock", "start.lock", "warden.lock", "server.lock"
+USERS_LOCK, START_LOCK, SUPERVISOR_LOCK, SERVER_LOCK = "users.lock", "start.lock", "warden.lock", "server.lock"
 SERVER_LOG = "redis.log"
 
 _LOG_BYTES_MAX = 1_048_576
@@ -46,7 +46,7 @@ _PR_SET_PDEATHSIG = 1
 _SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class WardenError(Exception):
+class ServerSupervisorError(Exception):
     """Redis cannot be run in this folder; the message says why."""
 
 
@@ -94,12 +94,12 @@ def ping(path: str) -> str:
     return "ready" if answer[:1] in (b"+", b"-") else "silent"
 
 
-class Warden:
+class ServerSupervisor:
     """Keeps one redis-server running in a folder for as long as the folder has users."""
 
     def __init__(self, folder: Path, binary: str, path: str) -> None:
         self.folder, self.binary, self.socket = folder, binary, path
-        self.held = open_lock(folder / WARDEN_LOCK)
+        self.held = open_lock(folder / SUPERVISOR_LOCK)
         self.server_lock = open_lock(folder / SERVER_LOCK)
         self.bell, self._ring = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # rung when it is time to end
         self.log_start = 0
@@ -114,11 +114,11 @@ class Warden:
             self.claim_folder()
             self.listen_for_the_end()
             self.serve()
-        except WardenError as error:
+        except ServerSupervisorError as error:
             report(f"failed {error}")
             return 1
         finally:
-            os.close(self.held)  # before users.lock: whoever waits for that one then finds no warden, and starts one
+            os.close(self.held)  # before users.lock: a user that waits for that one then starts the next supervisor
         return 0
 
     def announce(self) -> None:
@@ -127,7 +127,7 @@ class Warden:
         report("held")
 
     def claim_folder(self) -> None:
-        """Wait for a server that an earlier warden left behind; the kernel has told it to end."""
+        """Wait for a server that an earlier supervisor left behind; the kernel has told it to end."""
         for patience_s in (_ORPHAN_S, _ORPHAN_S / 2):
             until = time.monotonic() + patience_s
             while time.monotonic() < until:
@@ -136,7 +136,7 @@ class Warden:
                 time.sleep(0.01)
             for pid in holders(self.folder / SERVER_LOCK):
                 os.kill(pid, signal.SIGKILL)
-        raise WardenError(f"another redis-server is still using the folder {self.folder}")
+        raise ServerSupervisorError(f"another redis-server is still using the folder {self.folder}")
 
     def listen_for_the_end(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -197,7 +197,7 @@ class Warden:
         self.deaths.append(now)
         often = len(self.deaths) == _RESTARTS_MAX and now - self.deaths[0] < _RESTARTS_PERIOD_S
         if not was_ready or often:
-            raise WardenError(f"{self.binary} ended with {code} in {self.folder}: {self.last_words()}")
+            raise ServerSupervisorError(f"{self.binary} ended with {code} in {self.folder}: {self.last_words()}")
 
     def last_words(self) -> str:
         with (self.folder / SERVER_LOG).open("rb") as log:
@@ -250,20 +250,20 @@ def holders(path: Path) -> list[int]:
     return found
 
 
-def _end_with(warden: int) -> Callable[[], None]:
+def _end_with(supervisor: int) -> Callable[[], None]:
     """What the child does before it becomes redis-server: ask the kernel for SIGTERM when its parent dies."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def prepare() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != warden:  # it died between fork and here
+        if os.getppid() != supervisor:  # it died between fork and here
             os._exit(1)
 
     return prepare
 
 
 def report(line: str, *, last: bool = False) -> None:
-    """Tell whoever started this warden; it may have gone."""
+    """Tell whoever started this supervisor; it may have gone."""
     try:
         os.write(1, line.replace("\n", " ").encode() + b"\n")
         if last:
@@ -279,7 +279,7 @@ def main(folder: str, binary: str, path: str) -> int:
     os.umask(0o077)
     os.chdir("/")
     try:
-        return Warden(Path(folder), binary, path).run()
+        return ServerSupervisor(Path(folder), binary, path).run()
     except OSError as error:  # a file of the folder that cannot be opened, a process that cannot be started
         report(f"failed {error}")
         return 1

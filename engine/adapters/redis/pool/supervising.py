@@ -14,7 +14,7 @@ import orjson
 from engine.adapters.clock import RedisClock
 from engine.adapters.redis.wire import scripts
 from engine.adapters.redis.wire.keys import Keys
-from engine.adapters.redis.wire.supervisor_link import Answered, Connected, Link, Lost, Pushed
+from engine.adapters.redis.wire.supervisor_link import Answered, Connected, Lost, Pushed, SupervisorLink
 from engine.core.pool.commands import Preempt
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.task_id import LENGTH, created_ms, is_task_id
@@ -61,7 +61,7 @@ class _Step:
 class RedisSupervisorBroker:
     def __init__(self, url: str, keys: Keys, terms: Terms, clock: RedisClock, poller: Poller) -> None:
         self.keys, self.terms, self.clock = keys, terms, clock
-        self._link = Link(url, keys.bell(terms.supervisor), clock, poller, schema_key=keys.schema)
+        self._link = SupervisorLink(url, keys.bell(terms.supervisor), clock, poller, schema_key=keys.schema)
         self._events: list[BrokerEvent] = []
         self._serves = "," + ",".join(terms.queues) + "," if terms.queues else "*"
         supervisor = terms.supervisor

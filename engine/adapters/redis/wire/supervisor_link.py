@@ -65,7 +65,7 @@ class _Pending:
     script: tuple[str, Sequence[Any]] | None  # verb and its arguments, to send whole if the server forgot it
 
 
-class Link:
+class SupervisorLink:
     """Connects again by itself, after a pause that doubles up to `pause_s_max`.
 
     `schema_key`: where the format of the data stands; it connects to none that we do not know.

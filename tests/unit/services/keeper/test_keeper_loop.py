@@ -6,7 +6,7 @@ from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
 from engine.adapters.redis.keeper.keeping import KeeperBroker
 from engine.adapters.redis.tasks.broker import Broker
-from engine.adapters.redis.wire.supervisor_link import Link, Pushed
+from engine.adapters.redis.wire.supervisor_link import Pushed, SupervisorLink
 from engine.config import Settings
 from engine.services.keeper.neighbours import Neighbours
 from engine.services.keeper.process import KeeperLoop, make_loop
@@ -24,8 +24,9 @@ class Ringing:
         poller, broker = EpollPoller(), Broker("redis://127.0.0.1:1")
         keeping, reports = KeeperBroker(broker), Reports(list)
         self.told: list[object] = []
-        self.loop = KeeperLoop(Rounds("k", keeping, reports, Neighbours(reports), 15.0), broker, keeping,
-                               Link("redis://127.0.0.1:1", "bell", RedisClock(), poller), poller, 1.0, self.told.append)
+        link = SupervisorLink("redis://127.0.0.1:1", "bell", RedisClock(), poller)
+        self.loop = KeeperLoop(Rounds("k", keeping, reports, Neighbours(reports), 15.0), broker, keeping, link, poller,
+                               1.0, self.told.append)
 
     def ring(self, message: bytes) -> float:
         """Ring, and return in how many seconds it goes its next round."""

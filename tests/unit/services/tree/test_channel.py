@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from engine.adapters.poller import EpollPoller
-from engine.services.tree.channel import Channel
+from engine.services.tree.channel import ControlChannel
 
 
 class Refusing(socket.socket):
@@ -25,10 +25,10 @@ class Refusing(socket.socket):
 
 @pytest.mark.parametrize("code", [errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM])
 def test_a_message_that_the_kernel_has_no_room_for_goes_later_and_in_order(code: int) -> None:
-    ours, theirs = Channel.pair()
+    ours, theirs = ControlChannel.pair()
     poller, end = EpollPoller(), Refusing(fileno=ours.detach())
     end.refuses_with = code
-    channel = Channel(end, poller, lambda message: None)
+    channel = ControlChannel(end, poller, lambda message: None)
     channel.send({"n": 1})
     channel.send({"n": 2})
     poller.wait(30)

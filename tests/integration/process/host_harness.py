@@ -19,7 +19,7 @@ PATIENCE_S = 20.0
 T = TypeVar("T")
 
 
-class Stage:
+class HostHarness:
     """Drives a host; events that nobody has waited for yet are kept in order."""
 
     def __init__(self, *modules: str, **settings: Any) -> None:
@@ -73,7 +73,7 @@ class Stage:
         self.host.spawn(slot)
         return self.wait_for(Booted, lambda event: event.slot == slot).pid
 
-    def ready(self) -> "Stage":
+    def ready(self) -> "HostHarness":
         """Itself, with a worker in the first slot and no event of a test before."""
         if self.host.pid(0) is None:
             self.up()

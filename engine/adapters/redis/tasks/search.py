@@ -49,7 +49,7 @@ def search(redis: Connections, keys: Keys, query: TaskQuery, limit: int, cursor:
         found = candidates.in_order(cursor) if is_sorted else candidates.as_stored(cursor)
         return _page(redis, keys, query, found, limit, is_sorted)
     except (ValueError, KeyError, IndexError) as error:
-        raise InvalidOption("this is not the cursor of a page", field="cursor", value=str(cursor)[:80],
+        raise InvalidOption(f"{str(cursor)[:80]!r} is not the cursor of a page", field="cursor", value=str(cursor)[:80],
                             limit="what the page before gave") from error
 
 

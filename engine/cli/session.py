@@ -8,7 +8,7 @@ where they are used: `ganger --help` must not wait for redis or pydantic.
 import inspect
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -23,7 +23,6 @@ from engine.errors import GangerError, InvalidSetting
 if TYPE_CHECKING:
     from engine.adapters.redis.tasks.broker import Broker
     from engine.client import Client
-    from engine.client.operator import Operator
     from engine.config import Loaded, Settings
 
 ConfigOption = Annotated[Path | None, typer.Option(
@@ -96,13 +95,6 @@ class Session:
 
         with self.reach() as settings, Client(settings=settings) as client:
             yield client
-
-    @contextmanager
-    def operator(self) -> "Iterator[Operator]":
-        from engine.client.operator import Operator
-
-        with self.reach() as settings, closing(Operator(settings)) as operator:
-            yield operator
 
     @contextmanager
     def broker(self) -> "Iterator[Broker]":

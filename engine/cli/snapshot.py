@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engine.core.measure.reports import with_measurements
 
 if TYPE_CHECKING:
-    from engine.adapters.redis.tasks.broker import Broker
+    from engine.client import Client
     from engine.client.models import QueueStats
 
 
@@ -30,11 +30,9 @@ class Snapshot:
                 "counters": self.counters}
 
 
-def take(broker: "Broker") -> Snapshot:
+def take(client: "Client") -> Snapshot:
     """Read it all. Raises `BrokerError`."""
-    from engine.client.models import QueueStats
-
-    processes = broker.processes()
-    supervisors = with_measurements(broker.supervisors(), processes)
-    return Snapshot(broker.clock.now_ms(), [QueueStats.model_validate(row) for row in broker.queue_stats()],
-                    supervisors, processes, broker.status_counts(), broker.counters())
+    processes = client.workers.processes()
+    supervisors = with_measurements(client.workers.supervisors(alive_only=False), processes)
+    return Snapshot(client.engine.now_ms(), client.queues.stats(), supervisors, processes, client.engine.task_counts(),
+                    client.engine.counters())

@@ -1,4 +1,7 @@
-"""`client.engine`: what an engine has done and does, in numbers."""
+"""`client.engine`: the engine as a whole: its numbers, its clock, commands to all of its pools."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from engine.ports.client_broker import BrokerProvider
 
@@ -8,6 +11,22 @@ class EngineClient:
 
     def __init__(self, provider: BrokerProvider) -> None:
         self._provider = provider
+
+    def now_ms(self) -> int:
+        """Return the time by Redis's clock, in milliseconds since 1970."""
+        return self._provider.now_ms()
+
+    def control(self, command: Mapping[str, Any]) -> int:
+        """Have every engine do something to its pools.
+
+        Args:
+            command: such as `{"do": "scale", "pool": "default", "workers": 4}`; `engine/services/tree/control.py` has
+                all of them.
+
+        Returns:
+            How many engines heard it.
+        """
+        return self._provider.broker().control(command)
 
     def task_counts(self) -> dict[str, int]:
         """Return how many tasks are in each status now. PENDING and RETRYING are estimates where they are many."""

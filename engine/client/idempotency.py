@@ -13,34 +13,32 @@ from engine.errors import IdempotencyConflict
 from engine.ports.client_broker import Submission
 
 
-def fault(made: Submission, earlier: StoredTask | None) -> IdempotencyConflict | None:
-    """What is wrong with a submit whose idempotency key stands for `earlier`; None where it is the same again."""
+def conflict(made: Submission, earlier: StoredTask | None) -> IdempotencyConflict | None:
+    """Return what is wrong with a submit whose idempotency key stands for `earlier`; None where it is the same."""
     if earlier is None or _is_same(made, earlier.record.task_type, earlier.record.payload):
         return None
-    return _fault(made)
+    return _error(made)
 
 
-def faults(broker: Broker, submissions: Sequence[Submission]) -> list[IdempotencyConflict | None]:
-    """The same for each of several, before they are written. Raises `BrokerError`."""
+def conflicts(broker: Broker, submissions: Sequence[Submission]) -> list[IdempotencyConflict | None]:
+    """Return the same for each of several submits, before they are written. Raises `BrokerError`."""
     keyed = {(made.record.queue, made.idempotency_key): made for made in reversed(submissions) if made.idempotency_key}
-    found: list[bytes | None] = broker.redis.call_all(
-        [("GET", broker.keys.idempotency(queue, str(key))) for queue, key in keyed]) if keyed else []
-    ids = {key: told.decode() for key, told in zip(keyed, found, strict=True) if told is not None}
+    ids = broker.earlier_ids(list(keyed)) if keyed else {}
     known = dict(zip(ids, broker.read(list(ids.values())), strict=True)) if ids else {}
     told: list[IdempotencyConflict | None] = []
     for made in submissions:
-        key = made.record.queue, made.idempotency_key
+        key = made.record.queue, made.idempotency_key or ""
         first, earlier = keyed.get(key), known.get(key)
         if earlier is not None:
-            told.append(fault(made, earlier))
+            told.append(conflict(made, earlier))
         elif first is not None and not _is_same(made, first.record.task_type, first.record.payload):
-            told.append(_fault(made))
+            told.append(_error(made))
         else:
             told.append(None)
     return told
 
 
-def _fault(made: Submission) -> IdempotencyConflict:
+def _error(made: Submission) -> IdempotencyConflict:
     key = str(made.idempotency_key)
     return IdempotencyConflict(
         f"the idempotency key {key!r} stands for a task of the queue {made.record.queue!r} with another type or "

@@ -20,7 +20,7 @@ from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.core.task.stored_task import StoredTask
 from engine.errors import MoveRefused, ResultNotReady, TaskNotFound
-from engine.ports.client_broker import BrokerProvider
+from engine.ports.client_broker import BrokerProvider, Submission
 from engine.tasks import options as check
 from engine.tasks.handler import NO_PAYLOAD
 
@@ -65,6 +65,12 @@ class TasksClient:
             InvalidInput: as `submit`; the field names the index, such as `tasks[3].queue`.
         """
         return self._provider.broker().submit(self._submissions.many(tasks, self._provider.now_ms()))
+
+    def prepare(self, task: Mapping[str, Any]) -> Submission:
+        """Check one task, given as to `submit_many`, and write nothing. Raises a subclass of `InvalidInput`."""
+        options = {name: value for name, value in task.items() if name not in ("task_type", "payload")}
+        payload, now_ms = task.get("payload", NO_PAYLOAD), self._provider.now_ms()
+        return self._submissions.one(task.get("task_type"), payload, options, now_ms)
 
     # -- read -----------------------------------------------------------------------------------------------------
 

@@ -68,6 +68,10 @@ class ClientBroker(Protocol):
     def handlers(self) -> dict[str, dict[str, Any]]: ...
     def supervisors(self) -> list[dict[str, Any]]: ...
     def processes(self) -> list[dict[str, Any]]: ...
+
+    def history(self, host: str, root_pid: int) -> list[dict[str, Any]]:
+        """What the processes of an engine used, every ten seconds, the newest first."""
+
     def outcomes(self, task_id: str) -> list[dict[str, Any]]: ...
     def status_counts(self) -> dict[str, int]: ...
     def counters(self) -> dict[str, int]: ...
@@ -81,6 +85,15 @@ class ClientBroker(Protocol):
 
     def set_priority(self, task_id: str, priority: TaskPriority) -> None:
         """Raises `MoveRefused`."""
+
+    def order(self, supervisor: str, letter: dict[str, Any]) -> bool:
+        """Have a supervisor do something; False if there is no such supervisor."""
+
+    def control(self, command: Mapping[str, Any]) -> int:
+        """Have every engine do something to its pools; return how many engines heard it."""
+
+    def engine_log(self) -> Iterator[dict[str, Any]]:
+        """The lines of the engine's own log, each with its `id`, the newest first."""
 
     def pause(self, queue: str) -> None: ...
     def resume(self, queue: str) -> None: ...

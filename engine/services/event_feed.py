@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from engine.adapters.redis.records.event_stream import EventStreamReader, StreamEntry, key_of
-from engine.client.operator import Operator
+from engine.client.provider import RedisBrokerProvider
 from engine.errors import GangerError
 from engine.services.background import Background
 from engine.services.thread_pool import ThreadPool
@@ -38,8 +38,8 @@ class EventBatch(NamedTuple):
 class EventFeed:
     """Started and followed on one event loop; the reader has a thread of its own."""
 
-    def __init__(self, operator: Operator, threads: ThreadPool) -> None:
-        self._operator, self._threads = operator, threads
+    def __init__(self, provider: RedisBrokerProvider, threads: ThreadPool) -> None:
+        self._provider, self._threads = provider, threads
         self._kept: deque[tuple[tuple[int, int], StreamEntry]] = deque()
         self.events_kept = 0
         self._backlogs = asyncio.Semaphore(BACKLOGS)
@@ -108,7 +108,7 @@ class EventFeed:
         while not self._stop.is_set():
             try:
                 if tail is None:
-                    broker = self._operator.broker
+                    broker = self._provider.broker()
                     tail = EventStreamReader(broker.redis, broker.keys)
                 if self.position is None:
                     self.position = tail.last_id()
@@ -136,7 +136,7 @@ class EventFeed:
                 self._stop.set()
 
     def _older(self, position: str) -> EventBatch:
-        broker = self._operator.broker
+        broker = self._provider.broker()
         page = EventStreamReader(broker.redis, broker.keys).after(position, BACKLOG_PAGE)
         return EventBatch(page.entries, page.gap)
 

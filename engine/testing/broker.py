@@ -207,6 +207,18 @@ class InlineBroker:
     def processes(self) -> list[dict[str, Any]]:
         return []
 
+    def history(self, host: str, root_pid: int) -> list[dict[str, Any]]:
+        return []
+
+    def order(self, supervisor: str, letter: dict[str, Any]) -> bool:
+        return False  # there is no supervisor
+
+    def control(self, command: Mapping[str, Any]) -> int:
+        return 0
+
+    def engine_log(self) -> Iterator[dict[str, Any]]:
+        return iter(())
+
     def close(self) -> None:
         """There is nothing to close."""
 

@@ -38,8 +38,8 @@ def test_a_part_that_fails_is_degraded_and_the_rest_goes_on(redis_url: str, monk
 def test_types_that_no_pool_knows_are_named(redis_url: str) -> None:
     async def scene() -> None:
         context = ApiContext(load_settings({"redis_url": redis_url}).settings)
-        keys, redis = context.operator.broker.keys, context.operator.broker.redis
-        now_ms = context.operator.broker.clock.now_ms()
+        keys, redis = context.broker.keys, context.broker.redis
+        now_ms = context.broker.clock.now_ms()
         report = {"pool": "default", "handlers": 1, "at_ms": now_ms, "slots": [{"pid": 1}]}
         redis.call_all([("ZADD", keys.supervisors, now_ms + 60_000, "s"),
                         ("HSET", keys.reports, "s", orjson.dumps(report)),

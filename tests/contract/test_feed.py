@@ -8,7 +8,7 @@ import redis
 from prometheus_client import generate_latest
 
 from engine.adapters.redis.records.event_stream import EventStreamReader
-from engine.client.operator import Operator
+from engine.client.provider import RedisBrokerProvider
 from engine.config import load_settings
 from engine.core.task import event
 from engine.core.task.lifecycle import TaskStatus
@@ -26,8 +26,8 @@ class Scene:
 
     def __init__(self, url: str) -> None:
         self.redis = redis.Redis.from_url(url)
-        self.operator = Operator(load_settings({"redis_url": url}).settings)
-        self.feed = EventFeed(self.operator, ThreadPool())
+        self.provider = RedisBrokerProvider(load_settings({"redis_url": url}).settings)
+        self.feed = EventFeed(self.provider, ThreadPool())
         self.written = 0
 
     def write(self, entries: int, events: int = 1) -> None:
@@ -64,7 +64,7 @@ def play(url: str, scene: Callable[[Scene], Awaitable[None]]) -> None:
         finally:
             background.close()
             stage.feed.close()
-            stage.operator.close()
+            stage.provider.close()
             stage.redis.close()
 
     asyncio.run(whole())
@@ -92,7 +92,7 @@ def test_a_follower_that_falls_behind_later_is_told_of_the_gap(redis_url: str) -
 def test_a_reader_that_falls_behind_is_told_of_the_gap(redis_url: str) -> None:
     stage = Scene(redis_url)
     stage.write(10)
-    broker = stage.operator.broker
+    broker = stage.provider.broker()
     tail, position = EventStreamReader(broker.redis, broker.keys), stage.last_id()
     assert not tail.follow(stage.first_id(), 500, 100).gap
     stage.write(MAXLEN + 500)
@@ -101,7 +101,7 @@ def test_a_reader_that_falls_behind_is_told_of_the_gap(redis_url: str) -> None:
     assert not tail.follow(page.entries[-1].id, 500, 100).gap
     assert not tail.after(page.entries[0].id, 5).gap
     tail.close()
-    stage.operator.close()
+    stage.provider.close()
     stage.redis.close()
 
 
@@ -120,7 +120,7 @@ def test_what_is_kept_in_memory_is_bounded_by_its_events(redis_url: str) -> None
 
 def test_figures_tell_how_often_events_were_missed(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async def scene(stage: Scene) -> None:
-        collector = MetricsCollector(stage.operator, stage.feed, ThreadPool(), lambda stored: None)
+        collector = MetricsCollector(stage.provider, stage.feed, ThreadPool(), lambda stored: None)
         await collector.count(EventBatch([], gap=True))
         assert collector.window.gaps == 1
         assert b"ganger_event_gaps_total 1.0" in generate_latest(collector.prometheus.registry)
@@ -142,10 +142,10 @@ def test_who_begins_at_the_beginning_or_within_what_is_there_misses_nothing(redi
 
 def test_followers_end_with_the_server_where_redis_was_never_there() -> None:
     async def scene() -> None:
-        operator = Operator(load_settings({"redis_url": "unix:///nowhere/redis.sock"}).settings)
-        feed = EventFeed(operator, ThreadPool())
+        provider = RedisBrokerProvider(load_settings({"redis_url": "unix:///nowhere/redis.sock"}).settings)
+        feed = EventFeed(provider, ThreadPool())
         asyncio.get_running_loop().call_soon(feed.hang_up)  # when the follower has begun to wait
         assert await asyncio.wait_for(anext(feed.follow(None), None), 30) is None
-        operator.close()
+        provider.close()
 
     asyncio.run(scene())

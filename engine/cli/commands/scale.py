@@ -1,12 +1,15 @@
 """`ganger scale`: how many workers a pool has, while it runs."""
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.cli.session import Session, command
 from engine.errors import EngineError, InvalidOption, NotRunning
+
+if TYPE_CHECKING:
+    from engine.client import Client
 
 WORKERS_MAX = 1024
 _REPORTED_S, _POLL_S = 5.0, 0.1
@@ -27,13 +30,13 @@ def scale(
     This holds until the engine ends, also for a pool that is restarted.
     """
     asked = _asked(workers)
-    with session.operator() as operator:
-        before = {report["supervisor"]: report for report in _pools(operator.broker.supervisors(), pool)}
+    with session.client() as client:
+        before = {report["supervisor"]: report for report in _pools(client.workers.supervisors(), pool)}
         if not before:
             raise NotRunning(f"no pool {pool!r} is running")
-        if not operator.command({"do": "scale", "workers": asked, "pool": pool}):
+        if not client.engine.control({"do": "scale", "workers": asked, "pool": pool}):
             raise EngineError("no engine is running that could be told")
-        after = _await_reports(operator, pool, before)
+        after = _await_reports(client, pool, before)
     if session.out.as_json:
         session.out.json([{"supervisor": report["supervisor"], "pool": pool, "scale": report.get("scale"),
                            "before": (before.get(report["supervisor"]) or {}).get("workers"),
@@ -59,11 +62,11 @@ def _pools(reports: list[dict[str, Any]], pool: str) -> list[dict[str, Any]]:
             and not report.get("draining")]
 
 
-def _await_reports(operator: Any, pool: str, before: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _await_reports(client: "Client", pool: str, before: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """What the pools say of themselves once they have heard; what they said last, if that takes too long."""
     until_s = time.monotonic() + _REPORTED_S
     while True:
-        found = _pools(operator.broker.supervisors(), pool)
+        found = _pools(client.workers.supervisors(), pool)
         heard = all(report.get("scaled", 0) > (before.get(report["supervisor"]) or {}).get("scaled", 0)
                     for report in found)
         if (found and heard) or time.monotonic() > until_s:

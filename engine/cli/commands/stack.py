@@ -25,12 +25,12 @@ def stack(
 
     It works for a worker that is in C code and holds the GIL too.
     """
-    with session.operator() as operator:
+    with session.client() as client:
         if is_task_id(worker):
-            supervisor, slot = await_place(operator.broker, worker)
+            supervisor, slot = await_place(client, worker)
         else:
-            supervisor, slot = place_of(operator.broker.supervisors(), worker)
-        stacks = operator.stacks(supervisor, slot, _STACKS_S)
+            supervisor, slot = place_of(client.workers.supervisors(), worker)
+        stacks = client.workers.stacks(supervisor, slot, _STACKS_S)
     if session.out.as_json:
         session.out.json({"worker": f"{supervisor}/{slot}", "supervisor": supervisor, "slot": slot, "stacks": stacks})
     else:

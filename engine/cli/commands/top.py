@@ -20,7 +20,7 @@ from engine.core.task.task_id import short
 from engine.errors import GangerError
 
 if TYPE_CHECKING:
-    from engine.client.operator import Operator
+    from engine.client import Client
 
 _STACK_S = 5.0  # for the stacks to come
 _REDRAW_S = 1.0  # the clocks on the screen go on between two looks
@@ -44,8 +44,8 @@ def top(
     from engine.cli.live import screen
 
     printer = console()
-    with session.operator() as operator:
-        snapshot = take(operator.broker)
+    with session.client() as client:
+        snapshot = take(client)
         if session.out.as_json:
             session.out.json(snapshot)
         elif once or not (sys.stdout.isatty() and sys.stdin.isatty()) or printer.is_dumb_terminal:
@@ -53,14 +53,14 @@ def top(
             for line in screen.overview(Board(snapshot), columns, lines):
                 session.out.draw(line)
         else:
-            _Watch(operator, Board(snapshot), interval).go_on()
+            _Watch(client, Board(snapshot), interval).go_on()
 
 
 class _Watch:
     """Until q: draw, wait for a key, an answer or the next look, do what that asks for."""
 
-    def __init__(self, operator: "Operator", board: Board, interval_s: float) -> None:
-        self.operator, self.board, self.interval_s = operator, board, interval_s
+    def __init__(self, client: "Client", board: Board, interval_s: float) -> None:
+        self.client, self.board, self.interval_s = client, board, interval_s
         self.errands = Errands()
 
     def go_on(self) -> None:
@@ -73,7 +73,7 @@ class _Watch:
         with Keyboard() as keyboard, Live(screen=True, auto_refresh=False, console=printer) as live:
             while True:
                 now_s = time.monotonic()
-                if now_s >= look_s and self.errands.start("look", lambda: take(self.operator.broker)):
+                if now_s >= look_s and self.errands.start("look", lambda: take(self.client)):
                     look_s = now_s + self.interval_s
                 columns, lines = printer.size
                 live.update(screen.draw(self.board, columns, lines, now_s), refresh=True)
@@ -91,19 +91,19 @@ class _Watch:
 
     def _do(self, action: Action) -> Any:
         """In a thread of its own. Returns what there is to say, or the page to show."""
-        broker = self.operator.broker
+        client = self.client
         match action.do:
             case "cancel":
-                is_running = broker.cancel(action.target, "cancelled in ganger top") is TaskStatus.RUNNING
+                is_running = client.tasks.cancel(action.target, "cancelled in ganger top") is TaskStatus.RUNNING
                 return f"{short(action.target)} is {'being stopped' if is_running else 'cancelled'}"
             case "stack":
                 supervisor, _, slot = action.target.rpartition("/")
-                return f"Where {action.target} is", self.operator.stacks(supervisor, int(slot), _STACK_S)
+                return f"Where {action.target} is", client.workers.stacks(supervisor, int(slot), _STACK_S)
             case "pause":
-                broker.pause(action.target)
+                client.queues.pause(action.target)
                 return f"{action.target} is paused: those that run go on"
             case _:
-                broker.resume(action.target)
+                client.queues.resume(action.target)
                 return f"{action.target} is open"
 
     def _learn(self, done: Done) -> None:
@@ -117,6 +117,6 @@ class _Watch:
                 self.board.show(title, text)
             case str(note):
                 self.board.note = note
-                self.errands.start("look", lambda: take(self.operator.broker))
+                self.errands.start("look", lambda: take(self.client))
             case snapshot:
                 self.board.saw(snapshot)

@@ -22,8 +22,8 @@ def tree(session: Session) -> None:
     Host by host: pid, age, CPU and memory of each, the task that it runs, how often there had to be a new one in its
     place, and why the last one before it died.
     """
-    with session.broker() as broker:
-        snapshot = take(broker)
+    with session.client() as client:
+        snapshot = take(client)
     roots = forest(snapshot)
     if session.out.as_json:
         session.out.json(roots)

@@ -12,10 +12,10 @@ from engine.cli.session import Session, command, with_common
 from engine.core.measure.reports import with_measurements
 from engine.core.measure.usage_history import ENTRY_S, past
 from engine.core.task.lifecycle import TaskStatus
-from engine.errors import InvalidOption, MoveRefused, TaskNotFound
+from engine.errors import InvalidOption, MoveRefused
 
 if TYPE_CHECKING:
-    from engine.adapters.redis.tasks.broker import Broker
+    from engine.client import Client
 
 HEADINGS = ("pool", "host", "slot", "pid", "state", "CPU", "memory", "served", "restarts", "running", "type", "task")
 LEAVE_OUT = ("host", "restarts", "served", "pid", "CPU", "memory", "pool", "running", "type")
@@ -39,8 +39,8 @@ def add_to(app: typer.Typer) -> None:
 
 def list_workers(session: Session) -> None:
     """Show the pools and their workers: state, CPU, memory, the task that each runs and for how long."""
-    with session.broker() as broker:
-        supervisors = with_measurements(broker.supervisors(), broker.processes())
+    with session.client() as client:
+        supervisors = with_measurements(client.workers.supervisors(alive_only=False), client.workers.processes())
     if session.out.as_json:
         session.out.json(supervisors)
     elif supervisors:
@@ -61,8 +61,8 @@ def history(session: Session) -> None:
 
     With --json: a row for every ten seconds.
     """
-    with session.broker() as broker:
-        told = list(_histories(broker))
+    with session.client() as client:
+        told = list(_histories(client))
     if session.out.as_json:
         session.out.json(told)
     elif told:
@@ -75,10 +75,10 @@ def history(session: Session) -> None:
         session.out.note("no pool is running; start one: ganger run --handlers MODULE")
 
 
-def _histories(broker: "Broker") -> Iterator[dict[str, Any]]:
+def _histories(client: "Client") -> Iterator[dict[str, Any]]:
     """{supervisor, pool, host, slot, history}, worker by worker."""
-    for report in broker.supervisors():
-        entries = broker.history(str(report.get("host")), report.get("root_pid") or 0)
+    for report in client.workers.supervisors(alive_only=False):
+        entries = client.workers.usage_history(str(report.get("host")), report.get("root_pid") or 0)
         pool = report.get("pool")
         for slot in report.get("slots", []):
             yield {"supervisor": report["supervisor"], "pool": pool, "host": report.get("host"),
@@ -113,9 +113,10 @@ def set_level(
     if level.upper() not in LEVELS:
         raise InvalidOption(f"level {level!r} is not one of {', '.join(LEVELS)}", field="level", value=level,
                             limit=", ".join(LEVELS))
-    with session.broker() as broker:
-        told = [report["supervisor"] for report in broker.supervisors() if pool in (None, report.get("pool"))
-                and broker.order(report["supervisor"], {"do": "level", "level": level.upper()})]
+    with session.client() as client:
+        reports = client.workers.supervisors(alive_only=False)
+        told = [report["supervisor"] for report in reports if pool in (None, report.get("pool"))
+                and client.workers.send(report["supervisor"], {"do": "level", "level": level.upper()})]
     if session.out.as_json:
         session.out.json([{"supervisor": name, "level": level.upper()} for name in told])
     else:
@@ -126,27 +127,25 @@ def stack(
     session: Session, task_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a running task.")],
 ) -> None:
     """Have the Python stacks of a running task written to its pool's log; the task goes on."""
-    with session.broker() as broker:
-        supervisor, slot = await_place(broker, task_id)
-        broker.order(supervisor, {"do": "stack", "slot": slot})
+    with session.client() as client:
+        supervisor, slot = await_place(client, task_id)
+        client.workers.send(supervisor, {"do": "stack", "slot": slot})
     if session.out.as_json:
         session.out.json({"id": task_id, "supervisor": supervisor, "slot": slot})
     else:
         session.out.line(f"asked {supervisor}; see its log")
 
 
-def await_place(broker: "Broker", task_id: str) -> tuple[str, int]:
+def await_place(client: "Client", task_id: str) -> tuple[str, int]:
     """Who runs the task, and in which slot. A run that has just begun is in the next report only."""
     until = time.monotonic() + _REPORTED_S
     while True:
-        stored = broker.read([task_id])[0]
-        if stored is None:
-            raise TaskNotFound(task_id)
-        place = where(broker.supervisors(), task_id)
+        status = client.tasks.status(task_id)
+        place = where(client.workers.supervisors(alive_only=False), task_id)
         if place is not None:
             return place
-        if stored.life.status is not TaskStatus.RUNNING or time.monotonic() > until:
-            raise MoveRefused(task_id, "see the stacks of", stored.life.status)
+        if status is not TaskStatus.RUNNING or time.monotonic() > until:
+            raise MoveRefused(task_id, "see the stacks of", status)
         time.sleep(_POLL_S)
 
 

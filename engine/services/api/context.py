@@ -9,13 +9,17 @@ from typing import Any, NamedTuple
 
 from starlette.requests import Request
 
-from engine.client.operator import Operator
+from engine.adapters.redis.records.api_keys import ApiKeyStore, ApiKeyTable
+from engine.adapters.redis.tasks.broker import Broker
+from engine.client.client import Client
+from engine.client.operations import TaskOperations
+from engine.client.provider import RedisBrokerProvider
 from engine.config import Settings
 from engine.core.task.stored_task import StoredTask
 from engine.errors import BrokerFull, GangerError, TaskNotFound
 from engine.ports.client_broker import Submission
 from engine.services.api.health import Health
-from engine.services.api.http.authentication import Authenticator, Principal, is_loopback
+from engine.services.api.http.authentication import Authenticator, Principal, is_loopback, marked_table
 from engine.services.api.http.problems import HttpError
 from engine.services.api.http.rate_limiter import RateLimiter
 from engine.services.api.request_batcher import RequestBatcher
@@ -47,7 +51,9 @@ class ApiContext:
 
     def __init__(self, settings: Settings, *, is_child: bool = False) -> None:
         self.settings, self.is_child = settings, is_child
-        self.operator = Operator(settings)
+        self.provider = RedisBrokerProvider(settings)
+        self.client = Client(settings=settings, provider=self.provider)
+        self.operations = TaskOperations(self.client, self.provider)
         self.started_s = time.time()
         is_local = is_loopback(settings.api_host)
         self.authenticator = Authenticator(is_open=settings.api_open or is_local, is_local=is_local)
@@ -61,16 +67,16 @@ class ApiContext:
         self._depths: tuple[float, dict[str, int]] = (float("-inf"), {})
         self.background = Background()
         self.large_bodies = asyncio.Semaphore(1)  # parsed at once: parsing one holds up all Python of this process
-        self.health = Health(self.operator, self.threads, self.background)
+        self.health = Health(self.provider, self.threads, self.background)
 
     async def open(self) -> None:
-        self.feed = EventFeed(self.operator, self.threads)
+        self.feed = EventFeed(self.provider, self.threads)
         self.feed.start(self.background)
         with suppress(TimeoutError):  # calls that come first find the keys known, unless Redis is away
             await asyncio.wait_for(self._learn_keys(), FIRST_KEYS_S)
         self.tracing = tracing.found()
-        self.metrics = MetricsCollector(self.operator, self.feed, self.threads, self._ended)
-        self.webhooks = WebhookDispatcher(self.operator, self.feed, self.threads, self.background)
+        self.metrics = MetricsCollector(self.provider, self.feed, self.threads, self._ended)
+        self.webhooks = WebhookDispatcher(self.settings, self.provider, self.feed, self.threads, self.background)
         for name, work in (("keys", self._keep_keys), ("figures", self.metrics.follow),
                            ("webhook messages", self.webhooks.collect), ("webhook sender", self.webhooks.send)):
             self.background.keep(name, work)
@@ -90,7 +96,7 @@ class ApiContext:
         for batcher in (self.submit_batcher, self.read_batcher):
             batcher.close()
         self.threads.close()
-        self.operator.close()
+        self.client.close()
 
     # -- what endpoints use ---------------------------------------------------------------------------------------
 
@@ -119,11 +125,19 @@ class ApiContext:
 
     async def _learn_keys(self) -> None:
         try:
-            self.authenticator.learn(await self.threads.run(self.operator.api_keys))
+            self.authenticator.learn(await self.threads.run(self._key_table))
         except GangerError:
             log.debug("the keys could not be read")
 
+    @property
+    def broker(self) -> Broker:
+        """The broker, connected. Raises `BrokerError` or, where the embedded Redis does not start, `EngineError`."""
+        return self.provider.broker()
+
     # -- in threads -----------------------------------------------------------------------------------------------
+
+    def _key_table(self) -> ApiKeyTable:
+        return marked_table(ApiKeyStore(self.broker.redis, self.broker.keys))
 
     def _submit(self, requests: Sequence[SubmitRequest]) -> list[StoredTask | Exception]:
         return self.submit_all(requests)
@@ -137,11 +151,11 @@ class ApiContext:
         made = [request if isinstance(request, Exception) else self._prepared(request) for request in requests]
         if all_or_nothing and not any(isinstance(one, Exception) for one in made):
             submissions = [one for one in made if isinstance(one, Submission)]
-            made = [fault or one for one, fault in zip(made, self.operator.key_faults(submissions), strict=True)]
+            made = [fault or one for one, fault in zip(made, self.operations.conflicts(submissions), strict=True)]
         if all_or_nothing and any(isinstance(one, Exception) for one in made):
             return [one if isinstance(one, Exception) else HttpError(424, "another task was refused") for one in made]
         good = [one for one in made if isinstance(one, Submission)]
-        written = iter(self.operator.commit(good) if good else [])
+        written = iter(self.operations.write(good) if good else [])
         became: list[StoredTask | Exception] = []
         for one, request in zip(made, requests, strict=True):
             if isinstance(one, Submission) and isinstance(request, SubmitRequest):
@@ -157,7 +171,7 @@ class ApiContext:
                 check_url(task["webhook"]["url"], "webhook.url", private=self.settings.webhooks_private)
             if self.tracing is not None:
                 self._trace(self.tracing, task)
-            submission = self.operator.prepare(task)
+            submission = self.operations.prepare(task)
             principal.must_see(submission.record.queue)
             self.must_have_room(submission.record.queue)
         except GangerError as error:
@@ -174,7 +188,7 @@ class ApiContext:
             self.tracing.ended(stored)
 
     def _read(self, task_ids: Sequence[str]) -> list[StoredTask | Exception]:
-        found = self.operator.look(task_ids)
+        found = self.operations.read(task_ids)
         return [TaskNotFound(task_id) if stored is None else stored
                 for task_id, stored in zip(task_ids, found, strict=True)]
 
@@ -186,7 +200,7 @@ class ApiContext:
             return
         read_s, depths = self._depths
         if time.monotonic() - read_s > DEPTHS_S:
-            depths = {stats.queue: stats.total for stats in self.operator.queue_stats()}
+            depths = {stats.queue: stats.total for stats in self.client.queues.stats()}
             self._depths = time.monotonic(), depths
         if depths.get(queue, 0) >= most:
             raise BrokerFull(f"{depths[queue]} tasks wait in the queue {queue}, and {most} may")

@@ -7,7 +7,7 @@ import asyncio
 import time
 
 from engine.adapters.redis.tasks.waits_for import shown
-from engine.client.operator import Operator
+from engine.client.provider import RedisBrokerProvider
 from engine.core.measure.health import HealthFindings, find_problems
 from engine.errors import GangerError
 from engine.services.background import Background
@@ -17,8 +17,8 @@ KEPT_S = 1.0
 
 
 class Health:
-    def __init__(self, operator: Operator, threads: ThreadPool, background: Background) -> None:
-        self._operator, self._threads, self._background = operator, threads, background
+    def __init__(self, provider: RedisBrokerProvider, threads: ThreadPool, background: Background) -> None:
+        self._provider, self._threads, self._background = provider, threads, background
         self._found, self._found_s = HealthFindings([], []), float("-inf")
         self._reading = asyncio.Lock()
 
@@ -38,9 +38,9 @@ class Health:
         return HealthFindings(found.reasons, [*found.degraded, *self._background.troubles()])
 
     def _read(self) -> HealthFindings:
-        broker = self._operator.broker
+        broker = self._provider.broker()
         reports, now_ms = broker.supervisors(), broker.clock.now_ms()
-        found = find_problems(reports, set(self._operator.handlers()), now_ms)
+        found = find_problems(reports, set(broker.handlers()), now_ms)
         unknown = broker.unknown_types()
         if unknown and any(report["alive"] for report in reports):
             found.degraded.append(f"tasks wait whose type no living pool knows: {shown(unknown)}")

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.adapters.redis.records.event_stream import BEGINNING
-from engine.client.operator import Operator
+from engine.client.operations import read_tasks
+from engine.client.provider import RedisBrokerProvider
 from engine.core.measure.reports import with_measurements
 from engine.core.task.stored_task import StoredTask
 from engine.errors import GangerError
@@ -22,9 +23,9 @@ log = logging.getLogger("ganger.errors")
 class MetricsCollector:
     """`at_end` is told of each end that is looked at, and happens while we watch."""
 
-    def __init__(self, operator: Operator, feed: EventFeed, threads: ThreadPool,
+    def __init__(self, provider: RedisBrokerProvider, feed: EventFeed, threads: ThreadPool,
                  at_end: Callable[[StoredTask], None]) -> None:
-        self._operator, self._feed, self._threads = operator, feed, threads
+        self._provider, self._feed, self._threads = provider, feed, threads
         self.window, self.prometheus = MetricsWindow(), PrometheusMetrics()
         self._at_end, self._since_s = at_end, time.time()
         self._position = BEGINNING
@@ -52,7 +53,7 @@ class MetricsCollector:
             self.prometheus.count(entry.events)
         found: list[StoredTask | None] = []
         if wanted:
-            found = await self._threads.run(self._operator.look, wanted)
+            found = await self._threads.run(self._read, wanted)
         self._tell(found)
         self.prometheus.learn(self.window.learn(found))
 
@@ -61,6 +62,9 @@ class MetricsCollector:
             if stored is not None and stored.life.status.is_final and stored.life.at_ms / 1000 > self._since_s:
                 self._at_end(stored)
 
+    def _read(self, task_ids: Sequence[str]) -> list[StoredTask | None]:
+        return read_tasks(self._provider.broker(), task_ids)
+
     def reports(self) -> list[dict[str, Any]]:
         """Supervisors' reports with what was measured of their processes. Raises `BrokerError`."""
-        return with_measurements(self._operator.broker.supervisors(), self._operator.processes())
+        return with_measurements(self._provider.broker().supervisors(), self._provider.broker().processes())

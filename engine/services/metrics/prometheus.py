@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from engine.client.operator import Operator
+from engine.client.provider import RedisBrokerProvider
 from engine.core.measure.health import find_problems
 from engine.core.measure.reports import with_measurements
 from engine.core.task.event import Event
@@ -73,16 +73,16 @@ class PrometheusMetrics:
         return queue
 
 
-def exposition(instruments: PrometheusMetrics, operator: Operator) -> bytes:
+def exposition(instruments: PrometheusMetrics, provider: RedisBrokerProvider) -> bytes:
     """All of it as text. While Redis is away only what is known without it, and `ganger_redis_up` 0."""
     present = CollectorRegistry()
-    present.register(_Present(operator))
+    present.register(_Present(provider))
     return generate_latest(instruments.registry) + generate_latest(present)
 
 
 class _Present(Collector):
-    def __init__(self, operator: Operator) -> None:
-        self._operator = operator
+    def __init__(self, provider: RedisBrokerProvider) -> None:
+        self._provider = provider
 
     def describe(self) -> Iterable[Metric]:
         return []
@@ -100,8 +100,8 @@ class _Present(Collector):
         yield from metrics
 
     def _ready(self) -> Iterator[Metric]:
-        broker = self._operator.broker
-        found = find_problems(broker.supervisors(), set(self._operator.handlers()), broker.clock.now_ms())
+        broker = self._provider.broker()
+        found = find_problems(broker.supervisors(), set(broker.handlers()), broker.clock.now_ms())
         ready = GaugeMetricFamily("ganger_ready", "Whether tasks would run, as /scheduler/health tells with reasons.")
         ready.add_metric([], not found.reasons)
         yield ready
@@ -111,7 +111,7 @@ class _Present(Collector):
         age = GaugeMetricFamily("ganger_queue_oldest_age_seconds", "Since the submit of the first task of a line.",
                                 labels=["queue", "priority"])
         paused = GaugeMetricFamily("ganger_queue_paused", "Whether a queue is paused.", labels=["queue"])
-        for stats in _largest(self._operator.broker.queue_stats()):
+        for stats in _largest(self._provider.broker().queue_stats()):
             for priority, count in stats["queued"].items():
                 depth.add_metric([stats["queue"], priority], count)
                 age.add_metric([stats["queue"], priority], stats["oldest_s_by_priority"].get(priority, 0.0))
@@ -122,7 +122,7 @@ class _Present(Collector):
         """Of so many types, the most numerous; the rest is "other"."""
         waiting = GaugeMetricFamily("ganger_unknown_type_tasks", "Tasks that wait and no living pool knows their type.",
                                     labels=["task_type"])
-        counts = sorted(self._operator.broker.unknown_types().items(), key=lambda item: -item[1])
+        counts = sorted(self._provider.broker().unknown_types().items(), key=lambda item: -item[1])
         for task_type, count in counts[:QUEUES_MAX]:
             waiting.add_metric([task_type], count)
         if rest := sum(count for _, count in counts[QUEUES_MAX:]):
@@ -131,7 +131,7 @@ class _Present(Collector):
 
     def _tasks(self) -> Iterator[Metric]:
         tasks = GaugeMetricFamily("ganger_tasks", "Tasks in each status now.", labels=["status"])
-        for status, count in self._operator.counts().items():
+        for status, count in self._provider.broker().status_counts().items():
             tasks.add_metric([str(status)], count)
         yield tasks
 
@@ -145,7 +145,7 @@ class _Present(Collector):
                                   labels=["supervisor", "pool"])
         pending = GaugeMetricFamily("ganger_supervisor_outcomes_pending", "Outcomes that Redis does not know yet.",
                                     labels=["supervisor", "pool"])
-        broker = self._operator.broker
+        broker = self._provider.broker()
         now_ms = broker.clock.now_ms()
         for report in with_measurements(broker.supervisors(), broker.processes()):
             who = [report["supervisor"], str(report.get("pool"))]
@@ -156,7 +156,7 @@ class _Present(Collector):
         yield from (cpu, memory, busy, starts, lease, pending)
 
     def _redis(self) -> Iterator[Metric]:
-        info = self._operator.broker.info()
+        info = self._provider.broker().info()
         yield GaugeMetricFamily("ganger_redis_memory_bytes", "Memory that Redis uses.", info["used_memory_bytes"])
         yield GaugeMetricFamily("ganger_redis_memory_max_bytes", "Its limit; 0 is none.", info["maxmemory_bytes"])
         yield GaugeMetricFamily("ganger_redis_clients", "Connections to Redis.", info["clients"])

@@ -17,7 +17,9 @@ import orjson
 
 from engine.adapters.redis.records.event_stream import StreamEntry, is_entry_id
 from engine.adapters.redis.records.webhooks import OWN, WebhookStore
-from engine.client.operator import Operator
+from engine.client.operations import read_tasks
+from engine.client.provider import RedisBrokerProvider
+from engine.config import Settings
 from engine.errors import GangerError
 from engine.services.background import Background
 from engine.services.event_feed import EventFeed
@@ -40,10 +42,11 @@ log = logging.getLogger("ganger.execution")
 class WebhookDispatcher:
     """Two tasks of the event loop: `collect` makes messages, `send` sends them."""
 
-    def __init__(self, operator: Operator, feed: EventFeed, threads: ThreadPool, background: Background) -> None:
-        self._operator, self._feed, self._threads, self._background = operator, feed, threads, background
-        self._sender = WebhookSender(private=operator.settings.webhooks_private)
-        self._pause_s = operator.settings.webhooks_retry_s
+    def __init__(self, settings: Settings, provider: RedisBrokerProvider, feed: EventFeed, threads: ThreadPool,
+                 background: Background) -> None:
+        self._provider, self._feed, self._threads, self._background = provider, feed, threads, background
+        self._sender = WebhookSender(private=settings.webhooks_private)
+        self._pause_s = settings.webhooks_retry_s
         self._name = secrets.token_hex(8)
         self.leads = False
         self._kept_s = float("-inf")
@@ -51,7 +54,7 @@ class WebhookDispatcher:
 
     @property
     def hooks(self) -> WebhookStore:
-        return WebhookStore(self._operator.broker.redis, self._operator.broker.keys)
+        return WebhookStore(self._provider.broker().redis, self._provider.broker().keys)
 
     # -- making messages ------------------------------------------------------------------------------------------
 
@@ -109,7 +112,7 @@ class WebhookDispatcher:
                           extra={"messages": len(messages), "limit": UNDER_WAY_MAX})
                 messages = {}
         if messages or time.monotonic() - self._kept_s > KEPT_S:
-            if not hooks.advance(self._name, entries[-1].id, messages, self._operator.broker.clock.now_ms()):
+            if not hooks.advance(self._name, entries[-1].id, messages, self._provider.broker().clock.now_ms()):
                 return False
             self._kept_s = time.monotonic()
         return True
@@ -119,7 +122,7 @@ class WebhookDispatcher:
         ends = [(entry.id, event) for entry in entries for event in entry.events
                 if event.status.is_final and (statuses is None or event.status in statuses)]
         ids = list(dict.fromkeys(event.id for _, event in ends))
-        found = dict(zip(ids, self._operator.look(ids), strict=True)) if ids else {}
+        found = dict(zip(ids, read_tasks(self._provider.broker(), ids), strict=True)) if ids else {}
         for entry_id, event in ends:
             stored = found[event.id]
             try:
@@ -150,7 +153,7 @@ class WebhookDispatcher:
         if len(self._sending) >= AT_ONCE:
             return {}
         sending = set(self._sending)
-        found = self.hooks.due(self._operator.broker.clock.now_ms(), AT_ONCE + len(sending))
+        found = self.hooks.due(self._provider.broker().clock.now_ms(), AT_ONCE + len(sending))
         return {name: told for name, told in found.items() if name not in sending}
 
     def _begin(self, message_id: str, told: Message, known: Mapping[str, dict[str, Any]]) -> None:
@@ -160,7 +163,7 @@ class WebhookDispatcher:
 
     async def _deliver(self, message_id: str, told: Message, known: Mapping[str, dict[str, Any]]) -> None:
         hook = known.get(told["webhook"] or OWN)
-        body, now_s = orjson.dumps(told["body"]), self._operator.broker.clock.now_ms() // 1000
+        body, now_s = orjson.dumps(told["body"]), self._provider.broker().clock.now_ms() // 1000
         facts = {"url": told["url"], "task_id": told["task_id"], "tries": told["tries"] + 1}
         try:
             if hook is not None:  # else it was taken away meanwhile
@@ -185,7 +188,7 @@ class WebhookDispatcher:
         pause_s = min(self._pause_s * PAUSE_FACTOR ** (tries - 1), PAUSE_S_MAX) * (1 + secrets.randbelow(100) / 1000)
         again = {**told, "tries": tries, "last_error": str(error)[:500]}
         await self._note(lambda: self.hooks.again(
-            message_id, again, self._operator.broker.clock.now_ms() + int(pause_s * 1000)))
+            message_id, again, self._provider.broker().clock.now_ms() + int(pause_s * 1000)))
         log.warning("a webhook did not arrive", extra={**facts, "reason": str(error), "pause_s": round(pause_s, 1)})
 
     async def _note(self, write: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.client.operator import Operator
+from engine.client.provider import RedisBrokerProvider
 from engine.config import Settings
 from engine.services.metrics.prometheus import PrometheusMetrics, exposition
 
@@ -23,11 +23,11 @@ with_promtool = pytest.mark.skipif(shutil.which("promtool") is None,
 
 @pytest.fixture
 def exported(redis_url: str) -> str:
-    operator = Operator(Settings(redis_url=redis_url))
+    provider = RedisBrokerProvider(Settings(redis_url=redis_url))
     try:
-        return exposition(PrometheusMetrics(), operator).decode()
+        return exposition(PrometheusMetrics(), provider).decode()
     finally:
-        operator.close()
+        provider.close()
 
 
 def promtool(*arguments: str, given: str | None = None) -> str:

@@ -76,7 +76,7 @@ def told_of(tree: Tree, holds: Callable[[dict[str, Any]], Any]) -> dict[str, Any
     limit_s = time.monotonic() + WAIT_S
     with Client(settings=tree.client.settings) as client:
         while time.monotonic() < limit_s:
-            found, left = {}, forest(take(client._provider.broker()))
+            found, left = {}, forest(take(client))
             while left:
                 node = left.pop()
                 left += node["children"]

@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.cli.app import app
-from engine.client.operator import Operator
+from engine.client import Client
 from engine.core.task.lifecycle import TaskStatus
 from engine.scheduler import Scheduler
 from tests.redis_server import RedisServer, binaries
@@ -152,10 +151,10 @@ def test_one_that_stands_still_can_be_ended_by_us(engine: Scheduler, tmp_path: P
     urgent = Held(engine, tmp_path, "hold", "URGENT").await_begun()
     frozen = the_frozen_one(runs)
     slot = until(lambda: frozen.slot().get("frozen") and frozen.slot())["slot"]
-    with closing(Operator(engine.client.settings)) as client:
+    with Client(settings=engine.client.settings) as client:
         supervisor = client.workers()[0]["supervisor"]
-        assert client.broker.order(supervisor, {"do": "stack", "slot": slot})
-        assert client.broker.order(supervisor, {"do": "restart", "slot": slot, "at_once": True})
+        assert client.workers.send(supervisor, {"do": "stack", "slot": slot})
+        assert client.workers.send(supervisor, {"do": "restart", "slot": slot, "at_once": True})
     until(lambda: not any(psutil.pid_exists(pid) for pid in frozen.pids))
     for run in (urgent, *runs):
         run.let_go()
@@ -182,9 +181,9 @@ def test_nobody_stands_still_who_must_not(engine: Scheduler, tmp_path: Path) -> 
 def test_a_pool_grows_and_shrinks_under_load_and_loses_nothing(engine: Scheduler, tmp_path: Path) -> None:
     long = Held(engine, tmp_path, "spin", "HIGH").await_begun()
     ids = engine.client.submit_many([{"task_type": "short", "payload": number} for number in range(1500)])
-    with closing(Operator(engine.client.settings)) as client:
+    with Client(settings=engine.client.settings) as client:
         for workers in (5, 1, 4, 2, 3):
-            assert client.command({"do": "scale", "workers": workers, "pool": "default"}) == 1
+            assert client.engine.control({"do": "scale", "workers": workers, "pool": "default"}) == 1
             until(lambda workers=workers: [report.get("workers") for report in client.workers()] == [workers])
     tasks = engine.client.wait(ids, timeout=WAIT_S)
     assert [task.result for task in tasks] == list(range(1500))

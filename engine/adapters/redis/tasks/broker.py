@@ -4,12 +4,16 @@ It only hands on; each verb is in the file that its kind is named after.
 Threads may share it. Everything raises only what `engine.errors` has.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import orjson
+
 from engine.adapters.clock import RedisClock
+from engine.adapters.redis.records import engine_log
 from engine.adapters.redis.records.webhooks import WebhookStore
-from engine.adapters.redis.tasks import search, submitting
+from engine.adapters.redis.tasks import amending, search, submitting
 from engine.adapters.redis.tasks.durability import Durability
 from engine.adapters.redis.tasks.operating import Operating
 from engine.adapters.redis.tasks.status_reading import Reading
@@ -109,6 +113,20 @@ class Broker:
     def read_raw(self, ids: Sequence[str], *, records: bool = True) -> Iterator[EncodedTask | None]:
         """As `read`, but nothing is looked into yet; without `records`, only how they ended is there to be read."""
         return look_raw(self.redis, self.keys, ids, records=records)
+
+    def earlier_ids(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """The id that each idempotency key stands for, where its queue knows the key; keys are (queue, key)."""
+        found = self.redis.call_all([("GET", self.keys.idempotency(queue, key)) for queue, key in keys])
+        return {key: task_id.decode() for key, task_id in zip(keys, found, strict=True) if task_id is not None}
+
+    def amend(self, task_id: str, changes: Mapping[str, Any], priority: TaskPriority | None,
+              versions: Collection[str] | None = None) -> None:
+        """Set options of the record (None takes one away), and the priority.
+
+        Raises `ChangedMeanwhile` if the task is in none of these versions, `MoveRefused` if it runs or has ended,
+        `TaskNotFound`.
+        """
+        amending.amend(self.redis, self.keys, task_id, changes, priority, versions, kept_ms=self.kept_ms)
 
     def outcomes(self, task_id: str) -> list[dict[str, Any]]:
         """How each run of a task ended, the first first."""
@@ -221,6 +239,16 @@ class Broker:
     def order(self, supervisor: str, letter: dict[str, Any]) -> bool:
         """Put a letter into a supervisor's mailbox; False if there is no such supervisor."""
         return self._operating.order(supervisor, letter)
+
+    def control(self, command: Mapping[str, Any]) -> int:
+        """Have every engine do something to its pools, see `engine/services/tree/control.py`; how many heard it."""
+        text = orjson.dumps({**command, "order": secrets.token_hex(6)})  # one that is sent twice is known by it
+        heard: int = self.redis.call("PUBLISH", self.keys.keeper_bell, b"control " + text)
+        return heard
+
+    def engine_log(self) -> Iterator[dict[str, Any]]:
+        """The lines of the engine's own log, each with its `id`, the newest first."""
+        return engine_log.newest_first(self.redis, self.keys)
 
     def info(self) -> dict[str, Any]:
         """What Redis says of itself."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import ip_address
 
-from engine.adapters.redis.records.api_keys import ApiKeyTable, hashed
+from engine.adapters.redis.records.api_keys import KEYED, ApiKeyStore, ApiKeyTable, hashed
 from engine.errors import BrokerUnavailable
 from engine.services.api.http.problems import HttpError
 
@@ -146,6 +146,14 @@ class Authenticator:
 def is_forwarded(names: Iterable[bytes]) -> bool:
     """Whether these names of headers, in lower case, say that a proxy has passed the request on."""
     return any(name in PROXY_HEADERS or name.startswith(b"x-forwarded-") for name in names)
+
+
+def marked_table(store: ApiKeyStore) -> ApiKeyTable:
+    """Read the keys; note that there are keys, where a version that made no such note has made them."""
+    table = store.table()
+    if table.keys and table.mark != KEYED:
+        store.mark()
+    return table
 
 
 def is_loopback(host: str) -> bool:

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 import uvicorn
 import uvloop
 
-from engine.client.operator import Operator
+from engine.adapters.redis.records.api_keys import ApiKeyStore
+from engine.client.provider import RedisBrokerProvider
 from engine.config import Settings
 from engine.errors import EngineError
 from engine.services.api.app import create_app
 from engine.services.api.context import ApiContext
-from engine.services.api.http.authentication import is_loopback
+from engine.services.api.http.authentication import is_loopback, marked_table
 from engine.services.api.http.protocol import bounded
 from engine.services.tree.redis_log import keep_log
 
@@ -73,11 +74,12 @@ def url_of(listener: socket.socket) -> str:
 
 def check_open(settings: Settings) -> str | None:
     """What to warn of once it listens. Raises `EngineError` where anybody who can reach us could use the engine."""
-    operator = Operator(settings)
+    provider = RedisBrokerProvider(settings)
     try:
-        table = operator.api_keys()
+        broker = provider.broker()
+        table = marked_table(ApiKeyStore(broker.redis, broker.keys))
     finally:
-        operator.close()
+        provider.close()
     if table.is_keyed:
         return None if table.keys else (
             "the API refuses every call: its last key was revoked; make one with ganger keys create, "

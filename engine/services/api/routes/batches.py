@@ -6,7 +6,7 @@ from fastapi import Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from engine.client.operator import Operation
+from engine.client.operations import Operation
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.core.task.stored_task import StoredTask
@@ -112,7 +112,7 @@ async def search_tasks(request: Request) -> Response:
 async def _page(request: Request, search: TaskSearch) -> Response:
     context, principal = context_of(request), principal_of(request)
     wanted = search.wanted(principal.queues, oldest_first=search.sort == "created")
-    found = await context.threads.run(context.operator.search, wanted, search.limit, cursors.read(search.cursor))
+    found = await context.threads.run(context.operations.search, wanted, search.limit, cursors.read(search.cursor))
     page = TaskPage(tasks=[TaskResponse.of(stored) for stored in found.tasks], next=cursors.shown(found.cursor),
                     is_sorted=found.is_sorted)
     return Response(page.model_dump_json(), media_type=JSON)
@@ -158,8 +158,8 @@ async def _operate(request: Request, operation: Operation, asked: BatchOperation
 
 def _done(context: ApiContext, principal: Principal, operation: Operation, asked: BatchOperation,
           priority: TaskPriority) -> BatchReport:
-    able, is_complete = context.operator.able(asked.filter.wanted(principal.queues), operation, asked.limit)
-    done = 0 if asked.dry_run else context.operator.operate(able, operation, reason=asked.reason, priority=priority)
+    able, is_complete = context.operations.select(asked.filter.wanted(principal.queues), operation, asked.limit)
+    done = 0 if asked.dry_run else context.operations.apply(able, operation, reason=asked.reason, priority=priority)
     return BatchReport(matched=len(able), done=done, dry_run=asked.dry_run, is_complete=is_complete)
 
 

@@ -89,7 +89,7 @@ async def _text(context: ApiContext, event_filter: EventFilter, entry: StreamEnt
     found: dict[str, StoredTask | None] = {}
     if chosen and event_filter.must_look:
         ids = list(dict.fromkeys(event.id for event in chosen))
-        found = dict(zip(ids, await context.threads.run(context.operator.look, ids), strict=True))
+        found = dict(zip(ids, await context.threads.run(context.operations.read, ids), strict=True))
         chosen = [event for event in chosen if event_filter.agrees(found[event.id])]
     at = datetime.fromtimestamp(entry.at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     texts = []
@@ -114,7 +114,7 @@ async def get_task_logs(
     await context.task(task_id, principal)
     if follow:
         return sse.stream(request, _lines(context, principal, task_id, start), seconds)
-    rows = await context.threads.run(context.operator.logs, task_id, start)
+    rows = await context.threads.run(context.client.tasks.logs, task_id, start)
     body = b"[" + b",".join(row.model_dump_json().encode() for row in rows) + b"]"
     return Response(body, media_type="application/json")
 
@@ -124,7 +124,7 @@ async def _lines(context: ApiContext, principal: Principal, task_id: str, start:
     while not context.feed.has_hung_up:
         try:
             ended = (await context.task(task_id, principal)).life.status.is_final
-            rows = await context.threads.run(context.operator.logs, task_id, start)
+            rows = await context.threads.run(context.client.tasks.logs, task_id, start)
         except TaskNotFound:
             return
         for row in rows:

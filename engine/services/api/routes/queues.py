@@ -19,7 +19,7 @@ async def get_queue_totals(request: Request) -> QueueTotals:
     """How much waits by priority and for how long, and how many tasks are in each status."""
     context, principal = context_of(request), principal_of(request)
     queues = await _seen(request)
-    statuses = await context.threads.run(context.operator.counts) if principal.queues is None else {}
+    statuses = await context.threads.run(context.client.engine.task_counts) if principal.queues is None else {}
     queued: dict[str, int] = {}
     for stats in queues:
         for priority, count in stats.queued.items():
@@ -41,7 +41,7 @@ async def pause_queue(request: Request, name: Name) -> QueueChange:
     """What runs goes on, and submits are accepted."""
     context = context_of(request)
     principal_of(request).must_see(name)
-    await context.threads.run(context.operator.pause, name)
+    await context.threads.run(context.client.queues.pause, name)
     return QueueChange(queue=name, paused=True)
 
 
@@ -50,7 +50,7 @@ async def resume_queue(request: Request, name: Name) -> QueueChange:
     """The end of a pause."""
     context = context_of(request)
     principal_of(request).must_see(name)
-    await context.threads.run(context.operator.resume, name)
+    await context.threads.run(context.client.queues.resume, name)
     return QueueChange(queue=name, paused=False)
 
 
@@ -59,10 +59,10 @@ async def purge_queue(request: Request, name: Name) -> QueueChange:
     """What runs goes on."""
     context = context_of(request)
     principal_of(request).must_see(name)
-    return QueueChange(queue=name, purged=await context.threads.run(context.operator.purge, name))
+    return QueueChange(queue=name, purged=await context.threads.run(context.client.queues.purge, name))
 
 
 async def _seen(request: Request) -> list[QueueStats]:
     context, principal = context_of(request), principal_of(request)
-    found = await context.threads.run(context.operator.queue_stats)
+    found = await context.threads.run(context.client.queues.stats)
     return [QueueStats.model_validate(stats.model_dump()) for stats in found if principal.sees(stats.queue)]

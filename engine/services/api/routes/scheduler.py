@@ -47,14 +47,14 @@ async def control_scheduler(request: Request) -> SchedulerControlled:
 
 
 def _control(context: ApiContext, asked: SchedulerControl) -> SchedulerControlled:
-    operator = context.operator
+    client = context.client
     if asked.action in ("pause", "resume"):
-        names = [stats.queue for stats in operator.queue_stats()]
+        names = [stats.queue for stats in client.queues.stats()]
         for name in names:
-            (operator.pause if asked.action == "pause" else operator.resume)(name)
+            (client.queues.pause if asked.action == "pause" else client.queues.resume)(name)
         return SchedulerControlled(action=asked.action, engines=0, queues=len(names))
     more = {"workers": asked.workers, "pool": asked.pool} if asked.action == "scale" else {}
-    heard = operator.command({"do": asked.action, **more})
+    heard = client.engine.control({"do": asked.action, **more})
     if not heard:
         raise HttpError(409, "no engine is running that could be told")
     return SchedulerControlled(action=asked.action, engines=heard, queues=0)
@@ -68,15 +68,17 @@ async def get_scheduler_status(request: Request) -> SchedulerStatus:
 
 
 def _status(context: ApiContext) -> SchedulerStatus:
-    operator = context.operator
-    pools, now_ms = context.metrics.reports(), operator.broker.clock.now_ms()
+    client = context.client
+    pools, now_ms = context.metrics.reports(), client.engine.now_ms()
     slots = [slot for pool in pools for slot in pool["slots"]]
-    queues = operator.queue_stats()
+    queues = client.queues.stats()
     return SchedulerStatus(
-        version=engine_version(), pools=pools, tree=operator.processes(), workers=sum(bool(s["pid"]) for s in slots),
+        version=engine_version(), pools=pools, tree=client.workers.processes(),
+        workers=sum(bool(s["pid"]) for s in slots),
         uptime_s=max((now_ms - pool["started_ms"] for pool in pools if "started_ms" in pool), default=0) / 1000,
         is_paused=bool(queues) and all(stats.paused for stats in queues),
-        busy=sum(slot["state"] == "busy" for slot in slots), tasks=operator.counts(), counters=operator.counters(),
+        busy=sum(slot["state"] == "busy" for slot in slots), tasks=client.engine.task_counts(),
+        counters=client.engine.counters(),
         api={"version": engine_version(), "uptime_s": round(time.time() - context.started_s, 3),
              "listeners": context.listeners, "wants_keys": context.authenticator.wants_keys})
 
@@ -95,7 +97,7 @@ def _metrics(context: ApiContext, window_s: int) -> SchedulerMetrics:
     ends, counts = metrics_window.within(window_s), metrics_window.counts(window_s)
     ended = sum(counts[status] for status in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"))
     total = window.summarize(ends, window_s)._replace(ended=ended, per_s=round(ended / window_s, 3))
-    processes = context.operator.processes()
+    processes = context.client.workers.processes()
     return SchedulerMetrics(
         window_s=window_s, since=datetime.fromtimestamp(metrics_window.since_s, UTC), total=_figures(total),
         by_queue={name: _figures(one) for name, one in window.summarize_by(
@@ -147,7 +149,7 @@ def _logs(context: ApiContext, level: str, since: datetime | None, until: dateti
           before: str | None, limit: int) -> EngineLogPage:
     start = before or (f"{_ms(until) + 1}-0" if until is not None else "+")
     entries: list[EngineLogEntry] = []
-    broker = context.operator.broker
+    broker = context.broker
     for looked_at, row in enumerate(newest_first(broker.redis, broker.keys, start, 0 if since is None else _ms(since))):
         if looked_at >= LOOKED_AT_MAX:
             return EngineLogPage(entries=entries, next=row["id"])
@@ -174,5 +176,5 @@ async def get_prometheus_metrics(request: Request) -> Response:
     """Answered also while Redis is away, with `ganger_redis_up 0`."""
     context = context_of(request)
     principal_of(request).must_see_all()
-    text = await context.threads.run(prometheus.exposition, context.metrics.prometheus, context.operator)
+    text = await context.threads.run(prometheus.exposition, context.metrics.prometheus, context.provider)
     return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -76,7 +76,7 @@ async def get_task(
     reason = None
     if stored.life.status is TaskStatus.QUEUED:
         context = context_of(request)
-        reason = await context.threads.run(context.operator.broker.reason, stored)
+        reason = await context.threads.run(context.broker.reason, stored)
     return _task(stored, reason=reason)
 
 
@@ -100,7 +100,7 @@ async def list_task_runs(request: Request, task_id: TaskId) -> list[TaskRun]:
     """Worker, times, cause, CPU and memory of each, and what was found out about those that died."""
     context = context_of(request)
     stored = await context.task(task_id, principal_of(request))
-    found = [TaskRun.of(outcome) for outcome in await context.threads.run(context.operator.outcomes, task_id)]
+    found = [TaskRun.of(outcome) for outcome in await context.threads.run(context.client.tasks.outcomes, task_id)]
     if stored.life.status is TaskStatus.RUNNING:
         found.append(TaskRun(run=stored.life.run, is_running=True, worker=stored.life.owner,
                              started_at=moment(stored.life.at_ms)))
@@ -120,7 +120,7 @@ async def update_task(
     changes = {name: getattr(update, name) for name in update.model_fields_set}
     versions = None if if_match.strip() in ("", "*") else _versions(if_match)
     try:
-        return _task(await context.threads.run(context.operator.amend, task_id, changes, versions))
+        return _task(await context.threads.run(context.operations.amend, task_id, changes, versions))
     except ChangedMeanwhile as error:
         raise HttpError(412, str(error), task_id=task_id) from None
 
@@ -132,7 +132,7 @@ async def cancel_task(request: Request, task_id: TaskId) -> Moved:
     context = context_of(request)
     reason = (await parse_body(request, CancelRequest, required=False)).reason
     await context.task(task_id, principal_of(request))
-    return Moved(id=task_id, status=await context.threads.run(context.operator.cancel, task_id, reason))
+    return Moved(id=task_id, status=await context.threads.run(context.client.tasks.cancel, task_id, reason))
 
 
 @router.post("/tasks/{task_id}/retry", summary="Run a task again after its end", **route_spec(Role.OPERATE, 404, 409))
@@ -140,7 +140,7 @@ async def retry_task(request: Request, task_id: TaskId) -> Moved:
     """One that FAILED, was CANCELLED or timed out is queued again, with all its retries."""
     context = context_of(request)
     await context.task(task_id, principal_of(request))
-    await context.threads.run(context.operator.retry, task_id)
+    await context.threads.run(context.client.tasks.retry, task_id)
     return Moved(id=task_id, status=(await context.task(task_id, principal_of(request))).life.status)
 
 

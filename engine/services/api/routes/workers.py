@@ -36,7 +36,7 @@ async def get_worker(request: Request, supervisor: Supervisor, slot: Slot) -> Wo
     principal_of(request).must_see_all()
     report, found = await _find(context, supervisor, slot)
     entries = await context.threads.run(
-        context.operator.broker.history, str(report.get("host")), report.get("root_pid") or 0)
+        context.client.workers.usage_history, str(report.get("host")), report.get("root_pid") or 0)
     history = [Sample(at=datetime.fromtimestamp(told.pop("at_ms") / 1000, UTC), **told)
                for told in past(entries, f"worker {report.get('pool')}/{slot}")]
     return WorkerDetail(**_facts(report, found), history=history)
@@ -50,7 +50,7 @@ async def get_worker_stack(request: Request, supervisor: Supervisor, slot: Slot)
     principal_of(request).must_see_all()
     facts = _facts(*await _find(context, supervisor, slot))
     try:
-        stacks = await context.threads.run(context.operator.stacks, supervisor, slot, STACK_S)
+        stacks = await context.threads.run(context.client.workers.stacks, supervisor, slot, STACK_S)
     except EngineError as error:  # it has gone, or is too busy to say
         raise HttpError(409, str(error)) from None
     return WorkerStack(id=facts["id"], stacks=stacks)
@@ -65,7 +65,7 @@ async def restart_worker(request: Request, supervisor: Supervisor, slot: Slot) -
     asked = await parse_body(request, WorkerOrder, required=False)
     facts = _facts(*await _find(context, supervisor, slot))
     letter = {"do": "restart", "slot": slot, "at_once": asked.at_once}
-    if not await context.threads.run(context.operator.broker.order, supervisor, letter):
+    if not await context.threads.run(context.client.workers.send, supervisor, letter):
         raise HttpError(404, "this supervisor has gone")
     return WorkerTold(id=facts["id"], order="restart")
 

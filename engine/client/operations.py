@@ -1,0 +1,176 @@
+"""What a server does for its callers: the verbs of tasks for many callers in one round trip, and for many tasks.
+
+It shares the client's checks of submits, and needs an engine in Redis.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Literal
+
+from engine.adapters.redis.tasks.broker import Broker
+from engine.client import idempotency
+from engine.client.client import Client
+from engine.client.provider import RedisBrokerProvider
+from engine.client.waiting import known_id
+from engine.core.task.lifecycle import MOVES, Move, TaskStatus
+from engine.core.task.priority import TaskPriority
+from engine.core.task.query import QueryPage, TaskQuery
+from engine.core.task.state import Life
+from engine.core.task.stored_task import StoredTask
+from engine.core.task.task_id import is_task_id
+from engine.errors import IdempotencyConflict, MoveRefused, TaskNotFound
+from engine.ports.client_broker import Submission
+from engine.tasks import options as check
+
+Operation = Literal["cancel", "retry", "delete", "priority"]
+_AMENDED: dict[str, Callable[[Any], Any]] = {
+    "name": lambda value: check.text(value, "name"),
+    "tags": check.tags,
+    "timeout": lambda value: check.seconds(value, "timeout"),
+    "soft_timeout": lambda value: check.seconds(value, "soft_timeout"),
+    "max_retries": lambda value: check.count(value, "max_retries"),
+    "max_memory": lambda value: check.memory(value, "max_memory"),
+    "max_cpu_seconds": lambda value: check.seconds(value, "max_cpu_seconds"),
+    "max_processes": lambda value: check.count(value, "max_processes"),
+    "nice": check.nice,
+    "result_ttl": lambda value: check.seconds(value, "result_ttl"),
+}
+
+
+class TaskOperations:
+    """Any number of threads may share one, as with `Client`. Every method may raise `BrokerError`."""
+
+    def __init__(self, client: Client, provider: RedisBrokerProvider) -> None:
+        self._client, self._provider = client, provider
+
+    # -- submit ---------------------------------------------------------------------------------------------------
+
+    def prepare(self, task: Mapping[str, Any]) -> Submission:
+        """Check one task, given as to `submit_many`, and write nothing.
+
+        Raises a subclass of `InvalidInput`, or `DurabilityUnavailable`: here, so that only this task is refused and not
+        the others that are written with it.
+        """
+        if task.get("durability") is not None:
+            self._provider.broker().durability.check()
+        return self._client.tasks.prepare(task)
+
+    def write(self, submissions: Sequence[Submission]) -> list[StoredTask | IdempotencyConflict]:
+        """Write what was prepared, in one round trip.
+
+        Returns the tasks in order. Where the queue knows the idempotency key, the earlier task is returned; where that
+        one has another type or payload, an `IdempotencyConflict`. A delayed task is read back, since only Redis knows
+        the moment when it was written.
+        """
+        broker = self._provider.broker()
+        ids = broker.submit(submissions)
+        earlier = [task_id for task_id, made in zip(ids, submissions, strict=True)
+                   if task_id != made.id or "due_ms" in made.record.options]
+        known = dict(zip(earlier, broker.read(earlier), strict=True)) if earlier else {}
+        return [idempotency.conflict(made, known.get(task_id)) or known.get(task_id) or fresh(made._replace(id=task_id))
+                for task_id, made in zip(ids, submissions, strict=True)]
+
+    def conflicts(self, submissions: Sequence[Submission]) -> list[IdempotencyConflict | None]:
+        """Return for each whether its idempotency key stands for another task already. Nothing is written."""
+        return idempotency.conflicts(self._provider.broker(), submissions)
+
+    # -- read -----------------------------------------------------------------------------------------------------
+
+    def read(self, task_ids: Sequence[str]) -> list[StoredTask | None]:
+        """Return tasks as they are now, None where there is none or the id cannot be one."""
+        return read_tasks(self._provider.broker(), task_ids)
+
+    # -- change one task ------------------------------------------------------------------------------------------
+
+    def amend(self, task_id: str, changes: Mapping[str, Any], versions: Collection[str] | None = None) -> StoredTask:
+        """Change name, tags, limits or priority of a task that has not started; None removes what was given.
+
+        Args:
+            task_id: the id of the task.
+            changes: options by name, as `submit` takes them.
+            versions: the versions in which the caller has seen the task; None: any.
+
+        Returns:
+            The task as it is afterwards.
+
+        Raises:
+            ChangedMeanwhile: the task is in none of these versions.
+            MoveRefused: it runs or has ended.
+            TaskNotFound: there is no such task.
+            InvalidOption: a value is not acceptable.
+        """
+        broker, known = self._provider.broker(), known_id(task_id)
+        named = {name: None if value is None else _AMENDED[name](value) for name, value in changes.items()
+                 if name != "priority"}
+        priority = None if changes.get("priority") is None else check.priority(changes["priority"])
+        broker.amend(known, named, priority, versions)
+        stored = broker.read([known])[0]
+        if stored is None:
+            raise TaskNotFound(task_id)
+        return stored
+
+    # -- change many ----------------------------------------------------------------------------------------------
+
+    def search(self, query: TaskQuery, limit: int, cursor: str | None = None) -> QueryPage:
+        """Return one page of the tasks that match. Raises `InvalidOption` for a cursor that no page gave."""
+        return self._provider.broker().search(query, limit, cursor)
+
+    def select(self, query: TaskQuery, operation: Operation, limit: int) -> tuple[list[StoredTask], bool]:
+        """Return up to `limit` tasks that match and allow the operation now, and whether these are all of them."""
+        statuses = tuple(status for status in query.statuses or TaskStatus if _allows(status, operation))
+        if not statuses:
+            return [], True
+        query, cursor = replace(query, statuses=statuses), None
+        found: dict[str, StoredTask] = {}
+        while len(found) < limit:
+            page = self.search(query, limit - len(found), cursor)
+            found |= {stored.id: stored for stored in page.tasks}
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return list(found.values()), len(found) < limit
+
+    def apply(self, selected: Sequence[StoredTask], operation: Operation, *, reason: str = "cancelled in a batch",
+              priority: TaskPriority = TaskPriority.NORMAL) -> int:
+        """Do the operation to each task; return to how many it was done. Tasks that have moved on are passed over."""
+        ids, tasks = [stored.id for stored in selected], self._client.tasks
+        if operation == "delete":
+            return tasks.delete(ids)
+        if operation == "retry":
+            return self._provider.broker().revive_many(ids)
+        done = 0
+        for task_id in ids:
+            with suppress(MoveRefused, TaskNotFound):
+                if operation == "cancel":
+                    tasks.cancel(task_id, reason)
+                else:
+                    tasks.set_priority(task_id, priority)
+                done += 1
+        return done
+
+
+def read_tasks(broker: Broker, task_ids: Sequence[str]) -> list[StoredTask | None]:
+    """Return tasks as they are now, None where there is none or the id cannot be one. Raises `BrokerError`."""
+    ids = [task_id for task_id in task_ids if is_task_id(task_id)]
+    found = dict(zip(ids, broker.read(ids), strict=True)) if ids else {}
+    return [found.get(task_id) for task_id in task_ids]
+
+
+def _allows(status: TaskStatus, operation: Operation) -> bool:
+    match operation:
+        case "cancel":
+            return Move.CANCEL in MOVES[status]
+        case "retry":
+            return Move.REVIVE in MOVES[status]
+        case "delete":
+            return status.is_final
+        case "priority":
+            return not status.is_final and status is not TaskStatus.RUNNING
+
+
+def fresh(made: Submission) -> StoredTask:
+    """Return a task as it is the moment after it was submitted."""
+    record = made.record
+    status = TaskStatus.PENDING if "due_ms" in record.options else TaskStatus.QUEUED
+    return StoredTask(made.id, record, Life(status, priority=record.priority, at_ms=record.created_ms))

@@ -12,10 +12,11 @@ promises:
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from engine.core.task.limits import Limits
 from engine.core.task.outcome import Cause
+from engine.core.worker import frames
 from engine.core.worker.start_method import Starting
 
 
@@ -44,7 +45,7 @@ class HostSettings:
 
 
 class Replied(NamedTuple):
-    """A run ended in its worker. `verdict` is one of `core.frames.VERDICTS`."""
+    """A run ended in its worker. `verdict` is one of `core.worker.frames.VERDICTS`."""
 
     slot: int
     token: int
@@ -162,7 +163,6 @@ class Exited:
 
 Event = (Replied | ServerReady | ServerLost | Booted | Progressed | Logged | Spilled | Dumped | Grown | HookFailed |
          Waits | Exceeded | Exited)
-InterruptReason = Literal[b"S", b"C"]  # soft timeout, cancel
 
 
 class Host(Protocol):
@@ -186,7 +186,7 @@ class Host(Protocol):
     def take_back(self, slot: int) -> list[bytes]:
         """Return the messages that the worker has not begun to read, oldest first; it will never see them."""
 
-    def interrupt(self, slot: int, token: int, reason: InterruptReason) -> None:
+    def interrupt(self, slot: int, token: int, reason: frames.InterruptReason) -> None:
         """Raise SoftTimeout or TaskInterrupted in the run `token`, if its code is running."""
 
     def suspend(self, slot: int) -> None:

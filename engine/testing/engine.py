@@ -13,7 +13,7 @@ import orjson
 from engine.adapters.process.forkserver.handler_table import LoadedHandler
 from engine.adapters.process.worker.outcomes import OutcomeWriter
 from engine.config import Settings
-from engine.core.pool.ending import WORDS
+from engine.core.pool.ending import CAUSES
 from engine.core.task.lifecycle import Move
 from engine.core.task.outcome import Cause, Outcome
 from engine.core.task.policy import RunPolicy
@@ -128,7 +128,7 @@ class InlineEngine:
             return self._verdict(entry, policy, Cause.TIMEOUT), _outcome(end)
         if ended.verdict == COMPLETED:
             return RETURNED, ended.outcome
-        cause, retryable = WORDS[ended.verdict]
+        cause, retryable = CAUSES[ended.verdict]
         return self._verdict(entry, policy, cause, retryable, ended.outcome.get("retry_after")), ended.outcome
 
     def _verdict(self, entry: Entry, policy: RunPolicy, cause: Cause, retryable: bool = True,

@@ -4,7 +4,7 @@ Holds every run that the pool owes Redis an end for. A run leaves the books
 with the Settle command that ends it, and with nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import orjson
@@ -14,18 +14,17 @@ from engine.core.pool.slot import Run
 from engine.core.task.lifecycle import Move
 from engine.core.task.outcome import Cause, Outcome
 from engine.core.task.retry import CANCELLED, COMPLETED, RELEASED, ChargedTo, Verdict, verdict
+from engine.core.worker import frames
 
-# What the worker says of a run that did not complete: its cause, and whether another run could mend it.
-WORDS = {
-    b"E": (Cause.RAISED, True),
-    b"F": (Cause.RAISED, False),
-    b"A": (Cause.RETRY_ASKED, True),
-    b"X": (Cause.CANCELLED, False),
-    b"S": (Cause.SOFT_TIMEOUT, True),
-    b"I": (Cause.CANCELLED, False),
+# Of each verdict of a worker on a run that did not complete: its cause, and whether another run could succeed.
+CAUSES: Mapping[bytes, tuple[Cause, bool]] = {
+    frames.RAISED: (Cause.RAISED, True),
+    frames.FAILED: (Cause.RAISED, False),
+    frames.RETRY: (Cause.RETRY_ASKED, True),
+    frames.CANCEL: (Cause.CANCELLED, False),
+    frames.SOFT_TIMEOUT: (Cause.SOFT_TIMEOUT, True),
+    frames.INTERRUPTED: (Cause.CANCELLED, False),
 }
-
-
 _SPREAD = 0.1  # so that what was held back does not come all at once
 LIMITS = frozenset({Cause.OUT_OF_MEMORY, Cause.CPU_TIME, Cause.PROCESSES})
 
@@ -36,15 +35,18 @@ class Ending:
         self.chance = chance
         self.runs: dict[bytes, Run] = {}  # by task id
 
-    def answered(self, run: Run, word: bytes, outcome: bytes, after_s: float | None) -> None:
-        """The worker said how it ended."""
-        if word == b"C":
+    def answered(self, run: Run, code: bytes, outcome: bytes, after_s: float | None) -> None:
+        """The worker said how the run ended: `code` is one of `frames.VERDICTS`, `outcome` is JSON.
+
+        `after_s`: the pause in seconds that a handler's Retry asked for.
+        """
+        if code == frames.COMPLETED:
             self.settle(run, COMPLETED, outcome)
-        elif word == b"U":
+        elif code == frames.UNKNOWN:
             self._given_back(run)
         else:
-            cause, retryable = WORDS[word]
-            if word == b"I" and run.cancelled is not None:
+            cause, retryable = CAUSES[code]
+            if code == frames.INTERRUPTED and run.cancelled is not None:
                 outcome = _with_message(outcome, run.cancelled)
             self.settle(run, self._judge(run, cause, retryable, after_s), outcome)
 

@@ -1,4 +1,4 @@
-"""The words that a pool and its workers exchange, as bytes.
+"""What a pool and its workers send each other, as bytes. Every code on the wire has its name here, once.
 
 To the worker, one message a packet (packets keep their bounds, so that the pool
 can take back what was not read yet); a long message is cut into numbered pieces:
@@ -7,11 +7,18 @@ can take back what was not read yet); a long message is cut into numbered pieces
     Q  quit when everything before is done
     <  first piece · +  further piece · .  last piece of a long message
 
+To the worker too, on its control pipe: what concerns the run that it executes.
+
+    token, code, seconds
+
 To the pool, a stream of frames, so that one read brings many:
 
     length, kind, token, verdict, wall_us; then a body
     B booted · R replied (body: outcome) · P progress (body: JSON) · L log (body: JSON row) · G grown (body: JSON)
     H a hook failed (body: JSON) · W the run waits for other tasks (body: 1), or does so no more (0)
+
+Messages, control codes, kinds of frames and verdicts are four sets. The same
+byte may be in several of them, and means something else in each.
 
 Tokens count up per pool and name a run inside it; replies come in the order
 in which the tasks were sent. Nothing here knows pipes, processes or clocks.
@@ -19,6 +26,7 @@ in which the tasks were sent. Nothing here knows pipes, processes or clocks.
 
 import struct
 from collections.abc import Iterable
+from typing import Final, Literal
 
 PACKET_BYTES_MAX = 4096  # PIPE_BUF: what a pipe in packet mode keeps together
 AHEAD_BYTES_MAX = 60_000  # longer messages are not worth sending ahead of time: a few fill any pipe
@@ -30,6 +38,7 @@ BOOTED, REPLIED, PROGRESS, LOG, GROWN, HOOK_FAILED, WAITING = b"B", b"R", b"P", 
 
 COMPLETED, RAISED, FAILED, RETRY, CANCEL, SOFT_TIMEOUT, INTERRUPTED = b"C", b"E", b"F", b"A", b"X", b"S", b"I"
 UNKNOWN = b"U"
+NO_VERDICT = b"-"  # in frames that end no run
 VERDICTS = {
     COMPLETED: "the handler returned",
     RAISED: "it raised; may be run again",
@@ -44,8 +53,11 @@ VERDICTS = {
 TASK_HEAD = struct.Struct("<cIIId19s")  # kind, token, run, attempts, clock offset in ms, id
 FRAME_HEAD = struct.Struct("<IcIcI")  # bytes of the body, kind, token, verdict, wall_us
 _PIECE_HEAD = struct.Struct("<cI")  # kind, number
-ORDER = struct.Struct("<Icd")  # token, reason (S soft timeout, C cancel, SUSPENDED), seconds for SUSPENDED
-SUSPENDED = b"F"  # the run stood still for a while, which does not count
+CONTROL = struct.Struct("<Icd")  # token, one of the codes below, seconds
+INTERRUPT_SOFT_TIMEOUT: Final = b"S"  # raise SoftTimeout in the run
+INTERRUPT_CANCEL: Final = b"C"  # raise TaskInterrupted in the run
+WAS_SUSPENDED: Final = b"P"  # the run was suspended for so many seconds, which do not count
+InterruptReason = Literal[b"S", b"C"]
 TOKEN_MAX = 0xFFFF_FFFF
 WALL_US_MAX = 0xFFFF_FFFF
 BYTES_MAX = 1 << 30  # of anything
@@ -79,8 +91,8 @@ def pieces(message: bytes) -> list[bytes]:
 class Joiner:
     """Puts the pieces of one sender's messages together again.
 
-    Who has the first piece has the message. Further ones may come in any order, since the pool may have taken some
-    out and given them back; those without a first one belong to a message that was taken back, and are passed over.
+    The reader that has the first piece has the message. Further pieces may come in any order, since the pool may have
+    taken some out and given them back. Pieces without a first one belong to a message that was taken back: ignored.
     """
 
     __slots__ = ("_count", "_pieces")
@@ -90,7 +102,10 @@ class Joiner:
         self._count = 0  # of the pieces of this message, once the last is known
 
     def feed(self, packet: bytes) -> bytes | None:
-        """Return the message that `packet` is or completes; raises `ProtocolError` for what nobody sends."""
+        """Return the message that `packet` is or completes, None as long as pieces are missing.
+
+        Raises `ProtocolError` for bytes that no pool sends.
+        """
         kind, pieces = packet[:1], self._pieces
         if kind not in (FIRST, FURTHER, LAST):
             if pieces:
@@ -115,10 +130,10 @@ class Joiner:
 
 
 def sort_taken(packets: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """Sort packets taken out of a pipe: messages, and the leading pieces of one that the reader has begun.
+    """Sort packets that were taken out of a pipe.
 
-    The pieces must be given back to the reader. Should it have taken some at the same time, a message here
-    is not whole; its first piece, and so its token, is.
+    Returns the messages, and the first pieces of a message that the reader has begun: they must be given back to it.
+    If the reader has taken pieces at the same time, a message here is not whole, but its first piece with the token is.
     """
     messages: list[list[bytes]] = []
     begun: list[bytes] = []
@@ -135,14 +150,15 @@ def sort_taken(packets: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
     return [b"".join(parts) for parts in messages], begun
 
 
-def frame(kind: bytes, token: int, body: bytes, verdict: bytes = b"-", wall_us: int = 0) -> bytes:
+def frame(kind: bytes, token: int, body: bytes, verdict: bytes = NO_VERDICT, wall_us: int = 0) -> bytes:
+    """Return a frame for the pool. `wall_us`: how long the run took, in microseconds."""
     return FRAME_HEAD.pack(len(body), kind, token, verdict, min(wall_us, WALL_US_MAX)) + body
 
 
 class Remainder:
     """The beginning of a frame whose end has not come yet. Long frames come in many reads: each is kept as it is.
 
-    Who reads the stream unpacks the frames itself, since a call for each would cost as much as all the rest:
+    The reader of the stream unpacks the frames itself, since a call for each would cost as much as all the rest:
 
         data = remainder.join(data)
         while start + FRAME_HEAD.size <= len(data): …
@@ -156,7 +172,7 @@ class Remainder:
         self._missing = 0
 
     def join(self, data: bytes) -> bytes:
-        """What is there now, from the beginning of a frame; empty as long as its end has not come."""
+        """Return what is there now, from the beginning of a frame; empty as long as its end has not come."""
         parts = self._parts
         if not parts:
             return data
@@ -168,7 +184,7 @@ class Remainder:
         return b"".join(parts)
 
     def keep(self, data: bytes, start: int) -> None:
-        """Keep the frame that begins at `start` and is not whole; raises `ProtocolError` if it can't be one."""
+        """Keep the frame that begins at `start` and is not whole. Raises `ProtocolError` if it can't be one."""
         rest = data[start:]
         if not rest:
             return

@@ -114,8 +114,9 @@ class Pool:
             Watch: lambda command: self.host.watch(command.slot, command.limits),
             Unwatch: lambda command: self.host.unwatch(command.slot),
             Suspend: self._suspend, Resume: self._resume,
-            Interrupt: lambda command: self.host.interrupt(command.slot, command.token,
-                                                           b"C" if command.cancel else b"S"),
+            Interrupt: lambda command: self.host.interrupt(
+                command.slot, command.token,
+                frames.INTERRUPT_CANCEL if command.cancel else frames.INTERRUPT_SOFT_TIMEOUT),
         }
         self._on: dict[type[Any], Callable[[Any, float], None]] = {
             Replied: self._replied, Exited: self._exited, Booted: self._booted, Exceeded: self._exceeded,

@@ -31,7 +31,8 @@ from engine.adapters.process.resources.final_usage import FinalUsage, UsagePage
 from engine.adapters.process.resources.oom import OomKiller
 from engine.core.pool.cpu_shares import Shares
 from engine.core.task.limits import Limits
-from engine.ports.host import Dumped, Event, Exited, HostSettings, InterruptReason, ServerLost, ServerReady
+from engine.core.worker import frames
+from engine.ports.host import Dumped, Event, Exited, HostSettings, ServerLost, ServerReady
 from engine.ports.poller import Poller
 from engine.tasks.import_guard import TREE_MARK
 
@@ -150,7 +151,7 @@ class ProcessHost:
     def take_back(self, slot: int) -> list[bytes]:
         return self._links[slot].take_back() if slot in self._links else []
 
-    def interrupt(self, slot: int, token: int, reason: InterruptReason) -> None:
+    def interrupt(self, slot: int, token: int, reason: frames.InterruptReason) -> None:
         if slot in self._links:
             self._links[slot].interrupt(token, reason)
 

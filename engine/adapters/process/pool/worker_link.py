@@ -103,7 +103,7 @@ class WorkerLink:
 
     def interrupt(self, token: int, reason: bytes) -> None:
         with suppress(BlockingIOError, BrokenPipeError):
-            os.write(self._control, frames.ORDER.pack(token, reason, 0.0))
+            os.write(self._control, frames.CONTROL.pack(token, reason, 0.0))
             self._signal(signal.SIGUSR1)
 
     def suspend(self) -> None:
@@ -116,7 +116,7 @@ class WorkerLink:
         """Continue the worker, and tell the run for how long it was suspended."""
         if token is not None:
             with suppress(BlockingIOError, BrokenPipeError):
-                os.write(self._control, frames.ORDER.pack(token, frames.SUSPENDED, suspended_s))
+                os.write(self._control, frames.CONTROL.pack(token, frames.WAS_SUSPENDED, suspended_s))
                 self._signal(signal.SIGUSR1)
         self._is_suspended = False
         self.enforcer.resume()

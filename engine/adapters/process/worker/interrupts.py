@@ -8,8 +8,8 @@ An interrupt must hit the run it was meant for, and only the user's code:
    nor between its end and disarming, so nothing is raised beside it and nothing is lost before it.
 3. While this package's own code runs inside the user's (a progress report, captured output), the interrupt comes a
    millisecond later; inside `shield()` it waits for the end of the block.
-4. The pool also tells here for how long a run stood still (`core/pool/preemption.py`), so that its own clock leaves
-it out.
+4. The pool also tells here for how long a run was suspended (`core/pool/preemption.py`); the run's clock leaves that
+   out.
 5. An interrupt swallowed by a finaliser or a callback from C ("Exception ignored in …") is raised again.
 6. An event loop swallows what its callbacks and background tasks raise, except KeyboardInterrupt and SystemExit. So
    what is raised while one runs is a KeyboardInterrupt as well, and leaves the loop.
@@ -29,7 +29,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from engine.adapters.process import FOLDER
-from engine.core.worker.frames import ORDER, SUSPENDED
+from engine.core.worker.frames import CONTROL, INTERRUPT_SOFT_TIMEOUT, WAS_SUSPENDED
 from engine.errors import SoftTimeout, TaskInterrupted
 from engine.tasks.context import Context
 
@@ -59,7 +59,7 @@ class Interrupts:
         self.asked = _NOBODY
         self.reason = b""
         self.depth = 0  # of shields
-        self.suspended, self.suspended_s = _NOBODY, 0.0  # the run that stood still last, and for how long in all
+        self.suspended, self.suspended_s = _NOBODY, 0.0  # the run that was suspended last, and for how long in all
         self.context: tuple[int, Context] | None = None  # of the last run that wanted one, with its token
 
     def listen(self) -> None:
@@ -75,15 +75,15 @@ class Interrupts:
         """Raise what was asked for."""
         self.asked = _NOBODY
         in_loop = _is_in_event_loop()
-        if self.reason == b"S":
+        if self.reason == INTERRUPT_SOFT_TIMEOUT:
             raise (_SoftTimeoutOfLoop if in_loop else SoftTimeout)("the soft timeout of this run is over")
         raise (_InterruptedOfLoop if in_loop else TaskInterrupted)("this task is being cancelled")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         with suppress(BlockingIOError):
-            while order := read(self._control, ORDER.size):
-                token, reason, suspended_s = ORDER.unpack(order)
-                if reason == SUSPENDED:
+            while message := read(self._control, CONTROL.size):
+                token, reason, suspended_s = CONTROL.unpack(message)
+                if reason == WAS_SUSPENDED:
                     self._was_suspended(token, suspended_s)
                 else:
                     self.asked, self.reason = token, reason

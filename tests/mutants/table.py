@@ -51,6 +51,8 @@ MUTANTS = [
     Mutant(CORE + "pool/dispatch.py", "if slot.limits is limits and slot.runs", "if slot.runs", f"{DECISIONS} -k before"),
     Mutant(CORE + "pool/workers.py", "if not slot.runs:\n            self.lift_limits", "if True:\n            self.lift_limits",
            f"{DECISIONS} -k together"),
+    Mutant(CORE + "pool/workers.py", "        slot.boot_timed_out = True\n", "",
+           "tests/unit/services/pool/test_start_failures.py -k in_time"),
     Mutant(CORE + "pool/dealing.py", "limits is slot.limits or limits == slot.limits", "True", f"{DECISIONS} -k others"),
     Mutant(CORE + "pool/preemption.py", "run.priority < _URGENT and", "run.priority <= _URGENT and",
            f"{MAKING_WAY} -k lowest"),

@@ -33,7 +33,7 @@ from engine.core.pool.commands import (
     Watch,
 )
 from engine.core.pool.dispatch import Dispatch
-from engine.core.pool.slot import Phase, Run, Slot
+from engine.core.pool.slot import Run
 from engine.core.task.lifecycle import Move
 from engine.core.task.outcome import Outcome
 from engine.core.task.retry import PAUSE_S_MAX, Verdict
@@ -277,7 +277,10 @@ class Pool:
         wall_s, suspended_s, since_s = slot.running_s(now_s), slot.suspended_s(now_s), slot.since_s
         log.info("a worker has ended", extra={"worker": f"{self.terms.supervisor}/{event.slot}", "pid": event.pid,
                                               "exit_code": event.exitcode, "signal": event.signal})
-        self._tell_of_slow_start(slot, event)
+        if slot.boot_timed_out:
+            stacks = (event.post_mortem or {}).get("stacks")
+            log.error("a worker has not started in time (boot_timeout_s)", extra={
+                "worker": f"{self.terms.supervisor}/{event.slot}", "stacks": stacks or None})
         self.standstill.ended(event.slot)
         if event.refused:
             self.core.start_failed(event.slot)
@@ -285,11 +288,6 @@ class Pool:
             self.death_log.worker_ended(slot, event, self.clock.now_ms())
         self.core.exited(event.slot, lambda run: self._death(run, event, wall_s, suspended_s, since_s), unread, now_s,
                          stranded=event.stranded)
-
-    def _tell_of_slow_start(self, slot: Slot, event: Exited) -> None:
-        if slot.phase is Phase.DYING and slot.pid is None and event.post_mortem and not self.core.draining:
-            log.error("a worker has not started in time (boot_timeout_s)", extra={
-                "worker": f"{self.terms.supervisor}/{event.slot}", "stacks": event.post_mortem.get("stacks") or None})
 
     def _death(self, run: Run, event: Exited, wall_s: float, suspended_s: float, since_s: float) -> Outcome:
         return worker_deaths.outcome(run, event, worker=f"{self.terms.supervisor}/{event.slot}", wall_s=wall_s,

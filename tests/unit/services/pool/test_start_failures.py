@@ -1,5 +1,10 @@
 """A worker that the user's own hook does not let start is tried again without end, with pauses."""
 
+import logging
+from dataclasses import replace
+
+import pytest
+
 from engine.core.pool.commands import Halt, Spawn
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import Dispatch
@@ -7,6 +12,7 @@ from engine.core.pool.slot import Phase, Run
 from engine.core.pool.window import Windows
 from engine.core.task.outcome import Outcome
 from engine.core.tree.restart import RestartBudget
+from tests.unit.services.pool.pool_harness import PoolHarness
 
 
 def death(run: Run) -> Outcome:
@@ -77,3 +83,31 @@ def test_a_successor_that_cannot_start_does_not_make_its_worker_leave_before_its
     replacement = next(slot for slot in core.slots if not slot.counts_toward_size and slot.phase is Phase.BOOTING)
     fail(core, 1.1, replacement.index)
     assert core.slots[0].phase is Phase.UP
+
+
+def test_only_a_worker_that_did_not_boot_in_time_is_reported_as_such(caplog: pytest.LogCaptureFixture) -> None:
+    """One that a pool does not need any more, since it has shrunk, is killed while it boots as well."""
+    harness = PoolHarness()
+    harness.pool.scale(3)
+    harness.turn()
+    harness.pool.scale(2)
+    harness.turn()
+    with caplog.at_level(logging.INFO, "ganger.execution"):
+        end_booting_worker(harness)
+        assert slow_starts(caplog) == []
+        harness.pool.scale(3)
+        harness.turn()
+        harness.turn(after_s=Timing().boot_s)
+        end_booting_worker(harness)
+    (slow,) = slow_starts(caplog)
+    assert (slow.levelno, vars(slow)["stacks"]) == (logging.ERROR, "File x")
+
+
+def end_booting_worker(harness: PoolHarness) -> None:
+    assert harness.host.verbs("kill")[-1][1] == 2
+    harness.host.happened = [replace(harness.exit(2), post_mortem={"why": "stopped", "stacks": "File x"})]
+    harness.turn()
+
+
+def slow_starts(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if "not started in time" in record.message]

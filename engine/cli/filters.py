@@ -12,7 +12,7 @@ PriorityOption = Annotated[str | None, typer.Option(metavar="PRIORITY", help="LO
 NameOption = Annotated[str | None, typer.Option(metavar="NAME", help="Name that the task was given.")]
 TagOption = Annotated[str | None, typer.Option(metavar="TAG", help="One of its tags.")]
 QuarantinedOption = Annotated[bool, typer.Option(
-    "--quarantined", help="Only tasks that were set aside because they cost too many workers.")]
+    "--quarantined", help="Only quarantined tasks: too many workers died in their runs.")]
 LimitOption = Annotated[int, typer.Option(metavar="N", min=1, help="Show or change at most this many.")]
 
 

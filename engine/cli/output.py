@@ -148,7 +148,7 @@ def one_line(text: str) -> str:
 
 
 def document(value: Any, encoding: str | None = None) -> str:
-    """A value as JSON. What steers a terminal, or what the encoding lacks, is an escape: the value is the same."""
+    """A value as JSON. Control characters, and those that the encoding lacks, are escapes: the value is the same."""
     import orjson
 
     try:

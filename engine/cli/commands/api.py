@@ -25,7 +25,7 @@ def api(
     host: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Where to listen (default: 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(metavar="PORT", help="Default: 8000. 0 is any that is free.")] = None,
     open_: Annotated[bool, typer.Option(
-        "--open", help="Serve without keys whoever can reach it, also beyond this host.")] = False,
+        "--open", help="Serve every caller without a key, also from other hosts.")] = False,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = None,
     log_format: Annotated[str | None, typer.Option(metavar="FORM", help="text, json or auto.")] = None,
     assignments: SetOption = None,

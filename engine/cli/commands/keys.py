@@ -72,7 +72,7 @@ def create(
 
 
 def list_keys(session: Session) -> None:
-    """Show the keys that there are; not the secrets, which nobody has."""
+    """Show the keys. The secrets are not stored."""
     with vault(session) as keys:
         table = keys.table()
     found = table.keys
@@ -87,11 +87,11 @@ def list_keys(session: Session) -> None:
     elif table.is_keyed:
         session.out.note(_CLOSED)
     else:
-        session.out.note("there are no keys: the API serves this host only, and whoever is on it")
+        session.out.note("there are no keys: the API serves every caller on this host, and no other host")
 
 
 def revoke(session: Session, ids: Annotated[list[str], typer.Argument(metavar="ID", help="Ids of keys.")]) -> None:
-    """Make keys useless, within a second."""
+    """Revoke keys, within a second."""
     with vault(session) as keys:
         known = keys.all()
         unknown = [key_id for key_id in ids if key_id not in known]
@@ -122,7 +122,7 @@ def open_api(
         if count:
             raise InvalidOption(f"there are {count} keys, and a call needs one of them; revoke them first",
                                 field="keys", value=str(count), limit="no keys")
-        if not yes and not session.out.confirm("Let whoever can reach the API do everything, without a key?"):
+        if not yes and not session.out.confirm("Let every caller who can reach the API do everything, without a key?"):
             raise InvalidOption("the API was not opened", field="yes", limit="--yes, or the answer y")
         keys.open()
     if session.out.as_json:

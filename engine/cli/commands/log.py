@@ -34,7 +34,7 @@ def logs(
 ) -> None:
     """Print what a task wrote to stdout, stderr and its log.
 
-    Also while it runs; -f goes on until it has ended. With -f --json: one document a line. What steers a terminal is
+    Also while it runs; -f goes on until it has ended. With -f --json: one document a line. Control characters are
     printed as an escape such as \\x1b, also into a pipe; --json has the text as the task wrote it.
     """
     with session.client() as client:

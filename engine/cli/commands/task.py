@@ -210,7 +210,7 @@ def show_task(session: Session, task: "Task") -> None:
 
 
 def _show_evidence(session: Session, outcomes: list[dict[str, Any]]) -> None:
-    """What each run of a task that was set aside did to its worker; the last is shown already."""
+    """What each run of a quarantined task did to its worker; the last run is shown already."""
     session.out.line("  quarantined: it is not run again unless somebody retries it. Its earlier runs:")
     for outcome in outcomes[:-1]:
         error = outcome.get("error") or {}

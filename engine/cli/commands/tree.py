@@ -19,8 +19,8 @@ def add_to(app: typer.Typer) -> None:
 def tree(session: Session) -> None:
     """Show the processes of the engine as a tree.
 
-    Host by host: pid, age, CPU and memory of each, the task that it runs, how often there had to be a new one in its
-    place, and why the last one before it died.
+    Host by host: pid, age, CPU and memory of each, the task that it runs, how often it was replaced, and
+    what its predecessor died of.
     """
     with session.client() as client:
         snapshot = take(client)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 _WATCH_S = 2.5  # a supervisor that lives renews its lease each second
 _BATCH = 500
 _MENDED = {
-    "line": "queued tasks that were in no line: put back into theirs",
-    "turn": "lines with tasks that never had their turn: they have it now",
+    "line": "queued tasks that were in no lane: put back into theirs",
+    "turn": "lanes with tasks that were never served: they are served now",
     "misplaced": "keys that something else was written to: renamed, see the log",
     "state": "tasks whose state was deleted: found again by what else is kept of them",
     "unknown": "tasks whose state was deleted and that may have run: ended, and not run again",
@@ -23,7 +23,7 @@ _MENDED = {
     "held": "running tasks without a live lease: queued again, or put under their supervisor's lease",
     "spent": "running tasks without a live lease that must not be started again: failed, or put under that lease",
     "set": "leases without a running task: removed",
-    "zset": "ids that stood where no task of theirs belongs: removed",
+    "zset": "ids in a set where they do not belong: removed",
     "life": "life lines without a task: removed",
     "lost": "tasks whose life line could not be read: failed",
     "unreadable": "tasks whose record could not be read: failed",

@@ -20,7 +20,7 @@ q          quit; ctrl-C does too
 CPU is a share of one core, so more than 100 % is a worker with threads or
 processes of its own; these are counted with it (+2: it has started two).
 The bars of memory compare the processes with the largest of them.
-A frozen run stands still for an urgent one; its time does not count.
+A frozen run is suspended for an urgent one; its time does not count.
 A task's times are: running for, and of how long it may at most."""
 
 

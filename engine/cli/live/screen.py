@@ -139,7 +139,7 @@ def _process(row: Row, board: Board, columns: int, largest: int) -> "Text":
 
 
 def _task(row: Row, room: int) -> "Text":
-    """What a worker runs, since when and until when at most. The name makes way where there is little room."""
+    """What a worker runs, since when and until when at most. The name is cut where there is little room."""
     if not row.task:
         return _text(row.state, _STATES.get(row.state, ""))
     line, times = _text("FROZEN " if row.state == "frozen" else "", "bold blue"), _times(row)

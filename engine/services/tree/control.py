@@ -37,7 +37,7 @@ def obey(root: "Root", order: dict[str, Any]) -> None:
         case {"do": "scale", "workers": int(workers) | ("auto" as workers), "pool": str(pool)} if is_scale(workers):
             root.scale(pool, workers)
         case _:
-            log.warning("nobody knows how to do this", extra={"order": order})
+            log.warning("unknown command", extra={"order": order})
 
 
 def is_scale(workers: int | str) -> bool:

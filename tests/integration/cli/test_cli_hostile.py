@@ -114,4 +114,4 @@ def test_every_word_passes_through_the_one_place_that_cleans_it() -> None:
     folder = Path(__file__).parents[3] / "engine" / "cli"
     writes = re.compile(r"std(out|err)\.(write|buffer)|\bprint\(|\becho\(|\.print\(|typer\.confirm")
     found = {path.name for path in folder.rglob("*.py") if writes.search(path.read_text())}
-    assert found <= {"output.py", "streams.py", "examine_host.py"}, "the doctor prints in processes of its own"
+    assert found <= {"output.py", "streams.py", "host.py"}, "the doctor prints in processes of its own"

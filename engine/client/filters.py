@@ -33,7 +33,7 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
         if name == "status":
             found[name] = status(value)
         elif name == "quarantined":
-            found[name] = check.flag(value, name)
+            found[name] = check.boolean(value, name)
         elif name == "priority":
             found[name] = check.priority(value)
         elif name == "queue":

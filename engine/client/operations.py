@@ -3,7 +3,7 @@
 It shares the client's checks of submits, and needs an engine in Redis.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from engine.client.client import Client
 from engine.client.provider import RedisBrokerProvider
 from engine.client.waiting import known_id
 from engine.core.task.lifecycle import MOVES, Move, TaskStatus
+from engine.core.task.options import amendable
 from engine.core.task.priority import TaskPriority
 from engine.core.task.query import QueryPage, TaskQuery
 from engine.core.task.state import Life
@@ -24,18 +25,6 @@ from engine.ports.client_broker import Submission
 from engine.tasks import options as check
 
 Operation = Literal["cancel", "retry", "delete", "priority"]
-_AMENDED: dict[str, Callable[[Any], Any]] = {
-    "name": lambda value: check.text(value, "name"),
-    "tags": check.tags,
-    "timeout": lambda value: check.seconds(value, "timeout"),
-    "soft_timeout": lambda value: check.seconds(value, "soft_timeout"),
-    "max_retries": lambda value: check.count(value, "max_retries"),
-    "max_memory": lambda value: check.memory(value, "max_memory"),
-    "max_cpu_seconds": lambda value: check.seconds(value, "max_cpu_seconds"),
-    "max_processes": lambda value: check.count(value, "max_processes"),
-    "nice": check.nice,
-    "result_ttl": lambda value: check.seconds(value, "result_ttl"),
-}
 
 
 class TaskOperations:
@@ -101,10 +90,11 @@ class TaskOperations:
             InvalidOption: a value is not acceptable.
         """
         broker, known = self._provider.broker(), known_id(task_id)
-        named = {name: None if value is None else _AMENDED[name](value) for name, value in changes.items()
-                 if name != "priority"}
-        priority = None if changes.get("priority") is None else check.priority(changes["priority"])
-        broker.amend(known, named, priority, versions)
+        options = amendable()
+        values = {options[name].key or name: None if value is None else check.CHECKS[name](value)
+                  for name, value in changes.items()}
+        priority = values.pop("priority", None)
+        broker.amend(known, values, priority, versions)
         stored = broker.read([known])[0]
         if stored is None:
             raise TaskNotFound(task_id)

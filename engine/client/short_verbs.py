@@ -12,9 +12,9 @@ from engine.tasks.handler import NO_PAYLOAD
 if TYPE_CHECKING:
     from engine.client.models import QueueStats, Task
     from engine.client.queues import QueuesClient
-    from engine.client.submission import SubmitOptions
     from engine.client.tasks import TasksClient
     from engine.core.task.lifecycle import TaskStatus
+    from engine.tasks.options import SubmitOptions
 
 
 class ShortVerbs:

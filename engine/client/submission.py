@@ -11,45 +11,21 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import monotonic
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import Any, NamedTuple, cast
 
-from engine.core.task.names import check_queue_name, did_you_mean
+from engine.core.task.names import did_you_mean
+from engine.core.task.options import Giver, given_by
 from engine.core.task.priority import TaskPriority
-from engine.core.task.record import NO_OPTIONS, Options, Record
+from engine.core.task.record import NO_OPTIONS, Record, RecordOptions
 from engine.core.task.task_id import RANDOM_BITS, task_id, task_ids
 from engine.errors import InvalidInput, InvalidOption, UnknownHandler
 from engine.ports.client_broker import Submission
 from engine.tasks import options as check
 from engine.tasks.encoding import encode
 from engine.tasks.handler import NO_PAYLOAD, REGISTRY, Handler, HandlerSpec
-from engine.tasks.options import Seconds
+from engine.tasks.options import CHECKS, HANDLER_CHECKS, SUBMIT_CHECKS
 
 ANNOUNCEMENTS_S_MAX = 5.0  # announcements older than this are read again
-
-
-class SubmitOptions(TypedDict, total=False):
-    """What a submit may say beyond task type and payload. Times in seconds; None is the same as left out."""
-
-    name: str | None  # for people: what this task is about
-    queue: str | None
-    priority: TaskPriority | str | int | None
-    delay: Seconds | None  # not started before
-    timeout: Seconds | None  # of one run, until it is killed; 0: never
-    soft_timeout: Seconds | None  # of one run, until SoftTimeout is raised inside it; 0: never
-    max_retries: int | None
-    expires: Seconds | None  # no run is started after, also none of a retry
-    idempotency_key: str | None  # a second submit to the same queue with the same key gives the first one's id
-    fair_key: str | None  # within a queue, keys take turns
-    tags: Iterable[str] | None
-    max_deliveries: int | None  # 1: never run again when the fate of a run is unknown
-    max_memory: int | str | None  # of a run with all that it starts, in bytes or such as "512M"; 0: no limit
-    max_cpu_seconds: Seconds | None  # of a run with all that it starts; 0: no limit
-    max_processes: int | None  # of a run, its worker included; 0: no limit
-    nice: int | None  # 0 to 19: how far it steps back from the processor for others
-    result_ttl: Seconds | None  # how long it is kept after it completed
-    traceparent: str | None  # W3C trace context, which the handler's context has
-    durability: str | None  # "fsync": return only when it is on Redis's disk
-    webhook: Mapping[str, Any] | None  # {"url": …, "on": [final statuses]}: where the API tells of its end
 
 
 class Defaults(NamedTuple):
@@ -65,13 +41,11 @@ class Defaults(NamedTuple):
         """Its model is not known here; the worker will check."""
 
     @classmethod
-    def announced(cls, told: Mapping[str, Any]) -> "Defaults":
-        """What makes no sense was not written by a pool, and is as if it had not been said."""
+    def announced(cls, announcement: Mapping[str, Any]) -> "Defaults":
+        """Read an announcement. One with a value that no pool would have written counts as empty."""
         try:
-            return cls(check_queue_name(told.get("queue", "default")), check.priority(told.get("priority", "NORMAL")),
-                       None if told.get("expires") is None else check.seconds(told["expires"], "expires"),
-                       None if told.get("max_deliveries") is None else check.count(
-                           told["max_deliveries"], "max_deliveries", 1))
+            return cls(**{name: CHECKS[name](value) for name in ("queue", "priority", "expires", "max_deliveries")
+                          if (value := announcement.get(name)) is not None})
         except InvalidOption:
             return cls()
 
@@ -187,10 +161,10 @@ def _name_of(task_type: Any) -> str:
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     given = {}
     for name, value in options.items():
-        if name not in _CHECKS:
+        if name not in SUBMIT_CHECKS:
             raise _no_option(name)
         if value is not None:
-            given[name] = _CHECKS[name](value)
+            given[name] = SUBMIT_CHECKS[name](value)
     if "expires" in given and given.get("delay", 0) >= given["expires"]:
         raise check.refuse("expires", given["expires"], f"more than the delay ({given['delay']:g} s)")
     if given.get("timeout") and given.get("soft_timeout", 0) >= given["timeout"]:
@@ -199,17 +173,17 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _no_option(name: str) -> InvalidOption:
-    if name in check.OF_HANDLER:
+    if name in HANDLER_CHECKS:
         return InvalidOption(f"submit has no option {name!r}: it holds for all tasks of a handler, so say it there, "
                              f"@handler(…, {name}=…)", field=name, limit="an option of submit")
-    return check.unknown(name, _CHECKS, "submit")
+    return check.unknown(name, SUBMIT_CHECKS, "submit")
 
 
-def _stored(given: dict[str, Any], handler: HandlerSpec | Defaults, now_ms: int) -> Options:
-    """The options as the record keeps them: seconds from now become moments."""
+def _stored(given: dict[str, Any], handler: HandlerSpec | Defaults, now_ms: int) -> RecordOptions:
+    """The options as the record keeps them: seconds from now become moments in milliseconds."""
     if given.keys() <= _NOT_STORED and handler.expires is None and handler.max_deliveries is None:
         return NO_OPTIONS
-    stored = cast(Options, {name: given[name] for name in _KEPT if name in given})
+    stored = cast(RecordOptions, {key: given[name] for name, key in _KEYS if name in given})
     expires = given.get("expires", handler.expires)
     if expires is not None:
         stored["expires_ms"] = now_ms + int((expires + (0 if "expires" in given else given.get("delay", 0))) * 1000)
@@ -222,29 +196,6 @@ def _stored(given: dict[str, Any], handler: HandlerSpec | Defaults, now_ms: int)
 
 _NO_OPTIONS: dict[str, Any] = {}
 _NOT_OPTIONS = frozenset({"task_type", "payload"})
-_NOT_STORED = {"queue", "priority", "durability", "idempotency_key"}
-_KEPT = ("name", "timeout", "soft_timeout", "max_retries", "fair_key", "tags", "max_deliveries", "max_memory",
-         "max_cpu_seconds", "max_processes", "nice", "result_ttl", "traceparent", "webhook")
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "name": lambda value: check.text(value, "name"),
-    "queue": check_queue_name,
-    "priority": check.priority,
-    "delay": lambda value: check.seconds(value, "delay"),
-    "timeout": lambda value: check.seconds(value, "timeout"),
-    "soft_timeout": lambda value: check.seconds(value, "soft_timeout"),
-    "max_retries": lambda value: check.count(value, "max_retries"),
-    "expires": lambda value: check.seconds(value, "expires", zero=False),
-    "idempotency_key": lambda value: check.text(value, "idempotency_key"),
-    "fair_key": lambda value: check.text(value, "fair_key"),
-    "tags": check.tags,
-    "max_deliveries": lambda value: check.count(value, "max_deliveries", 1),
-    "max_memory": lambda value: check.memory(value, "max_memory"),
-    "max_cpu_seconds": lambda value: check.seconds(value, "max_cpu_seconds"),
-    "max_processes": lambda value: check.count(value, "max_processes"),
-    "nice": check.nice,
-    "result_ttl": lambda value: check.seconds(value, "result_ttl"),
-    "traceparent": check.traceparent,
-    "durability": check.durability,
-    "webhook": check.webhook,
-}
+_OF_SUBMIT = given_by(Giver.SUBMIT)
+_NOT_STORED = frozenset(name for name, option in _OF_SUBMIT.items() if option.key is None)
+_KEYS = tuple((name, option.key) for name, option in _OF_SUBMIT.items() if option.key and not option.is_moment)

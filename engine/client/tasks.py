@@ -14,7 +14,7 @@ from engine.client import waiting
 from engine.client.filters import Filter, checked
 from engine.client.models import LogLine, Task
 from engine.client.outcome import value_of
-from engine.client.submission import Submissions, SubmitOptions
+from engine.client.submission import Submissions
 from engine.client.waiting import known_id, wait_seconds
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
@@ -23,6 +23,7 @@ from engine.errors import MoveRefused, ResultNotReady, TaskNotFound
 from engine.ports.client_broker import BrokerProvider, Submission
 from engine.tasks import options as check
 from engine.tasks.handler import NO_PAYLOAD
+from engine.tasks.options import SubmitOptions
 
 PAGE_TASKS_MAX = 500  # tasks that `find` reads in one round trip
 

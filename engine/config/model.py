@@ -27,9 +27,8 @@ from engine.config.fields import (
     setting,
 )
 from engine.config.pools import PoolSettings
-from engine.core.task.limits import MEMORY_BYTES_MAX, NICE_MAX
 from engine.core.task.names import is_queue_name
-from engine.tasks.options import MEMORY_BYTES_MIN
+from engine.core.task.options import MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, NICE_MAX
 
 _PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 

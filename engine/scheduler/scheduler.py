@@ -28,12 +28,11 @@ if TYPE_CHECKING:
     from engine.client import Client
     from engine.client.models import SchedulerStatus
     from engine.client.queues import QueuesClient
-    from engine.client.submission import SubmitOptions
     from engine.client.tasks import TasksClient
     from engine.config import Loaded, Settings
     from engine.core.task.lifecycle import TaskStatus
     from engine.scheduler.tree import Tree
-    from engine.tasks.options import HandlerOptions
+    from engine.tasks.options import HandlerOptions, SubmitOptions
 
 _STARTUP_S = 30.0  # for Redis and the pools, beside the import of the handlers
 _ENDING_S = 15.0  # for the tree to end once its runs have

@@ -9,9 +9,8 @@ from engine.adapters.process.kernel import ulimits
 from engine.adapters.process.resources import cgroup
 from engine.config import Settings, sizes
 from engine.core.pool import cpu_shares
-from engine.core.task.limits import Limits
+from engine.core.task.options import OPTIONS
 from engine.core.task.policy import RunPolicy
-from engine.core.task.retry import RetryPolicy
 from engine.ports.host import HostSettings
 from engine.services.pool.pool_terms import PoolTerms
 from engine.services.tree.bootstrap import Bootstrap
@@ -31,14 +30,9 @@ def supervisor_name(kind: str) -> str:
 
 
 def run_policy(settings: Settings) -> RunPolicy:
-    """What holds for a handler and a task that say nothing."""
-    retry = RetryPolicy(
-        max_retries=settings.max_retries, backoff_s=settings.retry_backoff_s, factor=settings.retry_factor,
-        backoff_s_max=settings.retry_backoff_s_max, jitter=settings.retry_jitter, max_crashes=settings.max_crashes)
-    limits = Limits(settings.max_memory, settings.max_cpu_seconds, settings.max_processes, settings.nice)
-    return RunPolicy(
-        timeout_s=settings.task_timeout, soft_timeout_s=settings.soft_timeout, result_ttl_s=settings.result_ttl_s,
-        failed_ttl_s=settings.failed_ttl_s, limits=limits if limits.told() else None, retry=retry)
+    """What holds for a handler and a task that give no options."""
+    values = {name: getattr(settings, option.setting) for name, option in OPTIONS.items() if option.setting}
+    return RunPolicy(failed_ttl_s=settings.failed_ttl_s).with_handler(values)
 
 
 def pool_terms(settings: Settings, pool: str, supervisor: str) -> PoolTerms:

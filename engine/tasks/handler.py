@@ -12,7 +12,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from functools import cached_property, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
@@ -33,37 +33,47 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class HandlerSpec:
-    """One handler and what it asks for. None means: as the engine's settings say. Times in seconds."""
+    """One handler and what it asks for.
+
+    `options` holds the options that were given, checked, by their names; what is not in it is as the settings say.
+    `payload_model` is the annotation of the payload where it names a model.
+    """
 
     name: str
     function: Callable[..., Any]
-    queue: str = "default"
-    priority: TaskPriority = TaskPriority.NORMAL
-    timeout: float | None = None  # of one run, until it is killed; 0: never
-    soft_timeout: float | None = None  # of one run, until SoftTimeout is raised inside it; 0: never
-    max_retries: int | None = None
-    retry_backoff_s: float | None = None
-    retry_factor: float | None = None
-    retry_backoff_s_max: float | None = None
-    retry_jitter: float | None = None  # share of the pause that is left to chance, 0 to 1
-    retry_on: tuple[type[BaseException], ...] | None = None  # None: every Exception
-    no_retry_on: tuple[type[BaseException], ...] = ()
-    retry_on_timeout: bool | None = None  # None: a run that hit its timeout is not tried again
-    max_deliveries: int | None = None  # 1: never again when a run's fate is unknown
-    max_crashes: int | None = None
-    max_memory: int | None = None  # bytes of a run with all that it starts; 0: as much as there is
-    max_cpu_seconds: float | None = None  # of a run with all that it starts; 0: no limit
-    max_processes: int | None = None  # of a run, its worker included; 0: no limit
-    nice: int | None = None  # 0 to 19
-    preemptible: bool | None = None  # False: its runs never stand still for an urgent one
-    retry_with_memory: list[int] | None = None  # bytes; max_memory of the runs after the first, second … crash
-    start_method: str | None = None  # "fork" or "spawn": runs only where workers come to be like that
-    preload: bool | None = None  # False: only where each worker imports the handlers itself
-    result_ttl: float | None = None  # how long a completed task is kept
-    expires: float | None = None  # since its submit, after which a task is not started any more
-    payload_model: Any = None  # the annotation of the payload where it names a model
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    payload_model: Any = None
     wants_context: bool = False
     takes_payload: bool = True
+
+    # A submit reads these four of each handler, so they are read from the options once.
+
+    @cached_property
+    def queue(self) -> str:
+        return str(self.options.get("queue", "default"))
+
+    @cached_property
+    def priority(self) -> TaskPriority:
+        return cast(TaskPriority, self.options.get("priority", TaskPriority.NORMAL))
+
+    @cached_property
+    def expires(self) -> float | None:
+        """Seconds after a submit; no run of the task is started later."""
+        return self.options.get("expires")
+
+    @cached_property
+    def max_deliveries(self) -> int | None:
+        return self.options.get("max_deliveries")
+
+    @property
+    def retry_on(self) -> tuple[type[BaseException], ...] | None:
+        """The exceptions after which a task is retried; None: every Exception."""
+        return self.options.get("retry_on")
+
+    @property
+    def no_retry_on(self) -> tuple[type[BaseException], ...]:
+        """The exceptions after which a task is never retried."""
+        return cast(tuple[type[BaseException], ...], self.options.get("no_retry_on", ()))
 
     @cached_property
     def reference(self) -> str:
@@ -77,11 +87,13 @@ class HandlerSpec:
         about = (self.function.__doc__ or "").strip().partition("\n")[0]
         if about:
             told["about"] = about
-        for name in OPTIONS:
-            value = getattr(self, name)
-            if value is not None and value != ():
-                told[name] = _plain(value)
+        told.update(self.plain_options())
         return told
+
+    def plain_options(self) -> dict[str, Any]:
+        """The options that were given as JSON values, and the queue and the priority in any case."""
+        given = {"queue": self.queue, "priority": self.priority, **self.options}
+        return {name: _plain(value) for name, value in given.items() if value != ()}
 
     def may_retry(self, error: BaseException) -> bool:
         """Whether an exception that left the function allows another run at all; of a group, each one in it counts."""
@@ -122,9 +134,6 @@ class HandlerSpec:
         return InvalidPayload(f"{field} of task type {self.name!r} is not what {model} asks for: {problem}",
                               field=field, value=value, limit=problem)
 
-
-OPTIONS = tuple(field.name for field in fields(HandlerSpec)
-                if field.name not in ("name", "function", "payload_model", "wants_context", "takes_payload"))
 
 _STOPS_MAX = 20  # modules of one package that use the engine
 
@@ -229,20 +238,20 @@ def make_spec(name: str, function: Callable[..., Any], options: Mapping[str, Any
     """
     check.text(name, "name")
     if isinstance(function, Handler):
-        options = {**{key: getattr(function.spec, key) for key in OPTIONS}, **options}
+        options = {**function.spec.options, **options}
         function = function.spec.function
     refuse_not_a_function(function, name)
     if not local:
         refuse_unreachable(function, name)
     checked = {}
     for option, value in options.items():
-        if option not in check.OF_HANDLER:
-            raise check.unknown(option, check.OF_HANDLER, f"handler {name!r}")
+        if option not in check.HANDLER_CHECKS:
+            raise check.unknown(option, check.HANDLER_CHECKS, f"handler {name!r}")
         if value is not None:
-            checked[option] = check.OF_HANDLER[option](value)
+            checked[option] = check.HANDLER_CHECKS[option](value)
     _check_ladder(checked)
     signature: Signature = read_signature(function, name)
-    return HandlerSpec(name, function, **checked, payload_model=signature.payload_model,
+    return HandlerSpec(name, function, checked, payload_model=signature.payload_model,
                        wants_context=signature.wants_context, takes_payload=signature.takes_payload)
 
 
@@ -276,8 +285,7 @@ def resolve(reference: str) -> Any:
 
 def directions(spec: HandlerSpec) -> str:
     """A handler as one line from which `register_all` makes it again elsewhere: `module:qualname {options as JSON}`."""
-    options = {name: _plain(value) for name in OPTIONS if (value := getattr(spec, name)) is not None and value != ()}
-    return f"{spec.reference} {orjson.dumps(options).decode()}"
+    return f"{spec.reference} {orjson.dumps(spec.plain_options()).decode()}"
 
 
 def register_all(functions: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from random import Random
 
 from engine.core.task.lifecycle import FINAL
 from engine.core.task.priority import TaskPriority
-from engine.core.task.record import Options, Record
+from engine.core.task.record import Record, RecordOptions
 from engine.core.task.task_id import task_ids
 from tests.world.clock import REDIS_MS, Timeline
 from tests.world.ledger import ENDS, Book, Broken, Ledger
@@ -19,7 +19,7 @@ from tests.world.wire import Net
 
 STRIKES_S = 30.0
 ENDS_S_MAX = 200.0  # from the last blow to the end of the last task: rescues and retries included
-OPTIONS: dict[str, Options] = {
+OPTIONS: dict[str, RecordOptions] = {
     "hangs": {"timeout": 3.0}, "soft": {"timeout": 8.0, "soft_timeout": 2.0}, "fails": {"max_retries": 1},
     "cancels": {"timeout": 1000.0},  # nothing but its cancel ends it
 }
@@ -84,7 +84,7 @@ class World:
     def _submit(self, kind: str) -> None:
         chance, now_ms = self.chance, int(self.net.redis_ms())
         task_id = next(self._ids).encode()
-        options = Options(**OPTIONS.get(kind, {}))
+        options = RecordOptions(**OPTIONS.get(kind, {}))
         if kind == "expires":
             options["expires_ms"] = now_ms + chance.randint(0, 10_000)
         elif chance.random() < 0.15:

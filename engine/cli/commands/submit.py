@@ -1,6 +1,8 @@
 """`ganger submit`: one task, from the command line."""
 
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +10,7 @@ import typer
 
 from engine.cli.commands.task import told_end
 from engine.cli.session import Session, command
+from engine.core.task.options import Giver, Option, OptionType, given_by
 from engine.errors import InvalidPayload
 
 _EXAMPLES = """
@@ -22,67 +25,55 @@ def add_to(app: typer.Typer) -> None:
     command(app, "submit", examples=_EXAMPLES)(submit)
 
 
-Priority = Annotated[str | None, typer.Option(metavar="PRIORITY", help="LOW, NORMAL, HIGH or URGENT.")]
+def _flag(option: Option) -> inspect.Parameter:
+    """The flag of one option. One that takes several values is given once for each, and has their singular."""
+    type_, metavar = _TYPES[option.type]
+    is_list = option.type in _LISTS
+    flag = "--" + option.name.removesuffix("s" if is_list else "").replace("_", "-")
+    text = option.about + (" May be given several times." if is_list else "")
+    shown = option.placeholder or metavar or "|".join(option.choices) or None
+    names = [f"{flag}/--no-{flag[2:]}"] if option.type is OptionType.BOOLEAN else [flag]
+    annotation = Annotated[list[type_] | None if is_list else type_ | None,  # type: ignore[valid-type]
+                           typer.Option(*names, metavar=shown, help=text)]
+    return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _option(metavar: str, text: str) -> Any:
-    return typer.Option(metavar=metavar, help=text)
+_TYPES: dict[OptionType, tuple[Any, str]] = {
+    OptionType.TEXT: (str, "TEXT"), OptionType.QUEUE: (str, "QUEUE"), OptionType.PRIORITY: (str, "PRIORITY"),
+    OptionType.SECONDS: (float, "SECONDS"), OptionType.COUNT: (int, "N"), OptionType.NUMBER: (float, "NUMBER"),
+    OptionType.BOOLEAN: (bool, ""), OptionType.CHOICE: (str, ""), OptionType.MEMORY: (str, "SIZE"),
+    OptionType.MEMORY_STEPS: (str, "SIZE"), OptionType.TAGS: (str, "TAG"), OptionType.TRACEPARENT: (str, "W3C"),
+    OptionType.WEBHOOK: (str, "URL")}
+_LISTS = (OptionType.TAGS, OptionType.MEMORY_STEPS)
 
 
+def with_task_options(function: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Put a flag for each option of the table in place of the `**options` of a command."""
+    signature = inspect.signature(function)
+    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    flags = [_flag(option) for option in given_by(Giver.CLI).values()]
+    function.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
+    return function
+
+
+@with_task_options
 def submit(
     session: Session,
     task_type: Annotated[str, typer.Argument(metavar="TYPE", help="Name of the handler.")],
-    payload: Annotated[str | None, _option(
-        "JSON", "Payload as JSON text, @FILE, or - for standard input (default: {}).")] = None,
+    payload: Annotated[str | None, typer.Option(
+        metavar="JSON", help="Payload as JSON text, @FILE, or - for standard input (default: {}).")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end and print the result.")] = False,
     wait_timeout: Annotated[float | None, typer.Option(
         metavar="SECONDS", min=0,
         help="Wait at most this many seconds; exit code 4 if the task has not ended by then.")] = None,
-    name: Annotated[str | None, _option("TEXT", "A name for people; it need not be unique.")] = None,
-    queue: Annotated[str | None, _option("QUEUE", "Queue to put it in.")] = None,
-    priority: Priority = None,
-    delay: Annotated[float | None, _option("SECONDS", "Start it after this many seconds at the earliest.")] = None,
-    expires: Annotated[float | None, _option(
-        "SECONDS", "Give it up if it has not started within this many seconds.")] = None,
-    timeout: Annotated[float | None, _option(
-        "SECONDS", "Kill a run that takes longer than this many seconds.")] = None,
-    soft_timeout: Annotated[float | None, _option(
-        "SECONDS", "Raise SoftTimeout in the handler after this many seconds.")] = None,
-    max_retries: Annotated[int | None, _option(
-        "N", "Run it again after a failure, at most this many times.")] = None,
-    max_deliveries: Annotated[int | None, _option(
-        "N", "With 1 it is never run again when the fate of its first run is unknown.")] = None,
-    idempotency_key: Annotated[str | None, _option(
-        "KEY", "A second submit to the same queue with the same key gives the first task.")] = None,
-    fair_key: Annotated[str | None, _option(
-        "KEY", "Tasks of one queue take turns by this key, such as a customer.")] = None,
-    tag: Annotated[list[str] | None, _option("TAG", "A tag; may be given several times.")] = None,
-    max_memory: Annotated[str | None, _option(
-        "SIZE", "End a run that uses more memory, with all that it starts; such as 512M.")] = None,
-    max_cpu_seconds: Annotated[float | None, _option(
-        "SECONDS", "End a run that uses more processor time, with all that it starts.")] = None,
-    max_processes: Annotated[int | None, _option(
-        "N", "End a run that has more processes, its worker included.")] = None,
-    nice: Annotated[int | None, _option("N", "How far it lets other processes go first, 0 to 19.")] = None,
-    result_ttl: Annotated[float | None, _option(
-        "SECONDS", "Keep the task for this many seconds after it has completed.")] = None,
-    durability: Annotated[str | None, _option(
-        "fsync", "fsync: return only when the task is on the disk of Redis.")] = None,
-    webhook: Annotated[str | None, _option(
-        "URL", "Where the API sends a message when the task has ended.")] = None,
-    traceparent: Annotated[str | None, _option("W3C", "Trace context that the handler's spans belong to.")] = None,
+    **options: Any,
 ) -> int | None:
     """Submit one task and print its id, or with --wait its result."""
-    options: dict[str, Any] = {
-        "name": name, "queue": queue, "priority": priority, "delay": delay, "timeout": timeout,
-        "soft_timeout": soft_timeout, "max_retries": max_retries, "expires": expires,
-        "idempotency_key": idempotency_key, "fair_key": fair_key, "tags": tag or None,
-        "max_deliveries": max_deliveries, "max_memory": max_memory, "max_cpu_seconds": max_cpu_seconds,
-        "max_processes": max_processes, "nice": nice, "result_ttl": result_ttl, "durability": durability,
-        "webhook": None if webhook is None else {"url": webhook}, "traceparent": traceparent}
+    if options["webhook"] is not None:
+        options["webhook"] = {"url": options["webhook"]}
     content = {} if payload is None else payload_of(payload)
     with session.client() as client:
-        task_id = client.submit(task_type, content, **options)
+        task_id = client.submit(task_type, content, **{**options, "tags": options["tags"] or None})
         if wait or wait_timeout is not None:
             session.out.note(f"submitted {task_id}")
             return told_end(session, client, task_id, _FOR_EVER_S if wait_timeout is None else wait_timeout)

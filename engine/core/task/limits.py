@@ -13,8 +13,6 @@ LOOK_S_MIN, LOOK_S_MAX = 0.010, 0.250
 GROWTH_BYTES_S_MAX = 4_000_000_000  # how fast a tree may take memory without being seen too late: page faults on a core
 FORKS_LOOK_S = 0.025
 MIB = 1_048_576
-MEMORY_BYTES_MAX = 1 << 50
-NICE_MAX = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +23,13 @@ class Limits:
     cpu_s: float = 0.0
     processes: int = 0
     nice: int = 0
-    memory_ladder: tuple[int, ...] = ()  # what `memory_bytes` becomes after the first, second … crash of the task
+    retry_memory_bytes: tuple[int, ...] = ()  # `memory_bytes` after the first, second … crash
 
     def after_crashes(self, crashes: int) -> "Limits":
         """What holds for a run of a task that has cost so many workers."""
-        if not crashes or not self.memory_ladder:
+        if not crashes or not self.retry_memory_bytes:
             return self
-        return replace(self, memory_bytes=self.memory_ladder[min(crashes, len(self.memory_ladder)) - 1])
+        return replace(self, memory_bytes=self.retry_memory_bytes[min(crashes, len(self.retry_memory_bytes)) - 1])
 
     @property
     def are_watched(self) -> bool:
@@ -43,7 +41,7 @@ class Limits:
         """Whether they count from where a run begins, or cannot be taken back: not for several runs in one pipe."""
         return bool(self.cpu_s or self.nice)
 
-    def told(self) -> dict[str, Any]:
+    def as_options(self) -> dict[str, Any]:
         """Those that are set, by the names of the options, for people."""
         named = {"max_memory": self.memory_bytes, "max_cpu_seconds": self.cpu_s, "max_processes": self.processes,
                  "nice": self.nice}

@@ -2,14 +2,33 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.core.task.limits import Limits
-from engine.core.task.record import Options
+from engine.core.task.options import Giver, given_by
+from engine.core.task.record import RecordOptions
 from engine.core.task.retry import RetryPolicy
 
-_LIMITS = {"max_memory": "memory_bytes", "max_cpu_seconds": "cpu_s", "max_processes": "processes", "nice": "nice",
-           "retry_with_memory": "memory_ladder"}
+
+def _policy_fields(giver: Giver, part: str) -> tuple[tuple[str, str], ...]:
+    """(name of an option, field) for what a giver may set in one part of the policy; "" is the policy itself."""
+    paths = ((name, *(option.policy or "").rpartition(".")) for name, option in given_by(giver).items())
+    return tuple((name, field) for name, found, _, field in paths if field and found == part)
+
+
+class _Fields(NamedTuple):
+    """The fields that one giver may set, by the part of the policy that they are in."""
+
+    own: tuple[tuple[str, str], ...]
+    retry: tuple[tuple[str, str], ...]
+    limits: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, giver: Giver) -> "_Fields":
+        return cls(_policy_fields(giver, ""), _policy_fields(giver, "retry"), _policy_fields(giver, "limits"))
+
+
+_OF_HANDLER, _OF_TASK = _Fields.of(Giver.HANDLER), _Fields.of(Giver.SUBMIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +44,12 @@ class RunPolicy:
     preemptible: bool = True  # may stand still while an urgent run has its place
 
     def with_handler(self, announced: Mapping[str, Any]) -> "RunPolicy":
-        """Apply a handler's announcement, which holds only what its author gave."""
-        return self._with(announced, {
-            "max_retries": "max_retries", "retry_backoff_s": "backoff_s", "retry_factor": "factor",
-            "retry_backoff_s_max": "backoff_s_max", "retry_jitter": "jitter", "max_crashes": "max_crashes",
-            "max_deliveries": "max_deliveries", "retry_on_timeout": "retry_on_timeout",
-        })
+        """Apply a handler's options, by their names; what its author did not give stays as it is."""
+        return self._with(announced, _OF_HANDLER)
 
-    def with_options(self, options: Options) -> "RunPolicy":
-        """Apply what the submitter of one task said."""
-        return self._with(options, {"max_retries": "max_retries", "max_deliveries": "max_deliveries"})
+    def with_options(self, options: RecordOptions) -> "RunPolicy":
+        """Apply the options of one task."""
+        return self._with(options, _OF_TASK)
 
     def after_crashes(self, crashes: int) -> "RunPolicy":
         """What holds for a run of a task that has cost so many workers."""
@@ -42,23 +57,18 @@ class RunPolicy:
             return self
         return replace(self, limits=limits)
 
-    def _with(self, given: Mapping[str, Any], retry_names: Mapping[str, str]) -> "RunPolicy":
-        plain: dict[str, Any] = {f"{name}_s": given[name] for name in ("timeout", "soft_timeout", "result_ttl")
-                                 if given.get(name) is not None}
-        if given.get("preemptible") is not None:
-            plain["preemptible"] = bool(given["preemptible"])
-        retry = {field: given[name] for name, field in retry_names.items() if given.get(name) is not None}
-        used = {field: given[name] for name, field in _LIMITS.items() if given.get(name) is not None}
-        if not plain and not retry and not used:
+    def _with(self, given: Mapping[str, Any], fields: _Fields) -> "RunPolicy":
+        own, retry, limits = ({field: given[name] for name, field in part if given.get(name) is not None}
+                              for part in fields)
+        if not own and not retry and not limits:
             return self
-        return replace(self, **plain, retry=replace(self.retry, **retry) if retry else self.retry,
-                       limits=self._limits(used) if used else self.limits)
+        return replace(self, **own, retry=replace(self.retry, **retry) if retry else self.retry,
+                       limits=self._limits(limits) if limits else self.limits)
 
-    def _limits(self, used: dict[str, Any]) -> Limits | None:
-        if "memory_ladder" in used:
-            used["memory_ladder"] = tuple(used["memory_ladder"])
-        limits = replace(self.limits or Limits(), **used)
-        if "memory_bytes" in used and "memory_ladder" not in used:  # a rung below the first would be no help
-            ladder = tuple(rung for rung in limits.memory_ladder if rung > limits.memory_bytes > 0)
-            limits = replace(limits, memory_ladder=ladder)
-        return limits if limits.told() else None
+    def _limits(self, given: dict[str, Any]) -> Limits | None:
+        limits = replace(self.limits or Limits(), **given)
+        steps = tuple(limits.retry_memory_bytes)
+        if "memory_bytes" in given and "retry_memory_bytes" not in given:
+            steps = tuple(step for step in steps if step > limits.memory_bytes > 0)  # less than at first is no help
+        limits = replace(limits, retry_memory_bytes=steps)
+        return limits if limits.as_options() else None

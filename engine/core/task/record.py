@@ -15,34 +15,32 @@ from typing import Any, NamedTuple, TypedDict, cast
 
 import orjson
 
-from engine.core.task.limits import MEMORY_BYTES_MAX, NICE_MAX
+from engine.core.task.options import MEMORY_BYTES_MAX, OPTIONS, SECONDS_MAX, Option, OptionType
 from engine.core.task.priority import TaskPriority
 from engine.core.task.task_id import created_ms, is_task_id
 
 
-class Options(TypedDict, total=False):
-    """What a submit may say beyond type, queue and priority. Absent means: as the handler says."""
+class RecordOptions(TypedDict, total=False):
+    """The options of a stored task, those of the table that have a key. Absent means: as the handler says."""
 
     name: str
-    timeout: float  # seconds of one run until it is killed
-    soft_timeout: float  # seconds of one run until SoftTimeout is raised inside it
-    max_retries: int
-    expires_ms: int  # moment after which it is not started any more
     due_ms: int  # moment before which it is not started
+    expires_ms: int  # moment after which no run of it is started
+    timeout: float
+    soft_timeout: float
+    max_retries: int
+    max_deliveries: int
     fair_key: str
     tags: list[str]
-    max_deliveries: int  # 1: never run it a second time when the first run's fate is unknown
-    max_memory: int  # bytes of a run's whole tree
-    max_cpu_seconds: float  # of a run's whole tree
-    max_processes: int  # of a run, its worker included
+    max_memory: int  # bytes
+    max_cpu_seconds: float
+    max_processes: int
     nice: int
-    result_ttl: float  # seconds that the task is kept after it completed
-    traceparent: str  # W3C trace context
-    webhook: dict[str, Any]  # "url" and "on", the final statuses to tell it of
+    result_ttl: float  # seconds
+    webhook: dict[str, Any]  # "url" and "on", the final statuses to report
+    traceparent: str
 
 
-COUNT_MAX = 1_000_000_000
-SECONDS_MAX = 3_155_760_000.0  # a hundred years, as for every option in seconds
 MOMENT_MS_MAX = 99_999_999_999_999
 
 
@@ -50,39 +48,60 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= COUNT_MAX
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
 
 
 def _is_seconds(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value <= SECONDS_MAX
 
 
-def _is_moment(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MOMENT_MS_MAX
+def _is_whole(most: float) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and 0 <= value <= most
 
 
-_SHAPES: dict[str, Callable[[Any], bool]] = {
-    "name": _is_text, "timeout": _is_seconds, "soft_timeout": _is_seconds, "max_retries": _is_count,
-    "expires_ms": _is_moment, "due_ms": _is_moment, "fair_key": _is_text,
-    "tags": lambda value: isinstance(value, list) and all(map(_is_text, value)), "max_deliveries": _is_count,
-    "max_memory": lambda value: type(value) is int and 0 <= value <= MEMORY_BYTES_MAX, "max_cpu_seconds": _is_seconds,
-    "max_processes": _is_count, "nice": lambda value: type(value) is int and 0 <= value <= NICE_MAX,
-    "result_ttl": _is_seconds, "traceparent": _is_text, "webhook": lambda value: isinstance(value, dict),
-}
+def _stored_form(option: Option) -> Callable[[Any], bool]:
+    """The function that says whether a value is in the form in which this option is stored."""
+    match option.type:
+        case OptionType.SECONDS:
+            return _is_whole(MOMENT_MS_MAX) if option.is_moment else _is_seconds
+        case OptionType.COUNT:
+            return _is_whole(option.high)
+        case OptionType.NUMBER:
+            return lambda value: type(value) in (int, float) and option.low <= value <= option.high
+        case OptionType.PRIORITY:
+            return _is_whole(max(TaskPriority))
+        case OptionType.MEMORY:
+            return _is_whole(MEMORY_BYTES_MAX)
+        case OptionType.MEMORY_STEPS:
+            return lambda value: isinstance(value, list) and all(map(_is_whole(MEMORY_BYTES_MAX), value))
+        case OptionType.BOOLEAN:
+            return lambda value: isinstance(value, bool)
+        case OptionType.TAGS | OptionType.EXCEPTIONS:
+            return _is_texts
+        case OptionType.WEBHOOK:
+            return lambda value: isinstance(value, dict)
+        case OptionType.TEXT | OptionType.QUEUE | OptionType.CHOICE | OptionType.TRACEPARENT:
+            return _is_text
 
 
-def believed(options: Any) -> Options:
-    """Options as stored, once it is sure that somebody's hand has not changed their kinds. Raises `ValueError`."""
+_STORED_FORMS = {option.key: _stored_form(option) for option in OPTIONS.values() if option.key is not None}
+
+
+def checked_options(options: Any) -> RecordOptions:
+    """Options as they were read, once each of them has its stored form; anybody could have written to Redis.
+
+    Options that are not in the table come from a later version, and are left alone. Raises `ValueError`.
+    """
     if not isinstance(options, Mapping):
         raise ValueError(f"its options are {options!r:.80}")
-    for name, value in options.items():
-        if value is not None and name in _SHAPES and not _SHAPES[name](value):
-            raise ValueError(f"its {name} is {value!r:.80}")
-    return cast(Options, options)
+    for key, value in options.items():
+        if value is not None and key in _STORED_FORMS and not _STORED_FORMS[key](value):
+            raise ValueError(f"its {key} is {value!r:.80}")
+    return cast(RecordOptions, options)
 
 
-NO_OPTIONS = cast(Options, MappingProxyType({}))
+NO_OPTIONS = cast(RecordOptions, MappingProxyType({}))
 
 
 class Record(NamedTuple):
@@ -93,7 +112,7 @@ class Record(NamedTuple):
     priority: TaskPriority
     created_ms: int
     payload: bytes
-    options: Options = NO_OPTIONS
+    options: RecordOptions = NO_OPTIONS
 
     def encode(self) -> bytes:
         head: list[Any] = [self.task_type, self.queue, int(self.priority)]
@@ -113,7 +132,7 @@ class Record(NamedTuple):
         return cls(*head[:3], created_ms(task_id), payload, head[3])
 
 
-Head = tuple[str, str, TaskPriority, Options]
+Head = tuple[str, str, TaskPriority, RecordOptions]
 
 HEADS_KEPT, HEAD_BYTES_KEPT = 512, 512
 _heads: dict[bytes, Head] = {}  # those without options: the tasks of one type share them
@@ -127,7 +146,7 @@ def _read_head(line: bytes) -> Head:
     if not (isinstance(task_type, str) and isinstance(queue, str) and type(priority) is int):
         raise ValueError("a task record with a field of the wrong type")
     if len(head) == 4:
-        return task_type, queue, TaskPriority(priority), believed(head[3])
+        return task_type, queue, TaskPriority(priority), checked_options(head[3])
     read = task_type, queue, TaskPriority(priority), NO_OPTIONS
     if len(_heads) < HEADS_KEPT and len(line) <= HEAD_BYTES_KEPT:
         _heads[line] = read

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, cast
 
 import orjson
 
-from engine.core.task.limits import MEMORY_BYTES_MAX
+from engine.core.task.options import COUNT_MAX, MEMORY_BYTES_MAX
 from engine.core.task.outcome import Outcome
-from engine.core.task.record import COUNT_MAX, MOMENT_MS_MAX
+from engine.core.task.record import MOMENT_MS_MAX
 
 _TEXT_SHOWN_MAX = 1_000
 _SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{4,200}={0,2}", re.ASCII)

@@ -12,7 +12,7 @@ from engine.core.pool.slot import Run
 from engine.core.task import task_id as task_ids
 from engine.core.task.policy import RunPolicy
 from engine.core.task.priority import TaskPriority
-from engine.core.task.record import believed
+from engine.core.task.record import checked_options
 from engine.core.worker import frames
 
 
@@ -67,7 +67,7 @@ class RunFactory:
             head = orjson.loads(line)
             task_type, queue, priority = head[0], head[1], int(TaskPriority(head[2]))
             policy = self.policies.get(task_type)
-            options = believed(head[3]) if len(head) == 4 else None
+            options = checked_options(head[3]) if len(head) == 4 else None
         except (TypeError, IndexError, KeyError, AttributeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
         if type(task_type) is not str or type(queue) is not str:

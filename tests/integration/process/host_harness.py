@@ -11,7 +11,7 @@ from engine.adapters.poller import EpollPoller
 from engine.adapters.process.kernel import descendants
 from engine.adapters.process.pool.host import ProcessHost
 from engine.core.task.priority import TaskPriority
-from engine.core.task.record import Options, Record
+from engine.core.task.record import Record, RecordOptions
 from engine.core.worker import frames
 from engine.ports.host import Booted, Event, Exited, HostSettings, Progressed, Replied, ServerReady
 
@@ -82,7 +82,7 @@ class HostHarness:
 
     def send(self, task_type: str, payload: Any = None, slot: int = 0, **options: Any) -> int:
         self.token += 1
-        record = Record(task_type, "default", TaskPriority.NORMAL, 1, orjson.dumps(payload), Options(**options))
+        record = Record(task_type, "default", TaskPriority.NORMAL, 1, orjson.dumps(payload), RecordOptions(**options))
         self.host.send(slot, frames.task(self.token, 1, 0, 0.0, b"0123456789ABCDEFGHJ", record.encode()))
         return self.token
 

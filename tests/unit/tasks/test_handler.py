@@ -19,9 +19,10 @@ import pytest
 from pydantic import BaseModel, Field
 
 from engine import Context, handler
+from engine.core.task.options import Giver, given_by
 from engine.core.task.priority import TaskPriority
 from engine.errors import InvalidHandler, InvalidOption, InvalidPayload
-from engine.tasks.handler import OPTIONS, REGISTRY, Handler, directions, make_spec, register, register_all, resolve
+from engine.tasks.handler import REGISTRY, Handler, directions, make_spec, register, register_all, resolve
 from engine.testing import Inline
 
 
@@ -158,8 +159,9 @@ def test_the_decorator_registers_and_leaves_a_plain_call() -> None:
     assert decorated.__doc__ == plain.__doc__
     spec = REGISTRY["double"]
     assert decorated.spec is spec
-    assert (spec.queue, spec.priority, spec.timeout, spec.max_retries) == ("numbers", TaskPriority.HIGH, 30, 0)
-    assert spec.soft_timeout is None
+    assert (spec.queue, spec.priority) == ("numbers", TaskPriority.HIGH)
+    assert (spec.options["timeout"], spec.options["max_retries"]) == (30, 0)
+    assert "soft_timeout" not in spec.options
 
 
 SQUARES = """
@@ -293,16 +295,16 @@ def test_the_decorator_without_a_name_says_so() -> None:
 
 def test_a_name_belongs_to_one_function() -> None:
     register("x", plain)
-    assert register("x", plain, timeout=3).timeout == 3
+    assert register("x", plain, timeout=3).options == {"timeout": 3}
     with pytest.raises(InvalidHandler, match="already the name of"):
         register("x", typed)
-    assert REGISTRY["x"].timeout == 3
+    assert REGISTRY["x"].options == {"timeout": 3}
 
 
 def test_registering_a_handler_again_keeps_its_options() -> None:
     first = handler("x", timeout=3, queue="slow")(plain)
     second = register("y", first, timeout=4)
-    assert (second.timeout, second.queue, second.function) == (4, "slow", plain)
+    assert (second.options["timeout"], second.queue, second.function) == (4, "slow", plain)
 
 
 def test_a_payload_becomes_what_the_annotation_names() -> None:
@@ -339,7 +341,7 @@ def test_every_option_of_a_spec_can_be_given_and_found_again_elsewhere() -> None
                "retry_on_timeout": False, "max_deliveries": 1, "max_crashes": 0, "result_ttl": 5.0, "expires": 7.0,
                "max_memory": 1 << 30, "max_cpu_seconds": 2.5, "max_processes": 4, "nice": 5, "preemptible": False,
                "retry_with_memory": [2 << 30, 4 << 30], "start_method": "spawn", "preload": False}
-    assert set(options) == set(OPTIONS)
+    assert options.keys() == given_by(Giver.HANDLER).keys()
     spec = make_spec("x", plain, options)
     assert register_all({"x": directions(spec)}) == {}
     assert REGISTRY["x"] == spec

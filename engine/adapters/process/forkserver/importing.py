@@ -99,7 +99,8 @@ def _leave_out_misfits(config: dict[str, Any]) -> dict[str, str]:
     here, others = starting_of(config), [Starting(**one) for one in config["others"]]
     said: dict[str, str] = {}
     for name, spec in list(REGISTRY.items()):
-        words = misfit(name, spec.start_method, spec.preload, config["pool"], here, others)
+        words = misfit(name, spec.options.get("start_method"), spec.options.get("preload"), config["pool"], here,
+                       others)
         if words is not None:
             del REGISTRY[name]
             if words:

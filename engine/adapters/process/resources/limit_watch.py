@@ -37,7 +37,7 @@ class LimitWatch:
 
     def facts(self) -> dict[str, Any]:
         """For a post-mortem: the limits, and what was used when somebody looked last."""
-        return {"limits": self.limits.told(), "memory_bytes": self._seen.memory_bytes, "cpu_s": self._seen.cpu_s,
+        return {"limits": self.limits.as_options(), "memory_bytes": self._seen.memory_bytes, "cpu_s": self._seen.cpu_s,
                 "processes": self._seen.processes}
 
     def _look(self, now_s: float) -> None:

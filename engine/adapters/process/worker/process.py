@@ -189,7 +189,7 @@ class Worker:
         _, token, run, attempts, _, task_id = TASK_HEAD.unpack_from(message)
         head = _head_of(message)
         options = head[3] if len(head) > 3 else {}
-        timeout = options.get("timeout", handler.spec.timeout)
+        timeout = options.get("timeout", handler.spec.options.get("timeout"))
         if timeout is None:
             timeout = self._settings.task_timeout
         context = Context(task_id.decode(), head[0], options.get("name", head[0]), run, attempts + 1,

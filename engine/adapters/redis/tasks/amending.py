@@ -8,7 +8,7 @@ from engine.adapters.redis.tasks.operating import TRIES
 from engine.adapters.redis.wire.connection import Argument, Connections
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.task.priority import TaskPriority
-from engine.core.task.record import Options, Record
+from engine.core.task.record import Record, RecordOptions
 from engine.core.task.stored_task import StoredTask
 from engine.errors import BrokerError, ChangedMeanwhile, MoveRefused, TaskNotFound
 
@@ -43,7 +43,7 @@ def _attempt(redis: Connections, keys: Keys, stored: StoredTask, raw: bytes, cha
              priority: TaskPriority) -> bytes:
     record = Record.decode(raw, stored.id)
     options = {name: value for name, value in {**record.options, **changes}.items() if value is not None}
-    changed = record._replace(options=cast(Options, options))
+    changed = record._replace(options=cast(RecordOptions, options))
     queue, old = record.queue, stored.life.priority
     names = [keys.tasks, keys.life, keys.line(queue, old), keys.flows(queue, old), keys.line(queue, priority),
              keys.flows(queue, priority), keys.idle]

@@ -5,8 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from engine.core.task.limits import MEMORY_BYTES_MAX, NICE_MAX
-from engine.tasks.options import MEMORY_BYTES_MIN, NAME_MAX, SECONDS_MAX
+from engine.core.task.options import MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, SECONDS_MAX, TEXT_CHARACTERS_MAX
 
 
 def _is_whole(value: object) -> bool:
@@ -28,16 +27,15 @@ Priority = Annotated[Literal["LOW", "NORMAL", "HIGH", "URGENT", "low", "normal",
 Seconds = Annotated[float, Field(ge=0, le=SECONDS_MAX)]
 # In words that every dialect of regular expressions knows: most of what is not printable.
 PRINTABLE = "^[^\\x00-\\x1f\\x7f-\\xa0\\xad\\u2028\\u2029]*$"
-PrintableText = Annotated[str, Field(min_length=1, max_length=NAME_MAX, json_schema_extra={"pattern": PRINTABLE})]
-Text = Annotated[str, Field(min_length=1, max_length=NAME_MAX)]  # of a filter: what nothing agrees with is no error
+PrintableText = Annotated[str, Field(min_length=1, max_length=TEXT_CHARACTERS_MAX,
+                                     json_schema_extra={"pattern": PRINTABLE})]
+Text = Annotated[str, Field(min_length=1, max_length=TEXT_CHARACTERS_MAX)]  # of a filter, which may match nothing
 Queue = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", examples=["images"])]
 Asked = Annotated[AwareDatetime, BeforeValidator(_not_a_number)]  # in a query; in a body no text is taken for a number
 WHOLE = BeforeValidator(lambda value: int(value) if _is_whole(value) else value)  # outside of bounds, else these are
 # not in the document
-Nice = Annotated[int, Field(ge=0, le=NICE_MAX), WHOLE]
 Memory = (Annotated[int, Field(ge=MEMORY_BYTES_MIN, le=MEMORY_BYTES_MAX), WHOLE] | Annotated[int, Field(ge=0, le=0)]
           | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[MmGg]$")])
-Count = Annotated[int, Field(ge=0, le=1_000_000_000), WHOLE]
 
 EVENT_ID = r"^[0-9]{1,15}-[0-9]{1,15}$"
 CURSOR = r"^[A-Za-z0-9_-]+$"

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.options import TAGS_MAX
 from engine.core.task.priority import TaskPriority
 from engine.core.task.query import Order, TaskQuery
 from engine.services.api.http.problems import Problem
@@ -19,7 +20,6 @@ from engine.services.api.models.base import (
     Text,
 )
 from engine.services.api.models.tasks import TaskCreate, TaskResponse
-from engine.tasks.options import TAGS_MAX
 
 PAGE_MAX = 500
 BATCH_MAX = 1_000

@@ -2,32 +2,19 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import ConfigDict, Field
 
 from engine.client.models import LogLine, Progress, Task, TaskError, moment
 from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.options import Giver, amendable, given_by
 from engine.core.task.stored_task import StoredTask
-from engine.services.api.models.base import (
-    EXAMPLE_ID,
-    WHOLE,
-    Count,
-    Memory,
-    Nice,
-    PrintableText,
-    Priority,
-    Queue,
-    RequestModel,
-    ResponseModel,
-    Seconds,
-)
-from engine.services.api.models.webhooks import TaskWebhook
-from engine.tasks.options import TAGS_MAX
-
-TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
+from engine.services.api.models.base import EXAMPLE_ID, PrintableText, RequestModel, ResponseModel
+from engine.services.api.models.task_options import with_options
 
 
+@with_options(given_by(Giver.API))
 class TaskCreate(RequestModel):
     """A task to submit. What is left out is as the handler says, or as the settings do."""
 
@@ -39,68 +26,20 @@ class TaskCreate(RequestModel):
 
     task_type: PrintableText = Field(description="Name of the handler.", examples=["thumbnail"])
     payload: Any = Field(default={}, description="What the handler gets: any JSON value.", examples=[{"id": 7}])
-    name: PrintableText | None = Field(
-        default=None, description="For people: what this task is about.", examples=["thumbnail of 7"])
-    queue: Queue | None = None
-    priority: Priority | None = Field(default=None, examples=["HIGH"])
-    delay: Seconds | None = Field(default=None, examples=[5], description="Seconds before which it is not started.")
-    timeout: Seconds | None = Field(
-        default=None, examples=[60], description="Seconds of one run until it is killed; 0 is never.")
-    soft_timeout: Seconds | None = Field(
-        default=None, examples=[50], description="Seconds of one run until SoftTimeout is raised in it; 0 is never.")
-    max_retries: Count | None = Field(default=None, examples=[3])
-    expires: Seconds | None = Field(
-        default=None, examples=[3600], description="Seconds after which it is not started any more.")
-    idempotency_key: PrintableText | None = Field(
-        default=None, description="A second submit to the same queue with the same key gives the first task. "
-                                         "The same as the header Idempotency-Key.")
-    fair_key: PrintableText | None = Field(
-        default=None, description="Within a queue, keys take turns.", examples=["customer-42"])
-    tags: list[PrintableText] | None = Field(default=None, max_length=TAGS_MAX, examples=[["customer-42"]])
-    max_deliveries: Annotated[int, Field(ge=1, le=1_000_000_000), WHOLE] | None = Field(
-        default=None, description="1: never run again when the fate of a run is unknown.")
-    max_memory: Memory | None = Field(
-        default=None, description="Of a run with all that it starts: bytes, or text such as 512M; 0 is no limit.",
-        examples=["512M"])
-    max_cpu_seconds: Seconds | None = Field(
-        default=None, examples=[60], description="Of a run with all that it starts; 0 is no limit.")
-    max_processes: Count | None = Field(default=None, description="Of a run, its worker included; 0 is no limit.")
-    nice: Nice | None = Field(default=None, description="How far it steps back for others.")
-    result_ttl: Seconds | None = Field(
-        default=None, examples=[86400], description="Seconds it is kept after it completed.")
-    traceparent: str | None = Field(
-        default=None, pattern=TRACEPARENT, description="W3C trace context, which reaches the handler; as the header.",
-        examples=["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"])
-    durability: Literal["fsync"] | None = Field(
-        default=None, description="fsync: answer only when it is on Redis's disk; 503 if this Redis cannot say so.")
-    webhook: TaskWebhook | None = Field(default=None, description="Where to tell of the end of this task.")
-
     def options(self) -> dict[str, Any]:
-        """As the client takes it."""
-        given: dict[str, Any] = {
-            name: value for name in self.model_fields_set - {"webhook"}
-            if (value := getattr(self, name)) is not None or name == "payload"}
-        if self.webhook is not None:
-            given["webhook"] = self.webhook.stored()
+        """The task as `submit_many` takes one: type, payload, and the options that were given."""
+        given: dict[str, Any] = {name: value for name in self.model_fields_set
+                                 if (value := getattr(self, name)) is not None or name == "payload"}
+        if (webhook := given.get("webhook")) is not None:
+            given["webhook"] = webhook.stored()
         return given
 
 
+@with_options(amendable())
 class TaskUpdate(RequestModel):
     """What to change of a task that has not started; null takes what was said away."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"priority": "URGENT", "timeout": 120}]})
-
-    priority: Priority | None = Field(default=None, examples=["URGENT"])
-    name: PrintableText | None = None
-    tags: list[PrintableText] | None = Field(default=None, max_length=TAGS_MAX)
-    timeout: Seconds | None = None
-    soft_timeout: Seconds | None = None
-    max_retries: Count | None = Field(default=None, examples=[3])
-    max_memory: Memory | None = Field(default=None, examples=["512M"])
-    max_cpu_seconds: Seconds | None = None
-    max_processes: Count | None = None
-    nice: Nice | None = None
-    result_ttl: Seconds | None = None
 
 
 class TaskResponse(Task):

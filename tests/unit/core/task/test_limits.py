@@ -78,7 +78,7 @@ def test_the_next_look_comes_before_any_limit_can_be_passed() -> None:
 
 
 def test_each_crash_climbs_the_ladder_until_its_end() -> None:
-    limits = Limits(memory_bytes=1, nice=2, memory_ladder=(2, 4))
+    limits = Limits(memory_bytes=1, nice=2, retry_memory_bytes=(2, 4))
     assert [limits.after_crashes(crashes).memory_bytes for crashes in range(5)] == [1, 2, 4, 4, 4]
     assert limits.after_crashes(1).nice == 2
     assert Limits(memory_bytes=1).after_crashes(3) == Limits(memory_bytes=1)
@@ -94,10 +94,10 @@ def test_a_handler_a_task_and_the_settings_each_have_their_say() -> None:
 
 def test_more_memory_than_the_ladder_offers_is_not_taken_away_by_it() -> None:
     policy = RunPolicy().with_handler({"max_memory": 10, "retry_with_memory": [20, 40]})
-    assert policy.after_crashes(1).limits == Limits(20, memory_ladder=(20, 40))
+    assert policy.after_crashes(1).limits == Limits(20, retry_memory_bytes=(20, 40))
     asked = policy.with_options({"max_memory": 30})
-    assert asked.limits == Limits(30, memory_ladder=(40,))
-    assert asked.after_crashes(2).limits == Limits(40, memory_ladder=(40,))
+    assert asked.limits == Limits(30, retry_memory_bytes=(40,))
+    assert asked.after_crashes(2).limits == Limits(40, retry_memory_bytes=(40,))
     assert policy.with_options({"max_memory": 0}).limits is None
     assert RunPolicy().after_crashes(2) == RunPolicy()
     assert policy.after_crashes(0) is policy

@@ -1,25 +1,26 @@
-"""The broker of an inline engine: the client's verbs on a book in memory."""
+"""The broker of an inline engine: the client's verbs, on the reference model."""
 
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from engine.core.task.lifecycle import Move, TaskStatus
-from engine.core.task.outcome import Outcome
+import orjson
+
+from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import DESCENDING, TaskPriority
 from engine.core.task.query import TaskQuery
-from engine.core.task.state import Life
 from engine.core.task.stored_task import StoredTask
 from engine.errors import GangerError
 from engine.ports.client_broker import RawTask, Submission
 from engine.tasks import options as check
-from engine.testing.book import Entry
 from engine.testing.clock import FakeClock
 from engine.testing.engine import InlineEngine
+from engine.testing.model import ReferenceModel
+from engine.testing.model.store import ModelTask
 
 
-class _Known(NamedTuple):
+class _ReadTask(NamedTuple):
     """A task that has been read already, as `RawTask`."""
 
     task: StoredTask
@@ -46,44 +47,32 @@ class InlineBroker:
     """Fulfils `ClientBroker`. Waiting moves the engine's clock."""
 
     def __init__(self, engine: InlineEngine) -> None:
-        self._engine, self._book = engine, engine.book
-        self._remembered: dict[tuple[str, str], tuple[str, int]] = {}  # queue, idempotency key -> id, until ms
-        self._places = 0
+        self._engine = engine
 
     @property
     def clock(self) -> FakeClock:
         return self._engine.clock
 
+    @property
+    def _model(self) -> ReferenceModel:
+        """The model as of now: tasks whose time to be kept is over are gone."""
+        self._engine.model.keeper.remove(self.clock.now_ms())
+        return self._engine.model
+
     # -- tasks ----------------------------------------------------------------------------------------------------
 
     def submit(self, tasks: Sequence[Submission]) -> list[str]:
-        ids = [self._add(task) for task in tasks]
-        self._engine.something_came()
+        submit, now_ms = self._model.client.submit, self.clock.now_ms()
+        ids = [submit(task.id, task.record, now_ms, task.idempotency_key) for task in tasks]
+        self._engine.run_if_eager()
         return ids
 
-    def _add(self, task: Submission) -> str:
-        now_ms = self.clock.now_ms()
-        if task.idempotency_key is not None:
-            key = task.record.queue, task.idempotency_key
-            earlier, until_ms = self._remembered.get(key, ("", 0))
-            if now_ms < until_ms:
-                return earlier
-            self._remembered[key] = task.id, now_ms + int(self._engine.settings.idempotency_ttl_s * 1000)
-        due_ms = task.record.options.get("due_ms", now_ms)
-        self._places += 1
-        self._book.counters["submitted"] += 1
-        status = TaskStatus.QUEUED if due_ms <= now_ms else TaskStatus.PENDING
-        life = Life(status, priority=task.record.priority, place=self._places, at_ms=now_ms)
-        self._book.add(Entry(task.id, task.record, life, due_ms=due_ms if due_ms > now_ms else None,
-                             expires_ms=task.record.options.get("expires_ms")))
-        return task.id
-
     def read(self, ids: Sequence[str]) -> list[StoredTask | None]:
-        found = (self._book.find(task_id, self.clock.now_ms()) for task_id in ids)
-        return [entry.snapshot() if entry is not None else None for entry in found]
+        tasks = self._model.store.tasks
+        return [_stored(task) if (task := tasks.get(task_id)) is not None else None for task_id in ids]
 
     def read_raw(self, ids: Sequence[str], *, records: bool = True) -> Iterator[RawTask | None]:
-        return (None if stored is None else _Known(stored) for stored in self.read(ids))
+        return (None if stored is None else _ReadTask(stored) for stored in self.read(ids))
 
     def ends(self, ids: Iterable[str], until_s: float, /) -> Iterator[list[str]]:
         """Let time pass, from one thing that happens to the next. Raises `GangerError` for a wait without an end."""
@@ -97,7 +86,7 @@ class InlineBroker:
                 yield [task_id for task_id in pending if task_id in over]
                 pending = [task_id for task_id in pending if task_id not in over]
                 if pending:
-                    continue  # whoever got those may have done something about the others
+                    continue  # the caller may have done something about the others
             if not pending or self.clock.now_ms() >= until_ms:
                 return
             next_ms = min(self._engine.next_ms() or math.inf, until_ms)
@@ -107,7 +96,7 @@ class InlineBroker:
             self._engine.advance_to(int(next_ms))
 
     def hear(self, task_id: str, until_s: float, /) -> None:
-        """Let time pass as `ends` does: nothing comes with the news here."""
+        """Let time pass as `ends` does. The outcome has to be read."""
         deque(self.ends([task_id], until_s), maxlen=0)
 
     def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
@@ -117,7 +106,7 @@ class InlineBroker:
         """The newest first; the cursor is how many have been given."""
         query = TaskQuery(() if status is None else (status,), task_type, queue, None, priority, name,
                           frozenset() if tag is None else frozenset({tag}), quarantined)
-        found = [task for task in (entry.snapshot() for entry in self._entries()) if query.matches(task)]
+        found = [stored for stored in map(_stored, self._model.store.tasks.values()) if query.matches(stored)]
         found.reverse()
         if cursor is not None and not cursor.isdigit():
             raise check.refuse("cursor", cursor, "what the page before gave")
@@ -129,74 +118,64 @@ class InlineBroker:
         return {}
 
     def reason(self, stored: StoredTask) -> str | None:
-        if stored.life.status is TaskStatus.QUEUED and stored.record.queue in self._book.paused:
+        if stored.life.status is TaskStatus.QUEUED and stored.record.queue in self._model.store.lanes.paused:
             return f"its queue {stored.record.queue!r} is paused"
         return None
 
     def outcomes(self, task_id: str) -> list[dict[str, Any]]:
-        return self._book.get(task_id, self.clock.now_ms()).outcomes
+        outcomes = self._model.store.get(task_id).outcomes
+        return [orjson.loads(outcomes[run]) for run in sorted(outcomes)]
 
     def log(self, task_id: str, start: int = 0) -> list[dict[str, Any]]:
-        entry = self._book.find(task_id, self.clock.now_ms())
-        return entry.rows[start:] if entry else []
+        task = self._model.store.tasks.get(task_id)
+        return task.log[start:] if task is not None else []
 
     def cancel(self, task_id: str, reason: str) -> TaskStatus:
-        entry, now_ms = self._book.get(task_id, self.clock.now_ms()), self.clock.now_ms()
-        if entry.life.status is TaskStatus.RUNNING:  # by the handler itself, or by what it calls
-            entry.cancelled = entry.cancelled or reason
-        else:
-            self._engine.end(entry, Move.CANCEL, Outcome.cancelled(entry.life.run, reason, ended_ms=now_ms))
-        return entry.life.status
+        return self._model.client.cancel(task_id, reason, self.clock.now_ms())
 
     def revive(self, task_id: str) -> None:
-        entry = self._book.get(task_id, self.clock.now_ms())
-        entry.move(Move.REVIVE, self.clock.now_ms(), attempts=0, crashes=0)
-        entry.gone_ms = entry.cancelled = entry.expires_ms = None
-        self._engine.something_came()
+        self._model.client.requeue(task_id, self.clock.now_ms())
+        self._engine.run_if_eager()
 
     def set_priority(self, task_id: str, priority: TaskPriority) -> None:
-        entry = self._book.get(task_id, self.clock.now_ms())
-        entry.check_waits("change the priority of")
-        entry.life = entry.life._replace(priority=priority)
+        self._model.client.set_priority(task_id, priority, self.clock.now_ms())
 
     def delete(self, ids: Sequence[str]) -> int:
-        return sum(self._book.remove(task_id, self.clock.now_ms()) for task_id in ids)
+        return self._model.client.delete(ids)
 
     # -- queues ---------------------------------------------------------------------------------------------------
 
     def queue_stats(self) -> list[dict[str, Any]]:
-        return [self._stats(queue, [entry for entry in self._queued() if entry.record.queue == queue])
-                for queue in sorted(self._book.queues)]
+        return [self._stats(queue) for queue in sorted(self._model.store.queues)]
 
-    def _stats(self, queue: str, waiting: Sequence[Entry]) -> dict[str, Any]:
-        oldest_ms = min((entry.record.created_ms for entry in waiting), default=None)
-        return {"queue": queue, "paused": queue in self._book.paused,
-                "queued": {priority.name: sum(entry.life.priority is priority for entry in waiting)
+    def _stats(self, queue: str) -> dict[str, Any]:
+        store = self._model.store
+        lanes = {lane.priority: lane for lane in store.lanes.of_queue(queue)}
+        oldest_ms = min((store.tasks[task_id].record.created_ms for lane in lanes.values() for task_id in lane),
+                        default=None)
+        return {"queue": queue, "paused": queue in store.lanes.paused,
+                "queued": {priority.name: len(lanes[priority].ranks) if priority in lanes else 0
                            for priority in DESCENDING},
                 "oldest_s": None if oldest_ms is None else (self.clock.now_ms() - oldest_ms) / 1000}
 
     def pause(self, queue: str) -> None:
-        self._book.paused.add(queue)
-        self._book.queues.add(queue)
+        self._model.client.pause(queue)
 
     def resume(self, queue: str) -> None:
-        self._book.paused.discard(queue)
-        self._engine.something_came()
+        self._model.client.resume(queue, self.clock.now_ms())
+        self._engine.run_if_eager()
 
     def purge(self, queue: str, limit: int) -> int:
-        waiting = [entry for entry in self._queued() if entry.record.queue == queue][:limit]
-        for entry in waiting:
-            self.cancel(entry.id, "its queue was purged")
-        return len(waiting)
+        return len(self._model.client.purge(queue, limit, self.clock.now_ms()))
 
     # -- the engine -----------------------------------------------------------------------------------------------
 
     def status_counts(self) -> dict[str, int]:
-        statuses = [entry.life.status for entry in self._entries()]
+        statuses = [task.life.status for task in self._model.store.tasks.values()]
         return {status: statuses.count(status) for status in TaskStatus}
 
     def counters(self) -> dict[str, int]:
-        return dict(self._book.counters)
+        return dict(+self._model.store.counters)
 
     def handlers(self) -> dict[str, dict[str, Any]]:
         return {name: spec.announcement() for name, spec in self._engine.handlers.items()}
@@ -222,8 +201,8 @@ class InlineBroker:
     def close(self) -> None:
         """There is nothing to close."""
 
-    def _entries(self) -> list[Entry]:
-        return list(self._book.all(self.clock.now_ms()))
 
-    def _queued(self) -> list[Entry]:
-        return [entry for entry in self._entries() if entry.life.status is TaskStatus.QUEUED]
+def _stored(task: ModelTask) -> StoredTask:
+    outcome = task.outcomes.get(task.life.run)
+    return StoredTask(task.id, task.record, task.life, None if outcome is None else orjson.loads(outcome),
+                      task.progress)

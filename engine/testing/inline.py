@@ -12,9 +12,10 @@
             ganger.advance(1)
             assert ganger.status(task_id) == "COMPLETED"
 
-The checks at submit, the reading of payloads, the outcomes, the retries and the lifecycle are the
-engine's own code. What needs processes is left out: a handler that hangs hangs the test. A handler that
-moves the clock beyond its timeout has timed out.
+The checks at submit, the reading of payloads, the outcomes and the retries are the engine's own code. What Redis does
+is done by the reference model (`engine/testing/model`), which a test compares with the scripts. There are no
+processes: a handler that hangs hangs the test, and one that ends its process ends the test. A handler that moves the
+clock past its timeout has timed out.
 """
 
 from collections import ChainMap
@@ -33,15 +34,22 @@ from engine.testing.engine import InlineEngine
 
 
 class Inline(Client):
-    """A Client with an engine in it.
-
-    `eager`: tasks run as soon as they are submitted; else when `run()` is called or somebody waits for a result.
-    `chance`: what the jitter of retries gets instead of a random number; 0 is the full pause.
-    `settings` and overrides are those of `Client`. As a context manager it is also what `my_handler.submit(…)` uses.
-    """
+    """A Client with an engine in it. As a context manager it is also what `my_handler.submit(…)` uses."""
 
     def __init__(self, *, eager: bool = True, chance: float = 0.0, clock: FakeClock | None = None,
                  settings: Settings | None = None, **overrides: Any) -> None:
+        """Make an engine without handlers of its own; it runs all that are registered in this process.
+
+        Args:
+            eager: run tasks as soon as they are submitted; else when `run()` is called or a caller waits for a result.
+            chance: what the jitter of retries gets instead of a random number, 0 to 1; 0 is the full pause.
+            clock: the clock to use, to share one between engines.
+            settings: all settings, in place of the configuration file and the environment.
+            **overrides: settings by name, as for `Client`.
+
+        Raises:
+            InvalidSetting: for a wrong setting.
+        """
         settings = settings_for(settings, **overrides)
         self.clock = clock or FakeClock()
         self._local: dict[str, HandlerSpec] = {}
@@ -53,16 +61,25 @@ class Inline(Client):
 
     def register_handler(self, task_type: str, function: Callable[..., Any],
                          **options: Unpack[HandlerOptions]) -> HandlerSpec:
-        """Register a function for this engine only; it may be a lambda or a closure here. Options as for `@handler`."""
+        """Register a function for this engine only; it may be a lambda or a closure here.
+
+        Args:
+            task_type: the name under which tasks are submitted.
+            function: takes the payload, and a `Context` if it wants one.
+            **options: as for `@handler`.
+
+        Raises:
+            InvalidHandler: for a function or an option that is not acceptable.
+        """
         spec = self._local[task_type] = make_spec(task_type, function, options, local=True)
         return spec
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: delayed tasks and retries run, each at its moment, and others expire."""
+        """Move the clock by so many seconds: delayed tasks and retries run, each at its moment, and others expire."""
         self._inline.advance(seconds)
 
     def run(self) -> int:
-        """Run everything that can run now; return how many runs that took."""
+        """Run everything that can run now. Returns how many runs that took."""
         return self._inline.run_due()
 
     def __reduce__(self) -> NoReturn:

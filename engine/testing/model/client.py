@@ -48,7 +48,8 @@ class ClientCalls:
         if idempotency_key is not None:
             store.idempotency[name] = task_id, now_ms + self._idempotency_ttl_ms
         store.counters["submitted"] += 1
-        task = ModelTask(task_id, record, Life(TaskStatus.QUEUED, priority=record.priority, at_ms=now_ms))
+        life = Life(TaskStatus.QUEUED, priority=record.priority, at_ms=now_ms)
+        task = ModelTask(task_id, record, life, store.counters["submitted"])
         if record.options.get("due_ms", 0) > now_ms:
             task.life = task.life._replace(status=TaskStatus.PENDING)
         is_plain = idempotency_key is None and not record.options.keys() & {"due_ms", "expires_ms", "fair_key"}

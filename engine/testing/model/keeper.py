@@ -26,9 +26,8 @@ class KeeperCalls:
         self._store, self._client = store, client
 
     def next_ms(self) -> int | None:
-        """The first moment at which `promote`, `expire` or `remove` will have something to do."""
-        store = self._store
-        moments = [min(moments.values()) for moments in (store.due, store.expiring, *store.ended.values()) if moments]
+        """The first moment at which `promote` or `expire` will have something to do; None if there is none."""
+        moments = [min(moments.values()) for moments in (self._store.due, self._store.expiring) if moments]
         return min(moments, default=None)
 
     def lead(self, keeper: str, until_ms: int, now_ms: int) -> bool:

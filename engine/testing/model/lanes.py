@@ -3,9 +3,10 @@
 1. Priorities are strict: while a task waits that the supervisor can run, none of a lower priority starts. The one
    exception is ageing: a lane that nobody has served for that long is served once, out of turn.
 2. Within a priority the lanes of the queues take turns. The lane that was served longest ago comes next.
-3. Within a lane the lowest rank comes first. Ranks follow start-time fair queueing (Goyal 1996): each fair key counts
-   on from its own last rank, or from the rank that was claimed last where that is higher. So a fair key with many
-   tasks queues up behind itself, and one that was away starts level with the others.
+3. Within a lane the lowest rank comes first; of two that are equal, the task that was submitted first. Ranks follow
+   start-time fair queueing (Goyal 1996): each fair key counts on from its own last rank, or from the rank that was
+   claimed last where that is higher. So a fair key with many tasks queues up behind itself, and one that was away
+   starts level with the others.
 4. A task keeps its rank over retries and releases. It gets a new one when it is requeued after its end, and when its
    priority changes. A task that leaves its lane without being claimed gives one rank back to its fair key.
 5. A paused queue keeps its tasks, and nobody is given any of them.
@@ -27,8 +28,8 @@ class ModelLane:
     served_us: int = 0  # when it was served last, or got its first task; in microseconds, and so unique
     rank_claimed: int = 0  # the highest rank that was claimed
     ranks_given: dict[str, int] = field(default_factory=dict)  # fair key -> its last rank
-    ranks: dict[str, int] = field(default_factory=dict)  # task id -> rank
-    _order: list[tuple[int, str]] = field(default_factory=list)
+    ranks: dict[str, tuple[int, int]] = field(default_factory=dict)  # task id -> rank, number by submission
+    _order: list[tuple[int, int, str]] = field(default_factory=list)
 
     def give_rank(self, fair_key: str) -> int:
         """The next rank of a fair key; "" stands for tasks without one."""
@@ -36,11 +37,11 @@ class ModelLane:
         self.ranks_given[fair_key] = rank
         return rank
 
-    def insert(self, task_id: str, rank: int, now_ms: int) -> None:
+    def insert(self, task_id: str, rank: int, number: int, now_ms: int) -> None:
         if not self.ranks:
             self.served_us = now_ms * 1000
-        self.ranks[task_id] = rank
-        insort(self._order, (rank, task_id))
+        self.ranks[task_id] = rank, number
+        insort(self._order, (rank, number, task_id))
 
     def claim(self, task_id: str) -> None:
         """A supervisor takes a task out of its lane."""
@@ -54,11 +55,11 @@ class ModelLane:
 
     def __iter__(self) -> Iterator[str]:
         """Its tasks, the lowest rank first. The lane must not change meanwhile."""
-        return (task_id for _, task_id in self._order)
+        return (task_id for _, _, task_id in self._order)
 
     def _remove(self, task_id: str) -> int:
-        rank = self.ranks.pop(task_id)
-        del self._order[bisect_left(self._order, (rank, task_id))]
+        rank, number = self.ranks.pop(task_id)
+        del self._order[bisect_left(self._order, (rank, number, task_id))]
         return rank
 
 

@@ -20,6 +20,7 @@ class ModelTask:
     id: str
     record: Record
     life: Life
+    number: int  # by submission
     outcomes: dict[int, bytes] = field(default_factory=dict)  # run -> JSON
     rescues: int = 0  # runs that were lost with their supervisor and run again
     progress: dict[str, Any] | None = None  # what its run said last
@@ -201,7 +202,7 @@ class ModelStore:
         lane = self.lane_of(task)
         rank = task.life.place or lane.give_rank(task.fair_key)
         task.life = task.life._replace(place=rank)
-        lane.insert(task.id, rank, now_ms)
+        lane.insert(task.id, rank, task.number, now_ms)
 
     # -- supervisors ----------------------------------------------------------------------------------------------
 

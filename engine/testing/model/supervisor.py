@@ -1,6 +1,6 @@
 """What a supervisor does: one step settles its runs, claims new ones, renews its lease and reads its commands.
 
-1. settle: a run ends as its supervisor says, if it is that supervisor's run. The verdict names the move, and what the
+1. settle: a run ends as its supervisor says, if it is that supervisor's run. Its wire code names the move, and what the
    run is charged to: an attempt, a crash, or nothing.
 2. claim: it is given the first waiting tasks of types that it knows. One whose `expires` is over ends instead.
 3. reconcile, after a lost answer: runs that Redis believes it has, and that it does not know, go back to their lanes.
@@ -19,7 +19,7 @@ class RunEnd(NamedTuple):
 
     task_id: str
     run: int
-    verdict: str  # "move payer", such as "retry attempt"
+    wire_code: str  # "move charged_to", such as "retry attempt"
     moment_ms: int  # when it is due (retry) or is to be removed (an end); unused for a release
     outcome: bytes  # JSON; empty for a release
 
@@ -77,14 +77,14 @@ class SupervisorCalls:
         word = self._refusal(name, task, end)
         if word or task is None:
             return word
-        store, life, (move, payer) = self._store, task.life, end.verdict.split()
-        charged = life._replace(attempts=life.attempts + (payer == "attempt"),
-                                crashes=life.crashes + (payer == "crash"))
-        status = store.move(task, Move(move), now_ms, charged, moment_ms=end.moment_ms)
+        store, life, (move, charged_to) = self._store, task.life, end.wire_code.split()
+        after = life._replace(attempts=life.attempts + (charged_to == "attempt"),
+                              crashes=life.crashes + (charged_to == "crash"))
+        status = store.move(task, Move(move), now_ms, after, moment_ms=end.moment_ms)
         if end.outcome:
             task.outcomes[end.run] = end.outcome
         store.counters["released" if status is TaskStatus.QUEUED else status] += 1
-        store.observer.moved(task.id, end.run, Move(move), payer, name, end.outcome)
+        store.observer.moved(task.id, end.run, Move(move), charged_to, name, end.outcome)
         if status is TaskStatus.QUEUED:
             store.wake(task.record.queue)
         return ""
@@ -102,7 +102,7 @@ class SupervisorCalls:
     def _refusal(self, name: str, task: ModelTask | None, end: RunEnd) -> str:
         if task is None:
             return "GONE"
-        move, life = end.verdict.split()[0], task.life
+        move, life = end.wire_code.split()[0], task.life
         to = MOVES[TaskStatus.RUNNING].get(Move(move)) if move in Move.__members__.values() else None
         if to is None:
             return "ILLEGAL"

@@ -200,9 +200,10 @@ def test_a_retried_task_is_not_started_after_it_has_expired() -> None:
     late, soon = engine.submit("fails", expires=20), engine.submit("fails", expires=40)
     engine.advance(100)
     assert [(engine.get(task_id).cause, engine.get(task_id).run) for task_id in (late, soon)] == [
-        ("expired", 1), ("expired", 2)]
+        ("expired", 2), ("expired", 3)]
+    assert [one["cause"] for one in engine.outcomes(late)] == ["raised", "expired"]
     engine.retry(late)  # somebody asks for it: it is run, and expires once it would be tried again
-    assert (engine.get(late).status, engine.get(late).run) == (TaskStatus.RETRYING, 2)
+    assert (engine.get(late).status, engine.get(late).run) == (TaskStatus.RETRYING, 3)
     engine.advance(100)
     assert engine.get(late).cause == "expired"
 
@@ -238,16 +239,41 @@ def test_waiting_for_ever_for_nothing_is_an_error() -> None:
         engine.wait([engine.submit("x")])
 
 
-def test_the_line_is_ordered_by_priority() -> None:
+def test_tasks_start_in_the_order_of_their_priority() -> None:
     order: list[int] = []
     engine = inline(lambda payload: order.append(payload), inline={"eager": False})
     ids = [engine.submit("x", n, priority=priority) for n, priority in enumerate(["low", "urgent", "normal", "urgent"])]
     engine.set_priority(ids[2], "urgent")
     assert engine.queue_stats()[0].queued == {"URGENT": 3, "HIGH": 0, "NORMAL": 0, "LOW": 1}
     assert engine.run() == 4
-    assert order == [1, 2, 3, 0]
+    assert order == [1, 3, 2, 0], "a task that changes its priority is the last of the new one"
     with pytest.raises(MoveRefused, match=r"cannot change the priority of task .* COMPLETED"):
         engine.set_priority(ids[0], "low")
+
+
+def test_the_tasks_of_one_fair_key_queue_up_behind_themselves() -> None:
+    order: list[str] = []
+    engine = inline(lambda payload: order.append(payload), inline={"eager": False})
+    for name in ("a1", "a2", "a3", "b1"):
+        engine.submit("x", name, fair_key=name[0])
+    engine.run()
+    assert order == ["a1", "b1", "a2", "a3"]
+
+
+def test_queues_take_turns() -> None:
+    order: list[str] = []
+    engine = inline(lambda payload: order.append(payload), inline={"eager": False})
+    for name in ("a1", "a2", "a3", "b1"):
+        engine.submit("x", name, queue=name[0])
+    engine.run()
+    assert order == ["a1", "b1", "a2", "a3"]
+
+
+def test_an_idempotency_key_is_free_again_once_its_task_is_deleted() -> None:
+    engine = inline()
+    first = engine.submit("x", 1, idempotency_key="k")
+    engine.delete([first])
+    assert engine.submit("x", 2, idempotency_key="k") != first
 
 
 def test_waiting_tasks_can_be_cancelled_and_retried() -> None:

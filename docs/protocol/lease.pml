@@ -5,7 +5,7 @@
  * left out, and what each of the broken variants (-DNO_…) shows.
  *
  *   Redis        status, number of the run, owner, lease         lua/step.lua, recover.lua, rescue.lua
- *   Supervisor   its runs, its idea of its lease   services/pool/supervisor.py, stepping.py
+ *   Supervisor   its runs, its idea of its lease   services/pool/supervisor.py, step_pipeline.py
  *   Keeper       how long it has seen each lease   services/keeper/rounds.py
  *   Net          delivers, loses, delivers late    adapters/redis/wire/supervisor_link.py and the network
  *   Clock        one tick for everybody; a lease is L ticks

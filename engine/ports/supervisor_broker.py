@@ -36,7 +36,7 @@ class Stepped:
     refused: list[tuple[Settlement, str]]
     claimed: list[Any]
     granted_all: bool  # as many as were wanted
-    orders: list[bytes]  # letters; each comes again until a step has said that it was heard
+    commands: list[bytes]  # JSON; each comes again until a step has named it or a later one as its `last_command`
     held: int  # how many runs Redis thinks that this supervisor has
     sent_s: float
     types_known: int = 0  # how many types Redis thinks that it can run; it is given no others
@@ -51,8 +51,8 @@ class Refused:
 
 
 @dataclass(slots=True)
-class Rung:
-    """Somebody rang the bell: there is work, or mail."""
+class Woken:
+    """A wakeup came: there is work, or a command."""
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class Waited:
     wait_s: float
 
 
-BrokerEvent = Joined | Parted | Stepped | Refused | Rung | Handed | HeldRunsSynced | RegistrationRefused | Waited
+BrokerEvent = Joined | Parted | Stepped | Refused | Woken | Handed | HeldRunsSynced | RegistrationRefused | Waited
 
 
 class SupervisorBroker(Protocol):
@@ -96,7 +96,7 @@ class SupervisorBroker(Protocol):
         """Whether Redis can be spoken to now."""
 
     def step(self, settlements: list[Settlement], want: int, idle_workers: int | None, held: int, report: bytes,
-             preempt: Preempt = Preempt.NEVER, heard: bytes = b"") -> None:
+             preempt: Preempt = Preempt.NEVER, last_command: bytes = b"") -> None:
         """Settle, claim up to `want` runs, renew the lease; `Stepped`, `Refused` or `Parted` follows. One at a time.
 
         `idle_workers`: workers that have nothing to do. New tasks are handed to them as they come, where nothing is to
@@ -104,7 +104,7 @@ class SupervisorBroker(Protocol):
         `held`: how many runs the supervisor has, by what it knows.
         `report`: JSON for people, empty if there is nothing new to report.
         `preempt`: whether running runs would be suspended for urgent ones; with `NOW` it wants only urgent ones.
-        `heard`: the last letter that the last answer brought: it and those before it do not come again.
+        `last_command`: the last one that the last answer brought: it and those before it do not come again.
         """
 
     def sync_held_runs(self, known: list[tuple[bytes, int]]) -> None:
@@ -119,7 +119,7 @@ class SupervisorBroker(Protocol):
     def announce(self, handlers: list[dict[str, Any]]) -> None:
         """Say which types this supervisor can run: it is given no others.
 
-        `Rung`, `RegistrationRefused` or `Parted` follows.
+        `Woken`, `RegistrationRefused` or `Parted` follows.
         """
 
     def log(self, task_id: bytes, rows: list[bytes]) -> None: ...

@@ -17,9 +17,9 @@ from engine.ports.supervisor_broker import (
     HeldRunsSynced,
     Joined,
     RegistrationRefused,
-    Rung,
     Stepped,
     Waited,
+    Woken,
 )
 from tests.redis_server import RedisServer
 from tests.scripts.shop import Shop
@@ -60,7 +60,7 @@ def side(redis_server: RedisServer, shop: Shop) -> Iterator[Side]:
     side = Side(redis_server, shop)
     side.until(lambda heard: any(isinstance(event, Joined) for event in heard))
     side.broker.announce([{"name": "t"}])
-    side.until(lambda heard: any(isinstance(event, Rung) for event in heard))
+    side.until(lambda heard: any(isinstance(event, Woken) for event in heard))
     side.heard.clear()
     yield side
     side.broker.close()
@@ -87,7 +87,7 @@ def test_what_it_can_run_is_heard_by_a_redis_that_is_full(side: Side, shop: Shop
         side.until(lambda heard: len(heard) == 2)
     finally:
         shop.client.config_set("maxmemory", 0)
-    assert side.kinds() == [Rung, HeldRunsSynced]
+    assert side.kinds() == [Woken, HeldRunsSynced]
     assert shop.client.smembers(shop.keys.types("sup")) == {b"a", b"b"}
     assert set(shop.broker.handlers()) == {"t", "a", "b"}
 
@@ -109,7 +109,7 @@ def test_one_that_makes_way_is_rung_for_what_is_urgent_and_claims_nothing_else(s
     side.until(lambda heard: len(heard) == 3)
     before, rung, after = side.heard
     assert isinstance(before, Stepped)
-    assert isinstance(rung, Rung)
+    assert isinstance(rung, Woken)
     assert isinstance(after, Stepped)
     assert (before.claimed, after.claimed[0], after.granted_all) == ([], urgent.encode(), False)
 

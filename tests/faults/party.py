@@ -27,7 +27,7 @@ from engine.errors import BrokerError
 from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds
 from engine.services.pool.pool_terms import PoolTerms
-from engine.services.pool.supervisor import Pool
+from engine.services.pool.supervisor import Pool, Surroundings
 from tests.faults.crew import Crew
 from tests.faults.seam import Seam
 from tests.redis_server import RedisServer
@@ -66,8 +66,8 @@ class Party:
         terms = Terms(name, (), 15.0, 60.0, 3600.0, 3600.0)
         self.link = RedisSupervisorBroker(self.seam.url, self.keys, terms, clock, poller)
         core = Dispatch(2, RestartBudget(1000, 1.0), Windows(1), Timing(), lambda: 0.5)
-        self.pool = Pool(PoolTerms(name, "default", (), POLICY, fences=False, grace_s=0.2), core, Crew(self.began),
-                         self.link, poller, clock, lambda message: None, monotonic_s=self.now_s)
+        self.pool = Pool(PoolTerms(name, "default", (), POLICY, fences=False, grace_s=0.2), core, Surroundings(
+            Crew(self.began), self.link, poller, clock, lambda message: None, self.now_s))
         self.pool.start()
 
     def lose_pool(self) -> None:

@@ -23,7 +23,7 @@ from engine.core.task.stored_task import parse
 from engine.core.worker import frames
 from engine.services.api.http.authentication import Authenticator
 from engine.services.pool.run_factory import RunFactory, UnknownType
-from engine.services.pool.supervisor import _pause_asked
+from engine.services.pool.worker_control import _pause_asked
 
 ID = "01H5RC2K8D7QZ3V0M4T"
 JSON = some.recursive(

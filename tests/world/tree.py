@@ -18,7 +18,7 @@ from engine.services.keeper.neighbours import Neighbours
 from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds
 from engine.services.pool.pool_terms import PoolTerms
-from engine.services.pool.supervisor import Pool
+from engine.services.pool.supervisor import Pool, Surroundings
 from engine.services.tree.root import HANG_S, LEASE_MARGIN_S, SILENCE_S_MIN
 from tests.world.clock import HostTime, Timeline, WorldClock
 from tests.world.host import WorldHost
@@ -117,8 +117,8 @@ class PoolProcess(Process):
                              Timing(boot_s=10.0), self.chance.random)
         terms = PoolTerms(self.name, self.label, (), POLICY, lease_s=LEASE_S, fences=self.fences, grace_s=5.0,
                           report_s=8.0, outcomes_pending_max=8, settle_max=2, claim_max=8)
-        self.pool = Pool(terms, core, self.host, self.broker, _Instant(), clock, lambda message: None,
-                         monotonic_s=machine.time)
+        self.pool = Pool(terms, core, Surroundings(self.host, self.broker, _Instant(), clock, lambda message: None,
+                                                   machine.time))
         self.pool.start()
         self.wake()
 

@@ -21,9 +21,9 @@ from engine.ports.supervisor_broker import (
     Parted,
     Refused,
     RegistrationRefused,
-    Rung,
     Settlement,
     Stepped,
+    Woken,
 )
 from tests.world.clock import HostTime, RedisTime, Timeline, WorldClock
 from tests.world.store import QUEUE, Polled, Rescued, Store
@@ -83,7 +83,7 @@ class Net:
         wire = self.wires.get(supervisor)
         if wire is None:
             return 0
-        wire.answer(message if isinstance(message, Handed) else Rung())
+        wire.answer(message if isinstance(message, Handed) else Woken())
         return 1
 
     def _ring_keepers(self) -> None:
@@ -175,7 +175,7 @@ class WorldBroker:
         return self.wire is not None
 
     def step(self, settlements: list[Settlement], want: int, idle_workers: int | None, held: int, report: bytes,
-             preempt: Preempt = Preempt.NEVER, heard: bytes = b"") -> None:
+             preempt: Preempt = Preempt.NEVER, last_command: bytes = b"") -> None:
         now_ms, sent_s, lease_ms = self.clock.now_ms(), self.host_s(), int(self.lease_s * 1000)
         if report:  # the process that all of this happens in is not the one that it tells of
             report = orjson.dumps(_told_by(orjson.loads(report), self.identity))
@@ -183,9 +183,9 @@ class WorldBroker:
         def do() -> BrokerEvent:
             if self.net.is_loading:
                 return Refused("LOADING", settlements)
-            refused, claimed, orders, now_held = self.net.store.step(
-                self.supervisor, settlements, want, idle_workers, held, report, now_ms, now_ms + lease_ms, heard)
-            return Stepped(refused, claimed, len(claimed) >= 3 * want, orders, now_held, sent_s,
+            refused, claimed, commands, now_held = self.net.store.step(
+                self.supervisor, settlements, want, idle_workers, held, report, now_ms, now_ms + lease_ms, last_command)
+            return Stepped(refused, claimed, len(claimed) >= 3 * want, commands, now_held, sent_s,
                            len(self.net.store.types.get(self.supervisor, ())))
 
         self._send(settlements, do)
@@ -214,7 +214,7 @@ class WorldBroker:
             if self.net.is_loading:
                 return RegistrationRefused("LOADING", of_runs=False)
             self.net.store.introduce(self.supervisor, frozenset(one["name"] for one in handlers))
-            return Rung()
+            return Woken()
 
         self._send([], do)
 

@@ -20,7 +20,7 @@ from engine.core.pool.preemption import PreemptionLimits
 from engine.core.pool.window import Windows
 from engine.core.tree.restart import RestartBudget
 from engine.services import composition
-from engine.services.pool.supervisor import Pool
+from engine.services.pool.supervisor import Pool, Surroundings
 from engine.services.tree.bootstrap import Bootstrap
 
 _FAREWELL_S = 1.0
@@ -92,4 +92,5 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
         random.random, settings.worker_tasks_max,
         Breaker(BreakerTerms(settings.handler_intensity, settings.handler_period_s, settings.handler_pause_s)),
         PreemptionLimits(settings.frozen_max, settings.frozen_memory_max, settings.frozen_s_max), host.memory_bytes)
-    return PoolLoop(Pool(terms, core, host, broker, poller, clock, tell_root, cpu_share=probe.CpuShare()), broker, host)
+    outside = Surroundings(host, broker, poller, clock, tell_root, cpu_share=probe.CpuShare())
+    return PoolLoop(Pool(terms, core, outside), broker, host)

@@ -1,41 +1,65 @@
-"""What a supervisor tells the world about itself: JSON in Redis, for the CLI and the API."""
+"""What a supervisor reports of itself: JSON in Redis, for the CLI and the API."""
 
 import os
 import socket
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import orjson
 
+from engine.adapters.clock import RedisClock
 from engine.adapters.process.kernel import identity
 from engine.core.pool import resizing
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.slot import Phase, Slot
 from engine.core.task.priority import TaskPriority
+from engine.ports.host import Host
+from engine.services.pool.fork_server import ForkServer
+from engine.services.pool.lease_reconciler import LeaseReconciler
 from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.sizing import Sizing
+from engine.services.pool.step_pipeline import StepPipeline
 from engine.services.pool.worker_deaths import DeathLog
 
 
-def encode(terms: PoolTerms, core: Dispatch, *, started_ms: int, now_ms: int, now_s: float,
-           failures: dict[str, str], handlers: int, pending: int, sizing: Sizing, death_log: DeathLog,
-           processes: Sequence[tuple[int, int]]) -> bytes:
-    return orjson.dumps({
-        "supervisor": terms.supervisor, "pool": terms.pool, "host": socket.gethostname(), "pid": os.getpid(),
-        "identity": {**_identity(os.getpid()), "below": processes}, "lease_s": terms.lease_s,
-        "root_pid": os.getppid(), "queues": list(terms.queues) or ["*"], "version": terms.version,
-        "enforcement": terms.enforcement,
-        "started_ms": started_ms, "at_ms": now_ms, "draining": core.draining, "outcomes_pending": pending,
-        "workers": resizing.size_of(core.slots), "scale": "fixed" if sizing.auto is None else "auto",
-        "scaled": sizing.orders, "frozen_ever": core.preemption.suspended_count,
-        "import_failures": failures, "handlers": handlers, "stopped": [
-            {"task_type": name, "for_s": round(stop.until_s - now_s, 3), "deaths": stop.deaths}
-            for name, stop in core.breaker.stopped(now_s).items()],
-        "hook_failures": death_log.hooks, "fork_server": death_log.server, "deaths": list(death_log.workers),
-        "slots": [_slot(slot, now_s, death_log.last_of(slot.index)) for slot in core.slots
-                  if slot.counts_toward_size or slot.phase is not Phase.DOWN],
-    })
+@dataclass(slots=True)
+class ReportWriter:
+    """Writes the report of a pool from the state of its parts."""
+
+    terms: PoolTerms
+    core: Dispatch
+    host: Host
+    clock: RedisClock
+    pipeline: StepPipeline
+    reconciler: LeaseReconciler
+    fork_server: ForkServer
+    sizing: Sizing
+    deaths: DeathLog
+    started_ms: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started_ms = self.clock.now_ms()
+
+    def encode(self, now_s: float) -> bytes:
+        """Return the report as of the moment `now_s` (seconds, monotonic)."""
+        terms, core, sizing, deaths = self.terms, self.core, self.sizing, self.deaths
+        return orjson.dumps({
+            "supervisor": terms.supervisor, "pool": terms.pool, "host": socket.gethostname(), "pid": os.getpid(),
+            "identity": {**_identity(os.getpid()), "below": self.host.processes()}, "lease_s": terms.lease_s,
+            "root_pid": os.getppid(), "queues": list(terms.queues) or ["*"], "version": terms.version,
+            "enforcement": terms.enforcement,
+            "started_ms": self.started_ms, "at_ms": self.clock.now_ms(), "draining": core.draining,
+            "outcomes_pending": len(self.pipeline.outbox),
+            "workers": resizing.size_of(core.slots), "scale": "fixed" if sizing.auto is None else "auto",
+            "scaled": sizing.orders, "frozen_ever": core.preemption.suspended_count,
+            "import_failures": self.fork_server.failures, "handlers": len(self.reconciler.handlers), "stopped": [
+                {"task_type": name, "for_s": round(stop.until_s - now_s, 3), "deaths": stop.deaths}
+                for name, stop in core.breaker.stopped(now_s).items()],
+            "hook_failures": deaths.hooks, "fork_server": deaths.server, "deaths": list(deaths.workers),
+            "slots": [_slot(slot, now_s, deaths.last_of(slot.index)) for slot in core.slots
+                      if slot.counts_toward_size or slot.phase is not Phase.DOWN],
+        })
 
 
 @cache

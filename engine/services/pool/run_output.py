@@ -1,6 +1,7 @@
-"""What a pool hears of its runs while they go on, passed on to Redis: progress, log lines, output, stacks."""
+"""Forwards to Redis what runs report while they go on: progress, log lines, output. Stacks and hooks go to the log."""
 
 import logging
+from collections.abc import Mapping
 
 import orjson
 
@@ -9,17 +10,22 @@ from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.slot import Run
 from engine.ports.host import Dumped, HookFailed, Logged, Progressed, Spilled
 from engine.ports.supervisor_broker import SupervisorBroker
+from engine.services.pool.registry import EventHandler, Kind, Part
 from engine.services.pool.step_pipeline import StepPipeline
 from engine.services.pool.worker_deaths import DeathLog
 
 log = logging.getLogger("ganger.execution")
 
 
-class RunOutputForwarder:
+class RunOutputForwarder(Part):
     def __init__(self, supervisor: str, core: Dispatch, broker: SupervisorBroker, pipeline: StepPipeline,
-                 clock: RedisClock, death_log: DeathLog) -> None:
-        self.death_log = death_log
+                 clock: RedisClock, deaths: DeathLog) -> None:
+        self.deaths = deaths
         self.supervisor, self.core, self.broker, self.pipeline, self.clock = supervisor, core, broker, pipeline, clock
+
+    def handles(self) -> Mapping[Kind, EventHandler]:
+        return {Progressed: self.progressed, Logged: self.logged, Spilled: self.spilled, Dumped: self.dumped,
+                HookFailed: self.hook_failed}
 
     def progressed(self, event: Progressed, now_s: float) -> None:
         run = self._running(event.slot)
@@ -30,7 +36,7 @@ class RunOutputForwarder:
         run = self._running(event.slot)
         if run is not None and run.token == event.token:
             self.pipeline.rows.append((run.task_id, event.row))
-            self.pipeline.ring(mail=True)
+            self.pipeline.wake(is_due=True)
 
     def spilled(self, event: Spilled, now_s: float) -> None:
         run = self._running(event.slot)
@@ -41,10 +47,10 @@ class RunOutputForwarder:
             text += f"… and {event.dropped_bytes} bytes more, dropped"
         row = {"at_ms": self.clock.now_ms(), "run": run.number, "stream": event.stream, "level": None, "text": text}
         self.pipeline.rows.append((run.task_id, orjson.dumps(row)))
-        self.pipeline.ring(mail=True)
+        self.pipeline.wake(is_due=True)
 
     def dumped(self, event: Dumped, now_s: float) -> None:
-        """Somebody has asked for them: they are told at any level of the log."""
+        """A user has asked for these stacks: log them at any level."""
         log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, "stacks of a live worker", (), None, extra={
             "worker": f"{self.supervisor}/{event.slot}", "slot": event.slot, "stacks": event.text}))
 
@@ -53,7 +59,7 @@ class RunOutputForwarder:
                  "traceback": event.traceback}
         if event.at_start:
             log.error("a worker cannot start, and is tried again: a start hook or an import has failed", extra=facts)
-            self.death_log.hook_failed(event.hook, event.message)
+            self.deaths.hook_failed(event.hook, event.message)
             self.core.start_failed(event.slot)
         else:
             log.error("an @on_worker_stop has failed", extra=facts)

@@ -27,10 +27,10 @@ from engine.ports.supervisor_broker import (
     Parted,
     Refused,
     RegistrationRefused,
-    Rung,
     Settlement,
     Stepped,
     Waited,
+    Woken,
 )
 
 TYPES_TTL_S = 180.0  # what was said of types is believed for so long; it is said again each minute
@@ -79,12 +79,12 @@ class RedisSupervisorBroker:
     # -- what the supervisor asks ---------------------------------------------------------------------------------
 
     def step(self, settlements: list[Settlement], want: int, idle_workers: int | None, held: int, report: bytes,
-             preempt: Preempt = Preempt.NEVER, heard: bytes = b"") -> None:
+             preempt: Preempt = Preempt.NEVER, last_command: bytes = b"") -> None:
         now_ms, terms = self.clock.now_ms(), self.terms
         args: list[Any] = [terms.supervisor, now_ms, now_ms + int(terms.lease_s * 1000), want,
                            int(terms.ageing_s * 1000), self.keys.base, self._serves, len(settlements),
                            now_ms + int(terms.failed_ttl_s * 1000), report,
-                           "" if idle_workers is None else idle_workers, held, preempt.value, heard, terms.slice]
+                           "" if idle_workers is None else idle_workers, held, preempt.value, last_command, terms.slice]
         for settlement in settlements:
             args.extend(settlement)
         self._link.run(_Step(settlements, want, time.monotonic()), "step", self._step_keys, args)
@@ -148,7 +148,7 @@ class RedisSupervisorBroker:
                 case Pushed(message) if message.startswith(b"="):
                     self._handed(message)
                 case Pushed():
-                    self._events.append(Rung())
+                    self._events.append(Woken())
                 case Lost(reason, tags):
                     lost = [settlement for tag in tags if isinstance(tag, _Step) for settlement in tag.settlements]
                     self.has_left = self.has_left or "farewell" in tags
@@ -170,7 +170,7 @@ class RedisSupervisorBroker:
         elif tag == "recover":
             self._events.append(HeldRunsSynced(reply))
         elif tag == "announce":
-            self._events.append(Rung())  # of what we know, something may wait
+            self._events.append(Woken())  # of what we know, something may wait
         elif tag == "waits":
             self._events.append(Waited(0.0 if isinstance(reply, hiredis.ReplyError) else self._longest_s(reply)))
 
@@ -186,9 +186,9 @@ class RedisSupervisorBroker:
         if isinstance(reply, hiredis.ReplyError):
             self._events.append(Refused(str(reply), step.settlements))
             return
-        refused, claimed, orders, types_known, held = reply
+        refused, claimed, commands, types_known, held = reply
         words = [(step.settlements[refused[at] - 1], refused[at + 1].decode()) for at in range(0, len(refused), 2)]
-        self._events.append(Stepped(words, claimed, len(claimed) >= 3 * step.want, orders, held, step.sent_s,
+        self._events.append(Stepped(words, claimed, len(claimed) >= 3 * step.want, commands, held, step.sent_s,
                                     types_known))
 
     def _handed(self, message: bytes) -> None:

@@ -16,7 +16,7 @@ from engine.ports.host import Booted, Exited, Replied, ServerReady
 from engine.ports.supervisor_broker import Settlement, Stepped
 from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.step_pipeline import BEAT_S
-from engine.services.pool.supervisor import Pool
+from engine.services.pool.supervisor import Pool, Surroundings
 
 LEASE_S, MARGIN_S = 15.0, 2.0
 HANDLERS = [{"name": "t"}, {"name": "noop"}]
@@ -54,14 +54,14 @@ class NotedBroker:
         self.wants: list[tuple[int, int | None, int]] = []
         self.syncs: list[list[tuple[bytes, int]]] = []
         self.happened: list[Any] = []
-        self.heard = b""
+        self.last_command = b""
         self.announced: list[list[dict[str, Any]]] = []
 
     def step(self, settlements: list[Settlement], want: int, idle_workers: int | None, held: int, report: bytes,
-             preempt: Preempt = Preempt.NEVER, heard: bytes = b"") -> None:
+             preempt: Preempt = Preempt.NEVER, last_command: bytes = b"") -> None:
         self.steps.append((settlements, want))
         self.wants.append((want, idle_workers, held))
-        self.heard = heard
+        self.last_command = last_command
 
     def sync_held_runs(self, known: list[tuple[bytes, int]]) -> None:
         self.syncs.append(known)
@@ -99,8 +99,8 @@ class PoolHarness:
         core = Dispatch(2, RestartBudget(5, 30.0), Windows(1), Timing(), lambda: 0.5)
         terms = PoolTerms("sup", "default", (), RunPolicy(), lease_s=LEASE_S, fence_margin_s=MARGIN_S, fences=fences,
                           settle_max=settle_max, needs_handlers=needs_handlers)
-        self.pool = Pool(terms, core, self.host, self.broker, self.poller, RedisClock(), self.told.append,
-                         monotonic_s=lambda: self.now_s)
+        self.pool = Pool(terms, core, Surroundings(self.host, self.broker, self.poller, RedisClock(), self.told.append,
+                                                   monotonic_s=lambda: self.now_s))
         if needs_handlers:
             self.host.happened = [ServerReady(HANDLERS[:1], {"tasks": "a traceback"})]
             self.turn()
@@ -116,14 +116,14 @@ class PoolHarness:
         self.pool.turn(1.0)
 
     def answer(self, *claimed: bytes, held: int | None = None, sent_s: float | None = None,
-               orders: tuple[bytes, ...] = (), types: int | None = None) -> None:
+               commands: tuple[bytes, ...] = (), types: int | None = None) -> None:
         """Answer the step under way, or the next one; by default Redis believes what the pool does."""
         while not self.pool.pipeline.is_under_way:
             self.turn(after_s=BEAT_S)
         self.broker.steps.clear()
         if held is None:
             held = len(claimed) // 3 + len(self.pool.core.runs) + len(self.pool.pipeline.outbox)
-        self.broker.happened.append(Stepped([], list(claimed), False, list(orders), held,
+        self.broker.happened.append(Stepped([], list(claimed), False, list(commands), held,
                                             self.now_s if sent_s is None else sent_s,
                                             len(self.pool.reconciler.handlers) if types is None else types))
         self.turn()

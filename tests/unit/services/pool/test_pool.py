@@ -166,7 +166,7 @@ def test_what_was_to_go_to_a_worker_that_is_gone_goes_to_the_next(harness: PoolH
 
 
 def test_a_worker_that_has_died_is_not_told_to_go(harness: PoolHarness) -> None:
-    harness.answer(A, RECORD, b"1 0 0", orders=(b'{"do":"restart","slot":0}',))
+    harness.answer(A, RECORD, b"1 0 0", commands=(b'{"do":"restart","slot":0}',))
     harness.host.happened = [harness.reply(0), harness.exit(0)]
     harness.turn()
     assert not harness.host.verbs("quit")
@@ -194,13 +194,13 @@ def test_a_worker_with_a_verdict_of_its_own_making_is_ended(harness: PoolHarness
     assert A in harness.pool.core.runs
 
 
-@pytest.mark.parametrize("letter", [
+@pytest.mark.parametrize("command", [
     b"", b"nonsense", b"[]", b"7", b"{}", b'{"do":"cancel"}', b'{"do":"cancel","id":7}', b'{"do":"stack"}',
     b'{"do":"stack","slot":"x"}', b'{"do":"stack","slot":99}', b'{"do":"stack","slot":-1}', LEVEL % b"LOUD",
     b'{"do":"level"}', b'{"do":["level"]}', b'\xff\xfe', b'{"do":"cancel","id":"\\ud800"}'])
-def test_a_letter_that_cannot_be_obeyed_is_put_aside(harness: PoolHarness, letter: bytes) -> None:
-    harness.answer(A, RECORD, b"1 0 0", orders=(letter, b'{"do":"cancel","id":"%b","reason":"r"}' % A))
-    assert harness.host.verbs("interrupt") or not harness.pool.core.runs, "the next letter is obeyed all the same"
+def test_a_command_that_makes_no_sense_is_put_aside(harness: PoolHarness, command: bytes) -> None:
+    harness.answer(A, RECORD, b"1 0 0", commands=(command, b'{"do":"cancel","id":"%b","reason":"r"}' % A))
+    assert harness.host.verbs("interrupt") or not harness.pool.core.runs, "the next command is obeyed all the same"
 
 
 @pytest.mark.parametrize(("head", "why"), [
@@ -373,36 +373,36 @@ CANCEL = b'{"do":"cancel","id":"%b","reason":"r"}' % A
 DUMP, DUMP_TOO = b'{"do":"stack","slot":0,"letter":"1"}', b'{"do":"stack","slot":0,"letter":"2"}'
 
 
-def test_a_letter_that_comes_again_is_obeyed_once(harness: PoolHarness) -> None:
-    for letters in [(DUMP,), (DUMP, DUMP_TOO), (DUMP_TOO,), ()]:
+def test_a_command_that_comes_again_is_obeyed_once(harness: PoolHarness) -> None:
+    for commands in [(DUMP,), (DUMP, DUMP_TOO), (DUMP_TOO,), ()]:
         harness.turn(after_s=QUIET_BEAT_S)
-        harness.answer(orders=letters)
+        harness.answer(commands=commands)
     assert harness.host.verbs("dump") == [("dump", 0)] * 2
 
 
-def test_redis_is_told_at_once_which_letter_was_heard_last_until_it_brings_none(harness: PoolHarness) -> None:
-    harness.answer(orders=(DUMP, DUMP_TOO))
-    assert harness.broker.heard == DUMP_TOO
+def test_redis_is_told_at_once_which_command_came_last_until_it_brings_none(harness: PoolHarness) -> None:
+    harness.answer(commands=(DUMP, DUMP_TOO))
+    assert harness.broker.last_command == DUMP_TOO
     harness.broker.happened.append(Parted("gone", []))
     harness.turn()
     harness.broker.steps.clear()
-    harness.broker.heard = b""
+    harness.broker.last_command = b""
     harness.broker.happened.append(Joined())
     harness.turn()
-    assert harness.broker.heard == DUMP_TOO, "it may not have come to know"
-    harness.answer(orders=())
+    assert harness.broker.last_command == DUMP_TOO, "it may not have come to know"
+    harness.answer(commands=())
     harness.turn(after_s=QUIET_BEAT_S)
-    assert harness.broker.heard == b""
+    assert harness.broker.last_command == b""
 
 
-def test_what_could_not_be_told_of_letters_is_told_with_the_next_step(harness: PoolHarness) -> None:
-    harness.answer(A, RECORD, b"1 0 0", orders=(CANCEL,))
+def test_what_could_not_be_told_of_commands_is_told_with_the_next_step(harness: PoolHarness) -> None:
+    harness.answer(A, RECORD, b"1 0 0", commands=(CANCEL,))
     harness.broker.steps.clear()
-    harness.broker.heard = b""
+    harness.broker.last_command = b""
     harness.broker.happened.append(Refused("full", []))
     harness.turn(after_s=1.1)
     harness.turn(after_s=1.1)
-    assert harness.broker.heard == CANCEL
+    assert harness.broker.last_command == CANCEL
 
 
 def test_a_stopped_pool_that_redis_never_hears_again_ends_with_its_lease(harness: PoolHarness) -> None:

@@ -2,10 +2,12 @@
 
 import pytest
 
+from engine.adapters.clock import RedisClock
 from engine.core.pool.dispatch import Room
 from engine.core.task.policy import RunPolicy
 from engine.ports.supervisor_broker import Parted, Refused, Settlement, Stepped
 from engine.services.pool.pool_terms import PoolTerms
+from engine.services.pool.run_logger import RunLogger
 from engine.services.pool.step_pipeline import BEAT_S, PACE_S, QUIET_BEAT_S, StepPipeline
 from tests.unit.services.pool.pool_harness import NotedBroker
 
@@ -19,7 +21,7 @@ class Bench:
     def __init__(self) -> None:
         self.broker, self.now_s, self.ends = NotedBroker(), 100.0, 0
         terms = PoolTerms("sup", "default", (), RunPolicy(), settle_max=SETTLE_MAX, claim_max=20)
-        self.pipeline = StepPipeline(terms, self.broker)
+        self.pipeline = StepPipeline(terms, self.broker, RedisClock(), RunLogger(lambda: self.now_s))
 
     def end(self, count: int) -> list[Settlement]:
         ends = [Settlement(b"%019d" % (self.ends + n), 1, "complete nobody", 0, b"{}") for n in range(count)]
@@ -30,12 +32,12 @@ class Bench:
     def send(self, room: Room = PLENTY, runs: int = 0) -> int:
         """Let it send a step if it wants to; how many are under way."""
         self.now_s += PACE_S
-        self.pipeline.step(room, runs, lambda: b"", self.now_s)
+        self.pipeline.send_step(room, runs, lambda: b"", self.now_s)
         return len(self.broker.steps)
 
     def answer(self, *, held: int = 1) -> None:
         self.broker.steps.popleft()
-        self.pipeline.stepped(Stepped([], [], False, [], held, self.now_s))
+        self.pipeline.stepped(Stepped([], [], False, [], held, self.now_s), self.now_s)
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def test_what_two_steps_carried_comes_back_in_its_order_when_the_link_breaks(ben
     first = bench.end(SETTLE_MAX)
     bench.send()
     second = bench.end(2)
-    bench.pipeline.parted(Parted("gone", first))
+    bench.pipeline.parted(Parted("gone", first), bench.now_s)
     assert list(bench.pipeline.outbox) == first + second
     assert bench.pipeline.unsettled == len(bench.pipeline.outbox)
     assert not bench.pipeline.is_under_way
@@ -103,7 +105,7 @@ def test_a_redis_that_refuses_is_asked_once_a_beat_whatever_rings_and_ends(bench
     refused_s = bench.now_s
     bench.end(3)
     while bench.now_s < refused_s + BEAT_S - 2 * PACE_S:
-        bench.pipeline.ring(mail=True)
+        bench.pipeline.wake(is_due=True)
         assert bench.pipeline.next_deadline_s() >= refused_s + BEAT_S
         assert bench.send() == 0
     assert [bench.send(), bench.send()][-1] == 1

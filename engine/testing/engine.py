@@ -132,7 +132,7 @@ class InlineEngine:
 
     def _cancel_reason(self, task: ModelTask) -> str | None:
         """Why the run is to be cancelled, as the first command of that kind says: by the handler, or what it calls."""
-        commands = map(stored_json.cancel_letter, self.model.store.supervisor(WORKER).commands)
+        commands = map(stored_json.cancel_command, self.model.store.supervisor(WORKER).commands)
         return next((command.reason for command in commands
                      if command is not None and (command.task_id, command.run) == (task.id, task.life.run)), None)
 

@@ -75,7 +75,7 @@ MUTANTS = [
     Mutant(CORE + "task/state.py", r'rb"([A-Z]+) (\d{1,9})', r'rb"([A-Z]+) (\d{1,15})', FORMATS),
     Mutant(CORE + "tree/supervision.py", "if not self.budget.spend(now_s):", "if self.budget.spend(now_s) is None:",
            "tests/unit/core/tree/test_supervision.py -k gives_up"),
-    Mutant(CORE + "task/stored_json.py", "if not _fits(told, _OUTCOME):", "if not isinstance(told, dict):",
+    Mutant(CORE + "task/stored_json.py", "if not _fits(document, _OUTCOME):", "if not isinstance(document, dict):",
            "tests/scripts/test_unreadable.py -k outcome"),
     # -- the scripts ----------------------------------------------------------------------------------------------
     Mutant(LUA + "step.lua", "if at_run ~= run then return 'STALE' end", "", f"{STEP} -k does_not_fit"),
@@ -192,8 +192,8 @@ MUTANTS = [
            "tests/integration/engine/test_client.py -k never_let_us_in"),
     Mutant("engine/errors.py", ") or (\n        was_let_in and isinstance(error, BrokerDenied))", ")",
            "tests/integration/engine/test_client.py -k wrong_for_a_while"),
-    Mutant("engine/core/task/stored_json.py", "return told if told is not None and all(",
-           "return told if told is None or any(",
+    Mutant("engine/core/task/stored_json.py", "return document if document is not None and all(",
+           "return document if document is None or any(",
            "tests/contract/test_api_stores.py"),
     # -- the client -----------------------------------------------------------------------------------------------
     Mutant(REDIS + "tasks/durability.py", 'if b"aof_enabled:1" not in told:', 'if b"aof_enabled" not in told:',

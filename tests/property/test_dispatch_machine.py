@@ -232,7 +232,7 @@ class World(RuleBasedStateMachine):
                limits: Limits | None, priority: int, weight: int, preemptible: bool) -> None:
         policy = RunPolicy(timeout, soft, limits=limits, retry=RetryPolicy(max_deliveries=1 if once else 0),
                            preemptible=preemptible)
-        large = large or bool(limits and limits.are_of_one_run)
+        large = large or bool(limits and limits.need_run_alone)
         runs, room = [], self.core.room(self.now)
         assert room.preempt is not Preempt.WHEN_FULL or self.core.preemption.is_on
         if room.preempt is Preempt.NOW:

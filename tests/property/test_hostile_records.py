@@ -120,11 +120,11 @@ def test_a_row_of_a_log_is_a_line(text: bytes) -> None:
 @given(some.binary(max_size=40) | objects(
     "host", "pool", "slots", "identity", "import_failures", "hook_failures", "do", "id", "run", "reason", "queue",
     "priority", "expires", "max_deliveries").map(orjson.dumps))
-def test_reports_letters_and_announcements(text: bytes) -> None:
+def test_reports_commands_and_announcements(text: bytes) -> None:
     report = stored_json.report(text)
     assert all(isinstance(slot, dict) for slot in report.get("slots") or ())
-    letter = stored_json.cancel_letter(text)
-    assert letter is None or isinstance(letter.run, int)
+    command = stored_json.cancel_command(text)
+    assert command is None or isinstance(command.run, int)
     assert isinstance(stored_json.sample(text), dict)
     assert isinstance(Defaults.announced(stored_json.announcement(text)).queue, str)
 
@@ -175,8 +175,8 @@ def test_a_life_line_is_read_or_refused(line: bytes | None) -> None:
 
 def test_a_letter_that_asks_for_the_end_of_a_run() -> None:
     text = b'{"do":"cancel","id":"x","run":3,"reason":"why"}'
-    assert stored_json.cancel_letter(text) == stored_json.Cancel("x", 3, "why")
-    assert stored_json.cancel_letter(b'{"do":"level"}') is None
+    assert stored_json.cancel_command(text) == stored_json.CancelCommand("x", 3, "why")
+    assert stored_json.cancel_command(b'{"do":"level"}') is None
 
 
 @pytest.mark.parametrize(("text", "row"), [

@@ -1,7 +1,7 @@
-"""What one run may use, and whether it does: decided from figures that others have taken.
+"""The limits of a run, and the decision whether its use exceeds them.
 
-Figures are of the whole tree of the run: its worker and everything below it.
-They come at moments that `next_look_s` names: the nearer a limit can be, the sooner.
+A sample of the use counts the whole process tree of the run: its worker and all processes below it. Samples are taken
+elsewhere, at moments that `next_sample_s` gives: the nearer a limit can be, the sooner.
 """
 
 from dataclasses import dataclass, replace
@@ -9,40 +9,47 @@ from typing import Any
 
 from engine.core.task.outcome import Cause
 
-LOOK_S_MIN, LOOK_S_MAX = 0.010, 0.250
-GROWTH_BYTES_S_MAX = 4_000_000_000  # how fast a tree may take memory without being seen too late: page faults on a core
-FORKS_LOOK_S = 0.025
+SAMPLE_S_MIN, SAMPLE_S_MAX = 0.010, 0.250
+GROWTH_BYTES_PER_S_MAX = 4_000_000_000  # the most that a core can take by page faults
+PROCESSES_SAMPLE_S = 0.025
 MIB = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """0 is no limit. `nice` limits nothing by itself: it is how far the processes of the run step back for others."""
+    """What a run may use with all that it starts. 0 is no limit.
+
+    `nice` limits nothing: it is how far the processes of the run let others go first, 0 to 19. `retry_memory_bytes` is
+    what `memory_bytes` becomes after the first, second … crash of the task.
+    """
 
     memory_bytes: int = 0
     cpu_s: float = 0.0
     processes: int = 0
     nice: int = 0
-    retry_memory_bytes: tuple[int, ...] = ()  # `memory_bytes` after the first, second … crash
+    retry_memory_bytes: tuple[int, ...] = ()
 
     def after_crashes(self, crashes: int) -> "Limits":
-        """What holds for a run of a task that has cost so many workers."""
+        """Return the limits of a run of a task that has cost so many workers."""
         if not crashes or not self.retry_memory_bytes:
             return self
         return replace(self, memory_bytes=self.retry_memory_bytes[min(crashes, len(self.retry_memory_bytes)) - 1])
 
     @property
-    def are_watched(self) -> bool:
-        """Whether there is anything to look at while the run goes on."""
+    def need_samples(self) -> bool:
+        """Whether a run with these limits has to be sampled while it goes on."""
         return bool(self.memory_bytes or self.cpu_s or self.processes)
 
     @property
-    def are_of_one_run(self) -> bool:
-        """Whether they count from where a run begins, or cannot be taken back: not for several runs in one pipe."""
+    def need_run_alone(self) -> bool:
+        """Whether a run with these limits must not share its worker's pipe with runs that follow.
+
+        CPU time counts from the start of a run, and a worker's nice value cannot be lowered again.
+        """
         return bool(self.cpu_s or self.nice)
 
     def as_options(self) -> dict[str, Any]:
-        """Those that are set, by the names of the options, for people."""
+        """Return the limits that are set, by the names of the options."""
         named = {"max_memory": self.memory_bytes, "max_cpu_seconds": self.cpu_s, "max_processes": self.processes,
                  "nice": self.nice}
         return {name: value for name, value in named.items() if value}
@@ -50,10 +57,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a tree uses now; `cpu_s` since its run began.
+    """One sample of what a process tree uses. `cpu_s` is CPU time in seconds since the run began.
 
-    `memory_bytes` counts what its processes share once for each of them, so it is never too low; `memory_bytes_min`
-    is never too high. They are the same where the figure is exact.
+    `memory_bytes` counts shared memory once for each process that shares it, so it is never too low.
+    `memory_bytes_min` is never too high. They are equal where the sample is exact.
     """
 
     memory_bytes: int
@@ -64,14 +71,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ExceededLimit:
-    """A limit that was passed."""
+    """A limit that a run has exceeded: the cause of its end, and a sentence with both numbers."""
 
     cause: Cause
     message: str
 
 
 def exceeded_limit(limits: Limits, usage: Usage) -> ExceededLimit | None:
-    """The limit that the run has certainly passed, if any."""
+    """Return the limit that the run has certainly exceeded, or None."""
     if limits.memory_bytes and usage.memory_bytes_min > limits.memory_bytes:
         return ExceededLimit(Cause.OUT_OF_MEMORY, f"it uses {_mib(usage.memory_bytes_min)} in "
                       f"{_count(usage.processes)}, over its max_memory of {_mib(limits.memory_bytes)}")
@@ -84,21 +91,27 @@ def exceeded_limit(limits: Limits, usage: Usage) -> ExceededLimit | None:
     return None
 
 
-def is_doubtful(limits: Limits, usage: Usage) -> bool:
-    """Whether it takes an exact figure of the memory to know."""
+def needs_exact_memory(limits: Limits, usage: Usage) -> bool:
+    """Whether only an exact sample of the memory shows if the limit is exceeded."""
     return bool(limits.memory_bytes) and usage.memory_bytes_min <= limits.memory_bytes < usage.memory_bytes
 
 
-def next_look_s(limits: Limits, usage: Usage, cores: int) -> float:
-    """Seconds until somebody should look again: no limit can be passed much earlier than that."""
-    wait_s = LOOK_S_MAX
+def next_sample_s(limits: Limits, usage: Usage, cores: int) -> float:
+    """Return the seconds until the next sample: no limit can be exceeded much earlier.
+
+    Args:
+        limits: the limits of the run.
+        usage: the latest sample.
+        cores: the cores that the run can use at a time.
+    """
+    wait_s = SAMPLE_S_MAX
     if limits.memory_bytes:
-        wait_s = min(wait_s, (limits.memory_bytes - usage.memory_bytes) / GROWTH_BYTES_S_MAX)
+        wait_s = min(wait_s, (limits.memory_bytes - usage.memory_bytes) / GROWTH_BYTES_PER_S_MAX)
     if limits.cpu_s:
         wait_s = min(wait_s, (limits.cpu_s - usage.cpu_s) / cores)
     if limits.processes:
-        wait_s = min(wait_s, FORKS_LOOK_S)
-    return max(LOOK_S_MIN, wait_s)
+        wait_s = min(wait_s, PROCESSES_SAMPLE_S)
+    return max(SAMPLE_S_MIN, wait_s)
 
 
 def _mib(size: int) -> str:

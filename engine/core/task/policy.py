@@ -1,4 +1,4 @@
-"""What holds for the runs of one handler: its own wishes over the engine's settings, and a task's over both."""
+"""The policy of a run: the engine's settings, over them the handler's options, over them the task's options."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ from engine.core.task.retry import RetryPolicy
 
 
 def _policy_fields(giver: Giver, part: str) -> tuple[tuple[str, str], ...]:
-    """(name of an option, field) for what a giver may set in one part of the policy; "" is the policy itself."""
+    """Return (name of an option, field) for what a giver may set in one part of the policy; "" is the policy itself."""
     paths = ((name, *(option.policy or "").rpartition(".")) for name, option in given_by(giver).items())
     return tuple((name, field) for name, found, _, field in paths if field and found == part)
 
@@ -33,15 +33,20 @@ _OF_HANDLER, _OF_TASK = _Fields.of(Giver.HANDLER), _Fields.of(Giver.SUBMIT)
 
 @dataclass(frozen=True, slots=True)
 class RunPolicy:
-    """Limits of a run. Times are seconds; 0 means no limit."""
+    """What holds for a run. Times are in seconds; 0 is no limit.
+
+    `result_ttl_s` and `failed_ttl_s` say how long a task is kept after it has completed, or ended in another way.
+    `limits` is None where nothing that the run uses is limited. `preemptible` says whether the run may be suspended
+    while an urgent run needs its slot.
+    """
 
     timeout_s: float = 600.0
     soft_timeout_s: float = 0.0
     result_ttl_s: float = 86_400.0
     failed_ttl_s: float = 604_800.0
-    limits: Limits | None = None  # None: nothing of what it uses is limited
+    limits: Limits | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    preemptible: bool = True  # may stand still while an urgent run has its place
+    preemptible: bool = True
 
     def with_handler(self, announced: Mapping[str, Any]) -> "RunPolicy":
         """Apply a handler's options, by their names; what its author did not give stays as it is."""
@@ -52,7 +57,7 @@ class RunPolicy:
         return self._with(options, _OF_TASK)
 
     def after_crashes(self, crashes: int) -> "RunPolicy":
-        """What holds for a run of a task that has cost so many workers."""
+        """Return the policy of a run of a task that has cost so many workers."""
         if self.limits is None or (limits := self.limits.after_crashes(crashes)) is self.limits:
             return self
         return replace(self, limits=limits)

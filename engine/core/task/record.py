@@ -1,12 +1,10 @@
-"""What a submitter said about a task, as it is stored: written at submit, changed only
-before its first run (`amend.lua`).
+"""The record of a task, as it is stored at submit. It can be changed until the first run starts (`amend.lua`).
 
     ["thumbnail","images",2,{"timeout":30}]\\n{"id":7}
      type        queue    priority options    payload
 
-One line of JSON, then the payload as it came. The supervisor reads the line
-and passes the payload on unread; `options` holds only what was given. When it was
-submitted is not written, since the id says it.
+A record is one line of JSON and then the payload. The supervisor reads the line, and passes the payload on unread.
+`options` holds only the options that were given. The id of the task holds the moment of the submit.
 """
 
 from collections.abc import Callable, Mapping
@@ -105,7 +103,11 @@ NO_OPTIONS = cast(RecordOptions, MappingProxyType({}))
 
 
 class Record(NamedTuple):
-    """One stored task. `payload` is JSON text that nobody but the worker reads."""
+    """One stored task.
+
+    `created_ms` is the moment of the submit, in milliseconds since 1970. `payload` is JSON text; only the worker
+    parses it.
+    """
 
     task_type: str
     queue: str
@@ -115,6 +117,7 @@ class Record(NamedTuple):
     options: RecordOptions = NO_OPTIONS
 
     def encode(self) -> bytes:
+        """Return the stored form."""
         head: list[Any] = [self.task_type, self.queue, int(self.priority)]
         if self.options:
             head.append(self.options)
@@ -122,7 +125,7 @@ class Record(NamedTuple):
 
     @classmethod
     def decode(cls, stored: bytes, task_id: str) -> "Record":
-        """Read the stored record of a task; raises `ValueError` for anything that `encode` did not write."""
+        """Read the stored form. Raises `ValueError` for text that `encode` cannot have written."""
         line, newline, payload = stored.partition(b"\n")
         if not newline:
             raise ValueError("a task record without a payload")
@@ -135,7 +138,7 @@ class Record(NamedTuple):
 Head = tuple[str, str, TaskPriority, RecordOptions]
 
 HEADS_KEPT, HEAD_BYTES_KEPT = 512, 512
-_heads: dict[bytes, Head] = {}  # those without options: the tasks of one type share them
+_heads: dict[bytes, Head] = {}  # first lines without options, which the tasks of one type share
 
 
 def _read_head(line: bytes) -> Head:

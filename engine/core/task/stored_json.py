@@ -1,6 +1,7 @@
-"""What is read from Redis, in the shape that the rest takes for granted: anybody could have written anything there.
+"""Reads the JSON documents that are stored in Redis, and makes sure of the types of their fields.
 
-Each function reads one kind of stored JSON. What cannot be read becomes something that says so, never an exception.
+Anybody can write to Redis, and the rest of the engine relies on the types. Each function reads one kind of document. A
+document that cannot be read becomes an empty one, None, or one that says so; no function raises an exception.
 """
 
 import re
@@ -66,16 +67,16 @@ _OUTCOME: Shape = {
     "run": _count, "cause": _text, "error": _error, "started_ms": _moment, "ended_ms": _moment, "wall_s": _number,
     "cpu_s": _number, "peak_rss_bytes": _bytes, "worker": _text, "pid": _count, "post_mortem": _object}
 _PROGRESS: Shape = {"fraction": _number, "message": _text, "at_ms": _moment}
-_ROW: Shape = {"at_ms": _moment, "run": _count, "stream": _text, "level": _text, "text": _text}
-_HOOK: Shape = {
+_LOG_ROW: Shape = {"at_ms": _moment, "run": _count, "stream": _text, "level": _text, "text": _text}
+_WEBHOOK: Shape = {
     "secret": _secret, "url": _text, "on": _texts, "task_type": _text, "queue": _text, "tag": _text,
     "created_at": _text}
-_MESSAGE: Shape = {
+_WEBHOOK_MESSAGE: Shape = {
     "task_id": _text, "status": _text, "tries": _count, "body": _object, "webhook": _text, "url": _text,
     "last_error": _text}
-_KEY: Shape = {
+_API_KEY: Shape = {
     "name": _text, "role": _text, "queues": _texts, "rate_per_s": _number, "hash": _text, "created_at": _text}
-_ENTRY: Shape = {"at_ms": _moment, "rows": _object}
+_HISTORY_ENTRY: Shape = {"at_ms": _moment, "rows": _object}
 _REPORT: Shape = {"host": _text, "pool": _text, "queues": _texts, "slots": _slots, "identity": _object,
                   "import_failures": _object, "hook_failures": _object}
 
@@ -87,20 +88,20 @@ def _loaded(text: bytes) -> Any:
         return None
 
 
-def _fits(told: Any, shape: Shape) -> bool:
-    """Whether it is an object, and each of its known fields is of its kind, or null."""
-    return isinstance(told, dict) and all(
-        value is None or name not in shape or shape[name](value) for name, value in told.items())
+def _fits(document: Any, shape: Shape) -> bool:
+    """Whether it is an object, and each of its known fields has its type or is null."""
+    return isinstance(document, dict) and all(
+        value is None or name not in shape or shape[name](value) for name, value in document.items())
 
 
 def _read(text: bytes, shape: Shape) -> dict[str, Any] | None:
-    """The object, if it is one that fits."""
-    told = _loaded(text)
-    return told if _fits(told, shape) else None
+    """Return the object, or None if it does not fit."""
+    document = _loaded(text)
+    return document if _fits(document, shape) else None
 
 
-# An outcome as a worker writes it for a run that returned (adapters/process/worker/outcomes.py): nearly all
-# that is ever read.
+# The outcome that a worker writes for a run that returned (adapters/process/worker/outcomes.py). Nearly all outcomes
+# that are read are of this form.
 _RETURNED = ("run", "cause", "result", "started_ms", "ended_ms", "wall_s", "cpu_s", "peak_rss_bytes",
              "logs_dropped_bytes", "worker", "pid")
 _RETURNED_TYPES = (int, int, int, float, float, int, str, int)
@@ -111,7 +112,7 @@ _AFTER_RESULT = re.compile(
 
 
 def result(text: bytes) -> Any:
-    """What a run returned, None if it did not: as `outcome` has it, without reading the rest."""
+    """Return the result of a run, None if it has none: the same as in `outcome`, without reading the rest."""
     before, end = _BEFORE_RESULT.match(text), text.rfind(b',"started_ms":')
     if before is not None and _AFTER_RESULT.fullmatch(text, max(end, 0)) is not None:
         try:
@@ -121,11 +122,11 @@ def result(text: bytes) -> Any:
     return outcome(text, 0).get("result")
 
 
-def _is_returned(told: Any) -> bool:
-    """Whether it is such an outcome: the same as `_fits`, in a third of the time."""
-    if type(told) is not dict or tuple(told) != _RETURNED:
+def _is_returned(document: Any) -> bool:
+    """Whether it is such an outcome. Decides the same as `_fits`, in a third of the time."""
+    if type(document) is not dict or tuple(document) != _RETURNED:
         return False
-    run, cause, _, started_ms, ended_ms, wall_s, cpu_s, rss_bytes, _, worker, pid = told.values()
+    run, cause, _, started_ms, ended_ms, wall_s, cpu_s, rss_bytes, _, worker, pid = document.values()
     return (cause == "returned"
             and (type(run), type(started_ms), type(ended_ms), type(wall_s), type(cpu_s), type(rss_bytes), type(worker),
                  type(pid)) == _RETURNED_TYPES
@@ -135,83 +136,83 @@ def _is_returned(told: Any) -> bool:
 
 
 def outcome(text: bytes, run: int) -> dict[str, Any]:
-    """How run `run` ended."""
-    told = _loaded(text)
-    if _is_returned(told):
-        return cast(dict[str, Any], told)
-    if not _fits(told, _OUTCOME):
-        told = orjson.loads(Outcome.unreadable(run, "its outcome is not as any worker writes it").encode())
-    if told.get("run") is None:
-        told["run"] = run
-    return cast(dict[str, Any], told)
+    """Read how a run ended; `run` is its number, for an outcome that does not say it."""
+    document = _loaded(text)
+    if _is_returned(document):
+        return cast(dict[str, Any], document)
+    if not _fits(document, _OUTCOME):
+        document = orjson.loads(Outcome.unreadable(run, "its outcome is not as any worker writes it").encode())
+    if document.get("run") is None:
+        document["run"] = run
+    return cast(dict[str, Any], document)
 
 
 def progress(text: bytes) -> dict[str, Any] | None:
-    """What a handler said of how far it is."""
+    """Read the progress that a handler has reported."""
     return _read(text, _PROGRESS)
 
 
 def log_row(text: bytes) -> dict[str, Any]:
-    """One row of a run's log; what is none is shown as it stands there."""
-    told = _read(text, _ROW)
-    if told is not None and all(told.get(name) is not None for name in ("at_ms", "run", "stream", "text")):
-        return told
+    """Read one row of a run's log. Text that is no row becomes the text of one."""
+    document = _read(text, _LOG_ROW)
+    if document is not None and all(document.get(name) is not None for name in ("at_ms", "run", "stream", "text")):
+        return document
     return {"at_ms": 0, "run": 0, "stream": "stdout", "level": None,
             "text": text[:_TEXT_SHOWN_MAX].decode(errors="replace")}
 
 
 def report(text: bytes) -> dict[str, Any]:
-    """What a supervisor tells of itself; empty where that makes no sense."""
+    """Read the report of a supervisor; empty if it cannot be read."""
     return _read(text, _REPORT) or {}
 
 
 def announcement(text: bytes) -> dict[str, Any]:
-    """What a pool tells of a handler; empty where that makes no sense."""
+    """Read a pool's announcement of a handler; empty if it cannot be read."""
     return _read(text, {}) or {}
 
 
 def sample(text: bytes) -> dict[str, Any]:
-    """What was measured of a process."""
+    """Read what was measured of a process; empty if it cannot be read."""
     return _read(text, {}) or {}
 
 
 def history_entry(text: bytes) -> dict[str, Any] | None:
-    """What the processes of an engine used in some seconds."""
-    return _whole(text, _ENTRY, ("at_ms", "rows"))
+    """Read what the processes of an engine used in some seconds."""
+    return _whole(text, _HISTORY_ENTRY, ("at_ms", "rows"))
 
 
 def webhook(text: bytes, *required: str) -> dict[str, Any] | None:
-    """Who is to be told of ends, with at least the `required` fields."""
-    return _whole(text, _HOOK, required)
+    """Read a webhook; None if one of the `required` fields is missing."""
+    return _whole(text, _WEBHOOK, required)
 
 
 def message(text: bytes) -> dict[str, Any] | None:
-    """What is to be told to a webhook."""
-    told = _whole(text, _MESSAGE, ("task_id", "status", "tries", "body", "url"))
-    return None if told is None else {"webhook": None, **told}
+    """Read a message to a webhook that has not been delivered."""
+    document = _whole(text, _WEBHOOK_MESSAGE, ("task_id", "status", "tries", "body", "url"))
+    return None if document is None else {"webhook": None, **document}
 
 
 def api_key(text: bytes) -> dict[str, Any]:
-    """Who may call the API; empty where that makes no sense, which lets nobody in."""
-    return _read(text, _KEY) or {}
+    """Read a key of the API; empty if it cannot be read, so that it admits nobody."""
+    return _read(text, _API_KEY) or {}
 
 
 def _whole(text: bytes, shape: Shape, required: Iterable[str]) -> dict[str, Any] | None:
-    told = _read(text, shape)
-    return told if told is not None and all(told.get(name) is not None for name in required) else None
+    document = _read(text, shape)
+    return document if document is not None and all(document.get(name) is not None for name in required) else None
 
 
-class Cancel(NamedTuple):
-    """A letter that asks for the end of a run."""
+class CancelCommand(NamedTuple):
+    """A command that asks a supervisor to end a run."""
 
     task_id: str
     run: int
     reason: str
 
 
-def cancel_letter(text: bytes) -> Cancel | None:
-    """None for any other letter."""
+def cancel_command(text: bytes) -> CancelCommand | None:
+    """Read a command of a supervisor's queue; None if it is no command to cancel."""
     match _read(text, {}):
         case {"do": "cancel", "id": str(task_id), "run": int(run), "reason": str(reason)}:
-            return Cancel(task_id, run, reason)
+            return CancelCommand(task_id, run, reason)
     return None

@@ -57,7 +57,7 @@ class RunFactory:
         task_type, queue, priority, policy = head
         is_alone = len(record) > _LARGE
         if policy.limits is not None:
-            is_alone, policy = is_alone or policy.limits.are_of_one_run, policy.after_crashes(crashes)
+            is_alone, policy = is_alone or policy.limits.need_run_alone, policy.after_crashes(crashes)
         return Run(task_id, number, attempts, crashes, task_type, queue, policy, record, token, is_alone,
                    priority if changed is None else changed)
 

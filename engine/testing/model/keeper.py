@@ -106,7 +106,7 @@ class KeeperCalls:
         moves = Counter[Move]()
         if (lost.lease_end_ms or 0) >= now_ms:
             return moves
-        commands = [command for text in lost.commands if (command := stored_json.cancel_letter(text)) is not None]
+        commands = [command for text in lost.commands if (command := stored_json.cancel_command(text)) is not None]
         reasons = {(command.task_id, command.run): command.reason for command in commands}
         for task_id in sorted(lost.held):
             moves[self._rescue_run(task_id, supervisor, reasons, now_ms, rescues_max)] += 1

@@ -121,5 +121,5 @@ def test_an_earlier_cancel_waits_for_its_grace() -> None:
 def test_limits_are_told_by_the_names_of_the_options() -> None:
     limits = Limits(memory_bytes=1, cpu_s=2.0, processes=3, nice=4)
     assert limits.as_options() == {"max_memory": 1, "max_cpu_seconds": 2.0, "max_processes": 3, "nice": 4}
-    assert limits.are_watched
-    assert not Limits(nice=4).are_watched
+    assert limits.need_samples
+    assert not Limits(nice=4).need_samples

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from engine.adapters.process.pool.timers import Timers
-from engine.core.task.limits import LOOK_S_MIN, ExceededLimit, Limits, Usage, exceeded_limit, next_look_s
+from engine.core.task.limits import SAMPLE_S_MIN, ExceededLimit, Limits, Usage, exceeded_limit, next_sample_s
 
 _COST_SHARE = 20  # a look that cost much CPU time is not repeated before so many times as much
 
@@ -29,8 +29,8 @@ class LimitWatch:
         self.most_bytes = 0  # that a look has seen for certain
         if limits.nice:
             _step_back(pid, limits.nice)
-        if limits.are_watched:  # what is over before anybody can look costs nothing
-            timers.set(self._look, time.monotonic() + LOOK_S_MIN)
+        if limits.need_samples:  # what is over before anybody can look costs nothing
+            timers.set(self._look, time.monotonic() + SAMPLE_S_MIN)
 
     def stop(self) -> None:
         self._timers.set(self._look, None)
@@ -49,7 +49,7 @@ class LimitWatch:
             self._exceeded(found)
             return
         rest_s = _COST_SHARE * (time.thread_time() - begun_s)
-        self._timers.set(self._look, now_s + max(next_look_s(self.limits, usage, self._cores), rest_s))
+        self._timers.set(self._look, now_s + max(next_sample_s(self.limits, usage, self._cores), rest_s))
 
 
 def _step_back(pid: int, nice: int) -> None:

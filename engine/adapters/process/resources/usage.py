@@ -16,7 +16,7 @@ from dataclasses import replace
 from engine.adapters.process.between_runs.baseline import Baseline, held_bytes, kilobytes, ticks_of
 from engine.adapters.process.kernel.descendants import stat_fields
 from engine.adapters.process.resources.cgroup import WorkerCgroup
-from engine.core.task.limits import Limits, Usage, is_doubtful
+from engine.core.task.limits import Limits, Usage, needs_exact_memory
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
@@ -96,8 +96,8 @@ class TreeUsage:
         most = max(sums.memory_bytes_min, sums.memory_bytes - self._shared_bytes)
         usage = Usage(most, sums.memory_bytes_min, sums.cpu_s, sums.processes)
         # Pages that are shared no longer, since one side wrote to them, do not change the sum: so look again and again.
-        due = now_s >= self._exact_s or is_doubtful(self._limits, usage)
-        if self._exact is None and due and is_doubtful(self._limits, sums):
+        due = now_s >= self._exact_s or needs_exact_memory(self._limits, usage)
+        if self._exact is None and due and needs_exact_memory(self._limits, sums):
             try:
                 self._exact = _Exact(pids, sums.memory_bytes)
             except RuntimeError:  # the kernel has no thread to give: at the next look

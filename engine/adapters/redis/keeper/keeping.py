@@ -207,7 +207,7 @@ class KeeperBroker:
         """What is to become of each run. An order to cancel it that was not taken from the mailbox is heeded."""
         if not found:
             return []
-        letters = map(stored_json.cancel_letter, self._redis.call("LRANGE", self._keys.orders(supervisor), 0, -1))
+        letters = map(stored_json.cancel_command, self._redis.call("LRANGE", self._keys.orders(supervisor), 0, -1))
         reasons = {(letter.task_id, letter.run): letter.reason for letter in letters if letter is not None}
         rescues = self._redis.call("HMGET", self._keys.rescues, *(stored.id for stored in found))
         bounds = deliveries(self._redis, self._keys, found)

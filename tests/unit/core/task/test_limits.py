@@ -9,15 +9,15 @@ from engine.core.pool.ending import Ending
 from engine.core.pool.slot import Run
 from engine.core.task.lifecycle import Move
 from engine.core.task.limits import (
-    GROWTH_BYTES_S_MAX,
-    LOOK_S_MAX,
-    LOOK_S_MIN,
+    GROWTH_BYTES_PER_S_MAX,
     MIB,
+    SAMPLE_S_MAX,
+    SAMPLE_S_MIN,
     Limits,
     Usage,
     exceeded_limit,
-    is_doubtful,
-    next_look_s,
+    needs_exact_memory,
+    next_sample_s,
 )
 from engine.core.task.outcome import Cause, Outcome
 from engine.core.task.policy import RunPolicy
@@ -51,30 +51,31 @@ def test_what_is_used_up_to_the_limit_is_allowed() -> None:
 def test_memory_that_may_be_shared_is_a_doubt_and_no_breach() -> None:
     limits = Limits(memory_bytes=100)
     assert exceeded_limit(limits, usage(150, least=100)) is None
-    assert is_doubtful(limits, usage(150, least=100))
-    assert not is_doubtful(limits, usage(100))
-    assert not is_doubtful(limits, usage(150, least=101))
-    assert not is_doubtful(Limits(cpu_s=1), usage(150, least=10))
+    assert needs_exact_memory(limits, usage(150, least=100))
+    assert not needs_exact_memory(limits, usage(100))
+    assert not needs_exact_memory(limits, usage(150, least=101))
+    assert not needs_exact_memory(Limits(cpu_s=1), usage(150, least=10))
 
 
-@given(limit=st.integers(MIB, 64 << 30), start=st.integers(0, 64 << 30), pace=st.integers(1 << 20, GROWTH_BYTES_S_MAX))
+@given(limit=st.integers(MIB, 64 << 30), start=st.integers(0, 64 << 30),
+       pace=st.integers(1 << 20, GROWTH_BYTES_PER_S_MAX))
 def test_no_growth_is_seen_later_than_the_shortest_look(limit: int, start: int, pace: int) -> None:
     """A simulated run that grows steadily: it is found over its limit at most one shortest look after passing it."""
     limits, now_s, size = Limits(memory_bytes=limit), 0.0, min(start, limit)
     for _ in range(500):
-        wait_s = next_look_s(limits, usage(int(size)), cores=2)
-        assert LOOK_S_MIN <= wait_s <= LOOK_S_MAX
+        wait_s = next_sample_s(limits, usage(int(size)), cores=2)
+        assert SAMPLE_S_MIN <= wait_s <= SAMPLE_S_MAX
         now_s, size = now_s + wait_s, size + wait_s * pace
         if size > limit:
-            assert (size - limit) / pace <= LOOK_S_MIN + 1e-6
+            assert (size - limit) / pace <= SAMPLE_S_MIN + 1e-6
             return
 
 
 def test_the_next_look_comes_before_any_limit_can_be_passed() -> None:
-    assert next_look_s(Limits(cpu_s=10), usage(cpu_s=9.8), cores=2) == pytest.approx(0.1)
-    assert next_look_s(Limits(cpu_s=10), usage(cpu_s=1), cores=2) == LOOK_S_MAX
-    assert next_look_s(Limits(cpu_s=10), usage(cpu_s=11), cores=2) == LOOK_S_MIN
-    assert next_look_s(Limits(processes=10), usage(), cores=2) == 0.025
+    assert next_sample_s(Limits(cpu_s=10), usage(cpu_s=9.8), cores=2) == pytest.approx(0.1)
+    assert next_sample_s(Limits(cpu_s=10), usage(cpu_s=1), cores=2) == SAMPLE_S_MAX
+    assert next_sample_s(Limits(cpu_s=10), usage(cpu_s=11), cores=2) == SAMPLE_S_MIN
+    assert next_sample_s(Limits(processes=10), usage(), cores=2) == 0.025
 
 
 def test_each_crash_climbs_the_ladder_until_its_end() -> None:

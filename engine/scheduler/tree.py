@@ -115,7 +115,7 @@ class Tree:
 
 def _command(bootstrap: int, ready: int, lifeline: int) -> list[str]:
     # -P: a folder `engine` in the working directory is not us
-    return [sys.executable, "-P", "-m", "engine.services.tree.script", str(bootstrap), str(ready), str(lifeline)]
+    return [sys.executable, "-P", "-m", "engine.services.tree.run", str(bootstrap), str(ready), str(lifeline)]
 
 
 def _environment() -> dict[str, str]:

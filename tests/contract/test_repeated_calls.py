@@ -3,7 +3,6 @@
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -134,10 +133,9 @@ def test_a_call_that_was_late_leaves_the_next_one_its_whole_time(shop: Shop) -> 
 
 
 class Reloading:
-    """As much of a root as an order to restart needs."""
+    """As much of the pools of a tree as a command to restart needs."""
 
     def __init__(self) -> None:
-        self.obeyed: deque[str] = deque(maxlen=control.OBEYED_MAX)
         self.reloads = 0
 
     def reload_pools(self) -> None:
@@ -145,11 +143,12 @@ class Reloading:
 
 
 @pytest.mark.parametrize("first", ["one", "n" * (control.NAME_LENGTH_MAX + 1)])
-def test_an_order_that_comes_twice_is_obeyed_once(first: str) -> None:
-    root = Reloading()
+def test_a_command_that_comes_twice_is_obeyed_once(first: str) -> None:
+    pools = Reloading()
+    root_control = control.Control(pools)  # type: ignore[arg-type]
     for name in (first, first, "two"):
-        control.obey(root, {"do": "restart", "order": name})  # type: ignore[arg-type]
-    assert root.reloads == 2
+        root_control.obey({"do": "restart", "order": name})
+    assert pools.reloads == 2
     for _ in range(2):
-        control.obey(root, {"do": "restart"})  # type: ignore[arg-type]
-    assert root.reloads == 4, "an earlier version gives its orders no name"
+        root_control.obey({"do": "restart"})
+    assert pools.reloads == 4, "an earlier version gives its commands no name"

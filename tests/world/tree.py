@@ -19,7 +19,7 @@ from engine.services.keeper.reports import Reports
 from engine.services.keeper.rounds import Rounds
 from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.supervisor import Pool, Surroundings
-from engine.services.tree.root import HANG_S, LEASE_MARGIN_S, SILENCE_S_MIN
+from engine.services.tree.hang_watch import HANG_S, LEASE_MARGIN_S, SILENCE_S_MIN
 from tests.world.clock import HostTime, Timeline, WorldClock
 from tests.world.host import WorldHost
 from tests.world.ledger import ENDS, Ledger

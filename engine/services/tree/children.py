@@ -1,4 +1,7 @@
-"""The processes of the root's children: starts them, speaks with them, notices their end. Decides nothing."""
+"""The processes of the root's children: starts them, speaks with them, notices their ends and notes why they died.
+
+Decides nothing. The keeper is told of the deaths, and publishes them beside what it measures of the processes.
+"""
 
 import contextlib
 import os
@@ -7,11 +10,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from engine.adapters.process.kernel.prctl import die_with_parent
+from engine.core.tree.supervision import ChildState
 from engine.ports.poller import Poller
 from engine.services.tree.bootstrap import Bootstrap
 from engine.services.tree.channel import ControlChannel
@@ -27,17 +31,20 @@ class ChildProcess:
     process: subprocess.Popen[bytes]
     channel: ControlChannel
     pidfd: int
-    well_s: float  # when it last said that its loop goes round
+    well_s: float  # when it reported last that its loop goes round
     has_spoken: bool = False
     killed_s: float | None = None  # when it was killed first; it ought to be gone soon
 
 
 class ChildProcesses:
-    """`heard(name, message)` and `ended(name, exit code)` are called from the poller; a code below 0 is a signal."""
+    """The children that run, by name.
 
-    def __init__(self, poller: Poller, heard: Callable[[str, dict[str, Any]], None],
+    `received(name, message)` and `ended(name, exit code)` are called from the poller; a code below 0 is a signal.
+    """
+
+    def __init__(self, poller: Poller, received: Callable[[str, dict[str, Any]], None],
                  ended: Callable[[str, int], None]) -> None:
-        self.poller, self._heard, self._ended = poller, heard, ended
+        self.poller, self._received, self._ended = poller, received, ended
         self.running: dict[str, ChildProcess] = {}
 
     def start(self, name: str, bootstrap: Bootstrap) -> None:
@@ -61,10 +68,12 @@ class ChildProcesses:
             undo.pop_all()
 
     def tell(self, name: str, message: dict[str, Any]) -> None:
+        """Send a message to a child, if it runs."""
         if name in self.running:
             self.running[name].channel.send(message)
 
     def kill(self, name: str) -> None:
+        """Send SIGKILL to a child, if it runs."""
         if name in self.running:
             if self.running[name].killed_s is None:
                 self.running[name].killed_s = time.monotonic()
@@ -79,18 +88,18 @@ class ChildProcesses:
         def receive(message: dict[str, Any] | None) -> None:
             if message is not None:
                 child.well_s, child.has_spoken = time.monotonic(), True
-                self._heard(name, message)
+                self._received(name, message)
 
         channel = ControlChannel(control, self.poller, receive)
         child = ChildProcess(name, process, channel, pidfd, time.monotonic())
         try:
-            self.poller.register(pidfd, lambda mask: self._bury(child))
+            self.poller.register(pidfd, lambda mask: self._reap(child))
         except OSError:
             channel.close()
             raise
         self.running[name] = child
 
-    def _bury(self, child: ChildProcess) -> None:
+    def _reap(self, child: ChildProcess) -> None:
         code = child.process.wait()  # at once: a process's descriptor is readable when it has ended
         self.poller.unregister(child.pidfd)
         os.close(child.pidfd)
@@ -100,11 +109,44 @@ class ChildProcesses:
         self._ended(child.name, code)
 
 
+class ChildDeaths:
+    """The last one of each child. Moments are of the monotonic clock, which all processes of a host share."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, dict[str, Any]] = {}
+        self._hung: set[str] = set()
+
+    def hangs(self, name: str) -> None:
+        """It says nothing any more, and is being killed for it."""
+        self._hung.add(name)
+
+    def ended(self, name: str, code: int) -> None:
+        """With exit code `code`, below 0 for a signal. An end in good order is no death."""
+        was_hung = name in self._hung
+        self._hung.discard(name)
+        if code:
+            self._last[name] = {"cause": "it hung" if was_hung else _cause(code), "at_s": time.monotonic()}
+
+    def message(self, children: Mapping[str, ChildState]) -> dict[str, Any]:
+        """For the keeper: {"children": {name: {"restarts", "last_death": {"cause", "at_s"} or None}}}."""
+        return {"do": "tell of children", "children": {
+            name: {"restarts": child.restarts, "last_death": self._last.get(name)} for name, child in children.items()}}
+
+
+def _cause(code: int) -> str:
+    if code > 0:
+        return f"exited with {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
 
 
 def _die_with_root() -> None:
-    """While a child imports, it does not hear that its channel ends; `ChildRunner.run` takes this back."""
+    """While a child imports, it does not notice that its channel ends; `ChildRunner.run` takes this back."""
     die_with_parent(signal.SIGKILL)

@@ -1,4 +1,10 @@
-"""`ganger run`: brings the embedded Redis up where none is named, and the tree with it."""
+"""Runs the tree, with the embedded Redis where no other is named: for `ganger run`, and for a script's Scheduler.
+
+    python -m engine.services.tree.run BOOTSTRAP READY LIFELINE        as the Scheduler starts it
+
+The three are descriptors. The root reads from the first what it is to do. It writes to the second, once, that it is
+ready or why not. It ends when the third does, which is when the script has ended.
+"""
 
 import os
 import sys
@@ -82,3 +88,15 @@ def _provided(settings: Settings) -> Settings:
     """The same, once the limits of the user are high enough for them. Raises `EngineError` if they cannot be."""
     ulimits.provide(composition.ulimits_needed(settings))
     return settings
+
+
+def main(arguments: list[str]) -> int:
+    """Run the tree for a script; return the exit code."""
+    bootstrap_fd, ready_fd, lifeline_fd = map(int, arguments)
+    for fd in (ready_fd, lifeline_fd):
+        os.set_inheritable(fd, False)
+    return run_for_script(bootstrap_fd, ready_fd, lifeline_fd)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -18,9 +18,10 @@ from engine.core.store import schema
 from engine.core.task.lifecycle import TaskStatus
 from engine.errors import SchemaMismatch
 from engine.ports.supervisor_broker import BrokerEvent, Joined, Parted
-from engine.services.keeper.neighbours import Neighbours
-from engine.services.keeper.reports import Reports
-from engine.services.keeper.rounds import Rounds
+from engine.services.keeper.duties.audit import Audit
+from engine.services.keeper.duty_list import make_rounds
+from engine.services.keeper.presence import SupervisorPresence
+from engine.services.keeper.reports import SupervisorReports
 from tests.scripts.shop import HOUR_MS, Shop, messages
 
 NEWER = b"%d %d" % (schema.VERSION + 1, schema.VERSION + 1)
@@ -59,12 +60,12 @@ def test_a_keeper_never_leads_where_a_newer_version_has_written(shop: Shop) -> N
 def test_tasks_of_a_later_format_are_left_as_they_are(shop: Shop) -> None:
     """By a keeper that led when they came, and learns of it only when it cannot read one."""
     task_id = shop.submit()
-    rounds = Rounds("k", shop.keeper, Reports(list), Neighbours(Reports(list)), 15.0)
+    rounds = make_rounds("k", shop.keeper, SupervisorReports(list), SupervisorPresence(SupervisorReports(list)), 15.0)
     rounds.go()
     assert rounds.leads
     shop.client.set(shop.keys.schema, NEWER)
     shop.client.hset(shop.keys.tasks, task_id, b"\x00what a later version writes")
-    rounds._reconciled_s = float("-inf")
+    next(duty for duty in rounds.duties if isinstance(duty, Audit)).begin_in(0.0)
     rounds.go()
     assert shop.client.zscore(shop.keys.line("q", shop.new().record.priority), task_id) is not None
     assert not shop.client.hexists(shop.keys.life, task_id), "it has not failed"

@@ -10,7 +10,7 @@ from engine.adapters.redis.tasks.broker import Broker
 from engine.cli.doctor.finding import State
 from engine.cli.doctor.redis import eviction, persistence, version
 from engine.core.store.storage import eviction_fault, writing_fault
-from engine.services.keeper.storage import LOOK_S, StorageWatch
+from engine.services.keeper.duties.storage import StorageCheck
 from tests.redis_server import RedisServer, binaries, identity
 from tests.redis_server import version as version_of
 
@@ -82,13 +82,15 @@ class Watched:
         self.info = {"policy": "noeviction", "maxmemory_bytes": 100, "aof_enabled": True, "aof_ok": True}
         self.refused: list[str] = []
         self.now_s = 0.0
-        self.watch = StorageWatch(lambda: self.info, self.refused.append, allow_eviction=allow_eviction,
+        self.watch = StorageCheck(lambda: self.info, self.refused.append, allow_eviction=allow_eviction,
                                   monotonic_s=lambda: self.now_s)
 
     def look(self, **changes: object) -> None:
         self.info.update(changes)
-        self.now_s += LOOK_S
-        self.watch.look()
+        self.now_s += StorageCheck.period_s
+        assert self.watch.is_due()
+        self.watch.run()
+        assert not self.watch.is_due()
 
 
 def test_the_start_is_refused_once_and_only_for_what_is_so_at_the_start() -> None:

@@ -12,7 +12,7 @@ import redis
 from engine import Client
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.keeper.keeping import KeeperBroker
+from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
 from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
 from engine.adapters.redis.tasks.broker import Broker
 from engine.adapters.redis.wire.keys import Keys
@@ -24,8 +24,9 @@ from engine.core.task.policy import RunPolicy
 from engine.core.task.retry import RetryPolicy
 from engine.core.tree.restart import RestartBudget
 from engine.errors import BrokerError
-from engine.services.keeper.reports import Reports
-from engine.services.keeper.rounds import Rounds
+from engine.services.keeper.duties.audit import Audit
+from engine.services.keeper.duty_list import make_rounds
+from engine.services.keeper.reports import SupervisorReports
 from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.supervisor import Pool, Surroundings
 from tests.faults.crew import Crew
@@ -51,9 +52,10 @@ class Party:
         self.dead: list[str] = []  # supervisors whose processes are gone
         self._names = count(1)
         self.broker = Broker(seam.url, timeout_s=0.25)
-        self.rounds = Rounds(
-            "keeper", KeeperBroker(self.broker), Reports(list), self, 15.0, self.now_s)  # type: ignore[arg-type]
-        self.rounds._reconciled_s = self.now_s()  # that is not what is tried here, and makes many calls
+        self.rounds = make_rounds(
+            "keeper", RedisKeeperBroker(self.broker), SupervisorReports(list), self, 15.0, self.now_s)  # type: ignore[arg-type]
+        audit = next(duty for duty in self.rounds.duties if isinstance(duty, Audit))
+        audit.begin_in(3600.0)  # that is not what is tried here, and makes many calls
         self.watcher = Broker(server.url)
         self.pool: Pool
         self.link: RedisSupervisorBroker
@@ -154,7 +156,7 @@ class Party:
                        if event.status in FINAL)
         assert told == Counter(list(self.asked)), f"one accepted end each, not {told}"
         assert set(self.began.values()) <= {1}, self.began
-        keeper, cursor = KeeperBroker(self.watcher), None
+        keeper, cursor = RedisKeeperBroker(self.watcher), None
         while True:
             look = keeper.reconcile(cursor)
             wrong = {what: number for what, number in look.mended.items() if number and what != "flows"}

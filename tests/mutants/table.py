@@ -24,7 +24,7 @@ DECISIONS, STEPPING = "tests/unit/core/pool/test_dispatch.py", "tests/unit/servi
 MAKING_WAY = "tests/unit/core/pool/test_preemption.py"
 STEP, REFUSALS, KEEPING = (f"tests/scripts/test_{name}.py" for name in ("step", "refusals", "keeping"))
 INSIST = "tests/scripts/test_insist.py"
-NEIGHBOURS = "tests/unit/services/keeper/test_neighbours.py"
+PRESENCE = "tests/unit/services/keeper/test_presence.py"
 ORPHANS = "tests/unit/process/test_orphans.py"
 SUBMIT, MENDING, ROUNDS = "tests/scripts/test_submit.py", "tests/scripts/test_mend.py", "tests/unit/services/keeper/test_rounds.py"
 
@@ -157,17 +157,17 @@ MUTANTS = [
     Mutant(POOL + "step_pipeline.py", "self._in_flight.clear()\n", "self._in_flight.popleft()\n", f"{STEPPING} -k comes_back"),
     Mutant(POOL + "step_pipeline.py", "BEAT_S if event.held else QUIET_BEAT_S", "BEAT_S", f"{STEPPING} -k beat"),
     Mutant(POOL + "lease_reconciler.py", "if task_id in ours", "if task_id == ours", f"{STAGE} -k comes_round"),
-    Mutant(KEEPER + "rounds.py", "min(max(self.lease_s, (end_ms - now_ms) / 1000),",
+    Mutant(KEEPER + "lease_watch.py", "min(max(self._lease_s, (end_ms - now_ms) / 1000),",
            "min(max(0.0, (end_ms - now_ms) / 1000),", f"{ROUNDS} -k 'came_first or jump'"),
     Mutant(KEEPER + "rounds.py", "if now_s - self._contact_s > 3 * TICK_S:", "if now_s < self._contact_s:",
            f"{ROUNDS} -k frozen"),
-    Mutant(KEEPER + "rounds.py", "duties.cancels: polled.cancels > 0", "duties.cancels: polled.cancels == 0",
+    Mutant(KEEPER + "duties/due_tasks.py", "-math.inf if found.cancels else math.inf", "math.inf if found.cancels else -math.inf",
            f"{ROUNDS} -k insists"),
-    Mutant(KEEPER + "rounds.py", "return report.lease_s", "return self.lease_s", f"{ROUNDS} -k supervisor_says"),
-    Mutant(KEEPER + "rounds.py", "            self.neighbours.end(supervisor)\n", "", f"{ROUNDS} -k given_away"),
-    Mutant(KEEPER + "neighbours.py", "if self._kernel.presence(one) is not Presence.GONE]\n        if any",
-           "if self._kernel.presence(one) is Presence.LIVES]\n        if any", f"{NEIGHBOURS} -k cannot_be_seen"),
-    Mutant(KEEPER + "duties.py", "if monotonic_s() >= until_s:", "if monotonic_s() >= until_s + 9:",
+    Mutant(KEEPER + "lease_watch.py", "return report.lease_s", "return self._lease_s", f"{ROUNDS} -k supervisor_says"),
+    Mutant(KEEPER + "duties/rescue.py", "                self._presence.end(supervisor)\n", "", f"{ROUNDS} -k given_away"),
+    Mutant(KEEPER + "presence.py", "if self._kernel.presence(one) is not Presence.GONE]\n        if any",
+           "if self._kernel.presence(one) is Presence.LIVES]\n        if any", f"{PRESENCE} -k cannot_be_seen"),
+    Mutant(KEEPER + "duties/duty.py", "if self._monotonic_s() >= begun_s + self.budget_s:", "if self._monotonic_s() >= begun_s + 9:",
            f"{ROUNDS} -k starves"),
     Mutant(LUA + "sweep.lua", "if status == ENDED[at] and #run <= 9 then", "if status then",
            f"{KEEPING} -k no_business"),
@@ -186,7 +186,7 @@ MUTANTS = [
            "return _head(now_ms, shard) + encode(0)", "tests/unit/client/test_submission.py"),
     Mutant("engine/adapters/process/kernel/identity.py", "int(fields[_BORN_AT]) == one.born_at", "True",
            "tests/integration/process/test_identity.py -k 'later_one or provably'"),
-    Mutant(KEEPER + "neighbours.py", "if now_s - since_s >= SURE_S", "if True", NEIGHBOURS),
+    Mutant(KEEPER + "presence.py", "if now_s - since_s >= SURE_S", "if True", PRESENCE),
     Mutant(POOL + "run_factory.py", "checked_options(head[3])", "head[3]", f"{STAGE} -k no_client_wrote"),
     Mutant("engine/errors.py", "was_let_in and isinstance", "isinstance",
            "tests/integration/engine/test_client.py -k never_let_us_in"),

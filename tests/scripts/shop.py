@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from engine.adapters.redis.keeper.keeping import KeeperBroker
+from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
 from engine.adapters.redis.tasks.broker import Broker
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
@@ -28,7 +28,7 @@ class Shop:
         self.client.flushall()
         self.broker = Broker(server.url)
         self.broker.ping()
-        self.keeper = KeeperBroker(self.broker, RESCUES_MAX)
+        self.keeper = RedisKeeperBroker(self.broker, RESCUES_MAX)
         self.keys = self.broker.keys
         self._ids: Iterator[str] = task_ids(self.now_ms, random.getrandbits(45))
 

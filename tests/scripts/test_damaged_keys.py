@@ -14,8 +14,9 @@ from engine.cli.doctor import repair as doctor
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.errors import BrokerError
-from engine.services.keeper.reports import Reports
-from engine.services.keeper.rounds import Rounds
+from engine.services.keeper.duties.audit import Audit
+from engine.services.keeper.duty_list import make_rounds
+from engine.services.keeper.reports import SupervisorReports
 from tests.scripts.shop import Shop
 from tests.scripts.test_refusals import reconcile_all
 from tests.scripts.test_repair import LEASE_S, Nobody, repaired
@@ -45,7 +46,7 @@ class World:
         self.supervisor = Supervisor(shop)
         self.tasks = Tasks(shop.submit(), shop.submit("other"), (shop.pending(), shop.retrying()), shop.claimed(),
                            (shop.ended(TaskStatus.COMPLETED, max_deliveries=1), shop.ended(TaskStatus.FAILED)))
-        self.rounds = Rounds("keeper", shop.keeper, Reports(list), Nobody(), LEASE_S,  # type: ignore[arg-type]
+        self.rounds = make_rounds("keeper", shop.keeper, SupervisorReports(list), Nobody(), LEASE_S,  # type: ignore[arg-type]
                              lambda: self.now_s)
 
     def pass_time(self) -> None:
@@ -94,7 +95,7 @@ def test_whatever_is_damaged_the_rest_goes_on(shop: Shop, caplog: pytest.LogCapt
         world.pass_time()
     assert commands_so_far(shop) - before < COMMANDS_MAX
     assert world.rounds.has_contact
-    assert world.rounds._cursor is None
+    assert not any(duty.is_under_way for duty in world.rounds.duties if isinstance(duty, Audit))
     assert set(reconcile_all(shop)) <= {"flows"}, "what could be mended has been"
     if damage is write_over and name != "types:sup":  # the pool writes that anew by itself
         assert [told.key for told in caplog.records if hasattr(told, "renamed")] == [BASE + name]

@@ -8,8 +8,9 @@ import pytest
 from engine.cli.doctor import repair as doctor
 from engine.config import load_settings
 from engine.core.task.lifecycle import TaskStatus
-from engine.services.keeper.reports import Reports
-from engine.services.keeper.rounds import Rounds
+from engine.services.keeper.duties.audit import Audit
+from engine.services.keeper.duty_list import make_rounds
+from engine.services.keeper.reports import SupervisorReports
 from tests.scripts.shop import Shop
 
 P = "ganger:{0}:"
@@ -46,10 +47,11 @@ def check_that_all_is_well(shop: Shop, tasks: dict[str, str]) -> None:
 
 
 def by_the_keeper(shop: Shop, caplog: pytest.LogCaptureFixture) -> dict[str, int]:
-    rounds = Rounds("keeper", shop.keeper, Reports(list), Nobody(), LEASE_S)  # type: ignore[arg-type]
+    rounds = make_rounds("keeper", shop.keeper, SupervisorReports(list), Nobody(), LEASE_S)  # type: ignore[arg-type]
     with caplog.at_level(logging.ERROR, "ganger.errors"):
         rounds.go()
-        while rounds._cursor is not None:
+        audit = next(duty for duty in rounds.duties if isinstance(duty, Audit))
+        while audit.is_under_way:
             rounds.go()
     told = [record for record in caplog.records if record.message == "Redis contradicted itself and was mended"]
     kinds = ("held", "set", "zset", "line")

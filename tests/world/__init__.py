@@ -3,7 +3,7 @@
     python -m tests.world --seeds 1000       look for a seed that breaks a promise
     python -m tests.world --seed 42 --trace  play that one again, with all that happens
 
-The real parts are those that decide: `Pool` with its core, `Rounds` with its neighbours. What they speak to is made
-here: time (`clock.py`), Redis (`store.py`, held to the real scripts by tests/contract/test_world_store.py), the
+The real parts are those that decide: `Pool` with its core, the keeper's `Rounds` with its duties. What they speak to is
+made here: time (`clock.py`), Redis (`store.py`, held to the real scripts by tests/contract/test_world_store.py), the
 network (`wire.py`), processes (`host.py`). `ledger.py` has the promises, `nemesis.py` what is done to break them.
 """

@@ -14,9 +14,9 @@ from engine.core.pool.window import Windows
 from engine.core.task.policy import RunPolicy
 from engine.core.task.retry import RetryPolicy
 from engine.core.tree.restart import RestartBudget
-from engine.services.keeper.neighbours import Neighbours
-from engine.services.keeper.reports import Reports
-from engine.services.keeper.rounds import Rounds
+from engine.services.keeper.duty_list import make_rounds
+from engine.services.keeper.presence import SupervisorPresence
+from engine.services.keeper.reports import SupervisorReports
 from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.supervisor import Pool, Surroundings
 from engine.services.tree.hang_watch import HANG_S, LEASE_MARGIN_S, SILENCE_S_MIN
@@ -221,9 +221,9 @@ class KeeperProcess(Process):
         incarnation, machine = self.incarnation, self.machine
         broker = WorldKeeperBroker(self.net, machine.name, WorldClock(machine.time, machine.wrong_ms),
                                    lambda: self.is_dead or incarnation != self.incarnation, lambda: self.thaws_s)
-        reports = Reports(lambda: [orjson.loads(report) for report in broker.reports()])
-        self.rounds = Rounds(f"{machine.name}.keeper.{incarnation}", broker, reports, Neighbours(reports, machine),
-                             LEASE_S, machine.time)
+        reports = SupervisorReports(lambda: [orjson.loads(report) for report in broker.reports()])
+        self.rounds = make_rounds(f"{machine.name}.keeper.{incarnation}", broker, reports,
+                                  SupervisorPresence(reports, machine), LEASE_S, machine.time)
         self.wake()
 
     def wake(self) -> None:

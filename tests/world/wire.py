@@ -10,9 +10,9 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.redis.keeper.auditing import Reconciled
 from engine.core.pool.commands import Preempt
 from engine.errors import BrokerUnavailable
+from engine.ports.keeper_broker import AuditResult
 from engine.ports.supervisor_broker import (
     BrokerEvent,
     Handed,
@@ -325,10 +325,10 @@ class WorldKeeperBroker:
     def set_apart(self) -> int:
         return 0  # nobody else writes to this Redis
 
-    def reconcile(self, cursor: Any = None) -> Reconciled:
+    def reconcile(self, cursor: Any = None) -> AuditResult:
         """Dates anew what is ahead. Anything else that the real one would mend, the ledger forbids."""
         now_ms = self.now_ms()
-        return self._call(lambda: Reconciled(None, mended=Counter(ahead=self.net.store.redate(now_ms))))
+        return self._call(lambda: AuditResult(None, mended=Counter(ahead=self.net.store.redate(now_ms))))
 
     def _call(self, do: Callable[[], Any]) -> Any:
         """There, done, and back; or not."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from engine.cli.doctor.finding import Finding, State
 
 if TYPE_CHECKING:
-    from engine.adapters.redis.keeper.keeping import KeeperBroker
+    from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
     from engine.config import Settings
 
 _WATCH_S = 2.5  # a supervisor that lives renews its lease each second
@@ -34,12 +34,12 @@ _MENDED = {
 
 def repair(settings: "Settings") -> list[Finding]:
     """Mend everything there is, and say what. Raises `GangerError` if Redis cannot be reached."""
-    from engine.adapters.redis.keeper.keeping import KeeperBroker
+    from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
     from engine.adapters.redis.tasks.broker import connect
 
     broker = connect(settings)
     try:
-        keeping = KeeperBroker(broker)
+        keeping = RedisKeeperBroker(broker)
         apart = keeping.set_apart()
         if apart:
             time.sleep(_WATCH_S)  # until all that live have said so again
@@ -60,7 +60,7 @@ def repair(settings: "Settings") -> list[Finding]:
             Finding("repair", State.OK, f"{checked} entries looked at, {mended.total()} mended")]
 
 
-def _reconcile(keeping: "KeeperBroker") -> tuple[int, Counter[str]]:
+def _reconcile(keeping: "RedisKeeperBroker") -> tuple[int, Counter[str]]:
     checked, mended, cursor = 0, Counter[str](), None
     while True:
         look = keeping.reconcile(cursor)
@@ -75,7 +75,7 @@ def _over(leases: dict[str, int], now_ms: int) -> list[str]:
     return [name for name, end_ms in leases.items() if end_ms < now_ms]
 
 
-def _rescue(keeping: "KeeperBroker", supervisor: str) -> int:
+def _rescue(keeping: "RedisKeeperBroker", supervisor: str) -> int:
     """Take over from a supervisor that fell silent; return how many runs that was."""
     runs = 0
     while True:

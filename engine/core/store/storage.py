@@ -24,3 +24,8 @@ def writing_fault(info: dict[str, Any]) -> str | None:
         return None
     return ("Redis cannot write its append-only file and refuses all changes, as it does where its disk is full; "
             "if it is killed now, what it has answered since its last good write is lost")
+
+
+def is_of_wrong_type(error: Exception) -> bool:
+    """Whether Redis met a key of a wrong type: it said so, or the error names the key for which it said so."""
+    return any("WRONGTYPE" in str(told) for told in (error, error.__cause__))

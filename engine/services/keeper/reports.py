@@ -15,7 +15,7 @@ PROCESSES_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SupervisorReport:
     """`processes`: the supervisor's own first, then its fork server's and its workers'; none where it does not tell."""
 
     host_id: str
@@ -23,12 +23,12 @@ class Report:
     lease_s: float | None  # None: not told
 
 
-class Reports:
+class SupervisorReports:
     """`read` gives them as they are stored."""
 
     def __init__(self, read: Callable[[], list[dict[str, Any]]]) -> None:
         self._read = read
-        self._known: dict[str, Report] = {}
+        self._known: dict[str, SupervisorReport] = {}
         self._names: frozenset[str] = frozenset()
         self._read_s = float("-inf")
 
@@ -39,17 +39,17 @@ class Reports:
             self._names, self._read_s = named, now_s
             self._known = {told["supervisor"]: _report(told) for told in self._read() if "supervisor" in told}
 
-    def of(self, supervisor: str) -> Report | None:
+    def of(self, supervisor: str) -> SupervisorReport | None:
         return self._known.get(supervisor)
 
-    def all(self) -> dict[str, Report]:
+    def all(self) -> dict[str, SupervisorReport]:
         return self._known
 
 
-def _report(told: dict[str, Any]) -> Report:
+def _report(told: dict[str, Any]) -> SupervisorReport:
     lease_s = told.get("lease_s")
     is_length = isinstance(lease_s, int | float) and 0 < lease_s <= LEASE_S_MAX
-    return Report(*_processes(told), float(lease_s) if is_length and lease_s is not None else None)
+    return SupervisorReport(*_processes(told), float(lease_s) if is_length and lease_s is not None else None)
 
 
 def _processes(told: dict[str, Any]) -> tuple[str, tuple[Identity, ...]]:

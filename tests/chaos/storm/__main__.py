@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 
 from engine import Client
-from engine.adapters.redis.keeper.keeping import KeeperBroker
+from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
 from engine.core.task.lifecycle import FINAL
 from engine.errors import BrokerError
 from tests.chaos.estate import Estate
@@ -64,7 +64,7 @@ class Storm:
             self.load.close()
             ledger = judge(self.load, tasks, self.lines, broker.redis.now_ms())
             for _ in range(2):  # what was on its way may be seen once
-                ledger.wrong["left to mend"] = _reconcile(KeeperBroker(broker))
+                ledger.wrong["left to mend"] = _reconcile(RedisKeeperBroker(broker))
         return ledger
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ def _why_not_hidden() -> str:
     return tried.stderr.strip() if tried.returncode else ""
 
 
-def _reconcile(keeper: KeeperBroker) -> list[str]:
+def _reconcile(keeper: RedisKeeperBroker) -> list[str]:
     wrong, cursor = [], None
     while True:
         look = keeper.reconcile(cursor)

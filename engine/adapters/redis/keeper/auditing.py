@@ -9,7 +9,6 @@ script that mends it.
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from engine.adapters.redis.keeper.restoring import look_restored, restore
 from engine.adapters.redis.tasks.lanes import Line, queues_aside, told_all, waiting_lines
@@ -22,6 +21,7 @@ from engine.core.task.lifecycle import Move, TaskStatus
 from engine.core.task.names import is_queue_name
 from engine.core.task.stored_task import StoredTask
 from engine.errors import BrokerError, BrokerUnavailable, SchemaMismatch
+from engine.ports.keeper_broker import AuditResult
 
 SCAN_COUNT = 200  # ids of one look
 AHEAD_MS = 2000  # no two processes that have asked Redis for the time differ by so much
@@ -37,15 +37,6 @@ Collection = tuple[str, list[str], str]  # how to go through it, its keys, and w
 Suspect = tuple[str, str, bytes, int, list[str], str, str]  # what, id, line, is it stored, keys, fair key, queue
 
 _errors = logging.getLogger("ganger.errors")
-
-
-@dataclass(slots=True)
-class Reconciled:
-    """One look. `cursor` leads on, None after the last; `mended` counts by what was wrong."""
-
-    cursor: Cursor | None
-    checked: int = 0
-    mended: Counter[str] = field(default_factory=Counter)
 
 
 class Reconciling:
@@ -76,15 +67,15 @@ class Reconciling:
                 _errors.error("a task cannot be read", extra={"task_id": stored.id, "reason": stored.problem})
         return done
 
-    def some(self, cursor: Cursor | None) -> Reconciled:
+    def some(self, cursor: Cursor | None) -> AuditResult:
         if cursor is None or not self._plan:
             apart = set_apart(self._redis, self._keys)
             self._plan = self._collections()
             if apart:
-                return Reconciled((0, b"0"), mended=Counter(misplaced=apart))
+                return AuditResult((0, b"0"), mended=Counter(misplaced=apart))
         at, position = cursor or (0, b"0")
         if at >= len(self._plan):
-            return Reconciled(None)
+            return AuditResult(None)
         try:
             return self._look_at(at, position)
         except (BrokerUnavailable, SchemaMismatch):
@@ -92,27 +83,27 @@ class Reconciling:
         except BrokerError as error:
             _errors.error("a part of what is in Redis could not be looked through", extra={
                 "keys": self._plan[at][1][:20], "reason": str(error)})
-            return Reconciled(self._next(at, b"0"), mended=Counter(unfit=1))
+            return AuditResult(self._next(at, b"0"), mended=Counter(unfit=1))
 
     def _next(self, at: int, where: bytes) -> Cursor | None:
         more = (at, where) if where != b"0" else (at + 1, b"0")
         return more if more[0] < len(self._plan) else None
 
-    def _look_at(self, at: int, position: bytes) -> Reconciled:
+    def _look_at(self, at: int, position: bytes) -> AuditResult:
         """Go through some of one collection."""
         scan, keys, kind = self._plan[at]
         if kind == "lines":
             self._plan += self._lines()
-            where, result = b"0", Reconciled(None)
+            where, result = b"0", AuditResult(None)
         elif scan == "ZRANGE":
-            where, result = b"0", Reconciled(None)
+            where, result = b"0", AuditResult(None)
             for key, told in zip(keys, self._redis.call_all([("ZRANGE", key, 0, -1) for key in keys]), strict=True):
                 result.checked += len(told)
                 result.mended += self._look_through(scan, key, kind, told)
         else:
             where, told = self._redis.call(scan, keys[0], position, "COUNT", SCAN_COUNT)
             members = told if scan == "SSCAN" else told[::2]
-            result = Reconciled(None, len(members), self._members(scan, keys[0], kind, members))
+            result = AuditResult(None, len(members), self._members(scan, keys[0], kind, members))
         result.cursor = self._next(at, where)
         return result
 

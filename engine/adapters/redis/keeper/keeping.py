@@ -7,12 +7,11 @@ an id that turned out to be a stray counts as done.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from engine.adapters.redis.keeper.auditing import Cursor, Reconciled, Reconciling
+from engine.adapters.redis.keeper.auditing import Cursor, Reconciling
 from engine.adapters.redis.keeper.restoring import look_restored
 from engine.adapters.redis.tasks.broker import Broker
 from engine.adapters.redis.tasks.operating import ENDS, Operating
@@ -25,35 +24,12 @@ from engine.core.task import stored_json
 from engine.core.task.lifecycle import Move, TaskStatus
 from engine.core.task.lost_run import RESCUES_MAX, LostRunDecision, of_lost_run, of_unreadable
 from engine.core.task.stored_task import StoredTask
+from engine.ports.keeper_broker import AuditResult, PollResult, RescueResult
 
 PROCESSES_S = 10.0  # what was told of processes vanishes after so long, unless it comes less often
 
 
-@dataclass(frozen=True, slots=True)
-class RescueReport:
-    """What became of a silent supervisor's runs. `is_over`: it has none left and is forgotten, or it came back."""
-
-    released: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    is_over: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Polled:
-    """Whether the keeper that asked is the one that acts; until when each supervisor's lease holds; and when there is
-    something to do next. Moments are in ms of Redis's clock, infinite where there is none."""
-
-    leads: bool
-    leases: dict[str, int]
-    due_ms: float
-    expires_ms: float
-    removal_ms: float
-    cancels: int  # tasks that were to be cancelled while they ran
-    refusal: str | None = None  # why the keeper must not touch these data: it never leads then
-
-
-class KeeperBroker:
+class RedisKeeperBroker:
     """The keeper's verbs, on the connections of a broker.
 
     `rescues_max`: how often a task is run again because its supervisor was lost, before it is set aside.
@@ -69,7 +45,7 @@ class KeeperBroker:
     def now_ms(self) -> int:
         return self._redis.now_ms()
 
-    def poll(self, keeper: str, until_ms: int) -> Polled:
+    def poll(self, keeper: str, until_ms: int) -> PollResult:
         """Ask to be the keeper that acts until then, if no other is; with a moment that is over, stand down."""
         keys = self._keys
         names = [keys.keeper, keys.supervisors, keys.due, keys.expiring, *map(keys.ended, ENDS), keys.cancels,
@@ -77,7 +53,7 @@ class KeeperBroker:
         word, leases, *told, cancels, stored = self._redis.run("poll", names, [
             keeper, until_ms, self._redis.now_ms(), schema.VERSION, keys.base])
         due_ms, expires_ms, removal_ms = (float(moment or "inf") for moment in told)
-        return Polled(word == b"LEADS", self._named(leases), due_ms, expires_ms, removal_ms, cancels,
+        return PollResult(word == b"LEADS", self._named(leases), due_ms, expires_ms, removal_ms, cancels,
                       schema.refusal(stored))
 
     def supervisors(self) -> list[dict[str, Any]]:
@@ -155,7 +131,7 @@ class KeeperBroker:
         return {name.decode(): moment(end_ms) for name, end_ms in zip(told[::2], told[1::2], strict=True)
                 if name.isascii()}
 
-    def rescue(self, supervisor: str, limit: int) -> RescueReport:
+    def rescue(self, supervisor: str, limit: int) -> RescueResult:
         """Take up to `limit` runs of a silent supervisor away from it; bury it when it has none left."""
         keys, now_ms = self._keys, self._redis.now_ms()
         held, strangers = sorted_out(self._redis.call("SRANDMEMBER", keys.held(supervisor), min(limit, BATCH_TASKS)))
@@ -167,12 +143,12 @@ class KeeperBroker:
         decisions = self._lost_run_decisions(supervisor, found, now_ms)
         word, *words = self._rescue(supervisor, list(zip(found, decisions, strict=True)), now_ms)
         if word == b"ALIVE":
-            return RescueReport()
+            return RescueResult()
         moves = [decision.move for decision, done in zip(decisions, words, strict=True) if done == b"OK"]
-        return RescueReport(moves.count(Move.RELEASE), moves.count(Move.FAIL), moves.count(Move.CANCEL),
+        return RescueResult(moves.count(Move.RELEASE), moves.count(Move.FAIL), moves.count(Move.CANCEL),
                             is_over=self._redis.call("SCARD", keys.held(supervisor)) == 0)
 
-    def reconcile(self, cursor: Cursor | None = None) -> Reconciled:
+    def reconcile(self, cursor: Cursor | None = None) -> AuditResult:
         """Look at some of everything for what is in no place or in a wrong one, and put it right."""
         return self._reconciling.some(cursor)
 

@@ -30,6 +30,7 @@ from engine.adapters.redis.wire.addresses import Address, address, check_role
 from engine.adapters.redis.wire.errors import from_redis
 from engine.config import urls
 from engine.core.store import schema
+from engine.core.store.storage import is_of_wrong_type
 from engine.errors import BrokerDenied, BrokerError, BrokerTooOld, InvalidSetting, SchemaMismatch
 
 VERSION_MIN = (6, 2)
@@ -130,7 +131,7 @@ class Connections:
     def _error(self, reply: ResponseError, keys: Sequence[Argument]) -> BrokerError:
         """What it says; where a key is of the wrong type, which one."""
         base = self._schema_key.removesuffix("schema")
-        if not base or not key_types.is_of_wrong_type(reply):
+        if not base or not is_of_wrong_type(reply):
             return from_redis(reply)
         return key_types.error_naming(self.calls, base, [key for key in keys if isinstance(key, str)])
 
@@ -223,7 +224,7 @@ class Connections:
         try:
             return cast("bytes | None", connection.read_response())
         except ResponseError as error:
-            if key_types.is_of_wrong_type(error):
+            if is_of_wrong_type(error):
                 raise BrokerError(f"the key {self._schema_key} is not the string that the engine keeps there: something"
                                   " else has written to it. Delete it where all else is as it was") from error
             raise

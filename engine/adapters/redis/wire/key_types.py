@@ -56,11 +56,6 @@ def always_there(base: str) -> list[str]:
                                      *(f"turns:{priority.name}" for priority in DESCENDING))]
 
 
-def is_of_wrong_type(error: Exception) -> bool:
-    """Whether Redis said so, or the error names the key for which Redis said so."""
-    return any("WRONGTYPE" in str(told) for told in (error, error.__cause__))
-
-
 def error_naming(calls: Calls, base: str, keys: Sequence[str]) -> BrokerError:
     """The error for a call that met a key of the wrong type."""
     suspects = list(dict.fromkeys([*always_there(base), *keys[:LOOKED_AT_MAX]]))

@@ -4,14 +4,15 @@ import pytest
 
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.keeper.keeping import KeeperBroker
+from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
 from engine.adapters.redis.tasks.broker import Broker
 from engine.adapters.redis.wire.supervisor_link import Pushed, SupervisorLink
 from engine.config import Settings
-from engine.services.keeper.neighbours import Neighbours
+from engine.services.keeper.duty_list import make_rounds
+from engine.services.keeper.presence import SupervisorPresence
 from engine.services.keeper.process import KeeperLoop, make_loop
-from engine.services.keeper.reports import Reports
-from engine.services.keeper.rounds import Rounds
+from engine.services.keeper.reports import SupervisorReports
+from engine.services.keeper.sampling import ProcessSampler
 from engine.services.tree.bootstrap import Bootstrap
 
 SOON_S = 60.0
@@ -22,11 +23,12 @@ class Ringing:
 
     def __init__(self) -> None:
         poller, broker = EpollPoller(), Broker("redis://127.0.0.1:1")
-        keeping, reports = KeeperBroker(broker), Reports(list)
+        keeping, reports = RedisKeeperBroker(broker), SupervisorReports(list)
         self.told: list[object] = []
-        link = SupervisorLink("redis://127.0.0.1:1", "bell", RedisClock(), poller)
-        self.loop = KeeperLoop(Rounds("k", keeping, reports, Neighbours(reports), 15.0), broker, keeping, link, poller,
-                               1.0, self.told.append)
+        self.bell = SupervisorLink("redis://127.0.0.1:1", "bell", RedisClock(), poller)
+        sampler = ProcessSampler(lambda *sample: None, 1.0, self.bell.clock.now_ms)
+        self.loop = KeeperLoop(make_rounds("k", keeping, reports, SupervisorPresence(reports), 15.0), sampler, broker,
+                               self.bell, poller, self.told.append)
 
     def ring(self, message: bytes) -> float:
         """Ring, and return in how many seconds it goes its next round."""
@@ -38,7 +40,8 @@ class Ringing:
 def test_the_setting_of_rescues_reaches_the_keeper() -> None:
     settings = Settings(redis_url="redis://127.0.0.1:1", max_rescues=7)
     loop = make_loop("keeper", Bootstrap(settings=settings), EpollPoller(), lambda message: None)
-    assert loop.keeping._rescues_max == 7
+    assert isinstance(loop.rounds.broker, RedisKeeperBroker)
+    assert loop.rounds.broker._rescues_max == 7
 
 
 @pytest.mark.parametrize("message", [b"9" * 5000, b"9" * 15, b"", b"-1", b"1e5", "\u0665".encode(), b"\xff", b"0"])

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from engine.adapters.redis.keeper.auditing import Reconciled
-from engine.adapters.redis.keeper.keeping import Polled, RescueReport
 from engine.errors import BrokerError, BrokerUnavailable
-from engine.services.keeper.reports import Reports
-from engine.services.keeper.rounds import POLL_S, TICK_S, Rounds
+from engine.ports.keeper_broker import AuditResult, PollResult, RescueResult
+from engine.services.keeper.duty_list import make_rounds
+from engine.services.keeper.reports import SupervisorReports
+from engine.services.keeper.rounds import POLL_S, TICK_S
 
 LEASE_S = 15.0
 NEVER = float("inf")
@@ -37,13 +37,13 @@ class Leases:
     def renew(self, name: str, lease_s: float = LEASE_S) -> None:
         self.ends[name] = self.now_ms() + int(lease_s * 1000)
 
-    def poll(self, keeper: str, until_ms: int) -> Polled:
+    def poll(self, keeper: str, until_ms: int) -> PollResult:
         if self.is_away:
             raise BrokerUnavailable("away")
         if self.refusal is not None:
             raise BrokerError("Redis could not do what was asked") from self.refusal
         self.polls += 1
-        return Polled(self.is_led_by_us, dict(self.ends), NEVER, NEVER, NEVER, self.cancels)
+        return PollResult(self.is_led_by_us, dict(self.ends), NEVER, NEVER, NEVER, self.cancels)
 
     def insist(self, cursor: Any = None) -> tuple[int, Any]:
         self.insisted += 1
@@ -63,7 +63,7 @@ class Leases:
     def rescue(self, supervisor: str, limit: int) -> Any:
         self.rescued.append(supervisor)
         self.ends.pop(supervisor, None)
-        return RescueReport()
+        return RescueResult()
 
     def set_apart(self) -> int:
         self.moved_away += 1
@@ -71,10 +71,10 @@ class Leases:
 
     def reconcile(self, cursor: Any = None) -> Any:
         self.reconciled += 1
-        return Reconciled(None)
+        return AuditResult(None)
 
 
-class Neighbours:
+class Presence:
     """Of this host: `absent` are gone; `ended` notes whom we were told to end, and whether before the rescue."""
 
     def __init__(self, redis: Leases) -> None:
@@ -94,9 +94,9 @@ class Watch:
     def __init__(self) -> None:
         self.redis = Leases()
         self.reports: list[dict[str, Any]] = []
-        self.neighbours = Neighbours(self.redis)
-        self.rounds = Rounds("k", self.redis, Reports(lambda: self.reports),
-                             self.neighbours, LEASE_S, self.redis.monotonic_s)  # type: ignore[arg-type]
+        self.presence = Presence(self.redis)
+        self.rounds = make_rounds("k", self.redis, SupervisorReports(lambda: self.reports),
+                             self.presence, LEASE_S, self.redis.monotonic_s)  # type: ignore[arg-type]
 
     def pass_time(self, seconds: float, *renewing: str, tick_s: float = 1.0) -> None:
         end_s = self.redis.now_s + seconds
@@ -199,7 +199,7 @@ def test_a_lease_that_is_renewed_in_the_last_moment_is_not_ended(watch: Watch) -
     watch.pass_time(2, "a")
     seen = watch.redis.poll("k", 0)
 
-    def poll(keeper: str, until_ms: int) -> Polled:
+    def poll(keeper: str, until_ms: int) -> PollResult:
         return seen
 
     watch.redis.poll = poll  # type: ignore[method-assign]
@@ -269,23 +269,23 @@ def test_a_lease_lasts_as_long_as_its_supervisor_says(watch: Watch, lease_s: flo
 def test_what_is_left_of_a_lapsed_supervisor_is_ended_before_its_runs_are_given_away(watch: Watch) -> None:
     watch.redis.renew("a")
     watch.pass_time(LEASE_S + 2)
-    assert watch.neighbours.ended == watch.redis.rescued == ["a"]
+    assert watch.presence.ended == watch.redis.rescued == ["a"]
 
 
 def test_one_that_is_gone_is_taken_over_at_once_and_not_ended(watch: Watch) -> None:
     watch.redis.renew("a")
     watch.pass_time(2)
-    watch.neighbours.absent.append("a")
+    watch.presence.absent.append("a")
     watch.pass_time(TICK_S)
-    assert (watch.redis.rescued, watch.neighbours.ended) == (["a"], [])
+    assert (watch.redis.rescued, watch.presence.ended) == (["a"], [])
 
 
 class Busy(Leases):
     """Nothing ever ends here, and each call takes a while."""
 
-    def poll(self, keeper: str, until_ms: int) -> Polled:
+    def poll(self, keeper: str, until_ms: int) -> PollResult:
         self.polls += 1
-        return Polled(True, dict(self.ends), 0, 0, 0, 1)
+        return PollResult(True, dict(self.ends), 0, 0, 0, 1)
 
     def insist(self, cursor: Any = None) -> tuple[int, Any]:
         return self._takes("insist", (0, b"1"))
@@ -300,10 +300,10 @@ class Busy(Leases):
         return self._takes("sweep", (limit, None))
 
     def rescue(self, supervisor: str, limit: int) -> Any:
-        return self._takes("rescue", RescueReport(released=limit, is_over=False))
+        return self._takes("rescue", RescueResult(released=limit, is_over=False))
 
     def reconcile(self, cursor: Any = None) -> Any:
-        return self._takes("reconcile", Reconciled((1, b"1")))
+        return self._takes("reconcile", AuditResult((1, b"1")))
 
     def __init__(self) -> None:
         super().__init__()
@@ -317,9 +317,9 @@ class Busy(Leases):
 
 def test_no_duty_starves_another_and_a_round_ends_however_much_there_is(watch: Watch) -> None:
     busy = Busy()
-    watch.rounds = Rounds("k", busy, Reports(list), watch.neighbours, LEASE_S, busy.monotonic_s)  # type: ignore[arg-type]
-    watch.neighbours.redis = busy
-    watch.neighbours.absent = ["a", "b"]
+    watch.rounds = make_rounds("k", busy, SupervisorReports(list), watch.presence, LEASE_S, busy.monotonic_s)  # type: ignore[arg-type]
+    watch.presence.redis = busy
+    watch.presence.absent = ["a", "b"]
     busy.renew("a")
     busy.renew("b")
     for _ in range(3):

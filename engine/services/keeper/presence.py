@@ -15,7 +15,7 @@ from typing import Protocol
 
 from engine.adapters.process.kernel import identity
 from engine.adapters.process.kernel.identity import Identity, Presence
-from engine.services.keeper.reports import Report, Reports
+from engine.services.keeper.reports import SupervisorReport, SupervisorReports
 
 SURE_S = 0.5  # gone for this long: what it has started is gone too
 END_S_MAX = 1.0  # for what was killed to go
@@ -39,8 +39,8 @@ class LocalKernel:
     end = staticmethod(identity.end)
 
 
-class Neighbours:
-    def __init__(self, reports: Reports, kernel: Kernel | None = None) -> None:
+class SupervisorPresence:
+    def __init__(self, reports: SupervisorReports, kernel: Kernel | None = None) -> None:
         self._reports, self._kernel = reports, kernel or LocalKernel()
         self._host_id = self._kernel.host_id()
         self._missed: dict[str, float] = {}  # supervisor -> when it was first seen to be gone
@@ -64,11 +64,11 @@ class Neighbours:
                         "not all that is left of a supervisor could be ended from here",
                         extra={"supervisor": supervisor, "pids": " ".join(str(one.pid) for one in left)})
 
-    def _is_here(self, report: Report) -> bool:
+    def _is_here(self, report: SupervisorReport) -> bool:
         """Whether it speaks of this kernel, and well enough to be judged by."""
         return bool(report.processes) and report.host_id == self._host_id != ""
 
-    def _is_gone(self, name: str, report: Report) -> bool:
+    def _is_gone(self, name: str, report: SupervisorReport) -> bool:
         if not self._is_here(report) or self._kernel.presence(report.processes[0]) is not Presence.GONE:
             return False
         left = [one for one in report.processes[1:] if self._kernel.presence(one) is not Presence.GONE]

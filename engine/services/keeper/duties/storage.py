@@ -1,4 +1,4 @@
-"""The keeper's look at Redis itself: whether it may delete tasks, and whether it can write what it is told.
+"""The duty that looks at Redis itself: whether it may delete tasks, and whether it can write what it is told.
 
 1. A Redis that deletes tasks when its memory is full is refused at the start of an engine: the root is told.
 2. While the engine runs, a fault is logged as an error when it begins, and the end of it too.
@@ -7,44 +7,50 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.core.store.storage import eviction_fault, writing_fault
 from engine.errors import BrokerError
-
-LOOK_S = 30.0
+from engine.services.keeper.duties.duty import Duty
 
 errors = logging.getLogger("ganger.errors")
 
 
-class StorageWatch:
-    """`info` gives what Redis says of itself; `refuse` is told why the engine must not start."""
+class StorageCheck(Duty):
+    """Done by each keeper: an engine starts with its own.
+
+    Args:
+        info: gives what Redis says of itself.
+        refuse: is told why the engine must not start.
+        allow_eviction: whether a Redis that deletes tasks will do.
+    """
+
+    name: ClassVar[str] = "storage check"
+    period_s: ClassVar[float] = 30.0
+    needs_lead: ClassVar[bool] = False
 
     def __init__(self, info: Callable[[], dict[str, Any]], refuse: Callable[[str], None], *, allow_eviction: bool,
                  monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(monotonic_s)
         self._info, self._refuse, self._allow_eviction = info, refuse, allow_eviction
-        self._monotonic_s = monotonic_s
-        self._look_s = float("-inf")
         self._faults: set[str] = set()
         self._has_looked = False
 
-    def look(self) -> None:
-        """Ask Redis, if it is time to. Raises nothing: the rounds deal with a Redis that is away."""
-        now_s = self._monotonic_s()
-        if now_s < self._look_s:
-            return
-        self._look_s = now_s + LOOK_S
+    def run(self) -> bool:
+        """Ask Redis. Raises nothing: the rounds deal with a Redis that is away."""
+        self._due_s = self._monotonic_s() + self.period_s
         try:
             info = self._info()
         except BrokerError:
-            return
+            return False
         evicts = None if self._allow_eviction else eviction_fault(info)
         if evicts is not None and not self._has_looked:
             self._refuse(evicts)
         self._has_looked = True
-        self._tell({fault for fault in (evicts, writing_fault(info)) if fault is not None})
+        self._log({fault for fault in (evicts, writing_fault(info)) if fault is not None})
+        return False
 
-    def _tell(self, faults: set[str]) -> None:
+    def _log(self, faults: set[str]) -> None:
         for fault in sorted(faults - self._faults):
             errors.error("Redis may lose tasks", extra={"reason": fault})
         for fault in sorted(self._faults - faults):

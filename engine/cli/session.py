@@ -21,9 +21,9 @@ from engine.cli.output import Output
 from engine.errors import GangerError, InvalidSetting
 
 if TYPE_CHECKING:
-    from engine.adapters.redis.tasks.broker import Broker
     from engine.client import Client
     from engine.config import Loaded, Settings
+    from engine.ports.engine_broker import EngineBroker
 
 ConfigOption = Annotated[Path | None, typer.Option(
     "--config", metavar="FILE", help="Settings to read (default: $GANGER_CONFIG, ./ganger.toml, ./config/ganger.toml)")]
@@ -80,14 +80,10 @@ class Session:
     @contextmanager
     def reach(self, settings: "Settings | None" = None) -> "Iterator[Settings]":
         """Settings with the URL of a Redis; while inside, this process is a user of the embedded one, if that is it."""
-        settings = settings or self.load().settings
-        if settings.redis_url is not None:
-            yield settings
-            return
-        from engine.adapters.redis.embedded.server import open_embedded
+        from engine.client.provider import reachable
 
-        with open_embedded(settings.data_dir, settings.redis_binary) as embedded:
-            yield settings.model_copy(update={"redis_url": embedded.url})
+        with reachable(settings or self.load().settings) as found:
+            yield found
 
     @contextmanager
     def client(self) -> "Iterator[Client]":
@@ -97,11 +93,11 @@ class Session:
             yield client
 
     @contextmanager
-    def broker(self) -> "Iterator[Broker]":
-        from engine.adapters.redis.tasks.broker import connect
+    def broker(self) -> "Iterator[EngineBroker]":
+        from engine.client.provider import connected
 
         with self.reach() as settings:
-            broker = connect(settings)
+            broker = connected(settings)
             try:
                 yield broker
             finally:

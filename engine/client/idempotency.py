@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import orjson
 
-from engine.adapters.redis.tasks.broker import Broker
 from engine.core.task.stored_task import StoredTask
 from engine.errors import IdempotencyConflict
 from engine.ports.client_broker import Submission
+from engine.ports.engine_broker import EngineBroker
 
 
 def conflict(made: Submission, earlier: StoredTask | None) -> IdempotencyConflict | None:
@@ -20,7 +20,7 @@ def conflict(made: Submission, earlier: StoredTask | None) -> IdempotencyConflic
     return _error(made)
 
 
-def conflicts(broker: Broker, submissions: Sequence[Submission]) -> list[IdempotencyConflict | None]:
+def conflicts(broker: EngineBroker, submissions: Sequence[Submission]) -> list[IdempotencyConflict | None]:
     """Return the same for each of several submits, before they are written. Raises `BrokerError`."""
     keyed = {(made.record.queue, made.idempotency_key): made for made in reversed(submissions) if made.idempotency_key}
     ids = broker.earlier_ids(list(keyed)) if keyed else {}

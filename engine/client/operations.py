@@ -8,10 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
-from engine.adapters.redis.tasks.broker import Broker
 from engine.client import idempotency
 from engine.client.client import Client
-from engine.client.provider import RedisBrokerProvider
 from engine.client.waiting import known_id
 from engine.core.task.lifecycle import MOVES, Move, TaskStatus
 from engine.core.task.options import amendable
@@ -22,6 +20,7 @@ from engine.core.task.stored_task import StoredTask
 from engine.core.task.task_id import is_task_id
 from engine.errors import IdempotencyConflict, MoveRefused, TaskNotFound
 from engine.ports.client_broker import Submission
+from engine.ports.engine_broker import EngineBroker, EngineBrokerProvider
 from engine.tasks import options as check
 
 Operation = Literal["cancel", "retry", "delete", "priority"]
@@ -30,7 +29,7 @@ Operation = Literal["cancel", "retry", "delete", "priority"]
 class TaskOperations:
     """Any number of threads may share one, as with `Client`. Every method may raise `BrokerError`."""
 
-    def __init__(self, client: Client, provider: RedisBrokerProvider) -> None:
+    def __init__(self, client: Client, provider: EngineBrokerProvider) -> None:
         self._client, self._provider = client, provider
 
     # -- submit ---------------------------------------------------------------------------------------------------
@@ -42,7 +41,7 @@ class TaskOperations:
         the others that are written with it.
         """
         if task.get("durability") is not None:
-            self._provider.broker().durability.check()
+            self._provider.broker().check_durability()
         return self._client.tasks.prepare(task)
 
     def write(self, submissions: Sequence[Submission]) -> list[StoredTask | IdempotencyConflict]:
@@ -140,7 +139,7 @@ class TaskOperations:
         return done
 
 
-def read_tasks(broker: Broker, task_ids: Sequence[str]) -> list[StoredTask | None]:
+def read_tasks(broker: EngineBroker, task_ids: Sequence[str]) -> list[StoredTask | None]:
     """Return tasks as they are now, None where there is none or the id cannot be one. Raises `BrokerError`."""
     ids = [task_id for task_id in task_ids if is_task_id(task_id)]
     found = dict(zip(ids, broker.read(ids), strict=True)) if ids else {}

@@ -1,4 +1,6 @@
-"""The way from a client to its Redis: opened at first use, again after a fork, closed once.
+"""How clients and commands get to Redis: the one module above the adapters that imports that of Redis for them.
+
+A client's connection is opened at first use, again after a fork, and closed once:
 
 1. Where no `redis_url` is set it is a user of the embedded Redis of `data_dir`.
 2. A child of os.fork gets a broker of its own; the parent's is left alone, since both share its sockets.
@@ -9,12 +11,15 @@
 import os
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 
 from engine.adapters.redis.embedded.server import EmbeddedRedis, open_embedded
 from engine.adapters.redis.tasks.broker import Broker, connect
 from engine.config import Settings
 from engine.errors import GangerError
+from engine.ports.engine_broker import EngineBroker
 from engine.tasks.import_guard import check_use
 
 
@@ -73,6 +78,25 @@ class RedisBrokerProvider:
         _PARENTS.append((self._broker, self._embedded))
         self._lock = Lock()  # a thread of the parent may have held it
         self._broker = self._embedded = None
+
+
+def connected(settings: Settings) -> EngineBroker:
+    """A broker for settings that name a Redis, after one round trip to it. The caller closes it. Raises `BrokerError`.
+    """
+    return connect(settings)
+
+
+@contextmanager
+def reachable(settings: Settings) -> Iterator[Settings]:
+    """The settings, with the URL of a Redis. While inside, this process is a user of the embedded one, if that is it.
+
+    Raises `EngineError` where the embedded Redis does not start.
+    """
+    if settings.redis_url is not None:
+        yield settings
+        return
+    with open_embedded(settings.data_dir, settings.redis_binary) as embedded:
+        yield settings.model_copy(update={"redis_url": embedded.url})
 
 
 _ALL: "weakref.WeakSet[RedisBrokerProvider]" = weakref.WeakSet()

@@ -13,10 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from engine.adapters.redis.embedded.server import open_embedded
 from engine.cli.output import Output
 from engine.client import Client
 from engine.client.models import Task
+from engine.client.provider import reachable
 from engine.config import Settings, cores
 from engine.core.task.lifecycle import TaskStatus
 from engine.demo import processes
@@ -58,7 +58,7 @@ def _run_all(console: Console, folder: Path, demo_tasks: Sequence[DemoTask],
     real = len(demo_tasks) - misbehaving
     console.print(f"[bold]Ganger[/bold]: {real} tasks on the files of Python's library, and {misbehaving} that "
                   "misbehave.", width=min(console.width, WIDTH_MAX))
-    with open_embedded(folder) as embedded, _engine(folder, embedded.url, workers) as scheduler:
+    with reachable(_settings(folder, workers)) as settings, _engine(settings) as scheduler:
         console.print(f"[dim]Redis and {workers} workers are up; their data is in {escape(str(folder))}[/dim]")
         started_s = time.monotonic()
         ended = _watch(console, scheduler.client, demo_tasks)
@@ -97,11 +97,13 @@ def _cancel(client: Client, task_id: str) -> None:
         return  # it has ended in between
 
 
+def _settings(folder: Path, workers: int) -> Settings:
+    return Settings(redis_url=None, data_dir=folder, handlers=MODULES, max_workers=workers, log_level="CRITICAL")
+
+
 @contextmanager
-def _engine(folder: Path, redis_url: str, workers: int) -> Iterator[Scheduler]:
+def _engine(settings: Settings) -> Iterator[Scheduler]:
     """A running engine. It is given every setting, so that nobody's file or environment changes the demo."""
-    settings = Settings(redis_url=redis_url, data_dir=folder, handlers=MODULES, max_workers=workers,
-                        log_level="CRITICAL")
     everything: dict[str, Any] = settings.model_dump()
     scheduler = Scheduler(**everything)
     try:

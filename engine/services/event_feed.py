@@ -11,9 +11,9 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from engine.adapters.redis.records.event_stream import EventStreamReader, StreamEntry, key_of
-from engine.client.provider import RedisBrokerProvider
 from engine.errors import GangerError
+from engine.ports.engine_broker import EngineBrokerProvider
+from engine.ports.event_stream import EventStreamReader, StreamEntry, key_of
 from engine.services.background import Background
 from engine.services.thread_pool import ThreadPool
 
@@ -38,7 +38,7 @@ class EventBatch(NamedTuple):
 class EventFeed:
     """Started and followed on one event loop; the reader has a thread of its own."""
 
-    def __init__(self, provider: RedisBrokerProvider, threads: ThreadPool) -> None:
+    def __init__(self, provider: EngineBrokerProvider, threads: ThreadPool) -> None:
         self._provider, self._threads = provider, threads
         self._kept: deque[tuple[tuple[int, int], StreamEntry]] = deque()
         self.events_kept = 0
@@ -108,8 +108,7 @@ class EventFeed:
         while not self._stop.is_set():
             try:
                 if tail is None:
-                    broker = self._provider.broker()
-                    tail = EventStreamReader(broker.redis, broker.keys)
+                    tail = self._provider.broker().event_stream()
                 if self.position is None:
                     self.position = tail.last_id()
                 page = tail.follow(self.position, PAGE, BLOCK_MS)
@@ -136,8 +135,7 @@ class EventFeed:
                 self._stop.set()
 
     def _older(self, position: str) -> EventBatch:
-        broker = self._provider.broker()
-        page = EventStreamReader(broker.redis, broker.keys).after(position, BACKLOG_PAGE)
+        page = self._provider.broker().event_stream().after(position, BACKLOG_PAGE)
         return EventBatch(page.entries, page.gap)
 
     # -- in the loop ----------------------------------------------------------------------------------------------

@@ -195,7 +195,7 @@ class InlineBroker:
     def control(self, command: Mapping[str, Any]) -> int:
         return 0
 
-    def engine_log(self) -> Iterator[dict[str, Any]]:
+    def engine_log(self, before_id: str = "+", since_ms: int = 0) -> Iterator[dict[str, Any]]:
         return iter(())
 
     def close(self) -> None:

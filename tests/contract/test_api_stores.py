@@ -2,8 +2,9 @@
 
 import orjson
 
-from engine.adapters.redis.records.api_keys import ApiKeyStore
-from engine.adapters.redis.records.webhooks import OWN, WebhookStore, new_secret
+from engine.adapters.redis.records.api_keys import RedisApiKeyStore
+from engine.adapters.redis.records.webhooks import RedisWebhookStore
+from engine.ports.webhooks import OWN, new_secret
 from tests.scripts.shop import Shop
 
 HOOK = {"secret": new_secret(), "url": "http://x", "on": ["FAILED"]}
@@ -13,7 +14,7 @@ BROKEN = [b"", b"7", b"[]", b"{}", b"\xff", b'{"secret":7}', b'{"tries":-1}',
 
 
 def test_a_webhook_that_cannot_be_read_is_none(shop: Shop) -> None:
-    hooks = WebhookStore(shop.broker.redis, shop.keys)
+    hooks = RedisWebhookStore(shop.broker.redis, shop.keys)
     shop.client.hset(shop.keys.webhooks, mapping={b"broken %d" % n: text for n, text in enumerate(BROKEN)})
     shop.client.hset(shop.keys.webhooks, OWN, b"nonsense")
     hooks.add("whole", HOOK)
@@ -24,7 +25,7 @@ def test_a_webhook_that_cannot_be_read_is_none(shop: Shop) -> None:
 
 
 def test_a_message_that_cannot_be_read_is_thrown_away(shop: Shop) -> None:
-    hooks, keys = WebhookStore(shop.broker.redis, shop.keys), shop.keys
+    hooks, keys = RedisWebhookStore(shop.broker.redis, shop.keys), shop.keys
     assert hooks.lock("one").take(60.0)
     assert hooks.advance("one", "1-1", {"whole": MESSAGE}, 5)
     for n, text in enumerate(BROKEN):
@@ -38,7 +39,7 @@ def test_a_message_that_cannot_be_read_is_thrown_away(shop: Shop) -> None:
 
 
 def test_a_key_of_the_api_that_cannot_be_read_is_seen_and_can_be_revoked(shop: Shop) -> None:
-    vault = ApiKeyStore(shop.broker.redis, shop.keys)
+    vault = RedisApiKeyStore(shop.broker.redis, shop.keys)
     vault.add("whole", {"name": "n", "role": "read", "hash": "h"})
     shop.client.hset(shop.keys.api_keys, mapping={"broken": b"nonsense", b"\xff": b'{"queues":7}'})
     assert vault.all() == {"whole": {"name": "n", "role": "read", "hash": "h"}, "broken": {}, "\ufffd": {}}
@@ -46,7 +47,7 @@ def test_a_key_of_the_api_that_cannot_be_read_is_seen_and_can_be_revoked(shop: S
 
 
 def test_one_delivers_and_only_its_own_lead_can_it_give_up(shop: Shop) -> None:
-    hooks = WebhookStore(shop.broker.redis, shop.keys)
+    hooks = RedisWebhookStore(shop.broker.redis, shop.keys)
     one, two = hooks.lock("one"), hooks.lock("two")
     assert one.take(60.0)
     assert not two.take(60.0)
@@ -62,7 +63,7 @@ def test_one_delivers_and_only_its_own_lead_can_it_give_up(shop: Shop) -> None:
 
 
 def test_who_has_lost_the_lead_takes_nothing_on(shop: Shop) -> None:
-    hooks = WebhookStore(shop.broker.redis, shop.keys)
+    hooks = RedisWebhookStore(shop.broker.redis, shop.keys)
     assert hooks.lock("two").take(60.0)
     assert not shop.unchanged(lambda: hooks.advance("one", "1-1", {"m": MESSAGE}, 5))
     assert hooks.advance("two", "1-1", {"m": MESSAGE}, 5)

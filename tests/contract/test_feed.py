@@ -7,7 +7,7 @@ import pytest
 import redis
 from prometheus_client import generate_latest
 
-from engine.adapters.redis.records.event_stream import EventStreamReader
+from engine.adapters.redis.records.event_stream import RedisEventStreamReader
 from engine.client.provider import RedisBrokerProvider
 from engine.config import load_settings
 from engine.core.task import event
@@ -93,7 +93,7 @@ def test_a_reader_that_falls_behind_is_told_of_the_gap(redis_url: str) -> None:
     stage = Scene(redis_url)
     stage.write(10)
     broker = stage.provider.broker()
-    tail, position = EventStreamReader(broker.redis, broker.keys), stage.last_id()
+    tail, position = RedisEventStreamReader(broker.redis, broker.keys), stage.last_id()
     assert not tail.follow(stage.first_id(), 500, 100).gap
     stage.write(MAXLEN + 500)
     page = tail.follow(position, 500, 100)

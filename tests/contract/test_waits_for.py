@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.adapters.redis.tasks.waits_for import shown
 from engine.core.task.lifecycle import TaskStatus
+from engine.core.task.names import types_in_words
 from tests.redis_server import RedisServer
 from tests.scripts.shop import Shop
 from tests.scripts.test_step import Supervisor
@@ -65,5 +65,5 @@ def test_types_that_no_living_pool_knows_are_counted(shop: Shop) -> None:
 
 
 def test_they_are_shown_in_few_words() -> None:
-    assert shown({"b": 1, "a": 20}) == "20 of 'a', 1 of 'b'"
-    assert shown({f"t{n}": 1 for n in range(7)}).endswith("and of 2 more types")
+    assert types_in_words({"b": 1, "a": 20}) == "20 of 'a', 1 of 'b'"
+    assert types_in_words({f"t{n}": 1 for n in range(7)}).endswith("and of 2 more types")

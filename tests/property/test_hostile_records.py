@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from engine.adapters.redis.records.api_keys import ApiKeyTable
-from engine.adapters.redis.records.webhooks import new_secret
 from engine.adapters.redis.tasks.task_reading import EncodedTask
 from engine.client.models import LogLine, Task
 from engine.client.submission import Defaults
@@ -21,6 +19,8 @@ from engine.core.task.record import Record
 from engine.core.task.state import Life
 from engine.core.task.stored_task import parse
 from engine.core.worker import frames
+from engine.ports.api_keys import ApiKeyTable
+from engine.ports.webhooks import new_secret
 from engine.services.api.http.authentication import Authenticator
 from engine.services.pool.run_factory import RunFactory, UnknownType
 from engine.services.pool.worker_control import _pause_asked

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from engine.adapters.redis.keeper.restoring import restore
-from engine.adapters.redis.records.leader_lock import LeaderLock
-from engine.adapters.redis.records.webhooks import WebhookStore
+from engine.adapters.redis.records.leader_lock import RedisLeaderLock
 from engine.adapters.redis.tasks.amending import amend
 from engine.adapters.redis.wire import scripts
 from engine.core.task.lifecycle import Move, TaskStatus
@@ -185,14 +184,14 @@ def lead_beside_another(shop: Shop) -> None:
 
 
 def lead_at_what_another_does(shop: Shop) -> None:
-    assert LeaderLock(shop.broker.redis, "lock", "one").take(60.0)
-    other = LeaderLock(shop.broker.redis, "lock", "two")
+    assert RedisLeaderLock(shop.broker.redis, "lock", "one").take(60.0)
+    other = RedisLeaderLock(shop.broker.redis, "lock", "two")
     assert not shop.unchanged(lambda: other.take(60.0))
     shop.unchanged(other.give_up)
 
 
 def take_on_without_the_lead(shop: Shop) -> None:
-    assert not shop.unchanged(lambda: WebhookStore(shop.broker.redis, shop.keys).advance("one", "1-1", {"m": {}}, 5))
+    assert not shop.unchanged(lambda: shop.broker.webhooks.advance("one", "1-1", {"m": {}}, 5))
 
 
 def rescue_from_the_living(shop: Shop) -> None:

@@ -11,10 +11,11 @@ import typer
 from engine.cli.session import Session, command
 from engine.core.task.names import check_queue_name
 from engine.errors import InvalidOption
+from engine.ports.api_keys import hashed
 from engine.tasks.options import text as check_text
 
 if TYPE_CHECKING:
-    from engine.adapters.redis.records.api_keys import ApiKeyStore
+    from engine.ports.api_keys import ApiKeyStore
 
 _CLOSED = ("there are no keys any more, and the API refuses every call: make one with ganger keys create, or let it "
            "serve without keys with ganger keys open")
@@ -35,10 +36,8 @@ def add_to(app: typer.Typer) -> None:
 @contextmanager
 def vault(session: Session) -> "Iterator[ApiKeyStore]":
     """The place where the keys are."""
-    from engine.adapters.redis.records.api_keys import ApiKeyStore
-
     with session.broker() as broker:
-        yield ApiKeyStore(broker.redis, broker.keys)
+        yield broker.api_keys
 
 
 def create(
@@ -51,8 +50,6 @@ def create(
         "--rate", metavar="N", min=0, help="Calls a second; 0 is as the settings say.")] = 0.0,
 ) -> None:
     """Make a key and print it, this once: only its hash is kept."""
-    from engine.adapters.redis.records.api_keys import hashed
-
     if role not in ROLES:
         raise InvalidOption(f"role {role!r} is not one of {', '.join(ROLES)}", field="role", value=role,
                             limit=", ".join(ROLES))

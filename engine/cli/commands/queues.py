@@ -30,7 +30,7 @@ def list_queues(session: Session) -> None:
     if session.out.as_json:
         session.out.json(queues)
         return
-    from engine.adapters.redis.tasks.waits_for import shown
+    from engine.core.task.names import types_in_words
 
     names = [priority.name for priority in DESCENDING]
     session.out.table(("queue", "state", *names, "total", "oldest"), [
@@ -38,7 +38,7 @@ def list_queues(session: Session) -> None:
          duration(queue.oldest_s)) for queue in queues], right=(*names, "total", "oldest"), cut=("queue",),
         leave_out=("total", "state", "oldest", "LOW", "NORMAL"))
     if unknown:
-        session.out.line(f"no living pool knows the types of tasks that wait: {one_line(shown(unknown))}")
+        session.out.line(f"no living pool knows the types of tasks that wait: {one_line(types_in_words(unknown))}")
 
 
 def pause(session: Session, queue: QueueArgument) -> None:

@@ -3,14 +3,12 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from engine.adapters.redis.tasks.waits_for import shown
 from engine.cli.doctor.finding import Finding, State
 from engine.cli.output import size
 from engine.core.store.storage import DELETES_TASKS, writing_fault
-from engine.errors import BrokerError
+from engine.core.task.names import types_in_words
 
 if TYPE_CHECKING:
-    from engine.adapters.redis.tasks.broker import Broker
     from engine.config import Settings
 
 _SKEW_MS_MAX = 1000.0
@@ -20,12 +18,12 @@ _MAINTAINED_SINCE = (7, 2)
 
 def examine(settings: "Settings", *, embedded: bool) -> list[Finding]:
     """What there is to say of the Redis at the settings' URL. Raises `GangerError` if it cannot be reached."""
-    from engine.adapters.redis.tasks.broker import connect
+    from engine.client.provider import connected
     from engine.config.limits import without_password
 
-    broker = connect(settings)
+    broker = connected(settings)
     try:
-        info = {**broker.info(), "appendfsync": appendfsync(broker)}
+        info = {**broker.info(), "appendfsync": broker.appendfsync()}
         supervisors = broker.supervisors()
         unknown = broker.unknown_types()
     finally:
@@ -34,14 +32,6 @@ def examine(settings: "Settings", *, embedded: bool) -> list[Finding]:
     return [Finding("redis", State.OK, f"reachable: {kind}"), version(info), role(info), eviction(info),
             persistence(info), memory(info), skew(info), pools(supervisors),
             *types(unknown)]
-
-
-def appendfsync(broker: "Broker") -> str | None:
-    try:
-        found = broker.redis.call("CONFIG", "GET", "appendfsync")
-    except BrokerError:  # a user who may not ask, or hosted Redis, which has no CONFIG
-        return None
-    return found[1].decode() if found else None
 
 
 def version(info: dict[str, Any]) -> Finding:
@@ -119,7 +109,8 @@ def types(unknown: dict[str, int]) -> list[Finding]:
     """Tasks that wait for a pool that knows their type, where none does."""
     if not unknown:
         return []
-    return [Finding("types", State.WARN, f"no living pool knows the types of tasks that wait: {shown(unknown)}",
+    waiting = types_in_words(unknown)
+    return [Finding("types", State.WARN, f"no living pool knows the types of tasks that wait: {waiting}",
                     "start a pool that imports their handlers, or purge or cancel them")]
 
 

@@ -6,7 +6,7 @@ because a queue that one of them refuses could never be served by the other.
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from engine.errors import InvalidOption
 
@@ -39,3 +39,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of an error message about an unknown name: `; did you mean 'x'?`, or nothing."""
     close = nearest(name, known)
     return f"; did you mean {close!r}?" if close else ""
+
+
+def types_in_words(unknown: Mapping[str, int], most: int = 5) -> str:
+    """Such as "3 of 'thumbnail', 1 of 'mail'": the most numerous first."""
+    first = sorted(unknown.items(), key=lambda item: (-item[1], item[0]))
+    words = [f"{count} of {task_type[:80]!r}" for task_type, count in first[:most]]
+    return ", ".join(words) + (f" and of {len(first) - most} more types" if len(first) > most else "")

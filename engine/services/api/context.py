@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 
 from starlette.requests import Request
 
-from engine.adapters.redis.records.api_keys import ApiKeyStore, ApiKeyTable
-from engine.adapters.redis.tasks.broker import Broker
 from engine.client.client import Client
 from engine.client.operations import TaskOperations
 from engine.client.provider import RedisBrokerProvider
 from engine.config import Settings
 from engine.core.task.stored_task import StoredTask
 from engine.errors import BrokerFull, GangerError, TaskNotFound
+from engine.ports.api_keys import ApiKeyTable
 from engine.ports.client_broker import Submission
+from engine.ports.engine_broker import EngineBroker
 from engine.services.api.health import Health
 from engine.services.api.http.authentication import Authenticator, Principal, is_loopback, marked_table
 from engine.services.api.http.problems import HttpError
@@ -130,14 +130,14 @@ class ApiContext:
             log.debug("the keys could not be read")
 
     @property
-    def broker(self) -> Broker:
+    def broker(self) -> EngineBroker:
         """The broker, connected. Raises `BrokerError` or, where the embedded Redis does not start, `EngineError`."""
         return self.provider.broker()
 
     # -- in threads -----------------------------------------------------------------------------------------------
 
     def _key_table(self) -> ApiKeyTable:
-        return marked_table(ApiKeyStore(self.broker.redis, self.broker.keys))
+        return marked_table(self.broker.api_keys)
 
     def _submit(self, requests: Sequence[SubmitRequest]) -> list[StoredTask | Exception]:
         return self.submit_all(requests)

@@ -6,10 +6,10 @@ Whoever asks needs no key, so what is found is kept for a second, however many a
 import asyncio
 import time
 
-from engine.adapters.redis.tasks.waits_for import shown
-from engine.client.provider import RedisBrokerProvider
 from engine.core.measure.health import HealthFindings, find_problems
+from engine.core.task.names import types_in_words
 from engine.errors import GangerError
+from engine.ports.engine_broker import EngineBrokerProvider
 from engine.services.background import Background
 from engine.services.thread_pool import ThreadPool
 
@@ -17,7 +17,7 @@ KEPT_S = 1.0
 
 
 class Health:
-    def __init__(self, provider: RedisBrokerProvider, threads: ThreadPool, background: Background) -> None:
+    def __init__(self, provider: EngineBrokerProvider, threads: ThreadPool, background: Background) -> None:
         self._provider, self._threads, self._background = provider, threads, background
         self._found, self._found_s = HealthFindings([], []), float("-inf")
         self._reading = asyncio.Lock()
@@ -43,5 +43,5 @@ class Health:
         found = find_problems(reports, set(broker.handlers()), now_ms)
         unknown = broker.unknown_types()
         if unknown and any(report["alive"] for report in reports):
-            found.degraded.append(f"tasks wait whose type no living pool knows: {shown(unknown)}")
+            found.degraded.append(f"tasks wait whose type no living pool knows: {types_in_words(unknown)}")
         return found

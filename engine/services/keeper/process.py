@@ -11,6 +11,7 @@ from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
 from engine.adapters.redis.keeper.keeping import PROCESSES_S, RedisKeeperBroker
 from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.operating import CONTROL
 from engine.adapters.redis.wire.supervisor_link import Connected, Pushed, SupervisorLink
 from engine.errors import BrokerError
 from engine.services import composition
@@ -23,7 +24,6 @@ from engine.services.keeper.rounds import Rounds
 from engine.services.keeper.sampling import ProcessSampler
 from engine.services.tree.bootstrap import Bootstrap
 
-CONTROL = b"control "  # begins what is rung for the root: an order as JSON
 ORDER_BYTES_MAX = 16_384
 MOMENT_DIGITS_MAX = 14  # of a moment in ms
 _CALL_S = 5.0  # bound of one call to Redis

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from engine.adapters.redis.records.event_stream import BEGINNING
 from engine.client.operations import read_tasks
-from engine.client.provider import RedisBrokerProvider
 from engine.core.measure.reports import with_measurements
 from engine.core.task.stored_task import StoredTask
 from engine.errors import GangerError
+from engine.ports.engine_broker import EngineBrokerProvider
+from engine.ports.event_stream import BEGINNING
 from engine.services.event_feed import EventBatch, EventFeed
 from engine.services.metrics.prometheus import PrometheusMetrics
 from engine.services.metrics.window import MetricsWindow
@@ -23,7 +23,7 @@ log = logging.getLogger("ganger.errors")
 class MetricsCollector:
     """`at_end` is told of each end that is looked at, and happens while we watch."""
 
-    def __init__(self, provider: RedisBrokerProvider, feed: EventFeed, threads: ThreadPool,
+    def __init__(self, provider: EngineBrokerProvider, feed: EventFeed, threads: ThreadPool,
                  at_end: Callable[[StoredTask], None]) -> None:
         self._provider, self._feed, self._threads = provider, feed, threads
         self.window, self.prometheus = MetricsWindow(), PrometheusMetrics()

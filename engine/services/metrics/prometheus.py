@@ -10,12 +10,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from engine.client.provider import RedisBrokerProvider
 from engine.core.measure.health import find_problems
 from engine.core.measure.reports import with_measurements
 from engine.core.task.event import Event
 from engine.core.task.lifecycle import TaskStatus
 from engine.errors import GangerError
+from engine.ports.engine_broker import EngineBrokerProvider
 from engine.services.metrics.window import End
 
 QUEUES_MAX = 100
@@ -73,7 +73,7 @@ class PrometheusMetrics:
         return queue
 
 
-def exposition(instruments: PrometheusMetrics, provider: RedisBrokerProvider) -> bytes:
+def exposition(instruments: PrometheusMetrics, provider: EngineBrokerProvider) -> bytes:
     """All of it as text. While Redis is away only what is known without it, and `ganger_redis_up` 0."""
     present = CollectorRegistry()
     present.register(_Present(provider))
@@ -81,7 +81,7 @@ def exposition(instruments: PrometheusMetrics, provider: RedisBrokerProvider) ->
 
 
 class _Present(Collector):
-    def __init__(self, provider: RedisBrokerProvider) -> None:
+    def __init__(self, provider: EngineBrokerProvider) -> None:
         self._provider = provider
 
     def describe(self) -> Iterable[Metric]:

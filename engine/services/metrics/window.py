@@ -11,9 +11,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from engine.adapters.redis.records.event_stream import StreamEntry
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.stored_task import StoredTask
+from engine.ports.event_stream import StreamEntry
 
 WINDOW_S_MAX = 3600
 ENDS_MAX = 50_000  # details kept

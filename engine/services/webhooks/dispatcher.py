@@ -15,12 +15,12 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.redis.records.event_stream import StreamEntry, is_entry_id
-from engine.adapters.redis.records.webhooks import OWN, WebhookStore
 from engine.client.operations import read_tasks
-from engine.client.provider import RedisBrokerProvider
 from engine.config import Settings
 from engine.errors import GangerError
+from engine.ports.engine_broker import EngineBrokerProvider
+from engine.ports.event_stream import StreamEntry, is_entry_id
+from engine.ports.webhooks import OWN, WebhookStore
 from engine.services.background import Background
 from engine.services.event_feed import EventFeed
 from engine.services.thread_pool import ThreadPool
@@ -42,7 +42,7 @@ log = logging.getLogger("ganger.execution")
 class WebhookDispatcher:
     """Two tasks of the event loop: `collect` makes messages, `send` sends them."""
 
-    def __init__(self, settings: Settings, provider: RedisBrokerProvider, feed: EventFeed, threads: ThreadPool,
+    def __init__(self, settings: Settings, provider: EngineBrokerProvider, feed: EventFeed, threads: ThreadPool,
                  background: Background) -> None:
         self._provider, self._feed, self._threads, self._background = provider, feed, threads, background
         self._sender = WebhookSender(private=settings.webhooks_private)
@@ -54,7 +54,7 @@ class WebhookDispatcher:
 
     @property
     def hooks(self) -> WebhookStore:
-        return WebhookStore(self._provider.broker().redis, self._provider.broker().keys)
+        return self._provider.broker().webhooks
 
     # -- making messages ------------------------------------------------------------------------------------------
 

@@ -9,10 +9,10 @@ import hmac
 from collections.abc import Mapping
 from typing import Any
 
-from engine.adapters.redis.records.webhooks import OWN
 from engine.client.models import moment
 from engine.core.task.event import Event
 from engine.core.task.stored_task import StoredTask
+from engine.ports.webhooks import OWN
 
 Message = dict[str, Any]
 

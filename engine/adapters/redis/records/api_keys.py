@@ -3,37 +3,18 @@
 Law: once a key was made, a mark beside the keys says so, and outlives the last of them. Only `open` takes it back.
 """
 
-import hashlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.task import stored_json
-
-KEYED, OPENED = b"keyed", b"opened"
-
-
-class ApiKeyTable(NamedTuple):
-    """Every key by its id; one that cannot be read has nothing in it. `mark` says what was decided about open calls."""
-
-    keys: dict[str, dict[str, Any]]
-    mark: bytes | None
-
-    @property
-    def is_keyed(self) -> bool:
-        """Whether a call needs a key: there is one, or there was one."""
-        return bool(self.keys) or self.mark == KEYED
-
-    @property
-    def was_opened(self) -> bool:
-        """Whether somebody has decided that calls need no key any more."""
-        return not self.keys and self.mark == OPENED
+from engine.ports.api_keys import KEYED, OPENED, ApiKeyTable
 
 
-class ApiKeyStore:
+class RedisApiKeyStore:
     def __init__(self, redis: Connections, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
 
@@ -66,8 +47,3 @@ class ApiKeyStore:
             return False
         self._redis.call("SET", self._keys.api_keyed, OPENED)  # a key that is made meanwhile counts all the same
         return True
-
-
-def hashed(secret: str) -> str:
-    """What is stored of a key. Its secret is 256 bits of chance, so that no salt or slow hash is needed."""
-    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()

@@ -5,37 +5,18 @@ that something is missing rather than given less.
 """
 
 import logging
-import re
-from typing import Any, NamedTuple
+from typing import Any
 
 from engine.adapters.redis.wire.connection import Connection, Connections
 from engine.adapters.redis.wire.errors import from_redis
 from engine.adapters.redis.wire.keys import Keys
-from engine.core.task.event import Event, events
+from engine.core.task.event import events
+from engine.ports.event_stream import BEGINNING, StreamEntry, StreamPage, key_of
 
-BEGINNING = "0-0"
 _errors = logging.getLogger("ganger.errors")
 
 
-class StreamEntry(NamedTuple):
-    """What one script call did. The id is "ms-number"; its first part is Redis's time."""
-
-    id: str
-    events: list[Event]
-
-    @property
-    def at_ms(self) -> int:
-        return int(self.id.partition("-")[0])
-
-
-class StreamPage(NamedTuple):
-    """Some entries, one after the other. `gap`: some before them, after the one asked for, are not there any more."""
-
-    entries: list[StreamEntry]
-    gap: bool
-
-
-class EventStreamReader:
+class RedisEventStreamReader:
     """One reader, for one thread. `follow` blocks less long than the connection's deadline."""
 
     def __init__(self, redis: Connections, keys: Keys) -> None:
@@ -48,14 +29,14 @@ class EventStreamReader:
         told = self._redis.call("XREVRANGE", self._keys.events, "+", "-", "COUNT", 1)
         return told[0][0].decode() if told else BEGINNING
 
-    def after(self, entry_id: str, count: int) -> "StreamPage":
+    def after(self, entry_id: str, count: int) -> StreamPage:
         """The next entries, at once, and whether any before them are gone."""
         told, first = self._redis.call_all([
             ("MULTI",), ("XRANGE", self._keys.events, f"({entry_id}", "+", "COUNT", count),
             ("XRANGE", self._keys.events, "-", "+", "COUNT", 1), ("EXEC",)])[-1]
         return StreamPage([_entry(*row) for row in told], _is_gap(entry_id, first))
 
-    def follow(self, entry_id: str, count: int, block_ms: int) -> "StreamPage":
+    def follow(self, entry_id: str, count: int, block_ms: int) -> StreamPage:
         """The next entries, or after `block_ms` none; whether any before them are gone. Raises `BrokerError`.
 
         Where fewer than `count` came, none are: the stream is cut only when thousands have come since.
@@ -96,14 +77,3 @@ def _entry(entry_id: bytes, fields: list[Any]) -> StreamEntry:
 def _is_gap(entry_id: str, first: list[Any]) -> bool:
     """Whether the first entry that is left comes after this one. Whoever begins at the beginning misses nothing."""
     return bool(first) and (0, 0) < key_of(entry_id) < key_of(first[0][0].decode())
-
-
-def is_entry_id(text: str) -> bool:
-    """Whether it can be the id of an entry."""
-    return re.fullmatch(r"[0-9]{1,15}-[0-9]{1,15}", text, re.ASCII) is not None
-
-
-def key_of(entry_id: str) -> tuple[int, int]:
-    """To compare ids by. Raises `ValueError` for a text that is none."""
-    moment, _, number = entry_id.partition("-")
-    return int(moment), int(number or 0)

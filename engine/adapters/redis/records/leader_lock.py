@@ -7,7 +7,7 @@ another. A leader names itself in each script by which it writes, since it may h
 from engine.adapters.redis.wire.connection import Connections
 
 
-class LeaderLock:
+class RedisLeaderLock:
     """`key` is the lock, `name` the process that asks for it."""
 
     def __init__(self, redis: Connections, key: str, name: str) -> None:

@@ -5,22 +5,19 @@ of what was read, and only for the one that leads, so that an end is told of
 even if its reader dies. A message may be sent twice; its id is the same then.
 """
 
-import base64
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from engine.adapters.redis.records.leader_lock import LeaderLock
+from engine.adapters.redis.records.leader_lock import RedisLeaderLock
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.task import stored_json
+from engine.ports.webhooks import OWN, new_secret
 
-OWN = "own"  # beside the webhooks: what messages to a task's own webhook are signed with; there once one was submitted
 
-
-class WebhookStore:
+class RedisWebhookStore:
     def __init__(self, redis: Connections, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
 
@@ -49,9 +46,9 @@ class WebhookStore:
         """False if there is no such webhook."""
         return bool(self._redis.call("HDEL", self._keys.webhooks, hook_id))
 
-    def lock(self, name: str) -> LeaderLock:
+    def lock(self, name: str) -> RedisLeaderLock:
         """What those contend for that could deliver."""
-        return LeaderLock(self._redis, self._keys.deliverer, name)
+        return RedisLeaderLock(self._redis, self._keys.deliverer, name)
 
     def position(self) -> str | None:
         """The id of the last entry of the stream of which messages were made."""
@@ -105,8 +102,3 @@ class WebhookStore:
 def _webhook(name: bytes, told: bytes) -> dict[str, Any] | None:
     fields = ("secret",) if name == OWN.encode() else ("secret", "on", "url")
     return stored_json.webhook(told, *fields)
-
-
-def new_secret() -> str:
-    """In the form of Standard Webhooks."""
-    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()

@@ -4,15 +4,14 @@ It only hands on; each verb is in the file that its kind is named after.
 Threads may share it. Everything raises only what `engine.errors` has.
 """
 
-import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-import orjson
-
 from engine.adapters.clock import RedisClock
-from engine.adapters.redis.records import engine_log
-from engine.adapters.redis.records.webhooks import WebhookStore
+from engine.adapters.redis.records.api_keys import RedisApiKeyStore
+from engine.adapters.redis.records.engine_log import RedisEngineLog
+from engine.adapters.redis.records.event_stream import RedisEventStreamReader
+from engine.adapters.redis.records.webhooks import RedisWebhookStore
 from engine.adapters.redis.tasks import amending, search, submitting
 from engine.adapters.redis.tasks.durability import Durability
 from engine.adapters.redis.tasks.operating import Operating
@@ -74,6 +73,9 @@ class Broker:
         self._waits_for = WaitsFor(self.redis, self.keys)
         self._waiting = Waiting(self.redis, self.keys)
         self.durability = Durability(self.redis, self.keys)
+        self.api_keys = RedisApiKeyStore(self.redis, self.keys)
+        self.webhooks = RedisWebhookStore(self.redis, self.keys)
+        self._engine_log = RedisEngineLog(self.redis, self.keys)
 
     @property
     def clock(self) -> RedisClock:
@@ -99,12 +101,16 @@ class Broker:
         if is_durable:
             self.durability.check()
         if not self._expects_webhooks and any("webhook" in task.record.options for task in tasks):
-            WebhookStore(self.redis, self.keys).own_secret()  # tells those who deliver to look at each end
+            self.webhooks.own_secret()  # tells those who deliver to look at each end
             self._expects_webhooks = True
         ids = submitting.submit(self.redis, self.keys, tasks, self._idempotency_ms)
         if is_durable:
             self.durability.confirm()
         return ids
+
+    def check_durability(self) -> None:
+        """Raises `DurabilityUnavailable` with the reason if this Redis cannot say when a write is on disk."""
+        self.durability.check()
 
     def read(self, ids: Sequence[str]) -> list[StoredTask | None]:
         """The tasks as they are now, None where there is none."""
@@ -118,15 +124,6 @@ class Broker:
         """The id that each idempotency key stands for, where its queue knows the key; keys are (queue, key)."""
         found = self.redis.call_all([("GET", self.keys.idempotency(queue, key)) for queue, key in keys])
         return {key: task_id.decode() for key, task_id in zip(keys, found, strict=True) if task_id is not None}
-
-    def amend(self, task_id: str, changes: Mapping[str, Any], priority: TaskPriority | None,
-              versions: Collection[str] | None = None) -> None:
-        """Set options of the record (None takes one away), and the priority.
-
-        Raises `ChangedMeanwhile` if the task is in none of these versions, `MoveRefused` if it runs or has ended,
-        `TaskNotFound`.
-        """
-        amending.amend(self.redis, self.keys, task_id, changes, priority, versions, kept_ms=self.kept_ms)
 
     def outcomes(self, task_id: str) -> list[dict[str, Any]]:
         """How each run of a task ended, the first first."""
@@ -183,6 +180,14 @@ class Broker:
     def revive_many(self, ids: Sequence[str]) -> int:
         """Queue those again that can be; return how many."""
         return self._operating.revive(ids)
+
+    def amend(self, task_id: str, changes: Mapping[str, Any], priority: TaskPriority | None,
+              versions: Collection[str] | None = None) -> None:
+        """Set options of a task that has not started (None takes one away), and its priority.
+
+        Raises `ChangedMeanwhile` if the task is in none of these versions, `MoveRefused`, `TaskNotFound`.
+        """
+        amending.amend(self.redis, self.keys, task_id, changes, priority, versions, kept_ms=self.kept_ms)
 
     def set_priority(self, task_id: str, priority: TaskPriority) -> None:
         """Raises `MoveRefused` if it runs or has ended, `TaskNotFound`."""
@@ -242,14 +247,20 @@ class Broker:
 
     def control(self, command: Mapping[str, Any]) -> int:
         """Have every engine do something to its pools, see `engine/services/tree/control.py`; how many heard it."""
-        text = orjson.dumps({**command, "order": secrets.token_hex(6)})  # one that is sent twice is known by it
-        heard: int = self.redis.call("PUBLISH", self.keys.keeper_bell, b"control " + text)
-        return heard
+        return self._operating.control(command)
 
-    def engine_log(self) -> Iterator[dict[str, Any]]:
-        """The lines of the engine's own log, each with its `id`, the newest first."""
-        return engine_log.newest_first(self.redis, self.keys)
+    def engine_log(self, before_id: str = "+", since_ms: int = 0) -> Iterator[dict[str, Any]]:
+        """The lines of the engine's own log, each with its `id`, from the one before that id back to that time."""
+        return self._engine_log.newest_first(before_id, since_ms)
+
+    def event_stream(self) -> RedisEventStreamReader:
+        """A reader of the events on a connection of its own, for one thread."""
+        return RedisEventStreamReader(self.redis, self.keys)
 
     def info(self) -> dict[str, Any]:
         """What Redis says of itself."""
         return self._reading.info()
+
+    def appendfsync(self) -> str | None:
+        """How Redis writes its append-only file to disk; None where this user may not ask."""
+        return self.durability.appendfsync()

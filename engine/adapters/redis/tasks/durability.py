@@ -8,7 +8,7 @@
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.errors import from_redis
 from engine.adapters.redis.wire.keys import Keys
-from engine.errors import BrokerUnavailable, DurabilityUnavailable
+from engine.errors import BrokerError, BrokerUnavailable, DurabilityUnavailable
 
 _WAITAOF_SINCE = (7, 2)
 _PATIENCE = 0.8  # of the deadline of a call: Redis's own answer should come before we give up
@@ -34,6 +34,14 @@ class Durability:
         _, told = self._redis.call_all([("HINCRBY", self._keys.counters, "fsyncs", 1), ("WAITAOF", 1, 0, wait_ms)])
         if told[0] < 1:
             raise BrokerUnavailable(f"written, but not known to be on disk after {wait_ms} ms")
+
+    def appendfsync(self) -> str | None:
+        """The policy; None where this user may not ask, or at a hosted Redis, which has no CONFIG."""
+        try:
+            found = self._redis.call("CONFIG", "GET", "appendfsync")
+        except BrokerError:
+            return None
+        return found[1].decode() if found else None
 
     def _is_always(self) -> bool:
         told, policy = self._redis.calls([("INFO", "persistence"), ("CONFIG", "GET", "appendfsync")])

@@ -10,7 +10,7 @@ refused although it was done.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -27,6 +27,7 @@ from engine.core.task.stored_task import StoredTask
 from engine.core.task.task_id import is_task_id
 from engine.errors import BrokerError, MoveRefused, TaskNotFound
 
+CONTROL = b"control "  # begins what is published to keepers for the root: a command as JSON
 BATCH_WISHES = 25  # looked at in one portion: each costs a round trip or two
 TRIES = 20  # a task that moves on between reading and writing this often in a row is not one of this world
 
@@ -165,6 +166,12 @@ class Operating:
     def order(self, supervisor: str, letter: dict[str, Any]) -> bool:
         """Put a letter into a supervisor's mailbox; False if there is no such supervisor."""
         return self._send(supervisor, letter) == b"OK"
+
+    def control(self, command: Mapping[str, Any]) -> int:
+        """Tell the root of every engine, through its keeper; return how many keepers heard it."""
+        text = orjson.dumps({**command, "order": secrets.token_hex(6)})  # one that is sent twice is known by it
+        heard: int = self._redis.call("PUBLISH", self._keys.keeper_bell, CONTROL + text)
+        return heard
 
     # -- the scripts ----------------------------------------------------------------------------------------------
 

@@ -78,10 +78,3 @@ def _failed_start(report: Mapping[str, Any]) -> str | None:
         return None
     hook, message = next(iter(failures.items()))
     return f"{hook} raised {message}"
-
-
-def shown(unknown: Mapping[str, int], most: int = 5) -> str:
-    """Such as "3 of 'thumbnail', 1 of 'mail'": the most numerous first."""
-    first = sorted(unknown.items(), key=lambda item: (-item[1], item[0]))
-    words = [f"{count} of {task_type[:80]!r}" for task_type, count in first[:most]]
-    return ", ".join(words) + (f" and of {len(first) - most} more types" if len(first) > most else "")

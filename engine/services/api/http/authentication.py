@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import ip_address
 
-from engine.adapters.redis.records.api_keys import KEYED, ApiKeyStore, ApiKeyTable, hashed
 from engine.errors import BrokerUnavailable
+from engine.ports.api_keys import KEYED, ApiKeyStore, ApiKeyTable, hashed
 from engine.services.api.http.problems import HttpError
 
 STALE_S = 15.0

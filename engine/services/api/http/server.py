@@ -10,7 +10,6 @@ from contextlib import contextmanager
 import uvicorn
 import uvloop
 
-from engine.adapters.redis.records.api_keys import ApiKeyStore
 from engine.client.provider import RedisBrokerProvider
 from engine.config import Settings
 from engine.errors import EngineError
@@ -77,7 +76,7 @@ def check_open(settings: Settings) -> str | None:
     provider = RedisBrokerProvider(settings)
     try:
         broker = provider.broker()
-        table = marked_table(ApiKeyStore(broker.redis, broker.keys))
+        table = marked_table(broker.api_keys)
     finally:
         provider.close()
     if table.is_keyed:

@@ -10,11 +10,11 @@ from fastapi import Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from engine.adapters.redis.records.event_stream import StreamEntry
 from engine.core.task.event import Event
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.stored_task import StoredTask
 from engine.errors import TaskNotFound
+from engine.ports.event_stream import StreamEntry
 from engine.services.api.context import ApiContext, context_of, principal_of
 from engine.services.api.http import sse
 from engine.services.api.http.authentication import Principal, Role

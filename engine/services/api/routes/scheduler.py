@@ -9,8 +9,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
-from engine.adapters.redis.records.engine_log import LEVELS, newest_first
 from engine.errors import InvalidOption
+from engine.ports.engine_log import LEVELS
 from engine.services.api.context import ApiContext, context_of, principal_of
 from engine.services.api.http.authentication import Role
 from engine.services.api.http.problems import HttpError
@@ -150,7 +150,8 @@ def _logs(context: ApiContext, level: str, since: datetime | None, until: dateti
     start = before or (f"{_ms(until) + 1}-0" if until is not None else "+")
     entries: list[EngineLogEntry] = []
     broker = context.broker
-    for looked_at, row in enumerate(newest_first(broker.redis, broker.keys, start, 0 if since is None else _ms(since))):
+    rows = broker.engine_log(start, 0 if since is None else _ms(since))
+    for looked_at, row in enumerate(rows):
         if looked_at >= LOOKED_AT_MAX:
             return EngineLogPage(entries=entries, next=row["id"])
         if LEVELS.get(str(row.get("level")), 0) >= LEVELS[level] and process in (None, row.get("process")):

@@ -8,8 +8,8 @@ from fastapi import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from engine.adapters.redis.records.webhooks import OWN, new_secret
 from engine.client.models import moment
+from engine.ports.webhooks import OWN, new_secret
 from engine.services.api.context import context_of, principal_of
 from engine.services.api.http.authentication import Role
 from engine.services.api.http.problems import HttpError

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import ClassVar
 
-from engine.adapters.redis.tasks.waits_for import shown
+from engine.core.task.names import types_in_words
 from engine.errors import BrokerError
 from engine.services.keeper.duties.duty import Duty
 
@@ -30,7 +30,7 @@ class UnknownTypes(Duty):
         self._due_s = self._monotonic_s() + self.period_s
         try:
             if unknown := self._count():
-                errors.warning("tasks wait whose types no living pool knows", extra={"types": shown(unknown)})
+                errors.warning("tasks wait whose types no living pool knows", extra={"types": types_in_words(unknown)})
         except BrokerError:
             errors.debug("nobody knows which types wait: Redis is away")
         return False

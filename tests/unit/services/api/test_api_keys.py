@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from engine.adapters.redis.records.api_keys import KEYED, OPENED, ApiKeyTable, hashed
 from engine.errors import BrokerUnavailable
+from engine.ports.api_keys import KEYED, OPENED, ApiKeyTable, hashed
 from engine.services.api.http.authentication import ANYBODY, STALE_S, Authenticator, is_forwarded
 from engine.services.api.http.problems import HttpError
 

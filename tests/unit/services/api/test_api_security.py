@@ -6,8 +6,8 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from engine.adapters.redis.records.api_keys import ApiKeyTable
 from engine.config import Settings
+from engine.ports.api_keys import ApiKeyTable
 from engine.services.api.http.authentication import Authenticator
 from engine.services.api.http.rate_limiter import RateLimiter
 from engine.services.api.http.security import BODIES_MAX, SecurityMiddleware

@@ -141,11 +141,11 @@ class QueueStats(Model):
         return sum(self.queued.values())
 
 
-class SchedulerStatus(Model):
-    """What a Scheduler's engine does."""
+class EngineStatus(Model):
+    """What the engine of a Scheduler does."""
 
     state: Literal["stopped", "running", "failed"]
-    pid: int | None = None  # of the root of its tree
+    pid: int | None = None  # of the root process
     exit_code: int | None = None  # of a root that ended by itself
     pools: list[dict[str, Any]] = []  # the reports of its supervisors, with their slots
     workers: int = 0

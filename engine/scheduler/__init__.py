@@ -1,4 +1,4 @@
-"""The engine inside a script: starts the tree as a child process, and stops it with the script.
+"""The engine inside a script: starts it as a child process, and stops it with the script.
 
 Imports little: a main script is re-executed in the fork server, and what it imports every worker carries.
 """

@@ -211,12 +211,12 @@ LAUNCHED = """
     import sys
     from engine.tasks.handler import REGISTRY
     from engine.config import load_settings
-    from engine.scheduler.bootstrap import document
+    from engine.scheduler.bootstrap_document import bootstrap_document
     from engine import Scheduler
     def work(payload): return "worked"
     Scheduler().register_handler("work", work)
     if __name__ == "__main__":
-        open("document", "wb").write(document(load_settings({}).settings, REGISTRY))
+        open("document", "wb").write(bootstrap_document(load_settings({}).settings, REGISTRY))
 """
 
 

@@ -1,6 +1,6 @@
-"""What the tree is told of the script that starts it: settings, functions, and how to load the script again.
+"""What the engine is told by the script that starts it: settings, functions, and how to load the script again.
 
-The document is JSON, on an inherited descriptor:
+The document is JSON, on an inherited descriptor; `services/tree/bootstrap.py` reads it:
 
     {"settings": {…},
      "main": {"path": …, "argv": "[…]"} or with "archive" beside it | {"module": …, "argv": "[…]"} | null,
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from engine.config import Settings
 
 
-def document(settings: "Settings", registry: Mapping[str, HandlerSpec]) -> bytes:
-    """The document for the handlers that are registered now. Raises `InvalidHandler` for one that has no way back."""
-    told = settings.model_dump(mode="json")
-    told["data_dir"] = str(settings.data_dir.expanduser().absolute())
+def bootstrap_document(settings: "Settings", registry: Mapping[str, HandlerSpec]) -> bytes:
+    """Return the document for the registered handlers. Raises `InvalidHandler` for one that a worker cannot find."""
+    values = settings.model_dump(mode="json")
+    values["data_dir"] = str(settings.data_dir.expanduser().absolute())
     for spec in registry.values():
-        _check_way_back(spec)
+        _check_found(spec)
     functions = {name: directions(spec) for name, spec in registry.items()}
     of_main = [spec.function for spec in registry.values() if spec.reference.startswith("__main__:")]
-    return orjson.dumps({"settings": told, "main": main_reference(of_main[0].__globals__) if of_main else None,
+    return orjson.dumps({"settings": values, "main": main_reference(of_main[0].__globals__) if of_main else None,
                          "functions": functions, "sys_path": [os.path.abspath(entry) for entry in sys.path]})
 
 
 def main_reference(namespace: dict[str, Any]) -> dict[str, str] | None:
-    """How another process can load the script whose globals these are, or None for an interactive one.
+    """Return how another process can load the script whose globals these are, or None for an interactive session.
 
-    `argv` are its arguments as JSON text: a script may read them on its way to `start()`. The script is not always the
+    `argv` are its arguments as JSON text, since a script may read them before `start()`. The script is not always the
     module `__main__`: that may be a launcher (`python -m cProfile script.py`).
     """
     argv = json.dumps(sys.argv[1:])
@@ -56,7 +56,7 @@ def main_reference(namespace: dict[str, Any]) -> dict[str, str] | None:
 
 
 def in_descriptor(text: bytes) -> int:
-    """A descriptor from which `text` can be read, however long it is."""
+    """Return a descriptor from which `text` can be read, however long it is."""
     descriptor = os.memfd_create("ganger-bootstrap", os.MFD_CLOEXEC)
     with os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(text)
@@ -65,15 +65,15 @@ def in_descriptor(text: bytes) -> int:
 
 
 def _find(spec: HandlerSpec) -> Any:
-    """What the workers will find by the handler's reference."""
+    """Return what the workers will find by the handler's reference."""
     function = spec.function
     if spec.reference.startswith("__main__:") and function.__qualname__ in function.__globals__:
         return function.__globals__[function.__qualname__]  # of the script, which need not be the module `__main__`
     return resolve(spec.reference)
 
 
-def _check_way_back(spec: HandlerSpec) -> None:
-    """A name that leads to something else here will do so in the workers."""
+def _check_found(spec: HandlerSpec) -> None:
+    """Raise `InvalidHandler` where the handler's name leads to nothing, or to something else."""
     try:
         found: Any = _find(spec)
     except ImportError as error:

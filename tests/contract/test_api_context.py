@@ -44,9 +44,10 @@ def test_types_that_no_pool_knows_are_named(redis_url: str) -> None:
         redis.call_all([("ZADD", keys.supervisors, now_ms + 60_000, "s"),
                         ("HSET", keys.reports, "s", orjson.dumps(report)),
                         ("HSET", keys.handlers, "old", b"{}"), ("SADD", keys.types("s"), "old", "both"),
-                        ("SADD", keys.aside, "new", "both", "newer"),
-                        *(("ZADD", keys.turns(TaskPriority.NORMAL, one), 1, "q") for one in ("new", "newer", "both")),
-                        *(("ZADD", keys.line("q", TaskPriority.NORMAL, one), 1, one) for one in ("new", "newer"))])
+                        ("SADD", keys.types_aside, "new", "both", "newer"),
+                        *(("ZADD", keys.round_robin(TaskPriority.NORMAL, one), 1, "q")
+                          for one in ("new", "newer", "both")),
+                        *(("ZADD", keys.lane("q", TaskPriority.NORMAL, one), 1, one) for one in ("new", "newer"))])
         await context.open()
         try:
             found = await context.health.findings()

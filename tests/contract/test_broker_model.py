@@ -32,7 +32,7 @@ from engine.testing.model.supervisor import RunEnd
 from tests.contract.broker_model import VERDICTS, S, expected, found
 from tests.redis_server import RedisServer
 from tests.scripts.shop import HOUR_MS, RESCUES_MAX, Shop
-from tests.scripts.test_refusals import reconcile_all, recover
+from tests.scripts.test_refusals import reconcile_all, sync_held_runs
 from tests.scripts.test_step import Supervisor
 
 P = "ganger:{0}:"
@@ -144,8 +144,8 @@ class Tasks(RuleBasedStateMachine):
 
     @rule(task_id=ids)
     def watch(self, task_id: str) -> None:
-        keys, ended = self.shop.keys, self.status(task_id) in FINAL
-        over = self.shop.run("watch", [keys.tasks, keys.life, keys.waiters], ["me", task_id])
+        ended = self.status(task_id) in FINAL
+        over = self.shop.call("watch", task_id, client="me")
         assert over == ([task_id.encode()] if ended else [])
         if not ended:
             self.waited.add(task_id)
@@ -225,15 +225,15 @@ class Tasks(RuleBasedStateMachine):
         assert refused[0] == word[0] == 1
 
     @rule(name=SUPERVISORS)
-    def recover(self, name: str) -> None:
+    def sync_held_runs(self, name: str) -> None:
         held = sorted(self.held(name))
         known = held[::2]
         strangers = [task_id for task_id in self.model.store.tasks if task_id not in held][:2]
         told = {task_id: self.task(task_id).life.run for task_id in [*known, *strangers]}
         number = self.model.store.supervisor(name).reconciliation + 1
         assert self.model.supervisor.reconcile(name, told, self.now_ms, number) == strangers
-        assert recover(self.shop, list(told.items()), name) == [task_id.encode() for task_id in strangers]
-        assert self.shop.unchanged(lambda: recover(self.shop, [], name, nth=1)) == [], "one that comes late"
+        assert sync_held_runs(self.shop, list(told.items()), name) == [task_id.encode() for task_id in strangers]
+        assert self.shop.unchanged(lambda: sync_held_runs(self.shop, [], name, nth=1)) == [], "one that comes late"
 
     # -- what the keeper does -------------------------------------------------------------------------------------
 

@@ -248,8 +248,8 @@ def test_a_server_that_forgot_the_scripts(shop: Shop) -> None:
 
 def test_a_server_that_forgets_them_in_the_middle(shop: Shop) -> None:
     ids = [shop.submit()]
-    names = (shop.keys.tasks, shop.keys.life, shop.keys.outcomes, shop.keys.progress)
-    replies = shop.broker.redis.run_stream(("look", names, ["1", *ids]) for _ in flushing(shop))
+    names = (shop.keys.tasks, shop.keys.states, shop.keys.outcomes, shop.keys.progress)
+    replies = shop.broker.redis.run_stream(("get_tasks", names, ["1", *ids]) for _ in flushing(shop))
     assert [reply[0] is not None for reply in replies] == [True] * 6
 
 

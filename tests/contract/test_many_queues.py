@@ -83,7 +83,7 @@ def test_they_can_be_looked_at_mended_and_are_forgotten(shop: Shop) -> None:
     assert len(shop.broker.queue_stats()) == QUEUES
     assert shop.broker.status_counts()[TaskStatus.QUEUED] == QUEUES
     assert len(shop.broker.find(status=TaskStatus.QUEUED, limit=50)[0]) == 50
-    shop.client.delete(shop.keys.turns(TaskPriority.NORMAL))
+    shop.client.delete(shop.keys.round_robin(TaskPriority.NORMAL))
     assert reconcile_all(shop)["turn"] == QUEUES
     for claimed in claims(Supervisor(shop)):
         if not claimed:
@@ -109,4 +109,4 @@ def test_a_foreign_entry_among_them_is_removed_and_stops_nothing(shop: Shop) -> 
     assert reconcile_all(shop)["stranger"] == 1
     assert supervisor.claim(1) == []
     assert "not a name" not in str(shop.dump())
-    assert shop.keys.idle in shop.dump(), "it sleeps"
+    assert shop.keys.idle_supervisors in shop.dump(), "it sleeps"

@@ -49,7 +49,7 @@ def warm(shop: Shop) -> Shop:
 
 def test_a_cancel_that_was_heard_is_not_said_to_be_refused(warm: Shop, lose: Lose) -> None:
     task_id = warm.submit()
-    lose("withdraw")
+    lose("cancel_queued")
     assert warm.broker.cancel(task_id, "why") is TaskStatus.CANCELLED
     assert warm.life(task_id).status is TaskStatus.CANCELLED
     with pytest.raises(MoveRefused):
@@ -58,7 +58,7 @@ def test_a_cancel_that_was_heard_is_not_said_to_be_refused(warm: Shop, lose: Los
 
 def test_a_retry_that_was_heard_is_not_said_to_be_refused(warm: Shop, lose: Lose) -> None:
     task_id = warm.ended()
-    lose("revive")
+    lose("requeue")
     warm.broker.revive(task_id)
     assert warm.life(task_id).status is TaskStatus.QUEUED
     with pytest.raises(MoveRefused):
@@ -67,16 +67,16 @@ def test_a_retry_that_was_heard_is_not_said_to_be_refused(warm: Shop, lose: Lose
 
 def test_a_cancel_of_a_run_is_told_to_its_supervisor(warm: Shop, lose: Lose) -> None:
     task_id = warm.claimed()
-    lose("order")
+    lose("send_command")
     assert warm.broker.cancel(task_id, "why") is TaskStatus.RUNNING
 
 
 def test_many_are_counted_as_they_were_done(warm: Shop, lose: Lose) -> None:
     ended = [warm.ended() for _ in range(3)]
     queued = [warm.submit() for _ in range(3)]
-    lose("revive")
+    lose("requeue")
     assert warm.broker.revive_many([*ended, queued[0]]) == 3
-    lose("withdraw")
+    lose("cancel_queued")
     assert warm.broker.purge("q", 10) == 6
     lose("remove")
     assert warm.broker.delete([*ended, "0" * 19]) == 3

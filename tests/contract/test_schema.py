@@ -67,8 +67,8 @@ def test_tasks_of_a_later_format_are_left_as_they_are(shop: Shop) -> None:
     shop.client.hset(shop.keys.tasks, task_id, b"\x00what a later version writes")
     next(duty for duty in rounds.duties if isinstance(duty, Audit)).begin_in(0.0)
     rounds.go()
-    assert shop.client.zscore(shop.keys.line("q", shop.new().record.priority), task_id) is not None
-    assert not shop.client.hexists(shop.keys.life, task_id), "it has not failed"
+    assert shop.client.zscore(shop.keys.lane("q", shop.new().record.priority), task_id) is not None
+    assert not shop.client.hexists(shop.keys.states, task_id), "it has not failed"
     rounds.ring()
     rounds.go()
     assert not rounds.leads
@@ -102,7 +102,7 @@ def test_a_supervisor_stays_away_from_the_moment_at_which_the_format_changes(
         shop: Shop, side: Callable[[], list[BrokerEvent]]) -> None:
     assert [type(event) for event in side()] == [Joined]
     shop.client.set(shop.keys.schema, NEWER)
-    shop.client.publish(shop.keys.bell("sup"), "#")
+    shop.client.publish(shop.keys.wakeup("sup"), "#")
     for reason in ("the format of the data has changed", "written by a newer version of Ganger"):
         (event,) = side()
         assert isinstance(event, Parted)
@@ -112,7 +112,7 @@ def test_a_supervisor_stays_away_from_the_moment_at_which_the_format_changes(
 def test_a_keeper_that_raises_the_format_has_supervisors_look_at_it(shop: Shop) -> None:
     shop.client.zadd(shop.keys.supervisors, {"sup": shop.now_ms + HOUR_MS})
     shop.client.set(shop.keys.schema, "0 0")
-    heard = shop.hearing(shop.keys.bell("sup"))
+    heard = shop.hearing(shop.keys.wakeup("sup"))
     assert shop.keeper.poll("new", shop.now_ms + HOUR_MS).leads
     assert messages(heard, 1) == [b"#"]
     assert shop.client.get(shop.keys.schema) == schema.OURS.encode()

@@ -121,7 +121,7 @@ def test_it_hears_for_how_long_the_heads_of_its_lines_wait(side: Side, shop: Sho
     shop.submit("another")
     first = shop.submit()
     shop.submit()
-    shop.client.zadd(shop.keys.line("q", TaskPriority.LOW), {"none of ours": 0})
+    shop.client.zadd(shop.keys.lane("q", TaskPriority.LOW), {"none of ours": 0})
     side.broker.clock.calibrate(shop.now_ms + 60_000, time.monotonic(), time.monotonic())
     side.broker.ask_waits()
     side.until(lambda heard: len(heard) == 2)

@@ -243,7 +243,7 @@ def test_of_many_that_are_waited_for_some_are_asked_for_each_second(shop: Shop, 
     until(lambda: shop.client.hlen(P + "waiters") == 5)
     shop.client.delete(P + "waiters")
     for task_id in ids:
-        shop.client.hset(shop.keys.life, task_id, "CANCELLED 0 0 0 1 1 1764500000000 -")  # and nobody is told
+        shop.client.hset(shop.keys.states, task_id, "CANCELLED 0 0 0 1 1 1764500000000 -")  # and nobody is told
     assert waiting.result() == set(ids)
 
 
@@ -252,8 +252,7 @@ def test_an_answer_that_grows_too_large_comes_in_parts(shop: Shop) -> None:
     large = b'{"run":1,"cause":"returned","result":"%s"}' % (b"x" * 1_000_000)
     for task_id in ids:
         shop.client.hset(shop.keys.outcomes, f"{task_id}:1", large)
-    keys = [shop.keys.tasks, shop.keys.life, shop.keys.outcomes, shop.keys.progress]
-    assert len(shop.run("look", keys, ["1", *ids])) == 4 * 9, "8 MiB, and what goes over"
+    assert len(shop.call("get_tasks", *ids, wants_records="1")) == 4 * 9, "8 MiB, and what goes over"
     assert [raw.id for raw in shop.broker.read_raw(ids) if raw is not None] == ids
     assert [stored.id for stored in shop.broker.read(ids) if stored is not None] == ids
 

@@ -130,7 +130,7 @@ class Party:
 
     def have_ended(self) -> bool:
         """All of them, and the keeper knows."""
-        is_known = not self.direct.exists(self.keys.cancels)
+        is_known = not self.direct.exists(self.keys.cancel_requests)
         return is_known and all(self.status(task_id) in FINAL for task_id in self.asked)
 
     def leave(self) -> None:

@@ -42,7 +42,7 @@ def test_calls_for_a_task_that_is_waited_for_and_its_result(shop: Shop) -> None:
                b'"pid":4242}')
     ids = shop.broker.submit([shop.new() for _ in range(TASKS)])
     for task_id in ids:
-        shop.client.hset(shop.keys.life, task_id, "COMPLETED 1 0 0 1 7 1764500000001 -")
+        shop.client.hset(shop.keys.states, task_id, "COMPLETED 1 0 0 1 7 1764500000001 -")
         shop.client.hset(shop.keys.outcomes, f"{task_id}:1", outcome)
     with Client(shop.broker.redis.url) as client:
         ways: dict[str, Callable[[], object]] = {

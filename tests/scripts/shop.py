@@ -1,11 +1,12 @@
 """A Redis with tasks in every state, made the way the engine would have made them."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
 from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.core.task.record import Record
@@ -55,6 +56,19 @@ class Shop:
     def run(self, verb: str, keys: list[str], args: list[Any]) -> Any:
         return self.broker.redis.run(verb, keys, args)
 
+    def call(self, verb: str, *rest: Any, supervisor: str = "", group_keys: Sequence[str] = (), **named: Any) -> Any:
+        """Run a script as the engine does: single keys and arguments by name, then those of its groups.
+
+        The keys are the shop's own where none is named.
+        """
+        layout = LAYOUTS[verb]
+        key_names = {name: named.pop(name) for name in layout.key_names.single if name in named}
+        defaults = {"base": self.keys.base, "now_ms": self.now_ms, "supervisor": supervisor}
+        args = {name: named.get(name, defaults.get(name)) for name in layout.arg_names.single}
+        assert not named.keys() - args.keys(), f"{verb} has no {named.keys() - args.keys()}"
+        return self.run(verb, [*layout.keys(self.keys, supervisor, **key_names), *group_keys],
+                        [*layout.args(**args), *rest])
+
     # -- tasks ----------------------------------------------------------------------------------------------------
 
     def new(self, queue: str = "q", priority: TaskPriority = TaskPriority.NORMAL, key: str | None = None, *,
@@ -73,7 +87,7 @@ class Shop:
         old = self.life(task_id)
         fields = {"run": old.run, "attempts": old.attempts, "crashes": old.crashes, "priority": int(old.priority),
                   "place": old.place, "at_ms": self.now_ms, **changes}
-        self.client.hset(self.keys.life, task_id, " ".join(map(str, [status, *fields.values(), owner])))
+        self.client.hset(self.keys.states, task_id, " ".join(map(str, [status, *fields.values(), owner])))
 
     def claimed(self, *args: Any, supervisor: str = "sup", lease_ms: int = HOUR_MS, **options: Any) -> str:
         """A task that runs under a supervisor."""
@@ -84,15 +98,15 @@ class Shop:
     def claim(self, task_id: str, supervisor: str = "sup", lease_ms: int = HOUR_MS) -> None:
         stored = self.broker.read([task_id])[0]
         assert stored is not None
-        line = self.keys.line(stored.record.queue, stored.life.priority)
+        line = self.keys.lane(stored.record.queue, stored.life.priority)
         place = self.client.zscore(line, task_id)
         assert place is not None
         self.client.zrem(line, task_id)
         self.client.zrem(self.keys.expiring, task_id)
-        flows = self.keys.flows(stored.record.queue, stored.life.priority)
+        flows = self.keys.cursors(stored.record.queue, stored.life.priority)
         self.client.hset(flows, "v", max(int(self.client.hget(flows, "v") or 0), int(place)))
         self.set_life(task_id, TaskStatus.RUNNING, supervisor, run=stored.life.run + 1, place=int(place))
-        self.client.sadd(self.keys.held(supervisor), task_id)
+        self.client.sadd(self.keys.running(supervisor), task_id)
         self.client.zadd(self.keys.supervisors, {supervisor: self.now_ms + lease_ms})
 
     def ended(self, status: TaskStatus = TaskStatus.FAILED, kept_ms: int = HOUR_MS, **options: Any) -> str:
@@ -104,7 +118,7 @@ class Shop:
     def settle(self, task_id: str, status: TaskStatus, at_ms: int = HOUR_MS) -> None:
         """End a run: `at_ms` from now the task is removed, or due again."""
         life = self.life(task_id)
-        self.client.srem(self.keys.held(life.owner), task_id)
+        self.client.srem(self.keys.running(life.owner), task_id)
         self.set_life(task_id, status, attempts=life.attempts + (status != TaskStatus.COMPLETED))
         self.client.hset(self.keys.outcomes, f"{task_id}:{life.run}", b'{"run":%d,"cause":"raised"}' % life.run)
         zset = self.keys.due if status is TaskStatus.RETRYING else self.keys.ended(status)

@@ -114,7 +114,7 @@ def test_whatever_is_damaged_the_rest_goes_on(shop: Shop, caplog: pytest.LogCapt
 
 def test_a_line_that_was_written_over_stops_no_other(shop: Shop) -> None:
     world = World(shop)
-    write_over(shop, shop.keys.line("q", NORMAL))
+    write_over(shop, shop.keys.lane("q", NORMAL))
     assert world.supervisor.claim(5) == [world.tasks.other]
     world.pass_time()
     assert world.claimable() == {world.tasks.queued}

@@ -33,9 +33,9 @@ def test_it_is_claimed_and_goes_with_the_bell(shop: Shop, supervisor: Supervisor
     life = shop.life(task.id)
     assert (life.status, life.run, life.owner, life.priority) == (TaskStatus.RUNNING, 1, "sup", TaskPriority.HIGH)
     state = shop.dump()
-    assert state[shop.keys.held("sup")] == {task.id.encode()}
-    assert shop.keys.line("q", TaskPriority.HIGH) not in state
-    assert state[shop.keys.idle][b"sup"].split()[:2] == [b"*", b"1"]
+    assert state[shop.keys.running("sup")] == {task.id.encode()}
+    assert shop.keys.lane("q", TaskPriority.HIGH) not in state
+    assert state[shop.keys.idle_supervisors][b"sup"].split()[:2] == [b"*", b"1"]
     assert (state[shop.keys.counters][b"submitted"], state[shop.keys.counters][b"runs"]) == (b"1", b"1")
     rows = [row for _, entry in shop.client.xrange(shop.keys.events) for row in events(entry[b"e"])]
     assert rows == [(task.id, TaskStatus.QUEUED, 0), (task.id, TaskStatus.RUNNING, 1)]
@@ -46,16 +46,16 @@ def test_it_keeps_the_place_it_would_have_had(shop: Shop, supervisor: Supervisor
     handed = [shop.submit(), shop.submit()]
     queued = shop.submit()
     assert [shop.life(task_id).place for task_id in handed] == [1, 2]
-    assert shop.client.zscore(shop.keys.line("q", TaskPriority.NORMAL), queued) == 3
+    assert shop.client.zscore(shop.keys.lane("q", TaskPriority.NORMAL), queued) == 3
     late = shop.submit(fair_key="late")
-    assert shop.client.zscore(shop.keys.line("q", TaskPriority.NORMAL), late) == 3, "as any flow that was away"
+    assert shop.client.zscore(shop.keys.lane("q", TaskPriority.NORMAL), late) == 3, "as any flow that was away"
 
 
 def test_as_many_as_there_are_idle_workers(shop: Shop, supervisor: Supervisor, heard: Any) -> None:
     for _ in range(3):
         shop.submit()
     assert [message[:1] for message in messages(heard, 3)] == [b"=", b"=", b"q"]
-    assert shop.keys.idle not in shop.dump(), "the third has woken it"
+    assert shop.keys.idle_supervisors not in shop.dump(), "the third has woken it"
 
 
 def test_the_supervisor_with_the_most_idle_workers_takes_it(shop: Shop, supervisor: Supervisor, heard: Any) -> None:
@@ -92,14 +92,14 @@ def test_into_the_line_it_goes_where(make: Callable[[Shop, Supervisor], None], s
                                      supervisor: Supervisor, heard: Any) -> None:
     make(shop, supervisor)
     task_id = shop.submit()
-    assert shop.client.zscore(shop.keys.line("q", TaskPriority.NORMAL), task_id)
-    assert not shop.client.exists(shop.keys.held("sup"))
+    assert shop.client.zscore(shop.keys.lane("q", TaskPriority.NORMAL), task_id)
+    assert not shop.client.exists(shop.keys.running("sup"))
 
 
 def test_a_supervisor_that_does_not_listen_is_passed_over(shop: Shop, supervisor: Supervisor) -> None:
     task_id = shop.submit()
     assert shop.life(task_id).status is TaskStatus.QUEUED
-    assert shop.keys.idle not in shop.dump()
+    assert shop.keys.idle_supervisors not in shop.dump()
 
 
 def test_what_is_under_way_to_the_supervisor_counts_as_claimed(shop: Shop, supervisor: Supervisor, heard: Any) -> None:

@@ -71,5 +71,5 @@ def test_a_task_that_is_tried_again_is_wanted_again(shop: Shop) -> None:
 
 def test_a_wish_that_was_made_anew_is_kept(shop: Shop) -> None:
     shop.client.hset(P + "cancels", "a", "2 why")
-    assert shop.unchanged(lambda: shop.run("forgo", [P + "cancels"], ["a", "1 why", "b", "1 why"])) == 0
-    assert shop.run("forgo", [P + "cancels"], ["a", "2 why"]) == 1
+    assert shop.unchanged(lambda: shop.call("drop_cancel_requests", "a", "1 why", "b", "1 why")) == 0
+    assert shop.call("drop_cancel_requests", "a", "2 why") == 1

@@ -8,7 +8,7 @@ from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from tests.scripts.shop import HOUR_MS, Shop, messages
 from tests.scripts.test_operating import changes, stands
-from tests.scripts.test_refusals import recover
+from tests.scripts.test_refusals import sync_held_runs
 from tests.scripts.test_submit import told
 
 P = "ganger:{0}:"
@@ -278,7 +278,7 @@ class TestRecover:
         shop.client.sadd(P + "held:sup", "0" * 19)
         before = shop.dump()
 
-        assert recover(shop, [(known, 1)]) == []
+        assert sync_held_runs(shop, [(known, 1)]) == []
 
         changed = changes(shop, before)
         assert set(changed.pop(P + "recovers")) == {b"sup"}
@@ -290,27 +290,27 @@ class TestRecover:
     def test_what_it_knows_and_is_not_its_own_any_more_is_named(self, shop: Shop) -> None:
         mine, rescued, over = shop.claimed(), shop.claimed(), shop.claimed(supervisor="other")
         shop.settle(rescued, TaskStatus.COMPLETED)
-        foreign = recover(shop, [(mine, 1), (rescued, 1), (over, 1), (mine, 2)])
+        foreign = sync_held_runs(shop, [(mine, 1), (rescued, 1), (over, 1), (mine, 2)])
         assert foreign == [rescued.encode(), over.encode(), mine.encode()]
 
     def test_in_harmony_only_its_number_is_kept(self, shop: Shop) -> None:
         task_id = shop.claimed()
         before = shop.dump()
-        assert recover(shop, [(task_id, 1), ("0" * 19, 1)]) == [b"0" * 19]
+        assert sync_held_runs(shop, [(task_id, 1), ("0" * 19, 1)]) == [b"0" * 19]
         assert set(changes(shop, before)) == {P + "recovers"}
 
     @pytest.mark.parametrize("record", [b"", b"nonsense\n{}", b"7\n{}", b'["t"]\n{}', b'["t",["q"],1]\n{}', b"\xff\n"])
     def test_what_cannot_be_read_is_passed_over_and_the_others_go_back(self, shop: Shop, record: bytes) -> None:
         broken, sound = shop.claimed(), shop.claimed()
         shop.client.hset(P + "tasks", broken, record)
-        assert recover(shop, []) == []
+        assert sync_held_runs(shop, []) == []
         assert shop.client.smembers(P + "held:sup") == {broken.encode()}
         assert shop.life(sound).status is TaskStatus.QUEUED
 
     def test_a_run_of_any_queue_goes_back_and_has_its_turn(self, shop: Shop) -> None:
         task_id = shop.claimed("x")
         shop.client.delete(P + "turns:NORMAL")
-        recover(shop, [])
+        sync_held_runs(shop, [])
         assert shop.life(task_id).status is TaskStatus.QUEUED
         assert [queue for queue, _ in shop.dump()[P + "turns:NORMAL"]] == [b"x"]
 
@@ -318,14 +318,13 @@ class TestRecover:
 def test_farewell(shop: Shop) -> None:
     task_id = shop.claimed()
     keys = shop.keys
-    for key in (keys.reports, keys.idle, keys.recovers):
+    for key in (keys.reports, keys.idle_supervisors, keys.syncs):
         shop.client.hset(key, mapping={"sup": "{}", "other": "{}"})
-    shop.client.rpush(keys.orders("sup"), "{}")
+    shop.client.rpush(keys.commands("sup"), "{}")
     shop.client.sadd(keys.types("sup"), "t")
     shop.settle(task_id, TaskStatus.COMPLETED)
     before = shop.dump()
-    assert shop.run("farewell", [keys.held("sup"), keys.supervisors, keys.reports, keys.idle, keys.orders("sup"),
-                                 keys.recovers, keys.types("sup")], ["sup"]) == b"OK"
+    assert shop.call("unregister", supervisor="sup") == b"OK"
     assert changes(shop, before) == {
-        keys.supervisors: None, keys.orders("sup"): None, keys.types("sup"): None,
-        **{key: {b"other": b"{}"} for key in (keys.reports, keys.idle, keys.recovers)}}
+        keys.supervisors: None, keys.commands("sup"): None, keys.types("sup"): None,
+        **{key: {b"other": b"{}"} for key in (keys.reports, keys.idle_supervisors, keys.syncs)}}

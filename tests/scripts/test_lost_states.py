@@ -12,14 +12,14 @@ from engine.errors import MoveRefused
 from tests.scripts.shop import HOUR_MS, Shop, messages
 from tests.scripts.test_mend import place_of
 from tests.scripts.test_operating import stands
-from tests.scripts.test_refusals import reconcile_all, recover
+from tests.scripts.test_refusals import reconcile_all, sync_held_runs
 from tests.scripts.test_step import Supervisor
 
 ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
 
 
 def lose_states(shop: Shop) -> None:
-    shop.client.delete(shop.keys.life)
+    shop.client.delete(shop.keys.states)
 
 
 def mended(shop: Shop) -> dict[str, int]:
@@ -53,8 +53,8 @@ def test_what_is_due_keeps_its_moment_and_its_runs(shop: Shop) -> None:
     moments = shop.client.zrange(shop.keys.due, 0, -1, withscores=True)
     lose_states(shop)
     assert mended(shop) == {"state": 2}
-    assert stands(shop.client.hget(shop.keys.life, pending)) == "PENDING 0 0 0 1 0 -"
-    assert stands(shop.client.hget(shop.keys.life, retrying)) == "RETRYING 1 0 0 1 0 -"
+    assert stands(shop.client.hget(shop.keys.states, pending)) == "PENDING 0 0 0 1 0 -"
+    assert stands(shop.client.hget(shop.keys.states, retrying)) == "RETRYING 1 0 0 1 0 -"
     assert shop.client.zrange(shop.keys.due, 0, -1, withscores=True) == moments
     assert claimable(shop) == set()
 
@@ -62,7 +62,7 @@ def test_what_is_due_keeps_its_moment_and_its_runs(shop: Shop) -> None:
 def test_what_is_due_now_is_promoted_once_it_has_its_state(shop: Shop) -> None:
     first, later = shop.pending(), shop.pending()
     shop.client.zadd(shop.keys.due, {first: 1})
-    shop.client.hdel(shop.keys.life, first)
+    shop.client.hdel(shop.keys.states, first)
     assert shop.keeper.promote(10)[0] == 1
     assert claimable(shop) == {first}
     assert shop.life(later).status is TaskStatus.PENDING
@@ -109,10 +109,10 @@ def test_a_supervisor_that_connects_again_keeps_what_it_knows_and_gives_back_the
     lose_states(shop)
     if repaired:
         mended(shop)
-    assert recover(shop, [(known, 4)]) == []
+    assert sync_held_runs(shop, [(known, 4)]) == []
     assert (shop.life(known).status, shop.life(known).run, shop.life(known).owner) == (TaskStatus.RUNNING, 4, "sup")
     assert claimable(shop) == {unknown}
-    assert shop.client.smembers(shop.keys.held("sup")) == {known.encode()}
+    assert shop.client.smembers(shop.keys.running("sup")) == {known.encode()}
 
 
 @pytest.mark.parametrize(("options", "released", "failed"), [({}, 1, 0), ({"max_deliveries": 1}, 0, 1)])
@@ -152,10 +152,10 @@ def test_what_is_in_no_set_and_has_an_outcome_ends_as_that_says(shop: Shop, capl
     assert claimable(shop) == set()
 
 
-@pytest.mark.parametrize("sign", ["progress", "rescues", "cancels", "log"])
+@pytest.mark.parametrize("sign", ["progress", "rescues", "cancel_requests", "log"])
 def test_what_has_run_and_nobody_knows_how_it_ended_is_not_run_again(shop: Shop, sign: str) -> None:
     task_id = shop.claimed()
-    shop.client.delete(shop.keys.held("sup"))
+    shop.client.delete(shop.keys.running("sup"))
     if sign == "log":
         shop.client.rpush(shop.keys.log(task_id), "{}")
     else:
@@ -169,7 +169,7 @@ def test_what_has_run_and_nobody_knows_how_it_ended_is_not_run_again(shop: Shop,
 
 def test_what_has_never_run_and_is_in_no_line_is_queued(shop: Shop) -> None:
     task_id = shop.submit()
-    shop.client.delete(shop.keys.line("q", TaskPriority.NORMAL))
+    shop.client.delete(shop.keys.lane("q", TaskPriority.NORMAL))
     lose_states(shop)
     assert mended(shop) == {"line": 1}
     assert claimable(shop) == {task_id}
@@ -210,7 +210,7 @@ def test_a_run_that_begins_after_its_task_was_given_back_is_fenced_as_any_other(
     supervisor, task_id = Supervisor(shop), shop.submit()
     assert supervisor.claim(1) == [task_id]
     lose_states(shop)
-    recover(shop, [])
+    sync_held_runs(shop, [])
     assert supervisor.step(want=1)[1] == [(task_id, "2 0 0 1")]
     assert supervisor.end(task_id, "fail attempt", run=1) == [1, "STALE"]
     assert supervisor.end(task_id, "fail attempt", run=2) == []

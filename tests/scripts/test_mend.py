@@ -207,7 +207,7 @@ def test_when_all_life_lines_are_lost_nothing_is_run_again_that_was_over_or_is_n
     """What other keys say of a task is believed, and its life line written anew."""
     ended = {status: shop.ended(status) for status in (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOUT)}
     pending, retrying, running, queued = shop.pending(), shop.retrying(), shop.claimed(), shop.submit()
-    shop.client.delete(shop.keys.life)
+    shop.client.delete(shop.keys.states)
     assert reconcile_all(shop)["state"] == 6
     for status, task_id in ended.items():
         assert (shop.life(task_id).status, shop.life(task_id).run) == (status, 1)

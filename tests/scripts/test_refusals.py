@@ -71,7 +71,7 @@ def cancel_what_has_ended(shop: Shop) -> None:
             shop.unchanged(lambda task_id=task_id: shop.broker.cancel(task_id, "why"))
 
 
-def withdraw_what_moved_on(shop: Shop) -> None:
+def cancel_queued_what_moved_on(shop: Shop) -> None:
     queued = shop.submit()
     found = shop.broker.read([queued, shop.submit(), shop.pending()])
     for stored in found:
@@ -82,36 +82,28 @@ def withdraw_what_moved_on(shop: Shop) -> None:
     assert shop.unchanged(lambda: operating.withdraw(found, Move.CANCEL)) == [b"MOVED_ON"] * 3
 
 
-def withdraw_what_runs(shop: Shop) -> None:
+def cancel_queued_what_runs(shop: Shop) -> None:
     found = shop.broker.read([shop.claimed(), shop.ended()])
     assert shop.unchanged(lambda: shop.broker._operating.withdraw(found, Move.EXPIRE)) == [b"ILLEGAL"] * 2
 
 
-def order_about_a_run_that_is_over(shop: Shop) -> None:
+def send_command_about_a_run_that_is_over(shop: Shop) -> None:
     stored = shop.broker.read([shop.claimed()])[0]
     shop.settle(stored.id, TaskStatus.COMPLETED)
     assert shop.unchanged(lambda: shop.broker._operating._send("sup", {"do": "cancel"}, stored)) == b"MOVED_ON"
 
 
-def order_for_nobody(shop: Shop) -> None:
+def send_command_to_nobody(shop: Shop) -> None:
     assert shop.unchanged(lambda: shop.broker.order("nobody", {"do": "level"})) is False
 
 
-def reprioritize_what_runs_or_has_ended(shop: Shop) -> None:
+def set_priority_of_what_runs_or_has_ended(shop: Shop) -> None:
     for task_id in (shop.claimed(), shop.ended(), shop.ended(TaskStatus.COMPLETED)):
         with pytest.raises(MoveRefused):
             shop.unchanged(lambda task_id=task_id: shop.broker.set_priority(task_id, TaskPriority.URGENT))
 
 
-def reprioritize_what_moved_on(shop: Shop) -> None:
-    task_id, keys = shop.submit(), shop.keys
-    names = [keys.tasks, keys.life, *(keys.line("q", priority) for priority in TaskPriority), keys.idle]
-    for seen in ([task_id, STALE, 1], [task_id, b"QUEUED 0 0 0 1 0 0 -", 1], [NOBODY, STALE, 0]):
-        args = [1, *seen, 3, "", keys.base, "q"]
-        assert shop.unchanged(lambda args=args: shop.run("reprioritize", names, args)) == b"MOVED_ON"
-
-
-def reprioritize_to_the_same(shop: Shop) -> None:
+def set_priority_to_the_same(shop: Shop) -> None:
     task_id = shop.submit()
     shop.unchanged(lambda: shop.broker.set_priority(task_id, TaskPriority.NORMAL))
 
@@ -125,22 +117,26 @@ def amend_what_runs_or_has_ended(shop: Shop) -> None:
 
 def amend_what_moved_on(shop: Shop) -> None:
     task_id, keys = shop.submit(), shop.keys
-    names = [keys.tasks, keys.life, *(keys.line("q", priority) for priority in TaskPriority), keys.idle]
+    names = {prefix + name: key(queue="q", priority=priority) for prefix, priority in (("", 1), ("new_", 3))
+             for name, key in (("lane", keys.lane), ("cursors", keys.cursors))
+             for priority in [TaskPriority(priority)]}
     record = shop.client.hget(keys.tasks, task_id)
-    seen = [task_id, b"QUEUED 0 0 0 1 0 0 -", 0]
-    for args in ([1, task_id, STALE, 1, record], [1, *seen, b"another"], [1, NOBODY, STALE, 0, record]):
-        args += [b"new", 3, "", keys.base, "q"]
-        assert shop.unchanged(lambda args=args: shop.run("amend", names, args)) == b"MOVED_ON"
+    fresh = b"QUEUED 0 0 0 1 0 0 -"
+    for id, state, is_stored, seen in ((task_id, STALE, 1, record), (task_id, fresh, 1, record),
+                                       (task_id, fresh, 0, b"another"), (NOBODY, STALE, 0, record)):
+        assert shop.unchanged(lambda id=id, state=state, is_stored=is_stored, seen=seen: shop.call(
+            "amend", id=id, state=state, is_stored=is_stored, record=seen, new_record=b"new", new_priority=3,
+            fair_key="", queue="q", **names)) == b"MOVED_ON"
 
 
-def revive_what_has_not_ended(shop: Shop) -> None:
+def requeue_what_has_not_ended(shop: Shop) -> None:
     for task_id in (shop.submit(), shop.pending(), shop.claimed(), shop.ended(TaskStatus.COMPLETED)):
         with pytest.raises(MoveRefused):
             shop.unchanged(lambda task_id=task_id: shop.broker.revive(task_id))
         assert shop.unchanged(lambda task_id=task_id: shop.broker.revive_many([task_id])) == 0
 
 
-def revive_what_moved_on(shop: Shop) -> None:
+def requeue_what_moved_on(shop: Shop) -> None:
     found = shop.broker.read([shop.ended()])
     shop.broker.revive(found[0].id)
     assert shop.unchanged(lambda: shop.broker._operating._revive(found)) == [b"MOVED_ON"]
@@ -190,7 +186,7 @@ def lead_at_what_another_does(shop: Shop) -> None:
     shop.unchanged(other.give_up)
 
 
-def take_on_without_the_lead(shop: Shop) -> None:
+def add_deliveries_without_the_lead(shop: Shop) -> None:
     assert not shop.unchanged(lambda: shop.broker.webhooks.advance("one", "1-1", {"m": {}}, 5))
 
 
@@ -199,31 +195,28 @@ def rescue_from_the_living(shop: Shop) -> None:
     assert shop.unchanged(lambda: shop.keeper.rescue("sup", 10)).released == 0
 
 
-def farewell_with_runs(shop: Shop) -> None:
+def unregister_with_runs(shop: Shop) -> None:
     shop.claimed()
-    keys = shop.keys
-    names = [keys.held("sup"), keys.supervisors, keys.reports, keys.idle, keys.orders("sup"), keys.recovers]
-    assert shop.unchanged(lambda: shop.run("farewell", names, ["sup"])) == b"HOLDS"
+    assert shop.unchanged(lambda: shop.call("unregister", supervisor="sup")) == b"HOLDS"
 
 
 def watch_what_is_over(shop: Shop) -> None:
     ids = [shop.ended(), NOBODY]
-    keys = shop.keys
-    over = shop.unchanged(lambda: shop.run("watch", [keys.tasks, keys.life, keys.waiters], ["me", *ids]))
+    over = shop.unchanged(lambda: shop.call("watch", *ids, client="me"))
     assert [task_id.decode() for task_id in over] == ids
 
 
-def look_at_all(shop: Shop) -> None:
+def get_all_tasks(shop: Shop) -> None:
     ids = [NOBODY, shop.submit(), shop.pending(), shop.claimed(), shop.ended()]
     assert [stored is None for stored in shop.unchanged(lambda: shop.broker.read(ids))] == [True] + [False] * 4
 
 
-def gate_to_what_it_is(shop: Shop) -> None:
+def set_queue_state_to_what_it_is(shop: Shop) -> None:
     shop.submit()
     shop.unchanged(lambda: shop.broker.resume("q"))
 
 
-def set_apart_what_is_sound(shop: Shop) -> None:
+def rename_what_is_sound(shop: Shop) -> None:
     shop.submit(), shop.pending(), shop.claimed(), shop.ended()
     assert shop.unchanged(shop.keeper.set_apart) == 0
 
@@ -235,7 +228,7 @@ def restore_what_is_sound(shop: Shop) -> None:
     assert not shop.unchanged(lambda: restore(shop.broker.redis, shop.keys, [*ids, broken], HOUR_MS))
 
 
-def mend_what_is_sound(shop: Shop) -> None:
+def repair_what_is_sound(shop: Shop) -> None:
     for _ in (shop.submit(), shop.pending(), shop.claimed(), shop.ended(), shop.retrying()):
         pass
     assert set(reconcile_all(shop)) <= {"flows"}
@@ -245,19 +238,19 @@ def mend_what_is_sound(shop: Shop) -> None:
 
 def trim_what_is_ahead(shop: Shop) -> None:
     shop.submit(fair_key="a")
-    flows = shop.keys.flows("q", TaskPriority.NORMAL)
-    assert shop.unchanged(lambda: shop.run("trim_flows", [flows], ["k:a", "k:b"])) == 0
+    flows = shop.keys.cursors("q", TaskPriority.NORMAL)
+    assert shop.unchanged(lambda: shop.call("trim_cursors", "k:a", "k:b", cursors=flows)) == 0
 
 
-def recover_too_late(shop: Shop) -> None:
+def sync_held_runs_too_late(shop: Shop) -> None:
     """From a connection that was given up: what was claimed since is not its business."""
-    recover(shop, [], nth=7)
+    sync_held_runs(shop, [], nth=7)
     shop.claimed()
     for nth in (1, 6, 7):
-        assert shop.unchanged(lambda nth=nth: recover(shop, [], nth=nth)) == []
+        assert shop.unchanged(lambda nth=nth: sync_held_runs(shop, [], nth=nth)) == []
 
 
-def lapse_what_was_renewed_or_is_gone(shop: Shop) -> None:
+def expire_lease_that_was_renewed_or_is_gone(shop: Shop) -> None:
     shop.claimed()
     seen_ms = shop.keeper.leases()["sup"]
     assert not shop.unchanged(lambda: shop.keeper.lapse("sup", seen_ms - 1))
@@ -267,31 +260,32 @@ def lapse_what_was_renewed_or_is_gone(shop: Shop) -> None:
 CASES: dict[str, list[Callable[[Shop], None]]] = {
     "submit": [submit_an_id_again, submit_the_same_again, submit_half_of_it_again],
     "submit_detailed": [submit_detailed_an_id_again, submit_detailed_the_same_again, submit_with_a_known_key],
-    "withdraw": [cancel_what_there_is_not, cancel_what_has_ended, withdraw_what_moved_on, withdraw_what_runs],
-    "order": [order_about_a_run_that_is_over, order_for_nobody],
-    "reprioritize": [reprioritize_what_runs_or_has_ended, reprioritize_what_moved_on, reprioritize_to_the_same],
-    "amend": [amend_what_runs_or_has_ended, amend_what_moved_on],
-    "revive": [revive_what_has_not_ended, revive_what_moved_on],
+    "cancel_queued": [cancel_what_there_is_not, cancel_what_has_ended, cancel_queued_what_moved_on,
+                      cancel_queued_what_runs],
+    "send_command": [send_command_about_a_run_that_is_over, send_command_to_nobody],
+    "amend": [amend_what_runs_or_has_ended, amend_what_moved_on, set_priority_of_what_runs_or_has_ended,
+              set_priority_to_the_same],
+    "requeue": [requeue_what_has_not_ended, requeue_what_moved_on],
     "promote": [promote_what_is_not_due, promote_what_moved_on, promote_what_ended],
     "remove": [remove_what_has_not_ended],
     "sweep": [sweep_too_early],
     "poll": [lead_beside_another],
     "lead": [lead_at_what_another_does],
-    "take_on": [take_on_without_the_lead],
-    "lapse": [lapse_what_was_renewed_or_is_gone],
+    "add_deliveries": [add_deliveries_without_the_lead],
+    "expire_lease": [expire_lease_that_was_renewed_or_is_gone],
     "rescue": [rescue_from_the_living],
-    "recover": [recover_too_late],
-    "farewell": [farewell_with_runs],
+    "sync_held_runs": [sync_held_runs_too_late],
+    "unregister": [unregister_with_runs],
     "watch": [watch_what_is_over],
-    "look": [look_at_all],
-    "gate": [gate_to_what_it_is],
-    "mend": [mend_what_is_sound],
+    "get_tasks": [get_all_tasks],
+    "set_queue_state": [set_queue_state_to_what_it_is],
+    "repair": [repair_what_is_sound],
     "restore": [restore_what_is_sound],
-    "set_apart": [set_apart_what_is_sound],
-    "trim_flows": [trim_what_is_ahead],
+    "rename_misplaced": [rename_what_is_sound],
+    "trim_cursors": [trim_what_is_ahead],
 }
-ELSEWHERE = {"step", "forgo"}  # test_step.py, test_insist.py
-REFUSING_NOTHING = {"tally", "publish", "waits", "introduce", "tidy_lines", "tidy_queues"}
+ELSEWHERE = {"step", "drop_cancel_requests"}  # test_step.py, test_insist.py
+REFUSING_NOTHING = {"increment", "publish", "get_lane_waits", "register", "maintain_lanes", "maintain_queues"}
 
 
 @pytest.mark.parametrize("case", [case for cases in CASES.values() for case in cases], ids=lambda case: case.__name__)
@@ -306,13 +300,10 @@ def test_every_verb_is_here() -> None:
 _nth = count(1)
 
 
-def recover(shop: Shop, known: list[tuple[str, int]], supervisor: str = "sup", nth: int | None = None) -> Any:
+def sync_held_runs(shop: Shop, known: list[tuple[str, int]], supervisor: str = "sup", nth: int | None = None) -> Any:
     """As a supervisor calls it: each with a higher number than the one before, unless one is given."""
-    keys = shop.keys
-    names = [keys.tasks, keys.life, keys.held(supervisor), keys.idle, keys.events, keys.counters, keys.progress,
-             keys.recovers]
-    return shop.run("recover", names, [
-        supervisor, shop.now_ms, keys.base, nth or next(_nth), *(part for run in known for part in run)])
+    return shop.call("sync_held_runs", *(part for run in known for part in run), supervisor=supervisor,
+                     number=nth or next(_nth))
 
 
 def reconcile_all(shop: Shop) -> dict[str, int]:

@@ -27,21 +27,17 @@ class Supervisor:
 
     def learn(self, *types: str) -> None:
         """Say which types it knows."""
-        keys = self.shop.keys
-        self.shop.run("introduce", [keys.types(self.name), keys.handlers, keys.announced], [
-            self.clock_ms, HOUR_MS, *(part for one in types for part in (one, f'{{"name":"{one}"}}'))])
+        self.shop.call("register", *(part for one in types for part in (one, f'{{"name":"{one}"}}')),
+                       supervisor=self.name, now_ms=self.clock_ms, ttl_ms=HOUR_MS)
 
     def step(self, settlements: list[tuple[Any, ...]] | None = None, want: int = 0, report: bytes = b"",
              serves: str = "", idle: int | str = 0, held: int = 1000, makes_way: str = "",
              ) -> tuple[list[Any], list[tuple[str, str]], list[bytes], int, int]:
-        keys, settlements = self.shop.keys, settlements or []
-        names = [keys.tasks, keys.life, keys.outcomes, keys.held(self.name), keys.supervisors, keys.idle, keys.queues,
-                 keys.aside, keys.due, keys.expiring, keys.waiters, keys.events, keys.counters,
-                 keys.orders(self.name), keys.progress, *map(keys.ended, ENDS), keys.reports, keys.types(self.name)]
-        args = [self.name, self.clock_ms, self.clock_ms + 15_000, want, self.ageing_ms, keys.base,
-                serves or self.serves, len(settlements), self.clock_ms + HOUR_MS, report, idle, held, makes_way,
-                self.heard, SLICE]
-        refused, claimed, *rest = self.shop.run("step", names, [*args, *(part for one in settlements for part in one)])
+        refused, claimed, *rest = self.shop.call(
+            "step", *(part for one in settlements or [] for part in one), supervisor=self.name, now_ms=self.clock_ms,
+            lease_end_ms=self.clock_ms + 15_000, want=want, ageing_ms=self.ageing_ms, serves=serves or self.serves,
+            expired_remove_ms=self.clock_ms + HOUR_MS, report=report, idle_workers=idle, known_runs=held,
+            preempts=makes_way, last_command=self.heard, slice=SLICE)
         self.heard = rest[0][-1] if rest[0] else b""
         words = [one.decode() if isinstance(one, bytes) else one for one in refused]
         pairs = list(zip([one.decode() for one in claimed[::3]], [one.decode() for one in claimed[2::3]], strict=True))
@@ -79,7 +75,7 @@ def test_an_end_is_kept_with_its_outcome_and_counted(shop: Shop, supervisor: Sup
     keys, state = shop.keys, shop.dump()
     assert state[keys.outcomes] == {f"{task_id}:1".encode(): b'{"run":1}'}
     assert state[keys.ended(status)] == [(task_id.encode(), removal_ms)]
-    assert keys.held("sup") not in state
+    assert keys.running("sup") not in state
     assert state[keys.counters][status.encode()] == b"1"
     assert state[keys.events][-1] == {b"e": f"{task_id} {status} 1".encode()}
 
@@ -87,7 +83,7 @@ def test_an_end_is_kept_with_its_outcome_and_counted(shop: Shop, supervisor: Sup
 def test_a_retry_is_due_later_and_the_keeper_hears_of_it(shop: Shop, supervisor: Supervisor) -> None:
     task_id = shop.submit()
     supervisor.claim(1)
-    with shop.hearing(shop.keys.keeper_bell) as heard:
+    with shop.hearing(shop.keys.keeper_wakeup) as heard:
         assert supervisor.end(task_id, "retry attempt", at=supervisor.clock_ms + 700) == []
         assert messages(heard, 1) == [b"%d" % (supervisor.clock_ms + 700)]
     assert shop.life(task_id).status is TaskStatus.RETRYING
@@ -107,10 +103,10 @@ def test_a_release_wakes_another_supervisor(shop: Shop, supervisor: Supervisor) 
     task_id, other = shop.submit(), Supervisor(shop, "other")
     supervisor.claim(1)
     other.step(want=1, serves=",q,")
-    with shop.hearing(shop.keys.bell("other")) as heard:
+    with shop.hearing(shop.keys.wakeup("other")) as heard:
         supervisor.end(task_id, "release nobody", at="q", outcome=b"")
         assert messages(heard, 1) == [b"q"]
-    assert b"other" not in shop.dump().get(shop.keys.idle, {})
+    assert b"other" not in shop.dump().get(shop.keys.idle_supervisors, {})
 
 
 def test_clients_that_wait_are_told_once(shop: Shop, supervisor: Supervisor) -> None:
@@ -158,11 +154,11 @@ def test_a_run_is_settled_whatever_the_clock_said_when_it_was_claimed(shop: Shop
 def test_a_second_step_that_asks_for_nothing_leaves_what_the_first_said_of_its_sleep(shop: Shop,
                                                                                      supervisor: Supervisor) -> None:
     supervisor.step(want=4, idle=4)
-    noted = shop.dump()[shop.keys.idle]
+    noted = shop.dump()[shop.keys.idle_supervisors]
     supervisor.step(want=0, idle="")
-    assert shop.dump()[shop.keys.idle] == noted
+    assert shop.dump()[shop.keys.idle_supervisors] == noted
     supervisor.step(want=0)
-    assert shop.keys.idle not in shop.dump(), "it wants nothing: nobody is to ring for it"
+    assert shop.keys.idle_supervisors not in shop.dump(), "it wants nothing: nobody is to ring for it"
 
 
 def test_nobody_settles_the_run_of_another(shop: Shop, supervisor: Supervisor) -> None:
@@ -200,7 +196,7 @@ def test_good_settlements_pass_beside_bad_ones(shop: Shop, supervisor: Superviso
 
 
 def test_letters_stay_until_they_were_heard(shop: Shop, supervisor: Supervisor) -> None:
-    orders = shop.keys.orders("sup")
+    orders = shop.keys.commands("sup")
     shop.client.rpush(orders, "one", "two")
     assert supervisor.step()[2] == [b"one", b"two"]
     supervisor.heard = b""  # the answer was lost
@@ -212,7 +208,7 @@ def test_letters_stay_until_they_were_heard(shop: Shop, supervisor: Supervisor) 
 
 
 def test_a_step_that_comes_late_throws_away_what_was_heard_and_nothing_else(shop: Shop, supervisor: Supervisor) -> None:
-    orders = shop.keys.orders("sup")
+    orders = shop.keys.commands("sup")
     shop.client.rpush(orders, "one")
     supervisor.step()
     late = supervisor.heard
@@ -223,7 +219,7 @@ def test_a_step_that_comes_late_throws_away_what_was_heard_and_nothing_else(shop
 
 
 def test_one_answer_brings_a_hundred_letters(shop: Shop, supervisor: Supervisor) -> None:
-    shop.client.rpush(shop.keys.orders("sup"), *map(str, range(150)))
+    shop.client.rpush(shop.keys.commands("sup"), *map(str, range(150)))
     assert supervisor.step()[2] == [b"%d" % n for n in range(100)]
     assert supervisor.step()[2] == [b"%d" % n for n in range(100, 150)]
     assert supervisor.step()[2] == []
@@ -239,9 +235,9 @@ def test_a_claim_says_all_that_the_supervisor_needs(shop: Shop, supervisor: Supe
     life = shop.life(task_id)
     assert (life.status, life.owner, life.priority) == (TaskStatus.RUNNING, "sup", HIGH)
     state = shop.dump()
-    assert state[shop.keys.held("sup")] == {task_id.encode()}
+    assert state[shop.keys.running("sup")] == {task_id.encode()}
     assert state[shop.keys.supervisors] == [(b"sup", supervisor.clock_ms + 15_000)]
-    assert state[shop.keys.idle] == {  # it wanted more than there was
+    assert state[shop.keys.idle_supervisors] == {  # it wanted more than there was
         b"sup": b"* 0 %d" % supervisor.clock_ms}
 
 
@@ -285,7 +281,7 @@ def test_a_line_passed_over_for_too_long_is_served_once(shop: Shop) -> None:
     supervisor = Supervisor(shop, ageing_ms=30_000)
     low = [shop.submit(priority=LOW) for _ in range(2)]
     high = [shop.submit(priority=HIGH) for _ in range(6)]
-    turn_us = shop.client.zscore(shop.keys.turns(LOW), "q")
+    turn_us = shop.client.zscore(shop.keys.round_robin(LOW), "q")
     assert turn_us is not None
     supervisor.clock_ms = int(turn_us) // 1000
     assert supervisor.claim(1) == high[:1]
@@ -347,20 +343,20 @@ def test_a_claim_stays_below_what_redis_owes_a_subscriber_and_the_rest_keeps_its
         record = shop.client.hget(shop.keys.tasks, task_id)
         assert record is not None
         shop.client.hset(shop.keys.tasks, task_id, record + b" " * (1 << 20))
-    with shop.hearing(shop.keys.bell("sup")) as heard:
+    with shop.hearing(shop.keys.wakeup("sup")) as heard:
         assert supervisor.claim(40) == ids[:16]
         assert messages(heard, 1) == [b"!"], "it is to come again at once"
-    assert supervisor.shop.keys.idle not in shop.dump()
-    assert shop.client.zcard(shop.keys.line("q", NORMAL)) == 24
+    assert supervisor.shop.keys.idle_supervisors not in shop.dump()
+    assert shop.client.zcard(shop.keys.lane("q", NORMAL)) == 24
     assert supervisor.claim(40) == ids[16:32]
     assert supervisor.claim(40) == ids[32:]
 
 
 def test_a_stray_id_in_a_line_is_dropped(shop: Shop, supervisor: Supervisor) -> None:
     good = shop.submit()
-    shop.client.zadd(shop.keys.line("q", NORMAL), {"0" * 19: 0})
+    shop.client.zadd(shop.keys.lane("q", NORMAL), {"0" * 19: 0})
     ended = shop.ended()
-    shop.client.zadd(shop.keys.line("q", NORMAL), {ended: 0})
+    shop.client.zadd(shop.keys.lane("q", NORMAL), {ended: 0})
     assert supervisor.claim(5) == [good]
     assert shop.dump()[shop.keys.counters][b"strays"] == b"2"
     assert shop.life(ended).status is TaskStatus.FAILED

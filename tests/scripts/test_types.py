@@ -10,14 +10,14 @@ from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.core.task.query import TaskQuery
 from tests.scripts.shop import HOUR_MS, Shop, messages
-from tests.scripts.test_refusals import reconcile_all, recover
+from tests.scripts.test_refusals import reconcile_all, sync_held_runs
 from tests.scripts.test_step import Supervisor
 
 LOW, NORMAL, HIGH, URGENT = TaskPriority
 
 
 def aside(shop: Shop, task_type: str = "new", queue: str = "q", priority: TaskPriority = NORMAL) -> list[bytes]:
-    found: list[bytes] = shop.client.zrange(shop.keys.line(queue, priority, task_type), 0, -1)
+    found: list[bytes] = shop.client.zrange(shop.keys.lane(queue, priority, task_type), 0, -1)
     return found
 
 
@@ -46,8 +46,8 @@ def test_a_type_it_does_not_know_is_not_claimed_and_nothing_is_charged(shop: Sho
     life = shop.life(foreign)
     assert (life.status, life.run, life.attempts, life.crashes) == (TaskStatus.QUEUED, 0, 0, 0)
     state = shop.dump()
-    assert foreign.encode() not in state[shop.keys.life]
-    assert state[shop.keys.line("q", NORMAL, "new")] == [(foreign.encode(), 1.0)], "at its place"
+    assert foreign.encode() not in state[shop.keys.states]
+    assert state[shop.keys.lane("q", NORMAL, "new")] == [(foreign.encode(), 1.0)], "at its place"
     assert state[shop.keys.counters][b"runs"] == b"1"
     assert not any(foreign.encode() in entry[b"e"] and b"RUNNING" in entry[b"e"] for entry in state[shop.keys.events])
 
@@ -58,7 +58,7 @@ def test_whoever_knows_it_is_given_it_in_its_order(shop: Shop, old: Supervisor, 
     assert new.step(want=3)[1] == [(task_id, "1 0 0") for task_id in ids[:3]]
     assert new.claim(5) == ids[3:]
     new.claim(1)
-    assert not {shop.keys.turns(NORMAL, "new"), shop.keys.line("q", NORMAL, "new")} & shop.dump().keys()
+    assert not {shop.keys.round_robin(NORMAL, "new"), shop.keys.lane("q", NORMAL, "new")} & shop.dump().keys()
 
 
 def test_urgent_ones_aside_come_before_others_in_line(shop: Shop, old: Supervisor, new: Supervisor) -> None:
@@ -86,14 +86,14 @@ def test_who_unlearns_it_is_given_no_more(shop: Shop, new: Supervisor) -> None:
 def test_who_has_not_said_what_it_knows_is_given_nothing_and_moves_nothing(shop: Shop) -> None:
     fresh, task_id = Supervisor(shop, "fresh", types=()), shop.submit()
     assert fresh.step(want=5)[3] == 0
-    assert shop.client.zscore(shop.keys.line("q", NORMAL), task_id) == 1
+    assert shop.client.zscore(shop.keys.lane("q", NORMAL), task_id) == 1
 
 
 def test_many_strangers_in_front_hide_nothing_behind_them(shop: Shop, old: Supervisor) -> None:
     strangers = shop.broker.submit([shop.new(task_type="new") for _ in range(3_000)])
     own = shop.submit()
     steps = 1
-    with shop.hearing(shop.keys.bell("old")) as heard:
+    with shop.hearing(shop.keys.wakeup("old")) as heard:
         while old.claim(1) != [own]:
             assert messages(heard, 1) == [b"!"], "it is to come again at once"
             steps += 1
@@ -115,12 +115,12 @@ def test_types_that_waited_aside_before_do_not_hide_one_that_waits_now(shop: Sho
     ids = [shop.submit(task_type=name) for name in types]
     old.step(want=40)
     knower.serves = ",other,"
-    with shop.hearing(shop.keys.bell("knower")) as heard:
+    with shop.hearing(shop.keys.wakeup("knower")) as heard:
         assert knower.claim(40) == []
         assert heard.get_message(timeout=0) is None, "it must not come again for what it does not serve"
     knower.serves = "*"
     taken: list[str] = []
-    with shop.hearing(shop.keys.bell("knower")) as heard:
+    with shop.hearing(shop.keys.wakeup("knower")) as heard:
         while len(taken) < len(ids):
             taken += knower.claim(40)
             assert len(taken) == len(ids) or messages(heard, 1) == [b"!"], "it is to come again at once"
@@ -130,7 +130,7 @@ def test_types_that_waited_aside_before_do_not_hide_one_that_waits_now(shop: Sho
         old.step(want=1)
         assert knower.claim(1) == [task_id], name
     knower.claim(1)
-    assert shop.keys.aside not in shop.dump()
+    assert shop.keys.types_aside not in shop.dump()
 
 
 def test_a_record_that_cannot_be_read_goes_to_whoever_asks_first(shop: Shop, old: Supervisor) -> None:
@@ -141,7 +141,7 @@ def test_a_record_that_cannot_be_read_goes_to_whoever_asks_first(shop: Shop, old
 
 
 def test_a_task_alone_is_handed_to_one_that_knows_it_and_wakes_no_other(shop: Shop) -> None:
-    with shop.hearing(shop.keys.bell("old"), shop.keys.bell("new")) as heard:
+    with shop.hearing(shop.keys.wakeup("old"), shop.keys.wakeup("new")) as heard:
         Supervisor(shop, "old").step(want=8, idle=8)
         Supervisor(shop, "new", types=("new",)).step(want=2, idle=1)
         task_id = shop.submit(task_type="new")
@@ -149,18 +149,18 @@ def test_a_task_alone_is_handed_to_one_that_knows_it_and_wakes_no_other(shop: Sh
         assert shop.life(task_id).owner == "new"
         shop.submit(task_type="other")
         assert heard.get_message(timeout=0) is None
-    assert set(shop.dump()[shop.keys.idle]) == {b"old", b"new"}
+    assert set(shop.dump()[shop.keys.idle_supervisors]) == {b"old", b"new"}
 
 
 def test_who_meets_strangers_wakes_those_that_know_them(shop: Shop, old: Supervisor) -> None:
     strangers = [shop.submit(task_type="new") for _ in range(3)]
     for name, types in (("one", ("new",)), ("two", ("x",)), ("three", ("x", "new"))):
         Supervisor(shop, name, "q", types=types)
-        shop.client.hset(shop.keys.idle, name, "*")  # it fell asleep before those came, and nobody has woken it
-    with shop.hearing(*map(shop.keys.bell, ("one", "two", "three"))) as heard:
+        shop.client.hset(shop.keys.idle_supervisors, name, "*")  # since before those came
+    with shop.hearing(*map(shop.keys.wakeup, ("one", "two", "three"))) as heard:
         assert old.claim(1) == []
         assert messages(heard, 2) == [b"q", b"q"]
-    assert set(shop.dump()[shop.keys.idle]) == {b"old", b"two"}
+    assert set(shop.dump()[shop.keys.idle_supervisors]) == {b"old", b"two"}
     assert aside(shop) == [task_id.encode() for task_id in strangers]
 
 
@@ -201,7 +201,7 @@ def test_purged_aside(shop: Shop, waiting: str) -> None:
 @pytest.fixture
 def behind_thousands(shop: Shop, waiting: str) -> str:
     """A task that waits aside, its type behind 2,000 others."""
-    shop.client.sadd(shop.keys.aside, *(f"a{n}" for n in range(2_000)))
+    shop.client.sadd(shop.keys.types_aside, *(f"a{n}" for n in range(2_000)))
     return waiting
 
 
@@ -228,7 +228,7 @@ def test_counted_and_found_behind_thousands_of_types(shop: Shop, behind_thousand
 def test_no_more_than_a_thousand_types_are_told_apart_and_all_are_counted(shop: Shop, old: Supervisor) -> None:
     types = [f"a{n}" for n in range(TYPES_MAX + 50)]
     shop.broker.submit([shop.new(task_type=task_type) for task_type in types])
-    while len(shop.client.smembers(shop.keys.aside)) < len(types):
+    while len(shop.client.smembers(shop.keys.types_aside)) < len(types):
         assert old.claim(100) == []
     (stats,) = shop.broker.queue_stats()
     assert (stats["queued"]["NORMAL"], len(stats["aside"])) == (len(types), TYPES_MAX)
@@ -255,7 +255,7 @@ def test_paused_aside(shop: Shop, waiting: str, new: Supervisor) -> None:
     shop.submit(task_type="new")
     assert new.claim(1) == []
     assert shop.broker.status_counts()[TaskStatus.QUEUED] == 2
-    with shop.hearing(shop.keys.bell("new")) as heard:
+    with shop.hearing(shop.keys.wakeup("new")) as heard:
         shop.broker.resume("q")
         assert messages(heard, 1) == [b"q"]
     assert len(new.claim(9)) == 2
@@ -263,9 +263,7 @@ def test_paused_aside(shop: Shop, waiting: str, new: Supervisor) -> None:
 
 def test_its_wait_counts_for_those_that_know_it(shop: Shop, waiting: str) -> None:
     def heads(supervisor: str) -> Any:
-        keys = shop.keys
-        names = [keys.life, keys.queues, keys.aside, keys.types(supervisor)]
-        return shop.unchanged(lambda: shop.run("waits", names, [keys.base, "*", shop.now_ms]))
+        return shop.unchanged(lambda: shop.call("get_lane_waits", supervisor=supervisor, serves="*"))
 
     Supervisor(shop, "new", types=("new",))
     assert heads("old") == []
@@ -276,7 +274,7 @@ def test_promoted_and_rescued_ones_go_to_their_line_and_then_aside(shop: Shop, o
                                                                    new: Supervisor) -> None:
     task_id = shop.submit(task_type="new")
     assert new.claim(1) == [task_id]
-    recover(shop, [], "new")
+    sync_held_runs(shop, [], "new")
     assert old.claim(1) == []
     assert aside(shop) == [task_id.encode()]
     assert new.step(want=1)[1] == [(task_id, "2 0 0 1")]
@@ -290,7 +288,7 @@ def test_what_waits_aside_is_no_contradiction(shop: Shop, waiting: str) -> None:
 @pytest.mark.parametrize("key", ["turns", "aside"])
 def test_what_waits_aside_and_has_lost_its_turn_gets_it_again(shop: Shop, waiting: str, new: Supervisor,
                                                               key: str) -> None:
-    shop.client.delete(shop.keys.aside if key == "aside" else shop.keys.turns(NORMAL, "new"))
+    shop.client.delete(shop.keys.types_aside if key == "aside" else shop.keys.round_robin(NORMAL, "new"))
     assert reconcile_all(shop)["line"] == 1
     assert new.claim(2) == [waiting]
 
@@ -298,4 +296,4 @@ def test_what_waits_aside_and_has_lost_its_turn_gets_it_again(shop: Shop, waitin
 def test_the_turns_of_what_has_gone_are_forgotten(shop: Shop, waiting: str) -> None:
     shop.broker.cancel(waiting, "no more")
     reconcile_all(shop)
-    assert not {shop.keys.aside, shop.keys.turns(NORMAL, "new")} & shop.dump().keys()
+    assert not {shop.keys.types_aside, shop.keys.round_robin(NORMAL, "new")} & shop.dump().keys()

@@ -34,33 +34,33 @@ def silent(heard: Any) -> bool:
 
 
 def test_it_is_noted_beside_those_that_sleep(shop: Shop, busy: Supervisor) -> None:
-    assert shop.dump()[shop.keys.idle] == {b"sup": b"!*"}
+    assert shop.dump()[shop.keys.idle_supervisors] == {b"sup": b"!*"}
 
 
 def test_who_never_makes_way_is_not_noted_when_it_is_busy(shop: Shop) -> None:
     shop.submit()
     Supervisor(shop).step(want=1)
-    assert shop.keys.idle not in shop.dump()
+    assert shop.keys.idle_supervisors not in shop.dump()
 
 
 def test_what_is_not_urgent_does_not_wake_it(shop: Shop, busy: Supervisor, heard: Any) -> None:
     shop.submit(priority=HIGH)
     assert silent(heard)
-    assert shop.dump()[shop.keys.idle] == {b"sup": b"!*"}
+    assert shop.dump()[shop.keys.idle_supervisors] == {b"sup": b"!*"}
 
 
 def test_an_urgent_task_wakes_it_once_and_stays_in_its_line(shop: Shop, busy: Supervisor, heard: Any) -> None:
     task_id = shop.submit(priority=URGENT)
     assert messages(heard, 1) == [b"q"]
     assert shop.life(task_id).status is TaskStatus.QUEUED
-    assert shop.keys.idle not in shop.dump()
+    assert shop.keys.idle_supervisors not in shop.dump()
 
 
 def test_who_has_a_free_worker_comes_first(shop: Shop, busy: Supervisor, heard: Any) -> None:
     Supervisor(shop, "free").step(want=1, idle=0)
     shop.submit(priority=URGENT)
     assert [heard.get_message(timeout=5)["channel"] for _ in range(1)] == [shop.keys.base.encode() + b"bell:free"]
-    assert shop.dump()[shop.keys.idle] == {b"sup": b"!*"}
+    assert shop.dump()[shop.keys.idle_supervisors] == {b"sup": b"!*"}
 
 
 def test_it_claims_urgent_tasks_only(shop: Shop, busy: Supervisor) -> None:
@@ -68,20 +68,20 @@ def test_it_claims_urgent_tasks_only(shop: Shop, busy: Supervisor) -> None:
         shop.submit(priority=priority)
     urgent = [shop.submit(priority=URGENT) for _ in range(2)]
     assert [task_id for task_id, _ in busy.step(want=1, makes_way="!")[1]] == urgent[:1]
-    assert shop.keys.idle not in shop.dump(), "there may be more"
+    assert shop.keys.idle_supervisors not in shop.dump(), "there may be more"
     assert [task_id for task_id, _ in busy.step(want=5, makes_way="!")[1]] == urgent[1:]
-    assert shop.dump()[shop.keys.idle] == {b"sup": b"!*"}
+    assert shop.dump()[shop.keys.idle_supervisors] == {b"sup": b"!*"}
 
 
 def test_it_may_listen_without_having_room_yet(shop: Shop, busy: Supervisor) -> None:
     shop.submit(priority=URGENT)
     assert busy.step(want=0, makes_way="!")[1] == []
-    assert shop.dump()[shop.keys.idle] == {b"sup": b"!*"}
+    assert shop.dump()[shop.keys.idle_supervisors] == {b"sup": b"!*"}
 
 
 def test_it_stops_listening(shop: Shop, busy: Supervisor) -> None:
     busy.step(want=0)
-    assert shop.keys.idle not in shop.dump()
+    assert shop.keys.idle_supervisors not in shop.dump()
 
 
 def test_it_hears_of_its_own_queues_only(shop: Shop, busy: Supervisor, heard: Any) -> None:
@@ -110,7 +110,7 @@ def test_not_all_are_called_for_one_task(shop: Shop) -> None:
     shop.submit(priority=URGENT)
     assert messages(heard, 3) == [b"q"] * 3
     assert silent(heard)
-    assert len(shop.dump()[shop.keys.idle]) == 6
+    assert len(shop.dump()[shop.keys.idle_supervisors]) == 6
     heard.close()
 
 
@@ -120,7 +120,7 @@ def raised(shop: Shop) -> None:
 
 def opened(shop: Shop) -> None:
     shop.client.hset(shop.keys.queues, "q", "paused")
-    shop.client.zadd(shop.keys.line("q", URGENT), {"x" * 19: 1})
+    shop.client.zadd(shop.keys.lane("q", URGENT), {"x" * 19: 1})
     shop.broker.resume("q")
 
 
@@ -148,7 +148,7 @@ def test_whatever_brings_an_urgent_task_wakes_it(shop: Shop, comes: Callable[[Sh
     Supervisor(shop).step(want=0, makes_way="!")
     comes(shop)
     assert messages(heard, 1) == [b"q"]
-    assert shop.keys.idle not in shop.dump()
+    assert shop.keys.idle_supervisors not in shop.dump()
     heard.close()
 
 
@@ -159,13 +159,11 @@ def test_the_priority_of_a_later_run_comes_with_it(shop: Shop) -> None:
 
 
 def test_since_when_the_heads_of_the_lines_wait(shop: Shop) -> None:
-    keys = shop.keys
     first = shop.submit(priority=LOW)
     shop.submit(priority=LOW)
     shop.submit("paused", priority=LOW)
     shop.broker.pause("paused")
     raised = shop.submit(priority=HIGH)
     shop.broker.set_priority(raised, URGENT)
-    names = [keys.life, keys.queues, keys.aside, keys.types("sup")]
-    told = shop.run("waits", names, [keys.base, "*", shop.now_ms])
+    told = shop.call("get_lane_waits", supervisor="sup", serves="*")
     assert told == [raised.encode(), b"%d" % shop.life(raised).at_ms, first.encode(), b""]

@@ -5,7 +5,7 @@ Rule 2: this file knows nothing of Redis, processes, pipes or clocks.
 Rule 3: a pair that is missing is the illegal move; it changes nothing.
 
 The Redis scripts obey the same table: `adapters/redis/wire/scripts.py` renders
-MOVES into their prelude, so there is no second copy to keep in step.
+MOVES into them, so there is no second copy to keep in step.
 """
 
 from enum import StrEnum

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 
-# As the scripts read it (lua/prelude.lua). A line that only one of the two could read would be rescued for ever.
+# As the scripts read it (lua/include/state.lua). A line that only one of the two could read would be rescued for ever.
 # Counts have nine digits at most, so that a frame can carry them; moments and places fourteen, which Lua keeps exactly.
 _LINE = re.compile(rb"([A-Z]+) (\d{1,9}) (\d{1,9}) (\d{1,9}) (\d) (\d{1,14}) (\d{1,14}) (\S+)")
 _STATUSES = {status.encode(): status for status in TaskStatus}

@@ -118,7 +118,7 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
                            allow_eviction=settings.allow_eviction)
     rounds = make_rounds(composition.supervisor_name("keeper"), keeping, reports, SupervisorPresence(reports),
                          settings.lease_s, more=[storage, UnknownTypes(broker.unknown_types, time.monotonic)])
-    bell = SupervisorLink(settings.redis_url, broker.keys.keeper_bell, RedisClock(), poller)
+    bell = SupervisorLink(settings.redis_url, broker.keys.keeper_wakeup, RedisClock(), poller)
     kept_s = max(PROCESSES_S, 2 * settings.sample_interval_s)
     sampler = ProcessSampler(
         lambda host, root_pid, samples, entry: keeping.publish_processes(host, root_pid, samples, entry, kept_s),

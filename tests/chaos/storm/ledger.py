@@ -52,7 +52,7 @@ def kept(broker: Broker) -> dict[str, Kept]:
         flat = redis.call("HGETALL", key)
         return {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
 
-    lives, found = pairs(keys.life), dict[str, Kept]()
+    lives, found = pairs(keys.states), dict[str, Kept]()
     for task_id, stored in pairs(keys.tasks).items():
         number = orjson.loads(Record.decode(stored, task_id).payload)["n"]
         life = Life.parse(lives[task_id]) if task_id in lives else Life(S.QUEUED)

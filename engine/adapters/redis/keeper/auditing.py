@@ -17,6 +17,7 @@ from engine.adapters.redis.tasks.task_reading import deliveries, known, look, so
 from engine.adapters.redis.wire.connection import Argument, Connections, check_schema
 from engine.adapters.redis.wire.key_types import set_apart
 from engine.adapters.redis.wire.keys import Keys
+from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.task.lifecycle import Move, TaskStatus
 from engine.core.task.names import is_queue_name
 from engine.core.task.stored_task import StoredTask
@@ -30,6 +31,7 @@ AHEAD_MS = 2000  # no two processes that have asked Redis for the time differ by
 # restart nor a night without a pool makes a submit fail.
 UNUSED_MS = 86_400_000
 LINES_TIDIED = 100  # in one script call
+KEYS_PER_SUSPECT = 3  # that `repair` is given
 SMALL_LINE = 50  # lines up to this length are looked through several at once
 
 Cursor = tuple[int, bytes]  # which collection, and where in it
@@ -58,11 +60,12 @@ class Reconciling:
                    and not stored.life.status.is_final]
         withdrawn = self._operating.withdraw(waiting, Move.EXPIRE).count(b"OK") if waiting else 0
         keys = self._keys
-        lost = [("lost", stored.id, stored.seen[1], 1, [keys.ended(TaskStatus.FAILED), keys.outcomes, keys.due], "", "")
-                for stored in found if stored.is_lost]
+        touched = [keys.ended(TaskStatus.FAILED), keys.outcomes, keys.due]
+        lost = [("lost", stored.id, stored.seen[1], 1, touched, "", "") for stored in found if stored.is_lost]
         done = +(self._mend(lost) + Counter(unreadable=withdrawn))
         if done:
-            self._redis.run("tally", [keys.counters], ["unreadable", done.total()])
+            layout = LAYOUTS["increment"]
+            self._redis.run("increment", layout.keys(keys), layout.args(counter="unreadable", amount=done.total()))
             for stored in found:
                 _errors.error("a task cannot be read", extra={"task_id": stored.id, "reason": stored.problem})
         return done
@@ -136,9 +139,9 @@ class Reconciling:
         keys = self._keys
         names = sorted(supervisor_names(self._redis, keys))
         return [("HSCAN", [keys.queues], "queues"), ("HSCAN", [keys.handlers], "handlers"),
-                ("HSCAN", [keys.tasks], "task"), ("HSCAN", [keys.life], "life"), ("ZSCAN", [keys.due], "due"),
+                ("HSCAN", [keys.tasks], "task"), ("HSCAN", [keys.states], "life"), ("ZSCAN", [keys.due], "due"),
                 *(("ZSCAN", [keys.ended(status)], status) for status in ENDS),
-                *(("SSCAN", [keys.held(name)], TaskStatus.RUNNING) for name in names), ("", [], "lines")]
+                *(("SSCAN", [keys.running(name)], TaskStatus.RUNNING) for name in names), ("", [], "lines")]
 
     def _lines(self) -> list[Collection]:
         self._tidy_lines(lines := waiting_lines(self._redis, self._keys))
@@ -151,16 +154,16 @@ class Reconciling:
 
     def _tidy_lines(self, lines: Sequence[Line]) -> None:
         """Forget the turns of lines that are empty, and have those looked at again that are not paused any more."""
-        keys = self._keys
+        keys, layout = self._keys, LAYOUTS["maintain_lanes"]
         for start in range(0, len(lines), LINES_TIDIED):
             told = [part for line in lines[start : start + LINES_TIDIED]
                     for part in (line.queue, line.priority.name, line.task_type or "")]
-            self._redis.run("tidy_lines", [keys.queues, keys.idle, keys.aside], [
-                keys.base, self._redis.now_ms(), *told])
+            args = layout.args(base=keys.base, now_ms=self._redis.now_ms())
+            self._redis.run("maintain_lanes", layout.keys(keys), [*args, *told])
 
     def _tidy_queues(self, members: Sequence[bytes]) -> Counter[str]:
         """Give lines their turns that have none; forget queues that were not used for long."""
-        keys = self._keys
+        keys, layout = self._keys, LAYOUTS["maintain_queues"]
         names = {member: member.decode(errors="replace") for member in members}
         strangers = [member for member, name in names.items() if not is_queue_name(name)]
         if strangers:
@@ -171,8 +174,8 @@ class Reconciling:
         turns = flows = 0
         for start in range(0, len(known), LINES_TIDIED):
             told = [part for name in known[start : start + LINES_TIDIED] for part in (name, int(name in aside))]
-            given, trimmed, _, *long = self._redis.run("tidy_queues", [keys.queues, keys.unused, keys.idle], [
-                keys.base, self._redis.now_ms(), UNUSED_MS, *told])
+            args = layout.args(base=keys.base, now_ms=self._redis.now_ms(), unused_ms=UNUSED_MS)
+            given, trimmed, _, *long = self._redis.run("maintain_queues", layout.keys(keys), [*args, *told])
             turns, flows = turns + given, flows + trimmed
             self._plan += [("HSCAN", [key.decode()], "flows") for key in long]
         return +Counter(turn=turns, flows=flows, stranger=len(strangers))
@@ -199,7 +202,7 @@ class Reconciling:
     def _suspect(self, key: str, kind: str, task_id: str, stored: StoredTask | None) -> Suspect | None:
         """What seems to be wrong with an id found in one of the collections."""
         if stored is None:
-            line = self._redis.call("HGET", self._keys.life, task_id) or b""
+            line = self._redis.call("HGET", self._keys.states, task_id) or b""
             what = {"life": "life", TaskStatus.RUNNING: "set"}.get(kind, "zset")
             return (what, task_id, line, int(bool(line)), [key], "", "") if kind != "task" else None
         _, line, is_stored = stored.seen
@@ -211,13 +214,13 @@ class Reconciling:
         elif kind == "life":
             return None
         elif kind == TaskStatus.RUNNING:
-            what = "" if life.status is TaskStatus.RUNNING and key == self._keys.held(life.owner) else "set"
+            what = "" if life.status is TaskStatus.RUNNING and key == self._keys.running(life.owner) else "set"
             names = [key]
         else:
             fits = life.status in ((TaskStatus.PENDING, TaskStatus.RETRYING) if kind == "due" else (kind,))
             if kind == "due" and life.status is TaskStatus.RETRYING and life.at_ms > self._redis.now_ms() + AHEAD_MS:
                 return "ahead", task_id, line, is_stored, [key], "", ""
-            home = self._keys.line(queue, life.priority), self._keys.line(queue, life.priority, stored.record.task_type)
+            home = self._keys.lane(queue, life.priority), self._keys.lane(queue, life.priority, stored.record.task_type)
             is_elsewhere = kind == TaskStatus.QUEUED and key not in home
             what, names = "" if fits and not is_elsewhere else "zset", [key]
         return (what, task_id, line, is_stored, names, stored.fair_key, queue) if what else None
@@ -225,30 +228,31 @@ class Reconciling:
     def _home(self, stored: StoredTask) -> tuple[str, list[str]]:
         """Where a task belongs by its life: the script looks whether it is there."""
         keys, life, queue = self._keys, stored.life, stored.record.queue
-        line = [keys.line(queue, life.priority), keys.flows(queue, life.priority)]
+        line = [keys.lane(queue, life.priority), keys.cursors(queue, life.priority)]
         if life.status is TaskStatus.QUEUED:
             return "line", line
         if life.status is TaskStatus.RUNNING:
             bound = self._bounds.get(stored.id)
             if bound is not None and life.run >= bound:
-                return "spent", [keys.held(life.owner), keys.ended(TaskStatus.FAILED), keys.outcomes]
-            return "held", [keys.held(life.owner), *line]
+                return "spent", [keys.running(life.owner), keys.ended(TaskStatus.FAILED), keys.outcomes]
+            return "held", [keys.running(life.owner), *line]
         return ("ended", [keys.ended(life.status)]) if life.status.is_final else ("due", [keys.due])
 
     def _mend(self, suspects: Sequence[Suspect]) -> Counter[str]:
         if not suspects:
             return Counter()
-        keys, now_ms = self._keys, self._redis.now_ms()
-        names = [keys.tasks, keys.life, keys.supervisors, keys.idle, keys.events, keys.counters]
-        args: list[Argument] = [keys.base, now_ms, now_ms + self._kept_ms]
-        for what, task_id, line, is_stored, touched, fair_key, queue in suspects:
-            args += (what, task_id, line, is_stored, len(names), fair_key, queue)
-            names += touched
-        words = self._redis.run("mend", names, args)
+        keys, now_ms, layout = self._keys, self._redis.now_ms(), LAYOUTS["repair"]
+        names, tasks = layout.keys(keys), list[dict[str, Argument]]()
+        for what, task_id, state, is_stored, touched, fair_key, queue in suspects:
+            tasks.append({"what": what, "id": task_id, "state": state, "is_stored": is_stored, "fair_key": fair_key,
+                          "queue": queue})
+            names += [*touched, *touched[-1:] * (KEYS_PER_SUSPECT - len(touched))]
+        args = layout.args(base=keys.base, now_ms=now_ms, remove_ms=now_ms + self._kept_ms)
+        words = self._redis.run("repair", names, [*args, *layout.rows("suspects", tasks)])
         astray = [suspect[1] for suspect, word in zip(suspects, words, strict=True) if word == b"ASTRAY"]
-        mended = (suspect[0] for suspect, word in zip(suspects, words, strict=True) if word == b"MENDED")
+        mended = (suspect[0] for suspect, word in zip(suspects, words, strict=True) if word == b"REPAIRED")
         return restore(self._redis, keys, astray, self._kept_ms) + Counter(mended)
 
     def _trim(self, flows: str, fields: Sequence[bytes]) -> int:
         keys = [name for name in (field.decode(errors="replace") for field in fields) if name.startswith("k:")]
-        return int(self._redis.run("trim_flows", [flows], keys)) if keys else 0
+        return int(self._redis.run("trim_cursors", [flows], keys)) if keys else 0

@@ -14,10 +14,11 @@ import orjson
 from engine.adapters.redis.keeper.auditing import Cursor, Reconciling
 from engine.adapters.redis.keeper.restoring import look_restored
 from engine.adapters.redis.tasks.broker import Broker
-from engine.adapters.redis.tasks.operating import ENDS, Operating
-from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lines, deliveries, known, moment, sorted_out
+from engine.adapters.redis.tasks.operating import Operating
+from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lanes, deliveries, known, moment, sorted_out
 from engine.adapters.redis.wire.connection import Argument
 from engine.adapters.redis.wire.key_types import set_apart
+from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.measure import usage_history
 from engine.core.store import schema
 from engine.core.task import stored_json
@@ -47,11 +48,9 @@ class RedisKeeperBroker:
 
     def poll(self, keeper: str, until_ms: int) -> PollResult:
         """Ask to be the keeper that acts until then, if no other is; with a moment that is over, stand down."""
-        keys = self._keys
-        names = [keys.keeper, keys.supervisors, keys.due, keys.expiring, *map(keys.ended, ENDS), keys.cancels,
-                 keys.schema]
-        word, leases, *told, cancels, stored = self._redis.run("poll", names, [
-            keeper, until_ms, self._redis.now_ms(), schema.VERSION, keys.base])
+        keys, layout = self._keys, LAYOUTS["poll"]
+        word, leases, *told, cancels, stored = self._redis.run("poll", layout.keys(keys), layout.args(
+            base=keys.base, now_ms=self._redis.now_ms(), keeper=keeper, until_ms=until_ms, version=schema.VERSION))
         due_ms, expires_ms, removal_ms = (float(moment or "inf") for moment in told)
         return PollResult(word == b"LEADS", self._named(leases), due_ms, expires_ms, removal_ms, cancels,
                       schema.refusal(stored))
@@ -65,8 +64,9 @@ class RedisKeeperBroker:
 
         With `seen_ms`, only if that is its end still; False if it was renewed or given up meanwhile.
         """
-        word: bytes = self._redis.run("lapse", [self._keys.supervisors], [
-            supervisor, "" if seen_ms is None else seen_ms])
+        layout = LAYOUTS["expire_lease"]
+        word: bytes = self._redis.run("expire_lease", layout.keys(self._keys), layout.args(
+            supervisor=supervisor, seen_ms="" if seen_ms is None else seen_ms))
         return word == b"OK"
 
     def insist(self, cursor: bytes | None = None) -> tuple[int, bytes | None]:
@@ -108,10 +108,9 @@ class RedisKeeperBroker:
 
     def sweep(self, limit: int) -> tuple[int, int | None]:
         """Forget up to `limit` tasks that were kept long enough; return how many, and when the next has been."""
-        keys = self._keys
-        names = [keys.tasks, keys.life, keys.outcomes, keys.progress, keys.rescues, keys.waiters, keys.expiring,
-                 *map(keys.ended, ENDS)]
-        swept, next_ms = self._redis.run("sweep", names, [keys.base, self._redis.now_ms(), limit])
+        keys, layout = self._keys, LAYOUTS["sweep"]
+        swept, next_ms = self._redis.run("sweep", layout.keys(keys), layout.args(
+            base=keys.base, now_ms=self._redis.now_ms(), limit=limit))
         return swept, int(next_ms) if next_ms else None
 
     def lapsed(self) -> list[str]:
@@ -134,19 +133,19 @@ class RedisKeeperBroker:
     def rescue(self, supervisor: str, limit: int) -> RescueResult:
         """Take up to `limit` runs of a silent supervisor away from it; bury it when it has none left."""
         keys, now_ms = self._keys, self._redis.now_ms()
-        held, strangers = sorted_out(self._redis.call("SRANDMEMBER", keys.held(supervisor), min(limit, BATCH_TASKS)))
+        held, strangers = sorted_out(self._redis.call("SRANDMEMBER", keys.running(supervisor), min(limit, BATCH_TASKS)))
         found = [stored for stored in known(look_restored(self._redis, keys, held, self._kept_ms)) if
                  stored.life.status is TaskStatus.RUNNING and stored.life.owner == supervisor]
         strays = set(held) - {stored.id for stored in found}
         if strays or strangers:
-            self._redis.call("SREM", keys.held(supervisor), *strays, *strangers)
+            self._redis.call("SREM", keys.running(supervisor), *strays, *strangers)
         decisions = self._lost_run_decisions(supervisor, found, now_ms)
         word, *words = self._rescue(supervisor, list(zip(found, decisions, strict=True)), now_ms)
         if word == b"ALIVE":
             return RescueResult()
         moves = [decision.move for decision, done in zip(decisions, words, strict=True) if done == b"OK"]
         return RescueResult(moves.count(Move.RELEASE), moves.count(Move.FAIL), moves.count(Move.CANCEL),
-                            is_over=self._redis.call("SCARD", keys.held(supervisor)) == 0)
+                            is_over=self._redis.call("SCARD", keys.running(supervisor)) == 0)
 
     def reconcile(self, cursor: Cursor | None = None) -> AuditResult:
         """Look at some of everything for what is in no place or in a wrong one, and put it right."""
@@ -163,27 +162,34 @@ class RedisKeeperBroker:
         The samples vanish if nobody does so again within `for_s`, the history with its last hour.
         """
         told = (part for pid, sample in samples.items() for part in (pid, orjson.dumps(sample)))
-        keys = [self._keys.processes(host, root_pid), self._keys.history(host, root_pid)]
-        self._redis.run("publish", keys, [
-            int(for_s * 1000), entry, usage_history.ENTRIES_MAX, int(usage_history.HOUR_S * 1000), *told])
+        keys, layout = self._keys, LAYOUTS["publish"]
+        names = layout.keys(keys, processes=keys.processes(host, root_pid), history=keys.history(host, root_pid))
+        args = layout.args(ttl_ms=int(for_s * 1000), entry=entry, entries_max=usage_history.ENTRIES_MAX,
+                           history_ttl_ms=int(usage_history.HOUR_S * 1000))
+        self._redis.run("publish", names, [*args, *told])
 
     # -- the scripts ----------------------------------------------------------------------------------------------
 
     def _promote(self, found: Sequence[StoredTask]) -> list[bytes]:
-        keys, lines = self._keys, Lines(self._keys)
-        told: list[Argument] = []
+        if not found:
+            return []
+        keys, lanes, layout = self._keys, Lanes(self._keys), LAYOUTS["promote"]
+        tasks: list[dict[str, Argument]] = []
         for stored in found:
-            task_id, line, _ = stored.seen
-            told += (task_id, line, lines.number(stored.record.queue, stored.life.priority), stored.fair_key)
-        words: list[bytes] = self._redis.run("promote", [keys.life, keys.due, keys.idle, keys.events, *lines.names()], [
-            keys.base, self._redis.now_ms(), *lines.queues(), *told]) if told else []
+            task_id, state, _ = stored.seen
+            tasks.append({"id": task_id, "state": state, "fair_key": stored.fair_key,
+                          "lane": lanes.number(stored.record.queue, stored.life.priority)})
+        queues = lanes.queues()
+        args = layout.args(base=keys.base, now_ms=self._redis.now_ms(), lane_count=len(queues))
+        words: list[bytes] = self._redis.run("promote", [*layout.keys(keys), *lanes.names()], [
+            *args, *queues, *layout.rows("tasks", tasks)])
         return words
 
     def _lost_run_decisions(self, supervisor: str, found: Sequence[StoredTask], now_ms: int) -> list[LostRunDecision]:
         """What is to become of each run. An order to cancel it that was not taken from the mailbox is heeded."""
         if not found:
             return []
-        letters = map(stored_json.cancel_command, self._redis.call("LRANGE", self._keys.orders(supervisor), 0, -1))
+        letters = map(stored_json.cancel_command, self._redis.call("LRANGE", self._keys.commands(supervisor), 0, -1))
         reasons = {(letter.task_id, letter.run): letter.reason for letter in letters if letter is not None}
         rescues = self._redis.call("HMGET", self._keys.rescues, *(stored.id for stored in found))
         bounds = deliveries(self._redis, self._keys, found)
@@ -194,18 +200,17 @@ class RedisKeeperBroker:
                 for stored, before in zip(found, rescues, strict=True)]
 
     def _rescue(self, supervisor: str, runs: Sequence[tuple[StoredTask, LostRunDecision]], now_ms: int) -> list[bytes]:
-        keys, lines = self._keys, Lines(self._keys)
-        told: list[Argument] = []
+        keys, lanes, layout = self._keys, Lanes(self._keys), LAYOUTS["rescue"]
+        tasks: list[dict[str, Argument]] = []
         for stored, decision in runs:
-            task_id, line, _ = stored.seen
-            told += (task_id, line, decision.move, lines.number(stored.record.queue, stored.life.priority),
-                     decision.outcome.encode())
-        names = [keys.supervisors, keys.held(supervisor), keys.life, keys.outcomes, keys.progress, keys.rescues,
-                 keys.idle, keys.reports, keys.orders(supervisor), keys.events, keys.counters, keys.waiters,
-                 keys.ended(TaskStatus.FAILED), keys.ended(TaskStatus.CANCELLED), keys.recovers, keys.types(supervisor),
-                 *lines.names(flows=False)]
-        words: list[bytes] = self._redis.run("rescue", names, [
-            keys.base, now_ms, supervisor, now_ms + self._kept_ms, *lines.queues(), *told])
+            task_id, state, _ = stored.seen
+            tasks.append({"id": task_id, "state": state, "move": decision.move, "outcome": decision.outcome.encode(),
+                          "lane": lanes.number(stored.record.queue, stored.life.priority)})
+        queues = lanes.queues()
+        args = layout.args(base=keys.base, now_ms=now_ms, supervisor=supervisor, remove_ms=now_ms + self._kept_ms,
+                           lane_count=len(queues))
+        words: list[bytes] = self._redis.run("rescue", [*layout.keys(keys, supervisor), *lanes.names(cursors=False)], [
+            *args, *queues, *layout.rows("tasks", tasks)])
         return words
 
     # -- what is ripe ---------------------------------------------------------------------------------------------

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from engine.adapters.redis.tasks.task_reading import known, look
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
-from engine.core.task.lifecycle import TaskStatus
+from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.task.stored_task import StoredTask
 
-ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
 _KINDS = {b"RESTORED": "state", b"UNKNOWN": "unknown", b"QUEUED": "line"}
 
 _errors = logging.getLogger("ganger.errors")
@@ -28,10 +27,9 @@ def restore(redis: Connections, keys: Keys, ids: Sequence[str], kept_ms: int) ->
     """
     if not ids:
         return Counter()
-    now_ms = redis.now_ms()
-    names = [keys.tasks, keys.life, keys.outcomes, keys.due, keys.supervisors, keys.progress, keys.rescues,
-             keys.cancels, keys.idle, keys.events, keys.counters, keys.waiters, *map(keys.ended, ENDS)]
-    words = redis.run("restore", names, [keys.base, now_ms, now_ms + kept_ms, *ids])
+    now_ms, layout = redis.now_ms(), LAYOUTS["restore"]
+    args = layout.args(base=keys.base, now_ms=now_ms, remove_ms=now_ms + kept_ms)
+    words = redis.run("restore", layout.keys(keys), [*args, *ids])
     for task_id in (task_id for task_id, word in zip(ids, words, strict=True) if word == b"UNKNOWN"):
         _errors.error("the state of a task was deleted: it has ended, since it may have run",
                       extra={"task_id": task_id})

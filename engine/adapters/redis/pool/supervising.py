@@ -14,9 +14,9 @@ import orjson
 from engine.adapters.clock import RedisClock
 from engine.adapters.redis.wire import scripts
 from engine.adapters.redis.wire.keys import Keys
+from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.adapters.redis.wire.supervisor_link import Answered, Connected, Lost, Pushed, SupervisorLink
 from engine.core.pool.commands import Preempt
-from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.task_id import LENGTH, created_ms, is_task_id
 from engine.ports.poller import Poller
 from engine.ports.supervisor_broker import (
@@ -34,7 +34,6 @@ from engine.ports.supervisor_broker import (
 )
 
 TYPES_TTL_S = 180.0  # what was said of types is believed for so long; it is said again each minute
-_ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +60,10 @@ class _Step:
 class RedisSupervisorBroker:
     def __init__(self, url: str, keys: Keys, terms: Terms, clock: RedisClock, poller: Poller) -> None:
         self.keys, self.terms, self.clock = keys, terms, clock
-        self._link = SupervisorLink(url, keys.bell(terms.supervisor), clock, poller, schema_key=keys.schema)
+        self._link = SupervisorLink(url, keys.wakeup(terms.supervisor), clock, poller, schema_key=keys.schema)
         self._events: list[BrokerEvent] = []
         self._serves = "," + ",".join(terms.queues) + "," if terms.queues else "*"
-        supervisor = terms.supervisor
-        self._step_keys = [
-            keys.tasks, keys.life, keys.outcomes, keys.held(supervisor), keys.supervisors, keys.idle, keys.queues,
-            keys.aside, keys.due, keys.expiring, keys.waiters, keys.events, keys.counters, keys.orders(supervisor),
-            keys.progress, *(keys.ended(status) for status in _ENDS), keys.reports, keys.types(supervisor)]
+        self._step_keys = LAYOUTS["step"].keys(keys, terms.supervisor)
         self._syncs = 0  # sent so far
         self.has_left = False  # Redis has answered the farewell, or can't
 
@@ -81,35 +76,37 @@ class RedisSupervisorBroker:
     def step(self, settlements: list[Settlement], want: int, idle_workers: int | None, held: int, report: bytes,
              preempt: Preempt = Preempt.NEVER, last_command: bytes = b"") -> None:
         now_ms, terms = self.clock.now_ms(), self.terms
-        args: list[Any] = [terms.supervisor, now_ms, now_ms + int(terms.lease_s * 1000), want,
-                           int(terms.ageing_s * 1000), self.keys.base, self._serves, len(settlements),
-                           now_ms + int(terms.failed_ttl_s * 1000), report,
-                           "" if idle_workers is None else idle_workers, held, preempt.value, last_command, terms.slice]
+        args: list[Any] = LAYOUTS["step"].args(
+            supervisor=terms.supervisor, now_ms=now_ms, lease_end_ms=now_ms + int(terms.lease_s * 1000), want=want,
+            ageing_ms=int(terms.ageing_s * 1000), base=self.keys.base, serves=self._serves,
+            expired_remove_ms=now_ms + int(terms.failed_ttl_s * 1000), report=report,
+            idle_workers="" if idle_workers is None else idle_workers, known_runs=held, preempts=preempt.value,
+            last_command=last_command, slice=terms.slice)
         for settlement in settlements:
             args.extend(settlement)
         self._link.run(_Step(settlements, want, time.monotonic()), "step", self._step_keys, args)
 
     def sync_held_runs(self, known: list[tuple[bytes, int]]) -> None:
         self._syncs += 1
-        keys = self.keys
-        names = [keys.tasks, keys.life, keys.held(self.terms.supervisor), keys.idle, keys.events, keys.counters,
-                 keys.progress, keys.recovers]
-        args: list[Any] = [self.terms.supervisor, self.clock.now_ms(), keys.base, self._syncs]
+        supervisor, layout = self.terms.supervisor, LAYOUTS["sync_held_runs"]
+        names = layout.keys(self.keys, supervisor)
+        args: list[Any] = layout.args(base=self.keys.base, now_ms=self.clock.now_ms(), supervisor=supervisor,
+                                      number=self._syncs)
         for task_id, run in known:
             args += [task_id, run]
         # Whole, so that it is never sent a second time: what a step that overtook it has claimed is not in `known`.
-        self._link.send("recover", "EVAL", scripts.source("recover"), len(names), *names, *args)
+        self._link.send("sync_held_runs", "EVAL", scripts.source("sync_held_runs"), len(names), *names, *args)
 
     def ask_waits(self) -> None:
-        keys = self.keys
-        self._link.run("waits", "waits", [keys.life, keys.queues, keys.aside, keys.types(self.terms.supervisor)],
-                       [keys.base, self._serves, self.clock.now_ms()])
+        layout = LAYOUTS["get_lane_waits"]
+        self._link.run("waits", "get_lane_waits", layout.keys(self.keys, self.terms.supervisor), layout.args(
+            base=self.keys.base, now_ms=self.clock.now_ms(), serves=self._serves))
 
     def announce(self, handlers: list[dict[str, Any]]) -> None:
-        keys = self.keys
+        layout = LAYOUTS["register"]
         pairs = [part for one in handlers for part in (one["name"], orjson.dumps(one))]
-        self._link.run("announce", "introduce", [keys.types(self.terms.supervisor), keys.handlers, keys.announced],
-                       [self.clock.now_ms(), int(TYPES_TTL_S * 1000), *pairs])
+        args = layout.args(now_ms=self.clock.now_ms(), ttl_ms=int(TYPES_TTL_S * 1000))
+        self._link.run("announce", "register", layout.keys(self.keys, self.terms.supervisor), [*args, *pairs])
 
     def log(self, task_id: bytes, rows: list[bytes]) -> None:
         key = self.keys.log(task_id.decode())
@@ -121,10 +118,8 @@ class RedisSupervisorBroker:
         self._link.send(None, "HSET", self.keys.progress, task_id, body)
 
     def farewell(self) -> None:
-        keys, supervisor = self.keys, self.terms.supervisor
-        self._link.run("farewell", "farewell", [keys.held(supervisor), keys.supervisors, keys.reports, keys.idle,
-                                                keys.orders(supervisor), keys.recovers, keys.types(supervisor)],
-                       [supervisor])
+        layout, supervisor = LAYOUTS["unregister"], self.terms.supervisor
+        self._link.run("farewell", "unregister", layout.keys(self.keys, supervisor), layout.args(supervisor=supervisor))
 
     def next_deadline_s(self) -> float:
         return self._link.next_deadline_s()
@@ -165,9 +160,9 @@ class RedisSupervisorBroker:
             self._stepped(tag, reply)
         elif tag == "farewell":
             self.has_left = True
-        elif tag in ("recover", "announce") and isinstance(reply, hiredis.ReplyError):
-            self._events.append(RegistrationRefused(str(reply), of_runs=tag == "recover"))
-        elif tag == "recover":
+        elif tag in ("sync_held_runs", "announce") and isinstance(reply, hiredis.ReplyError):
+            self._events.append(RegistrationRefused(str(reply), of_runs=tag == "sync_held_runs"))
+        elif tag == "sync_held_runs":
             self._events.append(HeldRunsSynced(reply))
         elif tag == "announce":
             self._events.append(Woken())  # of what we know, something may wait

@@ -5,6 +5,7 @@ another. A leader names itself in each script by which it writes, since it may h
 """
 
 from engine.adapters.redis.wire.connection import Connections
+from engine.adapters.redis.wire.layouts import LAYOUTS
 
 
 class RedisLeaderLock:
@@ -23,4 +24,5 @@ class RedisLeaderLock:
         self._ask(0, self._redis.now_ms())
 
     def _ask(self, until_ms: int, now_ms: int) -> bool:
-        return bool(self._redis.run("lead", [self.key], [self.name, until_ms, now_ms]) == b"LEADS")
+        args = LAYOUTS["lead"].args(name=self.name, until_ms=until_ms, now_ms=now_ms)
+        return bool(self._redis.run("lead", [self.key], args) == b"LEADS")

@@ -13,6 +13,7 @@ import orjson
 from engine.adapters.redis.records.leader_lock import RedisLeaderLock
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
+from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.task import stored_json
 from engine.ports.webhooks import OWN, new_secret
 
@@ -58,9 +59,10 @@ class RedisWebhookStore:
     def advance(self, leader: str, position: str, messages: Mapping[str, Mapping[str, Any]], due_ms: int) -> bool:
         """Take messages on, and move on in the stream: both or neither. False: that one does not lead any more."""
         keys = self._keys
-        names = [keys.deliverer, keys.delivered_to, keys.deliveries, keys.deliveries_due]
+        layout = LAYOUTS["add_deliveries"]
         told = [part for message_id, message in messages.items() for part in (message_id, orjson.dumps(message))]
-        return bool(self._redis.run("take_on", names, [leader, position, due_ms, *told]) == b"OK")
+        args = layout.args(name=leader, position=position, due_ms=due_ms)
+        return bool(self._redis.run("add_deliveries", layout.keys(keys), [*args, *told]) == b"OK")
 
     def due(self, now_ms: int, limit: int) -> dict[str, dict[str, Any]]:
         """Messages whose time has come. What cannot be read is thrown away."""

@@ -5,8 +5,9 @@ from typing import Any, cast
 
 from engine.adapters.redis.keeper.restoring import look_restored
 from engine.adapters.redis.tasks.operating import TRIES
-from engine.adapters.redis.wire.connection import Argument, Connections
+from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
+from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.task.priority import TaskPriority
 from engine.core.task.record import Record, RecordOptions
 from engine.core.task.stored_task import StoredTask
@@ -14,8 +15,8 @@ from engine.errors import BrokerError, ChangedMeanwhile, MoveRefused, TaskNotFou
 
 
 def amend(redis: Connections, keys: Keys, task_id: str, changes: Mapping[str, Any], priority: TaskPriority | None,
-          versions: Collection[str] | None = None, *, kept_ms: int) -> None:
-    """Set options of the record (None takes one away), and the priority.
+          versions: Collection[str] | None = None, *, kept_ms: int, verb: str = "change") -> None:
+    """Set options of the record (None takes one away), and the priority. `verb` says in errors what was asked for.
 
     Raises `ChangedMeanwhile` if the task is in none of these versions, `MoveRefused` if it runs or has ended,
     `TaskNotFound`.
@@ -33,7 +34,7 @@ def amend(redis: Connections, keys: Keys, task_id: str, changes: Mapping[str, An
             continue
         word = _attempt(redis, keys, stored, raw, changes, stored.life.priority if priority is None else priority)
         if word == b"ILLEGAL":
-            raise MoveRefused(task_id, "change", stored.life.status)
+            raise MoveRefused(task_id, verb, stored.life.status)
         if word == b"OK":
             return
     raise BrokerError(f"task {task_id} moved on {TRIES} times between reading and writing it")
@@ -43,11 +44,13 @@ def _attempt(redis: Connections, keys: Keys, stored: StoredTask, raw: bytes, cha
              priority: TaskPriority) -> bytes:
     record = Record.decode(raw, stored.id)
     options = {name: value for name, value in {**record.options, **changes}.items() if value is not None}
-    changed = record._replace(options=cast(RecordOptions, options))
+    new_record = record._replace(options=cast(RecordOptions, options)).encode() if changes else raw
     queue, old = record.queue, stored.life.priority
-    names = [keys.tasks, keys.life, keys.line(queue, old), keys.flows(queue, old), keys.line(queue, priority),
-             keys.flows(queue, priority), keys.idle]
-    args: list[Argument] = [redis.now_ms(), *stored.seen, raw, changed.encode(), int(priority), stored.fair_key,
-                            keys.base, queue]
+    layout, (_, state, is_stored) = LAYOUTS["amend"], stored.seen
+    names = layout.keys(keys, lane=keys.lane(queue, old), cursors=keys.cursors(queue, old),
+                        new_lane=keys.lane(queue, priority), new_cursors=keys.cursors(queue, priority))
+    args = layout.args(base=keys.base, now_ms=redis.now_ms(), id=stored.id, state=state, is_stored=is_stored,
+                       record=raw, new_record=new_record, new_priority=int(priority), fair_key=stored.fair_key,
+                       queue=queue)
     word: bytes = redis.run("amend", names, args)
     return word

@@ -191,7 +191,8 @@ class Broker:
 
     def set_priority(self, task_id: str, priority: TaskPriority) -> None:
         """Raises `MoveRefused` if it runs or has ended, `TaskNotFound`."""
-        self._operating.set_priority(task_id, priority)
+        amending.amend(self.redis, self.keys, task_id, {}, priority, kept_ms=self.kept_ms,
+                       verb="change the priority of")
 
     def delete(self, ids: Sequence[str]) -> int:
         """Forget tasks that have ended; return how many. Others are passed over."""

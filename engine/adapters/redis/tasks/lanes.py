@@ -25,28 +25,28 @@ class Line(NamedTuple):
 
 def types_aside(redis: Connections, keys: Keys, limit: int | None = None) -> list[str]:
     """The types of which tasks may wait aside, since a pool met them that does not know them, or so many of them."""
-    names = (name.decode(errors="replace") for name in redis.call("SMEMBERS", keys.aside))
+    names = (name.decode(errors="replace") for name in redis.call("SMEMBERS", keys.types_aside))
     return sorted(names)[:limit]
 
 
 def waiting_lines(redis: Connections, keys: Keys) -> list[Line]:
     """All lines that may have tasks, the highest priority first, those of types behind the others."""
     kinds = [(kind, priority) for kind in (None, *types_aside(redis, keys)) for priority in DESCENDING]
-    told = told_all(redis, [("ZRANGE", keys.turns(priority, kind), 0, -1) for kind, priority in kinds])
+    told = told_all(redis, [("ZRANGE", keys.round_robin(priority, kind), 0, -1) for kind, priority in kinds])
     found: list[Line] = []
     for (kind, priority), members in zip(kinds, told, strict=True):
         names = sorted(filter(is_queue_name, (member.decode(errors="replace") for member in members)))
-        found += [Line(queue, priority, kind, keys.line(queue, priority, kind)) for queue in names]
+        found += [Line(queue, priority, kind, keys.lane(queue, priority, kind)) for queue in names]
     return found
 
 
 def lines_of(redis: Connections, keys: Keys, queue: str,
              priorities: Sequence[TaskPriority] = DESCENDING) -> list[Line]:
     """The lines of one queue: the four of its priorities in any case, and those aside that may have tasks."""
-    found = [Line(queue, priority, None, keys.line(queue, priority)) for priority in priorities]
+    found = [Line(queue, priority, None, keys.lane(queue, priority)) for priority in priorities]
     kinds = [(kind, priority) for kind in types_aside(redis, keys) for priority in priorities]
-    told = told_all(redis, [("ZSCORE", keys.turns(priority, kind), queue) for kind, priority in kinds])
-    return found + [Line(queue, priority, kind, keys.line(queue, priority, kind))
+    told = told_all(redis, [("ZSCORE", keys.round_robin(priority, kind), queue) for kind, priority in kinds])
+    return found + [Line(queue, priority, kind, keys.lane(queue, priority, kind))
                     for (kind, priority), score in zip(kinds, told, strict=True) if score is not None]
 
 
@@ -61,7 +61,8 @@ def waiting_keys(redis: Connections, keys: Keys, queue: str | None = None,
 def queues_aside(redis: Connections, keys: Keys) -> set[str]:
     """The queues in which tasks may wait aside."""
     kinds = types_aside(redis, keys)
-    told = told_all(redis, [("ZRANGE", keys.turns(priority, kind), 0, -1) for kind in kinds for priority in DESCENDING])
+    told = told_all(redis, [("ZRANGE", keys.round_robin(priority, kind), 0, -1)
+                            for kind in kinds for priority in DESCENDING])
     return {member.decode(errors="replace") for members in told for member in members}
 
 

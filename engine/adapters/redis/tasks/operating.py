@@ -17,12 +17,13 @@ import orjson
 
 from engine.adapters.redis.keeper.restoring import look_restored
 from engine.adapters.redis.tasks.lanes import lines_of, types_aside
-from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lines, known, look, readable, sorted_out
+from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lanes, known, look, readable, sorted_out
 from engine.adapters.redis.wire.connection import Argument, Connections
 from engine.adapters.redis.wire.keys import Keys
+from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.task.lifecycle import Move, TaskStatus, step
 from engine.core.task.outcome import Cause, Outcome
-from engine.core.task.priority import DESCENDING, TaskPriority
+from engine.core.task.priority import DESCENDING
 from engine.core.task.stored_task import StoredTask
 from engine.core.task.task_id import is_task_id
 from engine.errors import BrokerError, MoveRefused, TaskNotFound
@@ -64,11 +65,11 @@ class Operating:
     def insist(self, cursor: bytes | None = None) -> tuple[int, bytes | None]:
         """Cancel some of what was to be cancelled while it ran, and has got away: its run ended in a retry, was given
         back or rescued. Return how many such wishes need nobody any more, and where to go on, None at the end."""
-        cursor, told = self._redis.call("HSCAN", self._keys.cancels, cursor or b"0", "COUNT", BATCH_WISHES)
+        cursor, told = self._redis.call("HSCAN", self._keys.cancel_requests, cursor or b"0", "COUNT", BATCH_WISHES)
         wishes = dict(zip(told[::2], told[1::2], strict=True))
         over = [part for task_id in wishes if self._is_over(task_id.decode(errors="replace"), wishes[task_id])
                 for part in (task_id, wishes[task_id])]
-        done: int = self._redis.run("forgo", [self._keys.cancels], over) if over else 0
+        done: int = self._redis.run("drop_cancel_requests", [self._keys.cancel_requests], over) if over else 0
         return done, None if cursor == b"0" else cursor
 
     def _is_over(self, task_id: str, wish: bytes) -> bool:
@@ -108,28 +109,15 @@ class Operating:
 
         self._until_it_holds_still(task_id, attempt, done)
 
-    def set_priority(self, task_id: str, priority: TaskPriority) -> None:
-        """Raises `MoveRefused` if it runs or has ended, `TaskNotFound`."""
-        keys = self._keys
-
-        def attempt(stored: StoredTask) -> bool | None:
-            _refuse_unreadable(stored)
-            queue, old = stored.record.queue, stored.life.priority
-            names = [keys.tasks, keys.life, keys.line(queue, old), keys.flows(queue, old),
-                     keys.line(queue, priority), keys.flows(queue, priority), keys.idle]
-            args: list[Argument] = [self._redis.now_ms(), *stored.seen, int(priority), stored.fair_key, keys.base,
-                                    queue]
-            return _went(self._redis.run("reprioritize", names, args), stored, "change the priority of")
-
-        self._until_it_holds_still(task_id, attempt)
-
     def gate(self, queue: str, state: str) -> None:
         """Set a queue "open" or "paused"."""
-        names = [self._keys.queues, self._keys.idle, *(self._keys.line(queue, priority) for priority in DESCENDING)]
+        keys, layout = self._keys, LAYOUTS["set_queue_state"]
+        names = [*layout.keys(keys), *(keys.lane(queue, priority) for priority in DESCENDING)]
         types = types_aside(self._redis, self._keys)
         for start in range(0, max(1, len(types)), GATE_TYPES):
             few = types[start : start + GATE_TYPES]
-            self._redis.run("gate", names, [self._keys.base, queue, state, self._redis.now_ms(), *few])
+            args = layout.args(base=keys.base, now_ms=self._redis.now_ms(), queue=queue, queue_state=state)
+            self._redis.run("set_queue_state", names, [*args, *few])
 
     def purge(self, queue: str, limit: int) -> int:
         """Cancel up to `limit` of the tasks queued in a queue, the first of the line first; return how many."""
@@ -156,7 +144,7 @@ class Operating:
         deleted = 0
         for start in range(0, len(task_ids), BATCH_TASKS):
             few, repeats = task_ids[start : start + BATCH_TASKS], self._redis.repeats
-            were_there = [line is not None for line in self._redis.call("HMGET", self._keys.life, *few)]
+            were_there = [line is not None for line in self._redis.call("HMGET", self._keys.states, *few)]
             words = self.remove(few)
             is_repeated = self._redis.repeats > repeats
             deleted += sum(word == b"OK" or (is_repeated and was_there and word == b"GONE")
@@ -170,52 +158,53 @@ class Operating:
     def control(self, command: Mapping[str, Any]) -> int:
         """Tell the root of every engine, through its keeper; return how many keepers heard it."""
         text = orjson.dumps({**command, "order": secrets.token_hex(6)})  # one that is sent twice is known by it
-        heard: int = self._redis.call("PUBLISH", self._keys.keeper_bell, CONTROL + text)
+        heard: int = self._redis.call("PUBLISH", self._keys.keeper_wakeup, CONTROL + text)
         return heard
 
     # -- the scripts ----------------------------------------------------------------------------------------------
 
     def withdraw(self, found: Sequence[StoredTask], move: Move, reason: str = "") -> list[bytes]:
         """End tasks that no run holds; return the script's word on each."""
-        keys, now_ms, lines = self._keys, self._redis.now_ms(), Lines(self._keys)
-        told: list[Argument] = []
+        keys, now_ms, lanes, layout = self._keys, self._redis.now_ms(), Lanes(self._keys), LAYOUTS["cancel_queued"]
+        tasks: list[dict[str, Argument]] = []
         for stored in found:
-            run = stored.next_end
-            outcome = _end_without_run(stored, move, run, reason, now_ms)
-            told += (*stored.seen, run, lines.number(stored.record.queue, stored.life.priority), stored.fair_key,
-                     outcome.encode())
-        end = step(TaskStatus.QUEUED, move)
-        names = [keys.tasks, keys.life, keys.outcomes, keys.progress, keys.due, keys.expiring, keys.ended(end),
-                 keys.events, keys.counters, keys.waiters, *lines.names()]
-        words: list[bytes] = self._redis.run("withdraw", names, [
-            keys.base, now_ms, move, now_ms + self._kept_ms, *told])
+            (task_id, state, is_stored), run = stored.seen, stored.next_end
+            tasks.append({"id": task_id, "state": state, "is_stored": is_stored, "run": run,
+                          "lane": lanes.number(stored.record.queue, stored.life.priority), "fair_key": stored.fair_key,
+                          "outcome": _end_without_run(stored, move, run, reason, now_ms).encode()})
+        names = [*layout.keys(keys, ended=keys.ended(step(TaskStatus.QUEUED, move))), *lanes.names()]
+        args = layout.args(base=keys.base, now_ms=now_ms, move=move, remove_ms=now_ms + self._kept_ms)
+        words: list[bytes] = self._redis.run("cancel_queued", names, [*args, *layout.rows("tasks", tasks)])
         return words
 
     def remove(self, task_ids: Sequence[str]) -> list[bytes]:
         """Forget tasks that have ended; return the script's word on each."""
-        keys = self._keys
-        names = [keys.tasks, keys.life, keys.outcomes, keys.progress, keys.rescues, keys.waiters, keys.expiring,
-                 *(keys.ended(status) for status in ENDS), *(keys.log(task_id) for task_id in task_ids)]
+        names = [*LAYOUTS["remove"].keys(self._keys), *map(self._keys.log, task_ids)]
         words: list[bytes] = self._redis.run("remove", names, task_ids)
         return words
 
     def _revive(self, found: Sequence[StoredTask]) -> list[bytes]:
-        keys, lines = self._keys, Lines(self._keys)
-        told: list[Argument] = []
+        if not found:
+            return []
+        keys, lanes, layout = self._keys, Lanes(self._keys), LAYOUTS["requeue"]
+        tasks: list[dict[str, Argument]] = []
         for stored in found:
-            told += (*stored.seen, lines.number(stored.record.queue, stored.life.priority), stored.fair_key)
-        names = [keys.tasks, keys.life, keys.rescues, keys.idle, keys.events, keys.counters,
-                 *(keys.ended(status) for status in ENDS[1:]), keys.queues, keys.cancels, *lines.names()]
-        words: list[bytes] = self._redis.run("revive", names, [
-            keys.base, self._redis.now_ms(), *lines.queues(), *told]) if told else []
+            task_id, state, is_stored = stored.seen
+            tasks.append({"id": task_id, "state": state, "is_stored": is_stored, "fair_key": stored.fair_key,
+                          "lane": lanes.number(stored.record.queue, stored.life.priority)})
+        queues = lanes.queues()
+        args = layout.args(base=keys.base, now_ms=self._redis.now_ms(), lane_count=len(queues))
+        words: list[bytes] = self._redis.run("requeue", [*layout.keys(keys), *lanes.names()], [
+            *args, *queues, *layout.rows("tasks", tasks)])
         return words
 
     def _send(self, supervisor: str, letter: dict[str, Any], about: StoredTask | None = None) -> bytes:
-        keys = self._keys
-        task_id, line, _ = about.seen if about else ("", b"", 0)
+        keys, layout = self._keys, LAYOUTS["send_command"]
+        task_id, state, _ = about.seen if about else ("", b"", 0)
         text = orjson.dumps({**letter, "letter": secrets.token_hex(6)})  # one that is read twice is known by it
-        word: bytes = self._redis.run("order", [keys.supervisors, keys.orders(supervisor), keys.life, keys.cancels], [
-            keys.base, supervisor, text, task_id, line, f"{letter.get('run')} {letter.get('reason')}"])
+        word: bytes = self._redis.run("send_command", layout.keys(keys, supervisor), layout.args(
+            base=keys.base, supervisor=supervisor, command=text, id=task_id, state=state,
+            cancel_request=f"{letter.get('run')} {letter.get('reason')}"))
         return word
 
     def _until_it_holds_still(self, task_id: str, attempt: Callable[[StoredTask], Answer | None],

@@ -154,7 +154,7 @@ def _collections(redis: Connections, keys: Keys, query: TaskQuery) -> dict[tuple
         if status is TaskStatus.QUEUED:
             found += [("zset", key) for key in waiting_keys(redis, keys, query.queue, query.priority)]
         elif status is TaskStatus.RUNNING:
-            found += [("set", keys.held(name)) for name in supervisor_names(redis, keys)]
+            found += [("set", keys.running(name)) for name in supervisor_names(redis, keys)]
         elif status in (TaskStatus.PENDING, TaskStatus.RETRYING):
             found.append(("zset", keys.due))
         else:

@@ -69,7 +69,7 @@ class Reading:
         """How many tasks are in each status now; beyond 5,000 due later, PENDING and RETRYING are estimates."""
         keys = self._keys
         lines = waiting_keys(self._redis, keys)
-        held = [keys.held(name) for name in supervisor_names(self._redis, keys)]
+        held = [keys.running(name) for name in supervisor_names(self._redis, keys)]
         replies = told_all(self._redis, [("ZCARD", keys.due), *(("ZCARD", keys.ended(status)) for status in ENDS),
                                  *(("ZCARD", line) for line in lines), *(("SCARD", key) for key in held)])
         due, ended, rest = replies[0], replies[1:5], replies[5:]
@@ -136,7 +136,7 @@ class Reading:
 
     def _retrying(self, due: int) -> int:
         ids: list[bytes] = self._redis.call("ZRANGE", self._keys.due, 0, SAMPLE_TASKS - 1)
-        lines: list[bytes | None] = self._redis.call("HMGET", self._keys.life, *ids) if ids else []
+        lines: list[bytes | None] = self._redis.call("HMGET", self._keys.states, *ids) if ids else []
         retrying = sum(line is not None and line.startswith(b"RETRYING ") for line in lines)
         return retrying if due <= len(ids) else round(retrying * due / len(ids))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.adapters.redis.wire.connection import Argument, Connections, Invocation
 from engine.adapters.redis.wire.keys import Keys
+from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.task import event
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
@@ -87,39 +88,40 @@ def _batches(tasks: Sequence[Submission]) -> Iterator[Batch]:
 
 
 def _plain(keys: Keys, batch: Batch, now_ms: int) -> Invocation:
-    lines: dict[tuple[str, TaskPriority], list[Argument]] = {}
+    lanes: dict[tuple[str, TaskPriority], list[Argument]] = {}
     for task, stored in batch:
         record = task.record
-        line = lines.get((record.queue, record.priority))
-        if line is None:
-            line = lines[record.queue, record.priority] = []
-        line += (task.id, stored)
+        lane = lanes.get((record.queue, record.priority))
+        if lane is None:
+            lane = lanes[record.queue, record.priority] = []
+        lane += (task.id, stored)
     names = [*keys.of_submit]
     row = event.row([task.id for task, _ in batch], TaskStatus.QUEUED, 0)
-    args: list[Argument] = [keys.base, row, now_ms, len(lines)]
-    for (queue, priority), members in lines.items():
-        names += keys.of_line(queue, priority)
+    args = LAYOUTS["submit"].args(base=keys.base, event_row=row, now_ms=now_ms, lane_count=len(lanes))
+    for (queue, priority), members in lanes.items():
+        names += keys.of_lane(queue, priority)
         args += (queue, int(priority), len(members) // 2)
-    for members in lines.values():
+    for members in lanes.values():
         args += members
     return "submit", names, args
 
 
 def _detailed(keys: Keys, batch: Batch, now_ms: int, idempotency_ms: int) -> Invocation:
-    lines: dict[tuple[str, TaskPriority], int] = {}
+    lanes: dict[tuple[str, TaskPriority], int] = {}
     remembered: dict[tuple[str, str], int] = {}
     told: list[Argument] = []
     for task, stored in batch:
         record, options = task.record, task.record.options
-        line = lines.setdefault((record.queue, record.priority), len(lines) + 1)
+        lane = lanes.setdefault((record.queue, record.priority), len(lanes) + 1)
         key = 0
         if task.idempotency_key:
             key = remembered.setdefault((record.queue, task.idempotency_key), len(remembered) + 1)
-        told += (task.id, stored, line, int(record.priority), options.get("fair_key", ""),
+        told += (task.id, stored, lane, int(record.priority), options.get("fair_key", ""),
                  options.get("due_ms", 0), options.get("expires_ms", 0), key)
-    names = [keys.tasks, keys.life, keys.queues, keys.due, keys.expiring, keys.idle, keys.events, keys.counters]
-    for queue, priority in lines:
-        names += keys.of_line(queue, priority)
+    layout = LAYOUTS["submit_detailed"]
+    names = layout.keys(keys)
+    for queue, priority in lanes:
+        names += keys.of_lane(queue, priority)
     names += (keys.idempotency(queue, key) for queue, key in remembered)
-    args: list[Argument] = [now_ms, keys.base, idempotency_ms, len(lines), *(queue for queue, _ in lines), *told]
-    return "submit_detailed", names, args
+    args = layout.args(now_ms=now_ms, base=keys.base, idempotency_ms=idempotency_ms, lane_count=len(lanes))
+    return "submit_detailed", names, [*args, *(queue for queue, _ in lanes), *told]

@@ -1,10 +1,11 @@
-"""Reading tasks as they are stored, and numbering the lines that a script is to touch."""
+"""Reading tasks as they are stored, and numbering the lanes that a script is to touch."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from engine.adapters.redis.wire.connection import Argument, Connections
+from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
+from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.task import stored_json
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
@@ -51,11 +52,12 @@ def look(redis: Connections, keys: Keys, ids: Sequence[str]) -> list[StoredTask 
 def look_raw(redis: Connections, keys: Keys, ids: Sequence[str], *,
              records: bool = True) -> Iterator[EncodedTask | None]:
     """As `look`, with nothing read yet; without `records` they are all empty. Ids that cannot be any give None."""
-    names = (keys.tasks, keys.life, keys.outcomes, keys.progress)
+    layout = LAYOUTS["get_tasks"]
+    names = layout.keys(keys)
     start = 0
     while start < len(ids):
         few = ids[start : start + BATCH_TASKS]
-        told = redis.run("look", names, ["1" if records else "0", *few])
+        told = redis.run("get_tasks", names, [*layout.args(wants_records="1" if records else "0"), *few])
         assert len(told) >= 4, "an answer has one task at the least"
         fields = iter(told)
         for task_id, *found in zip(few, fields, fields, fields, fields, strict=False):
@@ -109,26 +111,26 @@ def deliveries(redis: Connections, keys: Keys, found: Sequence[StoredTask]) -> d
     return bounds
 
 
-class Lines:
-    """Lines of queues in the order in which a script is given their keys."""
+class Lanes:
+    """Lanes of queues in the order in which a script is given their keys."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._numbers: dict[tuple[str, TaskPriority], int] = {}
 
     def number(self, queue: str, priority: TaskPriority) -> int:
-        """The number, from 1, by which the script knows this line."""
+        """The number, from 1, by which the script knows this lane."""
         return self._numbers.setdefault((queue, priority), len(self._numbers) + 1)
 
-    def names(self, *, flows: bool = True) -> list[str]:
-        """The keys: each line, followed by its flows unless the script does not touch them."""
+    def names(self, *, cursors: bool = True) -> list[str]:
+        """The keys: each lane, followed by its cursors unless the script does not touch them."""
         names = []
         for queue, priority in self._numbers:
-            names.append(self._keys.line(queue, priority))
-            if flows:
-                names.append(self._keys.flows(queue, priority))
+            names.append(self._keys.lane(queue, priority))
+            if cursors:
+                names.append(self._keys.cursors(queue, priority))
         return names
 
-    def queues(self) -> list[Argument]:
-        """How many lines there are, and the queue of each."""
-        return [len(self._numbers), *(queue for queue, _ in self._numbers)]
+    def queues(self) -> list[str]:
+        """The queue of each lane."""
+        return [queue for queue, _ in self._numbers]

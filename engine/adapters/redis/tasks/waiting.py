@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from engine.adapters.redis.wire.connection import Connection, Connections
 from engine.adapters.redis.wire.keys import Keys
+from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.adapters.waiting_mark import WAITING_THREADS
 from engine.core.task.lifecycle import TaskStatus
 from engine.errors import BrokerError, BrokerUnavailable, passes
@@ -160,12 +161,14 @@ class _Ear:
 
     def _watch(self, ids: list[str], pending: set[str]) -> Iterator[Ends]:
         """Say that we wait for these; yield those that need not be waited for."""
-        names = (self._keys.tasks, self._keys.life, self._keys.waiters)
+        layout = LAYOUTS["watch"]
+        names = layout.keys(self._keys)
         for start in range(0, len(ids), BATCH_TASKS):
             few = [task_id for task_id in ids[start : start + BATCH_TASKS] if task_id in pending]
             if not few:
                 continue
-            over = [task_id.decode() for task_id in self._redis.run("watch", names, [self._name, *few])]
+            args = [*layout.args(client=self._name), *few]
+            over = [task_id.decode() for task_id in self._redis.run("watch", names, args)]
             self._expected.update(set(few).difference(over))
             if taken := _taken(over, pending):
                 yield taken

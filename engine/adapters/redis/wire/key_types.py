@@ -86,14 +86,14 @@ def set_apart(redis: "Connections", keys: "Keys") -> int:
 def _named_by_others(redis: "Connections", keys: "Keys") -> list[str]:
     """The keys of supervisors and of the lines that have or had tasks."""
     names = [name.decode(errors="replace") for name in redis.call("ZRANGE", keys.supervisors, 0, NAMES_MAX - 1)]
-    told = redis.call_all([("ZRANGE", keys.turns(priority), 0, NAMES_MAX - 1) for priority in DESCENDING])
+    told = redis.call_all([("ZRANGE", keys.round_robin(priority), 0, NAMES_MAX - 1) for priority in DESCENDING])
     told += [redis.call("HRANDFIELD", keys.queues, NAMES_MAX)] * len(DESCENDING)
     lines = {(name.decode(errors="replace"), priority) for priority, members in zip(DESCENDING * 2, told, strict=True)
              for name in members}
-    found = [key for name in names for key in (keys.held(name), keys.orders(name), keys.types(name))]
+    found = [key for name in names for key in (keys.running(name), keys.commands(name), keys.types(name))]
     for queue, priority in lines:
         if is_queue_name(queue):
-            found += (keys.line(queue, priority), keys.flows(queue, priority))
+            found += (keys.lane(queue, priority), keys.cursors(queue, priority))
     return found
 
 
@@ -102,8 +102,9 @@ def _set_apart(redis: "Connections", base: str, suspects: Sequence[str]) -> int:
     for start in range(0, len(suspects), LOOKED_AT_MAX):
         few = suspects[start : start + LOOKED_AT_MAX]
         others = [f"{base}misplaced:{key.removeprefix(base)}" for key in few]  # of each only the latest is kept
-        moved = {key.decode() for key in redis.run("set_apart", [*few, *others], [key_type(base, key) or ""
-                                                                                  for key in few])}
+        names = [name for pair in zip(few, others, strict=True) for name in pair]
+        types = [key_type(base, key) or "" for key in few]
+        moved = {key.decode() for key in redis.run("rename_misplaced", names, types)}
         for key, other in zip(few, others, strict=True):
             if key in moved:
                 _errors.error("something else was written to a key of the engine: it was renamed",

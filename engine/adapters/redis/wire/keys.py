@@ -5,9 +5,10 @@ hash tag, so that a Redis Cluster keeps them on one node and a script may
 touch several. ARCHITECTURE.md says what each of them holds.
 """
 
+from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.task.priority import TaskPriority
 
-LINES_KEPT = 1000  # whose names are not written anew for each submit
+LANES_KEPT = 1000  # whose names are not written anew for each submit
 
 
 class Keys:
@@ -18,7 +19,7 @@ class Keys:
         self.base = base  # what the scripts make the names of channels from
         # tasks
         self.tasks = base + "tasks"  # hash id -> record
-        self.life = base + "life"  # hash id -> life line; absent: QUEUED at submit and never claimed
+        self.states = base + "life"  # hash id -> state; absent: QUEUED at submit and never claimed
         self.outcomes = base + "outcomes"  # hash "id:run" -> outcome JSON
         self.progress = base + "progress"  # hash id -> JSON, while it runs
         self.rescues = base + "rescues"  # hash id -> how many of its runs were lost with their supervisor
@@ -26,15 +27,16 @@ class Keys:
         # order
         self.queues = base + "queues"  # hash queue -> "open" or "paused"
         self.unused = base + "unused"  # hash queue -> "since_ms places": it has been empty, and nobody claimed from it
-        self.aside = base + "aside"  # set of the types of which tasks wait aside
+        self.types_aside = base + "aside"  # set of the types of which tasks wait aside
         self.due = base + "due"  # zset id -> due_ms of PENDING and RETRYING tasks
         self.expiring = base + "expiring"  # zset id -> expires_ms of tasks not started yet
-        self.cancels = base + "cancels"  # hash id -> "run reason": was to be cancelled while that run went on
+        self.cancel_requests = base + "cancels"  # hash id -> "run reason": was to be cancelled while that run went on
         # who works
         self.supervisors = base + "supervisors"  # zset supervisor -> lease end, ms
         self.reports = base + "reports"  # hash supervisor -> JSON
-        self.recovers = base + "recovers"  # hash supervisor -> number of the recover that was heeded last
-        self.idle = base + "idle"  # hash supervisor -> "serves idle_workers said_ms", or "!serves": see prelude.lua
+        self.syncs = base + "recovers"  # hash supervisor -> number of the recover that was heeded last
+        # hash supervisor -> "serves idle_workers said_ms", or "!serves": see lua/include/wakeup.lua
+        self.idle_supervisors = base + "idle"
         self.handlers = base + "handlers"  # hash handler -> JSON announcement
         self.announced = base + "announced"  # zset handler -> when a pool announced it last, ms
         self.keeper = base + "keeper"  # string "keeper until_ms"
@@ -52,31 +54,38 @@ class Keys:
         self.delivered_to = base + "api:deliveries:position"  # string: id of the last event that became deliveries
         self.deliverer = base + "api:deliverer"  # string "deliverer until_ms"
         # what every submit names
-        self.of_submit = (self.tasks, self.queues, self.idle, self.events, self.counters, self.life)
-        self._of_lines: dict[tuple[str, int], tuple[str, str]] = {}
+        self.of_submit = tuple(LAYOUTS["submit"].keys(self))
+        self._of_lanes: dict[tuple[str, int], tuple[str, str]] = {}
 
-    def of_line(self, queue: str, priority: TaskPriority) -> tuple[str, str]:
-        """Its `line` and `flows`."""
-        names = self._of_lines.get((queue, priority))
+    def named(self, name: str, supervisor: str = "") -> str:
+        """The key that the scripts call by this name: an attribute, `ended_<status>`, or a key of a supervisor."""
+        if name.startswith("ended_"):
+            return self.ended(name.removeprefix("ended_").upper())
+        key = getattr(self, name)
+        return str(key(supervisor) if callable(key) else key)
+
+    def of_lane(self, queue: str, priority: TaskPriority) -> tuple[str, str]:
+        """Its `lane` and `cursors`."""
+        names = self._of_lanes.get((queue, priority))
         if names is None:
-            names = self.line(queue, priority), self.flows(queue, priority)
-            if len(self._of_lines) < LINES_KEPT:
-                self._of_lines[queue, priority] = names
+            names = self.lane(queue, priority), self.cursors(queue, priority)
+            if len(self._of_lanes) < LANES_KEPT:
+                self._of_lanes[queue, priority] = names
         return names
 
-    def line(self, queue: str, priority: TaskPriority, task_type: str | None = None) -> str:
+    def lane(self, queue: str, priority: TaskPriority, task_type: str | None = None) -> str:
         """zset id -> place: the queued tasks of one queue and priority; with a type, those of it that wait aside."""
         return f"{self.base}line:{queue}:{priority.name}" + ("" if task_type is None else f":{task_type}")
 
-    def turns(self, priority: TaskPriority, task_type: str | None = None) -> str:
-        """zset queue -> when its line was served last, µs: the lines that may have tasks. See prelude.lua."""
+    def round_robin(self, priority: TaskPriority, task_type: str | None = None) -> str:
+        """zset queue -> when its line was served last, µs: the lines that may have tasks. See include/lanes.lua."""
         return f"{self.base}turns:{priority.name}" + ("" if task_type is None else f":{task_type}")
 
     def types(self, supervisor: str) -> str:
         """set of the types that a supervisor can run."""
         return f"{self.base}types:{supervisor}"
 
-    def flows(self, queue: str, priority: TaskPriority) -> str:
+    def cursors(self, queue: str, priority: TaskPriority) -> str:
         """hash "v" -> place claimed last, "k:<fair key>" -> place given last to that key."""
         return f"{self.base}flows:{queue}:{priority.name}"
 
@@ -88,11 +97,11 @@ class Keys:
         """string -> task id, for as long as the key is remembered. Each queue has its own keys."""
         return f"{self.base}idempotency:{queue}:{key}"
 
-    def held(self, supervisor: str) -> str:
+    def running(self, supervisor: str) -> str:
         """set of the ids that run under that supervisor's lease."""
         return f"{self.base}held:{supervisor}"
 
-    def orders(self, supervisor: str) -> str:
+    def commands(self, supervisor: str) -> str:
         """list of JSON: the mailbox of a supervisor."""
         return f"{self.base}orders:{supervisor}"
 
@@ -108,12 +117,12 @@ class Keys:
         """list of JSON, the newest first: what the processes of one engine used in the last hour."""
         return f"{self.base}history:{host}:{root_pid}"
 
-    def bell(self, supervisor: str) -> str:
+    def wakeup(self, supervisor: str) -> str:
         """Channel that wakes a supervisor: "!" look in your mailbox, else the queue that has work."""
         return f"{self.base}bell:{supervisor}"
 
     @property
-    def keeper_bell(self) -> str:
+    def keeper_wakeup(self) -> str:
         """Channel that tells the keeper of an earlier due time than it may know."""
         return self.base + "bell:keeper"
 

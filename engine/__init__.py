@@ -75,6 +75,13 @@ __all__ = [  # noqa: RUF022  by what they are for
 ]
 
 
+def _default_client() -> Any:
+    return importlib.import_module("engine.client").default_client()
+
+
+Handler.default_client = _default_client
+
+
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

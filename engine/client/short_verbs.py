@@ -7,7 +7,7 @@ fork server too, and each worker carries what it imports.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
-from engine.tasks.handler import NO_PAYLOAD
+from engine.tasks.handler_spec import NO_PAYLOAD
 
 if TYPE_CHECKING:
     from engine.client.models import QueueStats, Task

@@ -22,7 +22,8 @@ from engine.errors import InvalidInput, InvalidOption, UnknownHandler
 from engine.ports.client_broker import Submission
 from engine.tasks import options as check
 from engine.tasks.encoding import encode
-from engine.tasks.handler import NO_PAYLOAD, REGISTRY, Handler, HandlerSpec
+from engine.tasks.handler import Handler
+from engine.tasks.handler_spec import NO_PAYLOAD, REGISTRY, HandlerSpec
 from engine.tasks.options import CHECKS, HANDLER_CHECKS, SUBMIT_CHECKS
 
 ANNOUNCEMENTS_S_MAX = 5.0  # announcements older than this are read again

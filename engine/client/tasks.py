@@ -22,7 +22,7 @@ from engine.core.task.stored_task import StoredTask
 from engine.errors import MoveRefused, ResultNotReady, TaskNotFound
 from engine.ports.client_broker import BrokerProvider, Submission
 from engine.tasks import options as check
-from engine.tasks.handler import NO_PAYLOAD
+from engine.tasks.handler_spec import NO_PAYLOAD
 from engine.tasks.options import SubmitOptions
 
 PAGE_TASKS_MAX = 500  # tasks that `find` reads in one round trip

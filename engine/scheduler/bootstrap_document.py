@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from engine.errors import InvalidHandler
-from engine.tasks.handler import Handler, HandlerSpec, directions, resolve
+from engine.tasks.handler import Handler
+from engine.tasks.handler_spec import HandlerSpec, resolve
+from engine.tasks.registration import registration_line
 from engine.tasks.signature import main_file
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def bootstrap_document(settings: "Settings", registry: Mapping[str, HandlerSpec]
     values["data_dir"] = str(settings.data_dir.expanduser().absolute())
     for spec in registry.values():
         _check_found(spec)
-    functions = {name: directions(spec) for name, spec in registry.items()}
+    functions = {name: registration_line(spec) for name, spec in registry.items()}
     of_main = [spec.function for spec in registry.values() if spec.reference.startswith("__main__:")]
     return orjson.dumps({"settings": values, "main": main_reference(of_main[0].__globals__) if of_main else None,
                          "functions": functions, "sys_path": [os.path.abspath(entry) for entry in sys.path]})

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 from engine.adapters.standard_streams import open_closed
 from engine.client.short_verbs import ShortVerbs
 from engine.errors import BrokerError, EngineError, GangerError, InvalidSetting
-from engine.tasks.handler import NO_PAYLOAD, REGISTRY, HandlerSpec, register
+from engine.tasks.handler import register
+from engine.tasks.handler_spec import NO_PAYLOAD, REGISTRY, HandlerSpec
 from engine.tasks.import_guard import check_start, check_use, collecting
 
 if TYPE_CHECKING:

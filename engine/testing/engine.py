@@ -20,7 +20,7 @@ from engine.core.task.retry import CANCELLED, RELEASED, Verdict, verdict
 from engine.core.task.retry import COMPLETED as RETURNED
 from engine.core.worker.frames import COMPLETED
 from engine.services.composition import run_policy
-from engine.tasks.handler import HandlerSpec
+from engine.tasks.handler_spec import HandlerSpec
 from engine.testing.clock import FakeClock
 from engine.testing.execution import WORKER, RunReply, execute
 from engine.testing.model import ReferenceModel

@@ -26,7 +26,8 @@ from engine.client import Client, set_default_client
 from engine.client.client import settings_for
 from engine.client.submission import Directory
 from engine.config import Settings
-from engine.tasks.handler import REGISTRY, HandlerSpec, make_spec
+from engine.tasks.handler import make_spec
+from engine.tasks.handler_spec import REGISTRY, HandlerSpec
 from engine.tasks.options import HandlerOptions
 from engine.testing.broker import InlineBroker
 from engine.testing.clock import FakeClock

@@ -25,7 +25,7 @@ for name in sys.argv[1:]:
     except BaseException as error:
         failures[name] = f"{type(error).__name__}: {error}"
     audit.look(name)
-from engine.tasks.handler import REGISTRY
+from engine.tasks.handler_spec import REGISTRY
 print("\\n" + json.dumps({"failures": failures, "handlers": sorted(REGISTRY), "inherited": audit.found().told()}))
 """
 _ADOPT = "from engine.adapters.process.kernel.prctl import adopt_orphans; adopt_orphans()"

@@ -209,7 +209,7 @@ def test_a_script_that_cannot_be_executed_twice_is_told_that_it_was(tmp_path: Pa
 
 LAUNCHED = """
     import sys
-    from engine.tasks.handler import REGISTRY
+    from engine.tasks.handler_spec import REGISTRY
     from engine.config import load_settings
     from engine.scheduler.bootstrap_document import bootstrap_document
     from engine import Scheduler

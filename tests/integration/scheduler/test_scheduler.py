@@ -18,7 +18,7 @@ import pytest
 from engine import Scheduler, TaskStatus, get_scheduler
 from engine.client.default import default_client
 from engine.errors import EngineError, InvalidHandler, InvalidSetting, TaskFailed
-from engine.tasks.handler import REGISTRY
+from engine.tasks.handler_spec import REGISTRY
 from tests.integration.scheduler import scheduled
 from tests.redis_server import RedisServer, binaries
 

@@ -19,7 +19,8 @@ from engine.core.task.task_id import created_ms, is_task_id
 from engine.errors import InvalidInput, InvalidOption, InvalidPayload, PayloadTooLarge, UnknownHandler
 from engine.ports.client_broker import Submission
 from engine.tasks.encoding import DEPTH_MAX, encode
-from engine.tasks.handler import Handler, HandlerSpec, make_spec
+from engine.tasks.handler import Handler, make_spec
+from engine.tasks.handler_spec import HandlerSpec
 
 NOW = 1_735_689_600_000
 

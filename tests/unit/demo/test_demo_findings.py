@@ -19,7 +19,7 @@ from engine.demo.findings import DemoFindings, Process, findings, user_frames
 from engine.demo.progress import Tally
 from engine.demo.summary import as_json, show
 from engine.demo.tasks import MISBEHAVING, MODULES, DemoTask, choose_demo_tasks
-from engine.tasks.handler import REGISTRY
+from engine.tasks.handler_spec import REGISTRY
 
 HANDLER = ganger_handlers.misbehaving.__file__
 WORKER = Path(engine.__file__).parent / "adapters" / "process" / "worker" / "process.py"

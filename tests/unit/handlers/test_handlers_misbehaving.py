@@ -11,7 +11,7 @@ import pytest
 from ganger_handlers import misbehaving
 
 from engine import Cancel, Retry
-from engine.tasks.handler import REGISTRY
+from engine.tasks.handler_spec import REGISTRY
 from tests.unit.handlers.recording_context import Ctx
 
 NAMES = sorted(name for name in REGISTRY if name.startswith("misbehaving."))

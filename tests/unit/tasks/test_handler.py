@@ -22,7 +22,9 @@ from engine import Context, handler
 from engine.core.task.options import Giver, given_by
 from engine.core.task.priority import TaskPriority
 from engine.errors import InvalidHandler, InvalidOption, InvalidPayload
-from engine.tasks.handler import REGISTRY, Handler, directions, make_spec, register, register_all, resolve
+from engine.tasks.handler import Handler, make_spec, register
+from engine.tasks.handler_spec import REGISTRY, resolve
+from engine.tasks.registration import register_lines, registration_line
 from engine.testing import Inline
 
 
@@ -343,12 +345,12 @@ def test_every_option_of_a_spec_can_be_given_and_found_again_elsewhere() -> None
                "retry_with_memory": [2 << 30, 4 << 30], "start_method": "spawn", "preload": False}
     assert options.keys() == given_by(Giver.HANDLER).keys()
     spec = make_spec("x", plain, options)
-    assert register_all({"x": directions(spec)}) == {}
+    assert register_lines({"x": registration_line(spec)}) == {}
     assert REGISTRY["x"] == spec
 
 
 def test_failures_of_functions_elsewhere_come_with_their_traceback() -> None:
-    failures = register_all({"a": f"{__name__}:no_such", "b": "no_such_module:f", "c": f"{__name__}:plain", "d": "x"})
+    failures = register_lines({"a": f"{__name__}:no_such", "b": "no_such_module:f", "c": f"{__name__}:plain", "d": "x"})
     assert set(failures) == {"a", "b", "d"}
     assert "has to be defined at the top level" in failures["a"]
     assert "ModuleNotFoundError" in failures["b"]

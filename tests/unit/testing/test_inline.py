@@ -19,7 +19,7 @@ from engine.errors import (
     TaskTimedOut,
     UnknownHandler,
 )
-from engine.tasks.handler import REGISTRY
+from engine.tasks.handler_spec import REGISTRY
 from engine.testing import FakeClock, Inline
 
 

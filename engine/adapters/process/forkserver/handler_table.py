@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from engine.errors import held_by
-from engine.tasks.handler import HandlerSpec
+from engine.tasks.handler_spec import HandlerSpec
 
 ALWAYS = 1 << 62
 _FIRST_RUNS = 8  # in one of them, what such a handler writes is seen before the pool has read it

@@ -19,7 +19,7 @@ from engine.adapters.process.forkserver.loading import load
 from engine.adapters.process.kernel import descendants, prctl
 from engine.adapters.process.worker.lifetime import StartFailed, failure
 from engine.core.worker.start_method import Starting, misfit
-from engine.tasks.handler import REGISTRY
+from engine.tasks.handler_spec import REGISTRY
 
 
 @dataclass(slots=True)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.adapters.process.forkserver import main_script
-from engine.tasks.handler import register_all
 from engine.tasks.import_guard import MainCollected, resume_stopped, set_collecting, was_used
+from engine.tasks.registration import register_lines
 
 _USES_THE_ENGINE = "A module of handlers may not use a Client, nor start a Scheduler, while it is imported.\n"
 _SECOND_TIME = (
@@ -38,7 +38,7 @@ def load(modules: Sequence[str], main: dict[str, str] | None, functions: dict[st
                 failures[name] = failure
             imported(name)
             resume_stopped()
-        return failures | register_all(functions)
+        return failures | register_lines(functions)
     finally:
         set_collecting(False)
 

@@ -50,14 +50,13 @@ class EventFeed:
         self.is_connected = False
         self.has_hung_up = False
 
-    def start(self, background: Background | None = None) -> None:
+    def start(self, background: Background) -> None:
+        """Begin to read, in a thread that `background` looks after."""
         self._loop = asyncio.get_running_loop()
-        self._background = background or Background()
-        self._background.keep_thread("feed", self._read)
+        background.keep_thread("feed", self._read)
 
     def close(self) -> None:
-        """End the reader, and with it what looks after it."""
-        self._background.stop()
+        """End the reader; the background has to be stopped before."""
         self._stop.set()
 
     def hang_up(self) -> None:

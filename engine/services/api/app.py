@@ -16,14 +16,13 @@ from starlette.types import ASGIApp
 
 from engine.services.api import reference
 from engine.services.api.context import ApiContext
+from engine.services.api.fast_path import FastPath
 from engine.services.api.http import problems, route
-from engine.services.api.http.fast_path import FastPath
 from engine.services.api.http.security import SecurityMiddleware
-from engine.services.api.routes import batches, events, queues, scheduler, tasks, webhooks, workers
+from engine.services.api.routes import ROOT_ROUTERS, ROUTERS
 from engine.services.composition import engine_version
 
 BASE = "/api/v1"
-ROUTE_MODULES = (batches, tasks, events, queues, scheduler, workers, webhooks)
 DESCRIPTION = """
 Submit tasks, see what becomes of them, and run the engine.
 
@@ -43,9 +42,10 @@ def create_app(context: ApiContext) -> ASGIApp:
     app = FastAPI(title="Ganger", version=engine_version(), lifespan=lifespan, docs_url=None, redoc_url=None,
                   openapi_url=f"{BASE}/openapi.json", redirect_slashes=False,
                   generate_unique_id_function=lambda one: one.name)  # what generated clients call it
-    for module in ROUTE_MODULES:
-        app.include_router(module.router, prefix=BASE)
-    app.include_router(scheduler.scrape)
+    for router in ROUTERS:
+        app.include_router(router, prefix=BASE)
+    for router in ROOT_ROUTERS:
+        app.include_router(router)
     methods = _methods()
 
     async def refuse(request: Request, error: Exception) -> Response:
@@ -71,10 +71,10 @@ def create_app(context: ApiContext) -> ASGIApp:
 def _methods() -> dict[str, set[str]]:
     """The methods of each path: the router itself names those of one route only."""
     methods: dict[str, set[str]] = {}
-    for base, routes in [*((BASE, module.router.routes) for module in ROUTE_MODULES), ("", scheduler.scrape.routes)]:
-        for one in routes:
-            if isinstance(one, Route):
-                methods.setdefault(base + one.path, set()).update(one.methods or ())
+    for base, routers in ((BASE, ROUTERS), ("", ROOT_ROUTERS)):
+        for endpoint in (endpoint for router in routers for endpoint in router.routes):
+            if isinstance(endpoint, Route):
+                methods.setdefault(base + endpoint.path, set()).update(endpoint.methods or ())
     return methods
 
 

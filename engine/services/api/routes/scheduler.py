@@ -1,11 +1,10 @@
-"""`/scheduler`: the engine as a whole. `/metrics`: the same for Prometheus."""
+"""`/scheduler`: the engine as a whole."""
 
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,11 +25,10 @@ from engine.services.api.models.scheduler import (
     SchedulerStatus,
 )
 from engine.services.composition import engine_version
-from engine.services.metrics import prometheus, window
+from engine.services.metrics import window
 
 LOOKED_AT_MAX = 20_000  # lines of the log for one page
 router = api_router("scheduler")
-scrape = api_router("scheduler")
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
@@ -169,13 +167,3 @@ def _entry(row: dict[str, Any]) -> EngineLogEntry:
     own = {"id", "at", "level", "logger", "process", "pid", "message"}
     return EngineLogEntry(**{name: value for name, value in row.items() if name in own},
                           facts={name: value for name, value in row.items() if name not in own})
-
-
-@scrape.get("/metrics", summary="For Prometheus", **route_spec(Role.READ, response_class=Response, responses={200: {
-    "description": "Metrics in Prometheus's text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}}))
-async def get_prometheus_metrics(request: Request) -> Response:
-    """Answered also while Redis is away, with `ganger_redis_up 0`."""
-    context = context_of(request)
-    principal_of(request).must_see_all()
-    text = await context.threads.run(prometheus.exposition, context.metrics.prometheus, context.provider)
-    return Response(text, media_type=CONTENT_TYPE_LATEST)

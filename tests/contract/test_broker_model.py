@@ -230,8 +230,8 @@ class Tasks(RuleBasedStateMachine):
         known = held[::2]
         strangers = [task_id for task_id in self.model.store.tasks if task_id not in held][:2]
         told = {task_id: self.task(task_id).life.run for task_id in [*known, *strangers]}
-        number = self.model.store.supervisor(name).reconciliation + 1
-        assert self.model.supervisor.reconcile(name, told, self.now_ms, number) == strangers
+        number = self.model.store.supervisor(name).last_sync + 1
+        assert self.model.supervisor.sync_held_runs(name, told, self.now_ms, number) == strangers
         assert sync_held_runs(self.shop, list(told.items()), name) == [task_id.encode() for task_id in strangers]
         assert self.shop.unchanged(lambda: sync_held_runs(self.shop, [], name, nth=1)) == [], "one that comes late"
 

@@ -36,7 +36,7 @@ class Worker:
     is_doomed: bool = False  # the pool wants it dead
     stopped_until_s: float = 0.0
     token: int | None = None  # of the run under way
-    task_id: bytes = b""
+    task_id: str = ""
     run: int = 0
     start: Start | None = None
     latest: Start | None = None  # also when it has ended, since the pool may not have heard of it
@@ -48,7 +48,7 @@ class WorldHost:
 
     def __init__(self, timeline: Timeline, chance: Random, ledger: Ledger, name: str, machine: "Machine",
                  clumsiness: float, types: frozenset[str], wake: Callable[[], None],
-                 behave: Callable[[bytes, int], tuple[float, bytes | None, bool]]) -> None:
+                 behave: Callable[[str, int], tuple[float, bytes | None, bool]]) -> None:
         self.timeline, self.chance, self.ledger, self.name, self.machine = timeline, chance, ledger, name, machine
         self.wake, self.behave, self.clumsiness, self.types = wake, behave, clumsiness, types
         self.workers: dict[int, Worker] = {}
@@ -207,7 +207,8 @@ class WorldHost:
         if message == frames.QUIT:
             self._exit(worker, 0)
             return
-        _, worker.token, worker.run, _, _, worker.task_id = frames.TASK_HEAD.unpack_from(message)
+        _, worker.token, worker.run, _, _, task_id = frames.TASK_HEAD.unpack_from(message)
+        worker.task_id = task_id.decode()
         worker.start = worker.latest = self.ledger.started(
             worker.task_id, worker.run, self.machine.name, f"{self.name}/{worker.slot}")
         worker.start.is_doomed = worker.is_doomed

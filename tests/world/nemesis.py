@@ -4,21 +4,21 @@ from collections.abc import Callable
 from random import Random
 
 from tests.world.ledger import ENDS, Ledger
+from tests.world.network import Network
 from tests.world.tree import KeeperProcess, Machine, PoolProcess
-from tests.world.wire import Net
 
 
 class Nemesis:
     """`often_s` is the mean pause between two blows."""
 
-    def __init__(self, net: Net, ledger: Ledger, chance: Random, machines: list[Machine], pools: list[PoolProcess],
+    def __init__(self, net: Network, ledger: Ledger, chance: Random, machines: list[Machine], pools: list[PoolProcess],
                  keepers: list[KeeperProcess], often_s: float, *, is_local: bool) -> None:
         self.net, self.ledger, self.chance, self.often_s = net, ledger, chance, often_s
         self.machines, self.pools, self.keepers = machines, pools, keepers
         blows: list[Callable[[], str]] = [
             self.kill_worker, self.kill_worker, self.stop_worker, self.kill_server, self.kill_pool, self.stop_pool,
             self.drain_pool, self.deploy, self.kill_keeper, self.stop_keeper, self.silence_redis, self.restart_redis,
-            self.fill_redis, self.load_redis, self.cut_wire, self.cut_wire, self.set_redis_clock]
+            self.fill_redis, self.load_redis, self.cut_connection, self.cut_connection, self.set_redis_clock]
         if is_local:
             blows += [self.stop_tree, self.stop_tree]
         else:
@@ -137,11 +137,11 @@ class Nemesis:
         self.net.loading_until_s = self.net.timeline.now_s + 0.05 + for_s
         return f"for {for_s:.1f} s"
 
-    def cut_wire(self) -> str:
-        if not self.net.wires:
+    def cut_connection(self) -> str:
+        if not self.net.connections:
             return "nobody's"
-        name = self.chance.choice(sorted(self.net.wires))
-        self.net.wires[name].cut("killed by an operator")
+        name = self.chance.choice(sorted(self.net.connections))
+        self.net.connections[name].cut("killed by an operator")
         return name
 
     def part_host(self) -> str:

@@ -20,10 +20,11 @@ from engine.services.keeper.reports import SupervisorReports
 from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.supervisor import Pool, Surroundings
 from engine.services.tree.hang_watch import HANG_S, LEASE_MARGIN_S, SILENCE_S_MIN
+from tests.world.brokers import Killed, WorldBroker, WorldKeeperBroker
 from tests.world.clock import HostTime, Timeline, WorldClock
 from tests.world.host import WorldHost
 from tests.world.ledger import ENDS, Ledger
-from tests.world.wire import Killed, Net, WorldBroker, WorldKeeperBroker
+from tests.world.network import Network
 
 LEASE_S = 15.0
 WELL_S = 2.0
@@ -91,8 +92,8 @@ class Process:
 
 
 class PoolProcess(Process):
-    def __init__(self, net: Net, ledger: Ledger, machine: Machine, chance: Random, label: str, slots: int, window: int,
-                 behave: Behaviour, *, fences: bool) -> None:
+    def __init__(self, net: Network, ledger: Ledger, machine: Machine, chance: Random, label: str, slots: int,
+                 window: int, behave: Behaviour, *, fences: bool) -> None:
         super().__init__(net.timeline, chance)
         self.net, self.ledger, self.machine, self.label, self.behave = net, ledger, machine, label, behave
         self.slots, self.window, self.fences = slots, window, fences
@@ -129,16 +130,21 @@ class PoolProcess(Process):
         else:
             self._turn_at(self.timeline.now_s + max(0.0005, min(WELL_S, self.pool._idle_s())))
 
-    def post(self, letter: str) -> None:
+    def send_command(self, command: str) -> None:
         """It has to be heard, unless the process ends before."""
-        if not self.is_dead and not self.pool.core.draining and self.name in self.net.store.supervisors:
-            self.ledger.letters[letter] = self.name
-            self.net.store.post(self.name, orjson.dumps({"do": "cancel", "id": "none", "reason": letter}))
+        if not self.is_dead and not self.pool.core.draining and self._has_lease():
+            self.ledger.commands[command] = self.name
+            text = orjson.dumps({"do": "cancel", "id": "none", "reason": command})
+            self.net.model.store.send(self.name, text)
+
+    def _has_lease(self) -> bool:
+        known = self.net.model.store.supervisors.get(self.name)
+        return known is not None and known.lease_end_ms is not None
 
     def _close(self) -> None:
         """As the pool's process does at its end; its root starts the next."""
         self.host.stop()
-        self.ledger.buried(self.name)
+        self.ledger.forgotten(self.name)
         self.is_dead = True
         if self.broker.up:
             self.broker.farewell()
@@ -160,7 +166,7 @@ class PoolProcess(Process):
         if self.is_dead:
             return
         self.is_dead = True
-        self.ledger.buried(self.name)
+        self.ledger.forgotten(self.name)
         self.host.crash()
         self.broker.close()
         self.timeline.after(self.chance.uniform(0.2, 3.0), self._begin)
@@ -183,7 +189,7 @@ class PoolProcess(Process):
 
 
 class HeardDispatch(Dispatch):
-    """Tells of the letters that come to it: orders to cancel what there never was."""
+    """Tells of the commands that come to it: to cancel tasks that there never were."""
 
     def __init__(self, heard: Callable[[str], None], *args: Any) -> None:
         super().__init__(*args)
@@ -206,7 +212,7 @@ class _Instant:
 
 
 class KeeperProcess(Process):
-    def __init__(self, net: Net, machine: Machine, chance: Random, rescued: Callable[[str], None]) -> None:
+    def __init__(self, net: Network, machine: Machine, chance: Random, rescued: Callable[[str], None]) -> None:
         super().__init__(net.timeline, chance)
         self.net, self.machine = net, machine
         net.keepers.append(self.wake)

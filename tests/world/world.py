@@ -4,19 +4,24 @@ The nemesis has its time; then everything is healed, and every task that was sub
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 
-from engine.core.task.lifecycle import FINAL
+from engine.core.task.lifecycle import FINAL, Move
 from engine.core.task.priority import TaskPriority
 from engine.core.task.record import Record, RecordOptions
 from engine.core.task.task_id import task_ids
+from engine.errors import MoveRefused
+from engine.ports.supervisor_broker import Handed, Woken
+from engine.testing.model import ReferenceModel
+from engine.testing.model.store import ModelTask, Observer
 from tests.world.clock import REDIS_MS, Timeline
-from tests.world.ledger import ENDS, Book, Broken, Ledger
+from tests.world.ledger import ENDS, Broken, Ledger, TaskHistory, waits_for_long
 from tests.world.nemesis import Nemesis
-from tests.world.store import QUEUE, Store
+from tests.world.network import Network
 from tests.world.tree import KeeperProcess, Machine, PoolProcess
-from tests.world.wire import Net
 
+QUEUE = "q"
 STRIKES_S = 30.0
 ENDS_S_MAX = 200.0  # from the last blow to the end of the last task: rescues and retries included
 OPTIONS: dict[str, RecordOptions] = {
@@ -25,14 +30,46 @@ OPTIONS: dict[str, RecordOptions] = {
 }
 
 
+class WorldObserver(Observer):
+    """Tells the ledger what Redis has done, and reaches the processes through the network."""
+
+    net: Network
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+
+    def changed(self, task_id: str) -> None:
+        self.ledger.changed(task_id)
+
+    def claimed(self, task_id: str, run: int, supervisor: str) -> None:
+        self.ledger.claimed(task_id, run, supervisor)
+
+    def moved(self, task_id: str, run: int, move: Move, charged_to: str, by: str, outcome: bytes) -> None:
+        self.ledger.moved(task_id, run, move, charged_to, by, outcome)
+
+    def forgotten(self, supervisor: str) -> None:
+        self.ledger.forgotten(supervisor)
+
+    def notify(self, supervisor: str) -> bool:
+        return self.net.notify(supervisor, Woken())
+
+    def hand_over(self, supervisor: str, task: ModelTask) -> bool:
+        return self.net.notify(supervisor, Handed(task.id.encode(), task.record.encode()))
+
+    def notify_keeper(self) -> None:
+        self.net.notify_keepers()
+
+
 class World:
     def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
         self.chance = chance = Random(seed)
         self.timeline = timeline = Timeline()
         self.told = trace
         self.ledger = ledger = Ledger(lambda: timeline.now_s, self._trace if trace else lambda text: None)
-        self.store = Store(ledger)
-        self.net = net = Net(timeline, chance, self.store, chance.choice([0.01, 0.2, 1.5]))
+        observer = WorldObserver(ledger)
+        self.model = ReferenceModel(observer)
+        self.store = self.model.store
+        observer.net = self.net = net = Network(timeline, chance, self.model, chance.choice([0.01, 0.2, 1.5]))
         is_local = chance.random() < 0.2  # all on the host of Redis, on a Unix socket
         self.machines = [Machine(name, timeline, chance) for name in (["here"] if is_local else ["left", "right"])]
         slots, window = chance.randint(1, 3), chance.choice([1, 4])
@@ -48,7 +85,7 @@ class World:
         for _ in range(self.chance.randint(3, 16)):
             self.timeline.at(self.chance.uniform(0, STRIKES_S), self._submit, self.chance.choice(list(ENDS)))
         for number in range(self.chance.randint(0, 12)):
-            self.timeline.at(self.chance.uniform(0, STRIKES_S), self._post, f"letter {number}")
+            self.timeline.at(self.chance.uniform(0, STRIKES_S), self._send_command, f"command {number}")
         self.nemesis.strike_until(STRIKES_S)
         self._pass_until(STRIKES_S, lambda: False)
         self._heal()
@@ -75,15 +112,15 @@ class World:
                 pool.drain()
 
     def _is_over(self) -> bool:
-        return not self.ledger.letters and all(book.was_told and task_id in self.store.records and (
-            self.store.status(task_id) in FINAL or self.store.waits_for_long(task_id, self.net.redis_ms()))
-            for task_id, book in self.ledger.books.items())
+        return not self.ledger.commands and all(history.was_told and task_id in self.store.tasks and (
+            self.store.tasks[task_id].life.status in FINAL or waits_for_long(self.store, task_id, self.net.redis_ms()))
+            for task_id, history in self.ledger.histories.items())
 
     # -- clients --------------------------------------------------------------------------------------------------
 
     def _submit(self, kind: str) -> None:
         chance, now_ms = self.chance, int(self.net.redis_ms())
-        task_id = next(self._ids).encode()
+        task_id = next(self._ids)
         options = RecordOptions(**OPTIONS.get(kind, {}))
         if kind == "expires":
             options["expires_ms"] = now_ms + chance.randint(0, 10_000)
@@ -92,48 +129,49 @@ class World:
         if kind in ("short", "long", "exits") and chance.random() < 0.3:
             options["max_deliveries"] = 1
         record = Record(kind, QUEUE, chance.choice(list(TaskPriority)), now_ms, b"{}", options)
-        self.ledger.books[task_id] = Book(kind)
+        self.ledger.histories[task_id] = TaskHistory(kind)
         self._tell(task_id, record)
         if kind == "cancels":
             self.timeline.after(chance.uniform(0, 10), self._cancel, task_id)
 
-    def _tell(self, task_id: bytes, record: Record) -> None:
+    def _tell(self, task_id: str, record: Record) -> None:
         """Until it is confirmed. What a try said may arrive although its client has given up on it."""
-        net, book = self.net, self.ledger.books[task_id]
+        net, history = self.net, self.ledger.histories[task_id]
         if net.takes_writes and net.silent_until_s <= self.timeline.now_s:
-            self.store.submit(task_id, record, int(net.redis_ms()))
-            book.was_told = self.chance.random() < 0.8
+            self.model.client.submit(task_id, record, int(net.redis_ms()))
+            history.was_told = self.chance.random() < 0.8
         elif not net.is_down and self.chance.random() < 0.2:
             self.timeline.at(net.silent_until_s + 0.01, self._arrives_late, task_id, record)
-        if not book.was_told:
+        if not history.was_told:
             self.timeline.after(0.5, self._tell, task_id, record)
 
-    def _arrives_late(self, task_id: bytes, record: Record) -> None:
+    def _arrives_late(self, task_id: str, record: Record) -> None:
         if self.net.takes_writes:
-            self.store.submit(task_id, record, int(self.net.redis_ms()))
+            self.model.client.submit(task_id, record, int(self.net.redis_ms()))
 
-    def _post(self, letter: str) -> None:
+    def _send_command(self, command: str) -> None:
         if self.net.takes_writes and self.net.silent_until_s <= self.timeline.now_s:
-            self.chance.choice(self.pools).post(letter)
+            self.chance.choice(self.pools).send_command(command)
 
-    def _cancel(self, task_id: bytes) -> None:
+    def _cancel(self, task_id: str) -> None:
         """Until Redis has heard of it; from then on it holds, whatever becomes of the run and of its supervisor."""
-        net, book = self.net, self.ledger.books[task_id]
+        net, history = self.net, self.ledger.histories[task_id]
         can = net.takes_writes and net.silent_until_s <= self.timeline.now_s
-        if can and task_id in self.store.records:
-            book.is_cancelled = True
-            self.store.cancel(task_id, "nobody wants it", int(net.redis_ms()))
+        if can and task_id in self.store.tasks:
+            history.is_cancelled = True
+            with suppress(MoveRefused):  # it has ended
+                self.model.client.cancel(task_id, "nobody wants it", int(net.redis_ms()))
             return
         self.timeline.after(2.0, self._cancel, task_id)
 
     # -- handlers -------------------------------------------------------------------------------------------------
 
-    def behave(self, task_id: bytes, run: int) -> tuple[float, bytes | None, bool]:
+    def behave(self, task_id: str, run: int) -> tuple[float, bytes | None, bool]:
         """How long a run takes, its verdict, and whether it ends when it is interrupted."""
-        chance, book = self.chance, self.ledger.books[task_id]
+        chance, history = self.chance, self.ledger.histories[task_id]
         forever = float("inf")
-        failed = sum(start.how in "EA" for starts in book.starts.values() for start in starts if start.how)
-        match book.kind:
+        failed = sum(start.how in "EA" for starts in history.starts.values() for start in starts if start.how)
+        match history.kind:
             case "quick" | "expires":
                 return 0.0001, b"C", True
             case "long":

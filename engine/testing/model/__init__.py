@@ -18,7 +18,7 @@ its status names that place. The place says who makes the next move:
     lanes.py            the order of waiting tasks: priorities, turns of the queues, ranks, fair keys
     store.py            everything that is kept, and the one function that moves a task
     client.py           submit, idempotency keys, cancel, requeue, priorities, pause, purge, delete
-    supervisor.py       one step of a supervisor: lease, settlements, claims, commands; reconciliation of its runs
+    supervisor.py       one step of a supervisor: lease, settlements, claims, commands; its list of runs
     keeper.py           promote, expire, rescue, cancel requests, removal, the lock of the leader
 
 Rules that hold in all of them:

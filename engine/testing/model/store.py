@@ -54,7 +54,7 @@ class ModelSupervisor:
     idle_workers: int = 0
     idle_since_ms: int | None = None  # None while it is not idle
     report: bytes = b""
-    reconciliation: int = 0  # number of the latest that was heeded
+    last_sync: int = 0  # number of the latest `sync_held_runs` that counted
 
     @property
     def is_idle(self) -> bool:

@@ -3,7 +3,8 @@
 1. settle: a run ends as its supervisor says, if it is that supervisor's run. Its wire code names the move, and what the
    run is charged to: an attempt, a crash, or nothing.
 2. claim: it is given the first waiting tasks of types that it knows. One whose `expires` is over ends instead.
-3. reconcile, after a lost answer: runs that Redis believes it has, and that it does not know, go back to their lanes.
+3. sync_held_runs, after a lost answer: runs that Redis believes it has, and that it does not know, go back to their
+   lanes.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,6 +30,7 @@ class StepReply(NamedTuple):
     claimed: list[ModelTask]
     commands: list[bytes]  # each comes again until it is confirmed
     held: int  # how many runs it has now
+    types_known: int  # how many it has announced; while there are none, it is given nothing
 
 
 class SupervisorCalls:
@@ -53,7 +55,7 @@ class SupervisorCalls:
         """
         supervisor = self._store.supervisor(name)
         unheard = 0 if held is None else max(0, len(supervisor.held) - held)
-        want = max(0, want - unheard)
+        want = max(0, want - unheard) if supervisor.types else 0
         supervisor.lease_end_ms, supervisor.queues = lease_end_ms, queues
         supervisor.report = report or supervisor.report
         refused = self._settle_all(name, settlements, now_ms)
@@ -67,7 +69,7 @@ class SupervisorCalls:
             supervisor.idle_since_ms = None
         if confirmed in supervisor.commands:
             del supervisor.commands[: supervisor.commands.index(confirmed) + 1]
-        return StepReply(refused, claimed, supervisor.commands[:], len(supervisor.held))
+        return StepReply(refused, claimed, supervisor.commands[:], len(supervisor.held), len(supervisor.types))
 
     # -- settling -------------------------------------------------------------------------------------------------
 
@@ -150,22 +152,22 @@ class SupervisorCalls:
 
     # -- after a lost answer --------------------------------------------------------------------------------------
 
-    def reconcile(self, name: str, known: Mapping[str, int], now_ms: int, number: int) -> list[str]:
+    def sync_held_runs(self, name: str, known: Mapping[str, int], now_ms: int, number: int) -> list[str]:
         """Bring what is kept of its runs in line with what it knows: id -> run.
 
         `number` counts its calls. One that comes after a later one is not heeded: it knows nothing of what was claimed
         since. Returns the ids whose runs are not its own any more.
         """
         store, supervisor = self._store, self._store.supervisor(name)
-        if supervisor.reconciliation >= number:
+        if supervisor.last_sync >= number:
             return []
-        supervisor.reconciliation = number
+        supervisor.last_sync = number
         foreign = [task_id for task_id, run in known.items() if not self._is_its_run(name, task_id, run)]
         for task_id in sorted(supervisor.held - known.keys()):
             task = store.tasks[task_id]
             store.move(task, Move.RELEASE, now_ms)
             store.counters["released"] += 1
-            store.observer.moved(task_id, task.life.run, Move.RELEASE, "nobody", "reconcile", b"")
+            store.observer.moved(task_id, task.life.run, Move.RELEASE, "nobody", "sync_held_runs", b"")
             store.wake(task.record.queue)
         return foreign
 

@@ -11,7 +11,7 @@ from engine.client.models import LogLine, Task
 from engine.client.provider import RedisBrokerProvider
 from engine.client.queues import QueuesClient
 from engine.client.short_verbs import ShortVerbs
-from engine.client.submission import Directory, Submissions
+from engine.client.submission import HandlerDirectory, SubmissionFactory
 from engine.client.tasks import TasksClient
 from engine.client.workers import WorkersClient
 from engine.config import Settings, load_settings
@@ -40,7 +40,8 @@ class Client(ShortVerbs):
     engine: EngineClient  # has the numbers of the whole
 
     def __init__(self, redis_url: str | None = None, *, settings: Settings | None = None,
-                 provider: BrokerProvider | None = None, directory: Directory | None = None, **overrides: Any) -> None:
+                 provider: BrokerProvider | None = None, directory: HandlerDirectory | None = None,
+                 **overrides: Any) -> None:
         """Connect to nothing yet.
 
         Args:
@@ -56,9 +57,9 @@ class Client(ShortVerbs):
         self.settings = settings_for(settings, redis_url=redis_url, **overrides)
         self._provider: BrokerProvider = provider or RedisBrokerProvider(self.settings)
         self.handlers = HandlersClient(self._provider)
-        directory = directory or Directory(self.handlers.announced,
-                                           accepts_unknown=self.settings.unknown_types == "accept")
-        self.tasks = TasksClient(self._provider, Submissions(directory, self.settings.payload_bytes_max))
+        directory = directory or HandlerDirectory(self.handlers.announced,
+                                                  accepts_unknown=self.settings.unknown_types == "accept")
+        self.tasks = TasksClient(self._provider, SubmissionFactory(directory, self.settings.payload_bytes_max))
         self.queues = QueuesClient(self._provider)
         self.workers = WorkersClient(self._provider)
         self.engine = EngineClient(self._provider)

@@ -1,10 +1,10 @@
-"""The door of the engine: checks what was passed to submit and completes it with defaults.
+"""Checks the arguments of a submit, and completes them with the options of the handler.
 
-Everything is checked here and before anything is written, so that a refusal changes nothing.
-An option's value comes from, in falling precedence: the submit, the handler registered in
-this process, the handler as a pool announced it, the settings.
+Everything is checked here, before anything is written, so that a refusal changes nothing. The value of an option comes
+from the submit; else from the handler that is registered in this process; else from the handler as a pool announced it;
+else from the settings.
 
-Knows no Redis: `Directory` gets the announcements through a function.
+This module knows no Redis: `HandlerDirectory` gets the announcements through a function.
 """
 
 import os
@@ -26,11 +26,11 @@ from engine.tasks.handler import Handler
 from engine.tasks.handler_spec import NO_PAYLOAD, REGISTRY, HandlerSpec
 from engine.tasks.options import CHECKS, HANDLER_CHECKS, SUBMIT_CHECKS
 
-ANNOUNCEMENTS_S_MAX = 5.0  # announcements older than this are read again
+ANNOUNCEMENTS_S_MAX = 5.0  # older announcements are read again
 
 
-class Defaults(NamedTuple):
-    """What a pool's announcement says for tasks of a type."""
+class AnnouncedHandler(NamedTuple):
+    """What a submit needs of a handler that only a pool knows. Has these fields in common with `HandlerSpec`."""
 
     queue: str = "default"
     priority: TaskPriority = TaskPriority.NORMAL
@@ -39,10 +39,10 @@ class Defaults(NamedTuple):
     payload_model: None = None
 
     def parse(self, payload: bytes) -> None:
-        """Its model is not known here; the worker will check."""
+        """Do nothing: this process does not know the model, so only the worker checks the payload."""
 
     @classmethod
-    def announced(cls, announcement: Mapping[str, Any]) -> "Defaults":
+    def read(cls, announcement: Mapping[str, Any]) -> "AnnouncedHandler":
         """Read an announcement. One with a value that no pool would have written counts as empty."""
         try:
             return cls(**{name: CHECKS[name](value) for name in ("queue", "priority", "expires", "max_deliveries")
@@ -51,30 +51,40 @@ class Defaults(NamedTuple):
             return cls()
 
 
-_NOBODY_SAID = Defaults()
+_NOT_ANNOUNCED = AnnouncedHandler()
 
-# A generator of our own: a user's random.seed() would make two processes invent the same ids.
-_chance = random.Random()
-os.register_at_fork(after_in_child=_chance.seed)
+# A generator of its own: after a user's random.seed() two processes would make the same ids.
+_random = random.Random()
+os.register_at_fork(after_in_child=_random.seed)
 
 
-class Directory:
-    """Which handlers there are, as far as this process can know.
-
-    Raises `UnknownHandler` for a name that is neither registered here nor announced, unless no pool has ever
-    announced anything: then a first submit may come before the first pool. With `accepts_unknown` it never does: such
-    a task waits for a pool that knows it.
-    """
+class HandlerDirectory:
+    """Finds handlers by task type: those that are registered in this process, and those that pools have announced."""
 
     def __init__(self, announcements: Callable[[], Mapping[str, Mapping[str, Any]]],
                  registry: Mapping[str, HandlerSpec] = REGISTRY, *, complete: bool = False,
                  accepts_unknown: bool = False) -> None:
+        """Read no announcements yet.
+
+        Args:
+            announcements: reads the announcements of pools, by task type.
+            registry: the handlers of this process.
+            complete: whether there are no other handlers than those of registry and announcements.
+            accepts_unknown: whether a type that is unknown is accepted.
+        """
         self._fetch, self._registry, self._complete = announcements, registry, complete
         self._accepts_unknown = accepts_unknown
-        self._announced: dict[str, Defaults] = {}
+        self._announced: dict[str, AnnouncedHandler] = {}
         self._stale_s = 0.0
 
-    def find(self, task_type: str) -> HandlerSpec | Defaults:
+    def find(self, task_type: str) -> HandlerSpec | AnnouncedHandler:
+        """Return the handler of a task type.
+
+        A type that is unknown is accepted while no pool has announced anything, since the first submit may come before
+        the first pool; and always with `accepts_unknown`: the task then waits for a pool that knows its type.
+
+        Raises `UnknownHandler` for any other type that is neither registered nor announced.
+        """
         found = self._registry.get(task_type)
         if found is not None:
             return found
@@ -82,41 +92,53 @@ class Directory:
             if task_type in self._announced:
                 return self._announced[task_type]
             if self._accepts_unknown or not (self._announced or self._complete):
-                return _NOBODY_SAID
-        # No lock: threads that come here at once each read the same, and a fork could inherit a lock that is held.
-        self._announced = known = {name: Defaults.announced(told) for name, told in self._fetch().items()}
+                return _NOT_ANNOUNCED
+        # No lock: two threads read the same at worst, and a forked process could inherit a lock that is held.
+        self._announced = known = {name: AnnouncedHandler.read(given) for name, given in self._fetch().items()}
         self._stale_s = monotonic() + ANNOUNCEMENTS_S_MAX
         if task_type in known or self._accepts_unknown or not (known or self._complete):
-            return known.get(task_type, _NOBODY_SAID)
+            return known.get(task_type, _NOT_ANNOUNCED)
         names = {*known, *self._registry}
         hint = did_you_mean(task_type, names) or "; start one that imports its module: ganger run --handlers MODULE"
         raise UnknownHandler(f"no pool has announced a handler {check.shown(task_type)}{hint}",
                              field="task_type", value=check.shown(task_type), limit=", ".join(sorted(names)[:20]))
 
 
-class Submissions:
-    """Makes `Submission`s; one for each client, used by any number of threads."""
+class SubmissionFactory:
+    """Makes checked submissions. Each client has one, and any number of threads may use it."""
 
-    def __init__(self, directory: Directory, payload_bytes_max: int) -> None:
+    def __init__(self, directory: HandlerDirectory, payload_bytes_max: int) -> None:
         self._directory, self._payload_bytes_max = directory, payload_bytes_max
 
-    def one(self, task_type: Any, payload: Any, options: Mapping[str, Any], now_ms: int) -> Submission:
-        """Check one task. Raises a subclass of `InvalidInput`."""
-        ids = iter((task_id(now_ms, _chance.getrandbits(RANDOM_BITS)),))
+    def make(self, task_type: Any, payload: Any, options: Mapping[str, Any], now_ms: int) -> Submission:
+        """Check one task and return it with a new id, ready to be written.
+
+        Args:
+            task_type: the name of a handler, or the handler.
+            payload: any value that is JSON, see `engine/tasks/encoding.py`.
+            options: options of a submit by their names.
+            now_ms: the time in milliseconds since 1970.
+
+        Raises a subclass of `InvalidInput`.
+        """
+        ids = iter((task_id(now_ms, _random.getrandbits(RANDOM_BITS)),))
         return self._prepare(task_type, payload, options, now_ms, ids)
 
-    def many(self, tasks: Iterable[Mapping[str, Any]], now_ms: int) -> list[Submission]:
-        """Check tasks given as mappings with `task_type`, `payload` and options; a refusal names the index."""
-        ids = task_ids(now_ms, _chance.getrandbits(RANDOM_BITS))
-        made: list[Submission] = []
+    def make_many(self, tasks: Iterable[Mapping[str, Any]], now_ms: int) -> list[Submission]:
+        """Check tasks that are given as mappings with `task_type`, `payload` and options, as `make` does.
+
+        Raises a subclass of `InvalidInput` that names the index of the task.
+        """
+        ids = task_ids(now_ms, _random.getrandbits(RANDOM_BITS))
+        submissions: list[Submission] = []
         for task in tasks:
             try:
-                made.append(self._from_mapping(task, now_ms, ids))
+                submissions.append(self._from_mapping(task, now_ms, ids))
             except InvalidInput as error:
-                place = f"tasks[{len(made)}]"
+                place = f"tasks[{len(submissions)}]"
                 raise type(error)(f"{place}: {error}", field=f"{place}.{error.field}", value=error.value,
                                   limit=error.limit) from error
-        return made
+        return submissions
 
     def _from_mapping(self, task: Mapping[str, Any], now_ms: int, ids: Iterator[str]) -> Submission:
         if type(task) is not dict and not isinstance(task, Mapping):
@@ -151,7 +173,7 @@ class Submissions:
 
 
 def _name_of(task_type: Any) -> str:
-    """A handler may stand for its name."""
+    """The name of a handler, which may be given in place of it."""
     if isinstance(task_type, Handler):
         return task_type.spec.name
     if isinstance(task_type, str):
@@ -180,7 +202,7 @@ def _no_option(name: str) -> InvalidOption:
     return check.unknown(name, SUBMIT_CHECKS, "submit")
 
 
-def _stored(given: dict[str, Any], handler: HandlerSpec | Defaults, now_ms: int) -> RecordOptions:
+def _stored(given: dict[str, Any], handler: HandlerSpec | AnnouncedHandler, now_ms: int) -> RecordOptions:
     """The options as the record keeps them: seconds from now become moments in milliseconds."""
     if given.keys() <= _NOT_STORED and handler.expires is None and handler.max_deliveries is None:
         return NO_OPTIONS

@@ -14,7 +14,7 @@ from engine.client import waiting
 from engine.client.filters import Filter, checked
 from engine.client.models import LogLine, Task
 from engine.client.outcome import value_of
-from engine.client.submission import Submissions
+from engine.client.submission import SubmissionFactory
 from engine.client.waiting import known_id, wait_seconds
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
@@ -31,8 +31,8 @@ PAGE_TASKS_MAX = 500  # tasks that `find` reads in one round trip
 class TasksClient:
     """The verbs of tasks. A `Client` makes it; any number of threads may share it."""
 
-    def __init__(self, provider: BrokerProvider, submissions: Submissions) -> None:
-        self._provider, self._submissions = provider, submissions
+    def __init__(self, provider: BrokerProvider, factory: SubmissionFactory) -> None:
+        self._provider, self._factory = provider, factory
 
     # -- submit ---------------------------------------------------------------------------------------------------
 
@@ -50,7 +50,7 @@ class TasksClient:
         Raises:
             InvalidInput: one of its subclasses, which names the field; nothing has been written then.
         """
-        task = self._submissions.one(task_type, payload, options, self._provider.now_ms())
+        task = self._factory.make(task_type, payload, options, self._provider.now_ms())
         return self._provider.broker().submit([task])[0]
 
     def submit_many(self, tasks: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -65,13 +65,13 @@ class TasksClient:
         Raises:
             InvalidInput: as `submit`; the field names the index, such as `tasks[3].queue`.
         """
-        return self._provider.broker().submit(self._submissions.many(tasks, self._provider.now_ms()))
+        return self._provider.broker().submit(self._factory.make_many(tasks, self._provider.now_ms()))
 
     def prepare(self, task: Mapping[str, Any]) -> Submission:
         """Check one task, given as to `submit_many`, and write nothing. Raises a subclass of `InvalidInput`."""
         options = {name: value for name, value in task.items() if name not in ("task_type", "payload")}
         payload, now_ms = task.get("payload", NO_PAYLOAD), self._provider.now_ms()
-        return self._submissions.one(task.get("task_type"), payload, options, now_ms)
+        return self._factory.make(task.get("task_type"), payload, options, now_ms)
 
     # -- read -----------------------------------------------------------------------------------------------------
 

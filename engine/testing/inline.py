@@ -24,7 +24,7 @@ from typing import Any, NoReturn, Unpack
 
 from engine.client import Client, set_default_client
 from engine.client.client import settings_for
-from engine.client.submission import Directory
+from engine.client.submission import HandlerDirectory
 from engine.config import Settings
 from engine.tasks.handler import make_spec
 from engine.tasks.handler_spec import REGISTRY, HandlerSpec
@@ -57,7 +57,7 @@ class Inline(Client):
         handlers = ChainMap(self._local, REGISTRY)
         self._inline = InlineEngine(settings, self.clock, handlers, lambda: chance, eager)
         super().__init__(settings=settings, provider=InlineBrokerProvider(self._inline),
-                         directory=Directory(dict, handlers, complete=True))
+                         directory=HandlerDirectory(dict, handlers, complete=True))
         self._before: list[Any] = []
 
     def register_handler(self, task_type: str, function: Callable[..., Any],

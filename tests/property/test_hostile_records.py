@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 
 from engine.adapters.redis.tasks.task_reading import EncodedTask
 from engine.client.models import LogLine, Task
-from engine.client.submission import Defaults
+from engine.client.submission import AnnouncedHandler
 from engine.core.task import stored_json
 from engine.core.task.event import events
 from engine.core.task.policy import RunPolicy
@@ -126,7 +126,7 @@ def test_reports_commands_and_announcements(text: bytes) -> None:
     command = stored_json.cancel_command(text)
     assert command is None or isinstance(command.run, int)
     assert isinstance(stored_json.sample(text), dict)
-    assert isinstance(Defaults.announced(stored_json.announcement(text)).queue, str)
+    assert isinstance(AnnouncedHandler.read(stored_json.announcement(text)).queue, str)
 
 
 @MANY

@@ -1,4 +1,4 @@
-"""The door: what a submit may say, where defaults come from, and that a refusal names what it refuses."""
+"""What a submit may be given, where defaults come from, and that a refusal names what it refuses."""
 
 import enum
 import math
@@ -13,7 +13,7 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from engine.client.submission import Directory, Submissions
+from engine.client.submission import HandlerDirectory, SubmissionFactory
 from engine.core.task.priority import TaskPriority
 from engine.core.task.task_id import created_ms, is_task_id
 from engine.errors import InvalidInput, InvalidOption, InvalidPayload, PayloadTooLarge, UnknownHandler
@@ -53,12 +53,13 @@ class Announcements:
         return self.told
 
 
-def door(announcements: Any = dict, specs: Iterable[HandlerSpec] = (), bytes_max: int = 1000) -> Submissions:
-    return Submissions(Directory(announcements, {spec.name: spec for spec in specs}), bytes_max)
+def factory(announcements: Any = dict, specs: Iterable[HandlerSpec] = (), bytes_max: int = 1000) -> SubmissionFactory:
+    return SubmissionFactory(HandlerDirectory(announcements, {spec.name: spec for spec in specs}), bytes_max)
 
 
-def submit(task_type: Any = "x", payload: Any = None, *, at: Submissions | None = None, **options: Any) -> Submission:
-    return (at or door()).one(task_type, payload, options, NOW)
+def submit(task_type: Any = "x", payload: Any = None, *, at: SubmissionFactory | None = None,
+           **options: Any) -> Submission:
+    return (at or factory()).make(task_type, payload, options, NOW)
 
 
 # -- payloads ---------------------------------------------------------------------------------------------------------
@@ -120,7 +121,7 @@ def test_a_payload_too_large_names_its_size_and_the_limit() -> None:
 
 
 def test_a_typed_payload_is_checked_where_its_handler_is_known() -> None:
-    known = door(specs=[make_spec("x", typed, {})])
+    known = factory(specs=[make_spec("x", typed, {})])
     assert submit(payload={"width": 3}, at=known).record.payload == b'{"width":3}'
     assert submit(payload=Size(width=3), at=known).record.payload == b'{"width":3}'
     with pytest.raises(InvalidPayload, match=r"payload\.width of task type 'x'") as refusal:
@@ -199,7 +200,7 @@ def test_an_unknown_option_names_its_neighbour() -> None:
 def test_defaults_come_from_the_handler_registered_here_before_the_announced_one() -> None:
     spec = make_spec("x", plain, {"queue": "here", "priority": "low", "expires": 10, "max_deliveries": 2})
     announcements = Announcements({"x": {"queue": "there", "priority": "HIGH"}, "y": {"queue": "there", "expires": 9}})
-    both = door(announcements, [spec])
+    both = factory(announcements, [spec])
     record = submit(at=both).record
     assert (record.queue, record.priority) == ("here", TaskPriority.LOW)
     assert record.options == {"expires_ms": NOW + 10_000, "max_deliveries": 2}
@@ -214,7 +215,7 @@ def test_defaults_come_from_the_handler_registered_here_before_the_announced_one
 
 def test_announcements_are_read_again_for_a_name_that_is_missing() -> None:
     announcements = Announcements({"y": {}})
-    known = door(announcements)
+    known = factory(announcements)
     for _ in range(3):
         submit("y", at=known)
     assert announcements.reads == 1
@@ -226,7 +227,7 @@ def test_announcements_are_read_again_for_a_name_that_is_missing() -> None:
 
 
 def test_an_unknown_handler_names_its_neighbour_and_what_there_is() -> None:
-    known = door(Announcements({"thumbnail": {}, "other": {}}), [make_spec("local", plain, {})])
+    known = factory(Announcements({"thumbnail": {}, "other": {}}), [make_spec("local", plain, {})])
     with pytest.raises(UnknownHandler, match="handler 'tumbnail'; did you mean 'thumbnail'") as refusal:
         submit("tumbnail", at=known)
     assert refusal.value.limit == "local, other, thumbnail"
@@ -234,7 +235,7 @@ def test_an_unknown_handler_names_its_neighbour_and_what_there_is() -> None:
 
 def test_an_unknown_handler_is_accepted_where_the_setting_says_so() -> None:
     announcements = Announcements({"thumbnail": {"queue": "images"}})
-    known = Submissions(Directory(announcements, {}, accepts_unknown=True), 1000)
+    known = SubmissionFactory(HandlerDirectory(announcements, {}, accepts_unknown=True), 1000)
     assert submit("thumbnail", at=known).record.queue == "images"
     record = submit("of tomorrow", at=known).record
     assert (record.task_type, record.queue) == ("of tomorrow", "default")
@@ -243,7 +244,7 @@ def test_an_unknown_handler_is_accepted_where_the_setting_says_so() -> None:
 
 
 def test_a_task_may_come_before_the_first_pool() -> None:
-    assert submit("anything", at=door(dict, [make_spec("local", plain, {})])).record.task_type == "anything"
+    assert submit("anything", at=factory(dict, [make_spec("local", plain, {})])).record.task_type == "anything"
 
 
 def test_a_handler_may_stand_for_its_name() -> None:
@@ -268,7 +269,7 @@ def test_tasks_of_one_millisecond_get_ids_by_chance() -> None:
 
 
 def test_many_tasks_get_rising_ids() -> None:
-    made = door().many(({"task_type": "x", "payload": n, "queue": "q"} for n in range(1000)), NOW)
+    made = factory().make_many(({"task_type": "x", "payload": n, "queue": "q"} for n in range(1000)), NOW)
     ids = [one.id for one in made]
     assert sorted(set(ids)) == ids
     assert [one.record.payload for one in made[:3]] == [b"0", b"1", b"2"]
@@ -283,5 +284,5 @@ def test_many_tasks_get_rising_ids() -> None:
     ({"task_type": "x", "que": "a"}, InvalidOption, "tasks[1].que"), ("x", InvalidOption, "tasks[1].task")])
 def test_a_refusal_among_many_names_the_place(task: Any, error: type[InvalidInput], field: str) -> None:
     with pytest.raises(error, match=r"tasks\[1\]: ") as refusal:
-        door().many([{"task_type": "x"}, task], NOW)
+        factory().make_many([{"task_type": "x"}, task], NOW)
     assert refusal.value.field == field

@@ -15,8 +15,8 @@ import psutil
 from bench.crew import CrewHost
 from engine.adapters.poller import EpollPoller
 from engine.config import Settings
+from engine.services.bootstrap import Bootstrap
 from engine.services.pool.process import make_loop
-from engine.services.tree.bootstrap import Bootstrap
 
 
 @contextlib.contextmanager

@@ -5,8 +5,8 @@ from typing import Any
 
 from bench import rig
 from bench.processes import Tree
-from engine.adapters.process.kernel.descendants import descendants
-from engine.adapters.process.kernel.probe import Probe
+from engine.adapters.kernel.descendants import descendants
+from engine.adapters.kernel.probe import Probe
 
 WORKERS = 16
 

@@ -55,7 +55,7 @@ MAY_IMPORT = {  # beside its own layer
     "kernel": f"logs {_CORE}",
     "worker": f"kernel process adapters ports config logs tasks {_CORE}",
     "process": f"worker kernel adapters ports config logs tasks {_CORE}",
-    "client": f"redis adapters ports config logs tasks {_CORE}",
+    "client": f"redis kernel adapters ports config logs tasks {_CORE}",
     "services": f"client process worker kernel redis adapters ports config logs tasks {_CORE}",
     "testing.model": "core.task errors",
     "testing": f"testing.model services client process worker kernel redis adapters ports config logs tasks {_CORE}",
@@ -197,7 +197,7 @@ BEGINNERS = r"\b(create_task|ensure_future|Thread)\("
 SUPERVISED_OTHERWISE = {
     "engine/services/background.py",
     "engine/services/api/process.py",  # the server itself: the child ends with it
-    "engine/services/tree/redis_log.py",  # it cannot log that it does not log, and a pool has no asyncio
+    "engine/services/redis_log.py",  # it cannot log that it does not log, and a pool has no asyncio
 }
 
 

@@ -8,5 +8,5 @@ class Clock(Protocol):
         """The time by Redis's clock, in ms since the epoch."""
 
     @property
-    def skew_ms(self) -> float:
-        """How far the host's wall clock is ahead of Redis's."""
+    def offset_ms(self) -> float:
+        """How far it is ahead of this process's monotonic clock."""

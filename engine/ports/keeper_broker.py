@@ -46,6 +46,9 @@ class KeeperBroker(Protocol):
     def poll(self, keeper: str, until_ms: int) -> PollResult:
         """Ask to be the keeper that acts until then, if no other is; with a moment that is over, stand down."""
 
+    def leases(self) -> dict[str, int]:
+        """Until when the lease of each supervisor holds, ms."""
+
     def lapse(self, supervisor: str, seen_ms: int | None = None) -> bool:
         """End a lease: its supervisor is known to be gone, or has not renewed it for so long.
 

@@ -1,6 +1,6 @@
 """What the engine is told by the script that starts it: settings, functions, and how to load the script again.
 
-The document is JSON, on an inherited descriptor; `services/tree/bootstrap.py` reads it:
+The document is JSON, on an inherited descriptor; `services/bootstrap.py` reads it:
 
     {"settings": {…},
      "main": {"path": …, "argv": "[…]"} or with "archive" beside it | {"module": …, "argv": "[…]"} | null,

@@ -1,19 +1,22 @@
 """Turns settings into what the services need. The one place, with the `process` modules, where adapters are made."""
 
-import os
 import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 
-from engine.adapters.process.kernel import ulimits
-from engine.adapters.process.resources import cgroup
+from engine.adapters.kernel import ulimits
+from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
+from engine.adapters.redis.records.engine_log import RedisEngineLog
+from engine.adapters.redis.tasks.broker import connect
+from engine.adapters.redis.wire.connection import Connections
+from engine.adapters.redis.wire.keys import Keys
 from engine.config import Settings, sizes
-from engine.core.pool import cpu_shares
 from engine.core.task.options import OPTIONS
 from engine.core.task.policy import RunPolicy
-from engine.ports.host import HostSettings
-from engine.services.pool.pool_terms import PoolTerms
-from engine.services.tree.bootstrap import Bootstrap
+from engine.ports.engine_log import EngineLog
+from engine.ports.keeper_broker import KeeperBroker
 
 
 def engine_version() -> str:
@@ -35,43 +38,20 @@ def run_policy(settings: Settings) -> RunPolicy:
     return RunPolicy(failed_ttl_s=settings.failed_ttl_s).with_handler(values)
 
 
-def pool_terms(settings: Settings, pool: str, supervisor: str) -> PoolTerms:
-    queues = settings.pools[pool].queues
-    assert settings.redis_url is not None, "the root has put the embedded Redis's address in"
-    return PoolTerms(
-        supervisor=supervisor, pool=pool, queues=() if "*" in queues else tuple(queues), policy=run_policy(settings),
-        lease_s=settings.lease_s, fence_margin_s=min(2.0, settings.lease_s / 5),
-        fences=not settings.redis_url.startswith("unix:"), outcomes_pending_max=settings.outcomes_pending_max,
-        grace_s=settings.shutdown_grace_s, version=engine_version(),
-        needs_handlers=not settings.allow_missing_handlers, scale=sizes.scale(settings, pool),
-        scale_auto=sizes.is_auto(settings, pool), enforcement=cgroup.enforcement())
-
-
-def host_settings(bootstrap: Bootstrap, pool: str, supervisor: str, cores: int) -> HostSettings:
-    settings = bootstrap.settings
-    slots = sizes.workers(settings, pool)
+def engine_log(settings: Settings) -> EngineLog:
+    """The log in Redis, on connections of its own that are opened at first use."""
     assert settings.redis_url is not None
-    # A handler's own Client() submits to the engine that runs it.
-    environment = {"GANGER_REDIS_URL": settings.redis_url, "GANGER_QUEUE_PREFIX": settings.queue_prefix}
-    return HostSettings(
-        supervisor=supervisor, pool=pool, modules=tuple(settings.handlers), main=bootstrap.main,
-        functions=bootstrap.functions, environment=environment, sys_path=tuple(bootstrap.sys_path),
-        starting=sizes.starting(settings, pool),
-        others=tuple(sizes.starting(settings, other) for other in settings.pools if other != pool),
-        threads=max(1, cores // slots), shares=_shares(cores, slots) if sizes.holds_cores(settings, pool) else (),
-        payload_bytes_max=settings.payload_bytes_max,
-        result_bytes_max=settings.result_bytes_max,
-        log_bytes_max=settings.log_bytes_max, growth_bytes_max=settings.worker_growth_max,
-        task_timeout=settings.task_timeout, dump_s=settings.stack_wait_s,
-        stop_s=settings.worker_stop_s)
+    return RedisEngineLog(Connections(settings.redis_url), Keys(settings.queue_prefix))
 
 
-def _shares(cores: int, slots: int) -> tuple[tuple[int, ...], ...]:
-    """Of the cores that we may use. Where a quota allows fewer than there are, some by chance: other containers see the
-    same ones."""
-    allowed = sorted(os.sched_getaffinity(0))
-    start = secrets.randbelow(len(allowed)) if cores < len(allowed) else 0
-    return cpu_shares.deal([*allowed[start:], *allowed[:start]][:cores], slots)
+@contextmanager
+def keeper_broker(settings: Settings) -> Iterator[KeeperBroker]:
+    """A keeper's verbs for somebody who is no keeper, while inside. Raises `BrokerError` if Redis cannot be reached."""
+    broker = connect(settings)
+    try:
+        yield RedisKeeperBroker(broker)
+    finally:
+        broker.close()
 
 
 def ulimits_needed(settings: Settings) -> list[ulimits.Need]:

@@ -185,7 +185,7 @@ MUTANTS = [
     Mutant(REDIS + "tasks/submitting.py", "        if _is_detailed(task):", "        if not _is_detailed(task):", SUBMIT),
     Mutant(CORE + "task/task_id.py", "return _head(now_ms, shard) + encode(random_bits)",
            "return _head(now_ms, shard) + encode(0)", "tests/unit/client/test_submission.py"),
-    Mutant("engine/adapters/process/kernel/identity.py", "int(fields[_BORN_AT]) == one.born_at", "True",
+    Mutant("engine/adapters/kernel/identity.py", "int(fields[_BORN_AT]) == one.born_at", "True",
            "tests/integration/process/test_identity.py -k 'later_one or provably'"),
     Mutant(KEEPER + "presence.py", "if now_s - since_s >= SURE_S", "if True", PRESENCE),
     Mutant(POOL + "run_factory.py", "checked_options(head[3])", "head[3]", f"{STAGE} -k no_client_wrote"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.process.kernel.identity import Identity, Presence
+from engine.adapters.kernel.identity import Identity, Presence
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.window import Windows

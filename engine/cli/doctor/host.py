@@ -28,7 +28,7 @@ for name in sys.argv[1:]:
 from engine.tasks.handler_spec import REGISTRY
 print("\\n" + json.dumps({"failures": failures, "handlers": sorted(REGISTRY), "inherited": audit.found().told()}))
 """
-_ADOPT = "from engine.adapters.process.kernel.prctl import adopt_orphans; adopt_orphans()"
+_ADOPT = "from engine.adapters.kernel.prctl import adopt_orphans; adopt_orphans()"
 _DUMP = """
 import faulthandler, os, signal, sys
 faulthandler.register(signal.SIGUSR2, file=sys.stdout, all_threads=True)
@@ -79,7 +79,7 @@ def importable(settings: "Settings", *, pools_run: bool) -> Finding:
 def _environment_of_a_pool(settings: "Settings") -> dict[str, str]:
     """As its fork server has it: how many threads libraries start depends on it. Of pools, the one with fewest workers.
     """
-    from engine.adapters.process.kernel.prctl import set_threads
+    from engine.adapters.kernel.prctl import set_threads
     from engine.config import cores, sizes
 
     environ = dict(os.environ)

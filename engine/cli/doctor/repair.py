@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from engine.cli.doctor.finding import Finding, State
 
 if TYPE_CHECKING:
-    from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
     from engine.config import Settings
+    from engine.ports.keeper_broker import KeeperBroker
 
 _WATCH_S = 2.5  # a supervisor that lives renews its lease each second
 _BATCH = 500
@@ -34,12 +34,9 @@ _MENDED = {
 
 def repair(settings: "Settings") -> list[Finding]:
     """Mend everything there is, and say what. Raises `GangerError` if Redis cannot be reached."""
-    from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
-    from engine.adapters.redis.tasks.broker import connect
+    from engine.services.composition import keeper_broker
 
-    broker = connect(settings)
-    try:
-        keeping = RedisKeeperBroker(broker)
+    with keeper_broker(settings) as keeping:
         apart = keeping.set_apart()
         if apart:
             time.sleep(_WATCH_S)  # until all that live have said so again
@@ -52,15 +49,13 @@ def repair(settings: "Settings") -> list[Finding]:
         silent = _over({name: end_ms for name, end_ms in keeping.leases().items() if leases.get(name) == end_ms},
                        keeping.now_ms())
         runs = sum(_rescue(keeping, name) for name in silent)
-    finally:
-        broker.close()
     return [*(Finding("repair", State.OK, f"{mended[what]} {text}") for what, text in _MENDED.items() if mended[what]),
             *([Finding("repair", State.OK, f"{runs} runs taken over from {', '.join(silent)}, whose lease is over")]
               if silent else []),
             Finding("repair", State.OK, f"{checked} entries looked at, {mended.total()} mended")]
 
 
-def _reconcile(keeping: "RedisKeeperBroker") -> tuple[int, Counter[str]]:
+def _reconcile(keeping: "KeeperBroker") -> tuple[int, Counter[str]]:
     checked, mended, cursor = 0, Counter[str](), None
     while True:
         look = keeping.reconcile(cursor)
@@ -75,7 +70,7 @@ def _over(leases: dict[str, int], now_ms: int) -> list[str]:
     return [name for name, end_ms in leases.items() if end_ms < now_ms]
 
 
-def _rescue(keeping: "RedisKeeperBroker", supervisor: str) -> int:
+def _rescue(keeping: "KeeperBroker", supervisor: str) -> int:
     """Take over from a supervisor that fell silent; return how many runs that was."""
     runs = 0
     while True:

@@ -18,7 +18,7 @@ import uvloop
 from engine.adapters.poller import EpollPoller
 from engine.errors import GangerError
 from engine.services.api.http import server
-from engine.services.tree.bootstrap import Bootstrap
+from engine.services.bootstrap import Bootstrap
 
 RETRY_S = 5.0
 

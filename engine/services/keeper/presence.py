@@ -13,8 +13,8 @@ import logging
 from collections.abc import Iterable
 from typing import Protocol
 
-from engine.adapters.process.kernel import identity
-from engine.adapters.process.kernel.identity import Identity, Presence
+from engine.adapters.kernel import identity
+from engine.adapters.kernel.identity import Identity, Presence
 from engine.services.keeper.reports import SupervisorReport, SupervisorReports
 
 SURE_S = 0.5  # gone for this long: what it has started is gone too
@@ -24,7 +24,7 @@ log = logging.getLogger("ganger.execution")
 
 
 class Kernel(Protocol):
-    """The processes that this one can see. `engine.adapters.process.kernel.identity` says what each does."""
+    """The processes that this one can see. `engine.adapters.kernel.identity` says what each does."""
 
     def host_id(self) -> str: ...
     def presence(self, one: Identity) -> Presence: ...

@@ -15,6 +15,7 @@ from engine.adapters.redis.tasks.operating import CONTROL
 from engine.adapters.redis.wire.supervisor_link import Connected, Pushed, SupervisorLink
 from engine.errors import BrokerError
 from engine.services import composition
+from engine.services.bootstrap import Bootstrap
 from engine.services.keeper.duties.storage import StorageCheck
 from engine.services.keeper.duties.unknown_types import UnknownTypes
 from engine.services.keeper.duty_list import make_rounds
@@ -22,7 +23,6 @@ from engine.services.keeper.presence import SupervisorPresence
 from engine.services.keeper.reports import SupervisorReports
 from engine.services.keeper.rounds import Rounds
 from engine.services.keeper.sampling import ProcessSampler
-from engine.services.tree.bootstrap import Bootstrap
 
 ORDER_BYTES_MAX = 16_384
 MOMENT_DIGITS_MAX = 14  # of a moment in ms

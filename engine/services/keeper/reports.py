@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.adapters.process.kernel.identity import Identity
+from engine.adapters.kernel.identity import Identity
 
 REFRESH_S = 30.0  # how often they are read while the same supervisors are there
 LEASE_S_MAX = 3600.0  # as for the setting

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.adapters.process.kernel.descendants import descendants
-from engine.adapters.process.kernel.probe import Probe, host_name
+from engine.adapters.kernel.descendants import descendants
+from engine.adapters.kernel.probe import Probe, host_name
 from engine.core.measure.usage_history import ENTRY_S, Recorder, names
 from engine.errors import BrokerError
 

@@ -10,11 +10,11 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.adapters.clock import RedisClock
 from engine.core.pool import resizing
 from engine.core.pool.commands import Halt
 from engine.core.pool.dispatch import Dispatch
 from engine.core.worker import inherited_state
+from engine.ports.clock import Clock
 from engine.ports.host import Booted, Host, ServerLost, ServerReady
 from engine.ports.supervisor_broker import Joined, SupervisorBroker
 from engine.services.pool import imports
@@ -30,7 +30,7 @@ log = logging.getLogger("ganger.execution")
 class ForkServer(Part):
     """`tell_root` sends a message to the parent process."""
 
-    def __init__(self, terms: PoolTerms, core: Dispatch, host: Host, broker: SupervisorBroker, clock: RedisClock,
+    def __init__(self, terms: PoolTerms, core: Dispatch, host: Host, broker: SupervisorBroker, clock: Clock,
                  pipeline: StepPipeline, reconciler: LeaseReconciler, deaths: DeathLog,
                  tell_root: Callable[[dict[str, Any]], None]) -> None:
         self.terms, self.core, self.host, self.broker, self.clock = terms, core, host, broker, clock

@@ -10,13 +10,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from engine.adapters.clock import RedisClock
 from engine.core.pool.commands import Settle
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.slot import Run
 from engine.core.task.lifecycle import Move
 from engine.core.task.outcome import Outcome
 from engine.core.task.retry import RELEASED, ChargedTo, Verdict
+from engine.ports.clock import Clock
 from engine.ports.supervisor_broker import (
     Handed,
     HeldRunsSynced,
@@ -41,7 +41,7 @@ log = logging.getLogger("ganger.execution")
 
 class LeaseReconciler(Part):
     def __init__(self, core: Dispatch, run_factory: RunFactory, broker: SupervisorBroker, pipeline: StepPipeline,
-                 clock: RedisClock) -> None:
+                 clock: Clock) -> None:
         self.core, self.run_factory, self.broker, self.pipeline = core, run_factory, broker, pipeline
         self.clock = clock
         self.handlers: list[dict[str, Any]] = []

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.adapters.clock import RedisClock
+from engine.adapters.kernel import probe
+from engine.adapters.kernel.prctl import adopt_orphans
 from engine.adapters.poller import EpollPoller
-from engine.adapters.process.kernel import probe
-from engine.adapters.process.kernel.prctl import adopt_orphans
 from engine.adapters.process.pool.host import ProcessHost
+from engine.adapters.process.resources import cgroup
 from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
 from engine.adapters.redis.wire.keys import Keys
 from engine.config import Settings, cores, sizes
@@ -20,8 +21,9 @@ from engine.core.pool.preemption import PreemptionLimits
 from engine.core.pool.window import Windows
 from engine.core.tree.restart import RestartBudget
 from engine.services import composition
+from engine.services.bootstrap import Bootstrap
+from engine.services.pool.pool_terms import host_settings, pool_terms
 from engine.services.pool.supervisor import Pool, Surroundings
-from engine.services.tree.bootstrap import Bootstrap
 
 _FAREWELL_S = 1.0
 _QUIT_MARGIN_S = 1.0  # a worker that is told to go ends itself in time; one that cannot is killed
@@ -78,13 +80,13 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
     adopt_orphans()
     clock = RedisClock()
     supervisor = composition.supervisor_name(pool_name)
-    terms = composition.pool_terms(settings, pool_name, supervisor)
+    terms = pool_terms(settings, pool_name, supervisor, cgroup.enforcement())
     assert settings.redis_url is not None
     broker = RedisSupervisorBroker(settings.redis_url, Keys(settings.queue_prefix), Terms(
         supervisor, terms.queues, settings.lease_s, settings.ageing_s, settings.failed_ttl_s,
         max(settings.result_ttl_s, settings.failed_ttl_s), max(1, _SLICE_BYTES // settings.payload_bytes_max)), clock,
         poller)
-    host = make_host(composition.host_settings(bootstrap, pool_name, supervisor, cores()), poller)
+    host = make_host(host_settings(bootstrap, pool_name, supervisor, cores()), poller)
     core = Dispatch(
         sizes.workers(settings, pool_name),
         RestartBudget(settings.restart_intensity, settings.restart_period_s), Windows(_window(settings)),

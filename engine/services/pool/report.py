@@ -8,12 +8,12 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.clock import RedisClock
-from engine.adapters.process.kernel import identity
+from engine.adapters.kernel import identity
 from engine.core.pool import resizing
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.slot import Phase, Slot
 from engine.core.task.priority import TaskPriority
+from engine.ports.clock import Clock
 from engine.ports.host import Host
 from engine.services.pool.fork_server import ForkServer
 from engine.services.pool.lease_reconciler import LeaseReconciler
@@ -30,7 +30,7 @@ class ReportWriter:
     terms: PoolTerms
     core: Dispatch
     host: Host
-    clock: RedisClock
+    clock: Clock
     pipeline: StepPipeline
     reconciler: LeaseReconciler
     fork_server: ForkServer

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import orjson
 
-from engine.adapters.clock import RedisClock
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.slot import Run
+from engine.ports.clock import Clock
 from engine.ports.host import Dumped, HookFailed, Logged, Progressed, Spilled
 from engine.ports.supervisor_broker import SupervisorBroker
 from engine.services.pool.registry import EventHandler, Kind, Part
@@ -19,7 +19,7 @@ log = logging.getLogger("ganger.execution")
 
 class RunOutputForwarder(Part):
     def __init__(self, supervisor: str, core: Dispatch, broker: SupervisorBroker, pipeline: StepPipeline,
-                 clock: RedisClock, deaths: DeathLog) -> None:
+                 clock: Clock, deaths: DeathLog) -> None:
         self.deaths = deaths
         self.supervisor, self.core, self.broker, self.pipeline, self.clock = supervisor, core, broker, pipeline, clock
 

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from engine.adapters.clock import RedisClock
 from engine.core.pool.commands import Preempt, Settle
 from engine.core.pool.dispatch import Room
 from engine.core.pool.lease_fence import FenceMargin
@@ -21,6 +20,7 @@ from engine.core.pool.slot import Run
 from engine.core.task.lifecycle import Move
 from engine.core.task.outcome import Outcome
 from engine.core.task.retry import Verdict
+from engine.ports.clock import Clock
 from engine.ports.supervisor_broker import Parted, Refused, Settlement, Stepped, SupervisorBroker, Woken
 from engine.services.pool.log_throttle import LogThrottle
 from engine.services.pool.pool_terms import PoolTerms
@@ -48,7 +48,7 @@ class InFlightStep:
 
 
 class StepPipeline(Part):
-    def __init__(self, terms: PoolTerms, broker: SupervisorBroker, clock: RedisClock, run_logger: RunLogger) -> None:
+    def __init__(self, terms: PoolTerms, broker: SupervisorBroker, clock: Clock, run_logger: RunLogger) -> None:
         self.terms, self.broker, self.clock, self.run_logger = terms, broker, clock, run_logger
         self.margin = FenceMargin(terms.fence_margin_s, terms.lease_s)
         self._was_free = False  # nothing was under way when the turn before ended: it waited for the beat alone

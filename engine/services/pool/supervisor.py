@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.adapters.clock import RedisClock
 from engine.core.pool.dispatch import Dispatch
+from engine.ports.clock import Clock
 from engine.ports.host import Host
 from engine.ports.poller import Poller
 from engine.ports.supervisor_broker import SupervisorBroker
@@ -47,7 +47,7 @@ class Surroundings:
     host: Host
     broker: SupervisorBroker
     poller: Poller
-    clock: RedisClock
+    clock: Clock
     tell_root: Callable[[dict[str, Any]], None]
     monotonic_s: Callable[[], float] = time.monotonic
     cpu_share: Callable[[], float] = lambda: 0.0

@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.clock import RedisClock
 from engine.core.pool.commands import (
     Interrupt,
     Kill,
@@ -25,6 +24,7 @@ from engine.core.pool.slot import Run
 from engine.core.task.outcome import Outcome
 from engine.core.task.retry import PAUSE_S_MAX
 from engine.core.worker import frames
+from engine.ports.clock import Clock
 from engine.ports.host import Booted, Exceeded, Exited, Grown, Host, Replied
 from engine.services.pool import worker_deaths
 from engine.services.pool.fork_server import ForkServer
@@ -35,7 +35,7 @@ log = logging.getLogger("ganger.execution")
 
 
 class WorkerControl(Part):
-    def __init__(self, supervisor: str, core: Dispatch, host: Host, clock: RedisClock, pipeline: StepPipeline,
+    def __init__(self, supervisor: str, core: Dispatch, host: Host, clock: Clock, pipeline: StepPipeline,
                  fork_server: ForkServer, deaths: worker_deaths.DeathLog,
                  monotonic_s: Callable[[], float]) -> None:
         self.supervisor, self.core, self.host, self.clock = supervisor, core, host, clock

@@ -15,11 +15,12 @@ from typing import Any, Protocol, runtime_checkable
 from setproctitle import setproctitle
 
 from engine import logs
+from engine.adapters.kernel.prctl import die_with_parent
 from engine.adapters.poller import EpollPoller
-from engine.adapters.process.kernel.prctl import die_with_parent
-from engine.services.tree.bootstrap import Bootstrap
+from engine.services import composition
+from engine.services.bootstrap import Bootstrap
+from engine.services.redis_log import RedisLog, keep_log
 from engine.services.tree.channel import ControlChannel
-from engine.services.tree.redis_log import RedisLog, keep_log
 from engine.services.tree.services import MODULES
 from engine.services.tree.signal_queue import SignalQueue
 
@@ -123,7 +124,8 @@ def main(arguments: list[str]) -> int:
     setproctitle(f"ganger: {title}")
     logs.set_up(bootstrap.settings.log_level, bootstrap.settings.log_format, process=title)
     control = socket.socket(fileno=int(control_fd))
-    return ChildRunner(kind, name, bootstrap, control, keep_log(bootstrap.settings, title)).run()
+    redis_log = keep_log(composition.engine_log(bootstrap.settings), title)
+    return ChildRunner(kind, name, bootstrap, control, redis_log).run()
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.adapters.process.kernel.prctl import die_with_parent
+from engine.adapters.kernel.prctl import die_with_parent
 from engine.core.tree.supervision import ChildState
 from engine.ports.poller import Poller
-from engine.services.tree.bootstrap import Bootstrap
+from engine.services.bootstrap import Bootstrap
 from engine.services.tree.channel import ControlChannel
 
 GONE_S = 10.0  # what is killed and not gone by then hangs in the kernel

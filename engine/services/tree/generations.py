@@ -14,7 +14,7 @@ from typing import Any
 from engine.config import Settings, sizes
 from engine.core.tree.supervision import Command, Restart, Supervision
 from engine.errors import GangerError
-from engine.services.tree.bootstrap import Bootstrap
+from engine.services.bootstrap import Bootstrap
 from engine.services.tree.services import child_specs, without_generation
 
 log = logging.getLogger("ganger.execution")

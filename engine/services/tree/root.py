@@ -24,15 +24,15 @@ from typing import Any
 
 from setproctitle import setproctitle
 
-from engine.adapters.hangup import Hangup
-from engine.adapters.poller import EpollPoller
-from engine.adapters.process.kernel.prctl import adopt_orphans
-from engine.adapters.service_manager import ServiceManager
+from engine.adapters.kernel.hangup import Hangup
+from engine.adapters.kernel.prctl import adopt_orphans
+from engine.adapters.kernel.service_manager import ServiceManager
 from engine.config import Settings
 from engine.core.tree.restart import RestartBudget
 from engine.core.tree.supervision import Command, GiveUp, KillChild, StartChild, StopChild, Supervision
-from engine.services.tree import redis_log
-from engine.services.tree.bootstrap import Bootstrap
+from engine.ports.poller import Poller
+from engine.services import redis_log
+from engine.services.bootstrap import Bootstrap
 from engine.services.tree.children import ChildDeaths, ChildProcesses
 from engine.services.tree.control import Control
 from engine.services.tree.generations import Generations
@@ -49,9 +49,9 @@ class Root:
     """Runs one tree. `reload` reads the settings anew, and raises a `GangerError` where they are not acceptable."""
 
     def __init__(self, bootstrap: Bootstrap, reload: Callable[[], Settings], readiness: Readiness,
-                 lifeline_fd: int | None, manager: ServiceManager) -> None:
+                 lifeline_fd: int | None, manager: ServiceManager, poller: Poller) -> None:
         self.readiness = readiness
-        self.poller = EpollPoller()
+        self.poller = poller
         self.processes = ChildProcesses(self.poller, self._received, self._ended)
         settings = bootstrap.settings
         self.core = Supervision(child_specs(settings, 1),

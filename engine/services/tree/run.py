@@ -11,15 +11,16 @@ import sys
 from collections.abc import Callable
 
 from engine import logs
-from engine.adapters.process.kernel import ulimits
+from engine.adapters.kernel import ulimits
+from engine.adapters.kernel.service_manager import ServiceManager
+from engine.adapters.poller import EpollPoller
 from engine.adapters.process.resources.cgroup import take_over
 from engine.adapters.redis.embedded.server import EmbeddedRedis, open_embedded
 from engine.adapters.redis.tasks.broker import Broker
-from engine.adapters.service_manager import ServiceManager
 from engine.config import Settings
 from engine.errors import BrokerError, EngineError, GangerError, SchemaMismatch
 from engine.services import composition
-from engine.services.tree.bootstrap import Bootstrap
+from engine.services.bootstrap import Bootstrap
 from engine.services.tree.readiness import Readiness
 from engine.services.tree.root import Root
 
@@ -60,7 +61,7 @@ def _run(bootstrap: Bootstrap, reload: Callable[[], Settings], readiness: Readin
     try:
         _check_format(settings)
         bootstrap = bootstrap.model_copy(update={"settings": settings})
-        root = Root(bootstrap, lambda: _provided(reload()), readiness, lifeline_fd, manager)
+        root = Root(bootstrap, lambda: _provided(reload()), readiness, lifeline_fd, manager, EpollPoller())
         code = root.run()
         if root.refusal is not None:
             raise EngineError(root.refusal)

@@ -8,7 +8,7 @@ STOPPING   when it drains or gives up, with the time it will take at most
 
 import time
 
-from engine.adapters.service_manager import ServiceManager
+from engine.adapters.kernel.service_manager import ServiceManager
 from engine.core.tree.supervision import Supervision
 
 _FEEDS = 3  # in a watchdog's period, so that one that is late does no harm

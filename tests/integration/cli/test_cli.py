@@ -89,7 +89,7 @@ def test_an_unknown_command_names_the_nearest(ganger):
 @pytest.mark.parametrize(("arguments", "unwanted"), [
     (["--help"], {"pydantic", "redis", "rich", "psutil", "asyncio", "tomllib", "engine.config", "engine.services"}),
     (["submit", "--help"], {"redis", "rich", "psutil", "engine.services"}),
-    (["status", NOBODY], {"rich", "engine.services", "engine.adapters.process.kernel.probe", "fastapi", "uvicorn"}),
+    (["status", NOBODY], {"rich", "engine.services", "engine.adapters.kernel.probe", "fastapi", "uvicorn"}),
 ])
 def test_nothing_is_loaded_that_is_not_needed(redis, arguments, unwanted):
     program = (

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from engine.adapters.service_manager import ServiceManager
+from engine.adapters.kernel.service_manager import ServiceManager
 from engine.cli.app import app
 from engine.cli.exit_codes import Exit
 from engine.core.tree.restart import RestartBudget

@@ -7,8 +7,8 @@ from typing import Any, TypeVar, cast
 
 import orjson
 
+from engine.adapters.kernel import descendants
 from engine.adapters.poller import EpollPoller
-from engine.adapters.process.kernel import descendants
 from engine.adapters.process.pool.host import ProcessHost
 from engine.core.task.priority import TaskPriority
 from engine.core.task.record import Record, RecordOptions

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from engine.adapters.process.kernel import descendants
+from engine.adapters.kernel import descendants
 from engine.ports.host import Logged, Replied, Spilled
 from tests.integration.process.host_harness import PATIENCE_S, HostHarness, is_alive
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from engine.adapters.process.kernel import descendants
+from engine.adapters.kernel import descendants
 from engine.ports.host import Dumped, Exited, Logged, Replied, ServerLost
 from tests.integration.process.host_harness import HostHarness, is_alive, open_descriptors
 
@@ -394,7 +394,7 @@ def test_stopping_does_not_wait_for_a_hanging_import(tmp_path: Path) -> None:
 
 def test_the_death_of_the_pool_ends_everything(tmp_path: Path) -> None:
     """A pool in a process of its own, killed with -9. We adopt what it leaves, so nothing can hide."""
-    from engine.adapters.process.kernel import prctl
+    from engine.adapters.kernel import prctl
 
     prctl.adopt_orphans()
     reader, writer = os.pipe()

@@ -11,8 +11,8 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from engine.adapters.process.kernel import identity
-from engine.adapters.process.kernel.identity import Identity, Presence
+from engine.adapters.kernel import identity
+from engine.adapters.kernel.identity import Identity, Presence
 
 WAIT_S = 30.0
 NOBODY = 65534
@@ -29,10 +29,10 @@ time.sleep(600)
 """
 HIDDEN = """
 import sys
-from engine.adapters.process.kernel import identity
-from engine.adapters.process.kernel.identity import Identity
-from engine.adapters.process.kernel.probe import Probe
-from engine.adapters.process.kernel.descendants import descendants
+from engine.adapters.kernel import identity
+from engine.adapters.kernel.identity import Identity
+from engine.adapters.kernel.probe import Probe
+from engine.adapters.kernel.descendants import descendants
 import os
 if sys.argv[3] != "0":
     os.setgroups([])

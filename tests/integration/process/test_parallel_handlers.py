@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.adapters.process.kernel.descendants import descendants
+from engine.adapters.kernel.descendants import descendants
 from tests.integration.process.host_harness import HostHarness, is_alive
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.adapters.process.kernel.descendants import descendants
-from engine.adapters.process.kernel.probe import Probe
+from engine.adapters.kernel.descendants import descendants
+from engine.adapters.kernel.probe import Probe
 
 MIB = 1 << 20
 TAKES_MORE = """

@@ -18,8 +18,8 @@ import psutil
 import pytest
 import typer
 
-from engine.adapters.process.kernel import ulimits
-from engine.adapters.process.kernel.ulimits import FILES_OF_A_POOL, FILES_OF_A_WORKER
+from engine.adapters.kernel import ulimits
+from engine.adapters.kernel.ulimits import FILES_OF_A_POOL, FILES_OF_A_WORKER
 from engine.adapters.redis.embedded.server import await_end
 from engine.cli.exit_codes import Exit
 from engine.cli.output import Output

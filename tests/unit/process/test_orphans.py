@@ -6,8 +6,8 @@ import select
 import signal
 from collections.abc import Callable
 
+from engine.adapters.kernel import descendants, prctl
 from engine.adapters.process.between_runs.orphans import Orphans
-from engine.adapters.process.kernel import descendants, prctl
 
 PATIENCE_S = 30.0
 Children = tuple[list[int], set[int]]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.adapters.process.kernel.prctl import THREAD_VARIABLES, set_threads
+from engine.adapters.kernel.prctl import THREAD_VARIABLES, set_threads
 
 
 @pytest.mark.parametrize(("given", "expected"), [

@@ -5,7 +5,7 @@ None of it is charged to the run that begins now. What a thread of an earlier ru
 
 from contextlib import suppress
 
-from engine.adapters.process.kernel.descendants import children, descendants, stat_fields
+from engine.adapters.kernel.descendants import children, descendants, stat_fields
 
 _HELD = (b"RssAnon", b"RssShmem", b"VmSwap")
 _START = 19  # the field of its start, which tells a process from a later one of the same number

@@ -27,9 +27,9 @@ from signal import signal as set_handler
 from threading import local
 from typing import TYPE_CHECKING, NoReturn
 
+from engine.adapters.kernel import prctl
+from engine.adapters.kernel.signals import DEFERRED, deferred
 from engine.adapters.process.between_runs.orphans import children_of_thread
-from engine.adapters.process.kernel import prctl
-from engine.adapters.process.kernel.signals import DEFERRED, deferred
 from engine.adapters.process.worker.outcomes import traceback_of
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from signal import (
 )
 from signal import signal as set_handler
 
-from engine.adapters.process.kernel.signals import DEFERRED
+from engine.adapters.kernel.signals import DEFERRED
 from engine.adapters.process.worker.capture import OutputCapture
 
 _LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_FSIZE)

@@ -20,7 +20,7 @@ from select import POLLIN
 from select import poll as make_poll
 from time import monotonic
 
-from engine.adapters.process.kernel import descendants
+from engine.adapters.kernel import descendants
 
 _WATCHED_MAX = 64  # living children whose deaths an idle worker waits for
 _PAUSE_S = 1.0  # between two searches for owners while tasks are waiting: each walks over all Python objects

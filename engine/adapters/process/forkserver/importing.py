@@ -13,10 +13,10 @@ from typing import Any
 
 import orjson
 
+from engine.adapters.kernel import descendants, prctl
 from engine.adapters.process.forkserver.handler_table import LoadedHandler, make_handler_table
 from engine.adapters.process.forkserver.inherited import ImportAudit
 from engine.adapters.process.forkserver.loading import load
-from engine.adapters.process.kernel import descendants, prctl
 from engine.adapters.process.worker.lifetime import StartFailed, failure
 from engine.core.worker.start_method import Starting, misfit
 from engine.tasks.handler_spec import REGISTRY

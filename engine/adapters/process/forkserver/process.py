@@ -28,12 +28,12 @@ from typing import Any
 import orjson
 import setproctitle
 
+from engine.adapters.kernel import affinity, descendants, open_files, prctl, signals
 from engine.adapters.process.forkserver.handler_table import LoadedHandler
 from engine.adapters.process.forkserver.importing import import_all, import_in_worker, send_scout, starting_of
 from engine.adapters.process.forkserver.reaper import Reaper, WorkerDeath
 from engine.adapters.process.forkserver.spawned import execute_worker, write_config
 from engine.adapters.process.forkserver.worker_start import WorkerDescriptors, WorkerStart, become_worker
-from engine.adapters.process.kernel import affinity, descendants, open_files, prctl, signals
 from engine.adapters.process.resources.final_usage import UsageMarks
 from engine.adapters.process.worker.process import WorkerSettings
 from engine.core.worker import frames

@@ -18,7 +18,7 @@ from select import POLLIN
 from select import poll as make_poll
 from typing import Any
 
-from engine.adapters.process.kernel import descendants
+from engine.adapters.kernel import descendants
 
 _AGAIN_MS = 100  # until the next look at orphans that have not died of their kill
 _LOOKS_MAX = 50  # then deaths are reported with orphans left: they hang in the kernel, and nobody can end them

@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 import orjson
 import setproctitle
 
+from engine.adapters.kernel import signals
 from engine.adapters.process.forkserver.importing import import_in_worker
 from engine.adapters.process.forkserver.worker_start import WorkerDescriptors, WorkerStart, become_worker, leave_home
-from engine.adapters.process.kernel import signals
 from engine.adapters.process.resources.final_usage import UsageMarks
 from engine.adapters.process.worker.process import WorkerSettings
 

@@ -25,11 +25,11 @@ from signal import signal as set_handler
 from types import FrameType
 from typing import NoReturn
 
+from engine.adapters.kernel import prctl, signals
+from engine.adapters.kernel.prctl import move_up
+from engine.adapters.kernel.signals import DEFERRED, deferred
 from engine.adapters.process.between_runs.copies import ForkHooks
 from engine.adapters.process.forkserver.handler_table import LoadedHandler
-from engine.adapters.process.kernel import prctl, signals
-from engine.adapters.process.kernel.prctl import move_up
-from engine.adapters.process.kernel.signals import DEFERRED, deferred
 from engine.adapters.process.resources.final_usage import Write
 from engine.adapters.process.worker import lifetime
 from engine.adapters.process.worker.process import Worker, WorkerSettings

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.process.kernel.identity import Identity, born_at
+from engine.adapters.kernel.identity import Identity, born_at
 from engine.adapters.process.resources.final_usage import UsagePage
 from engine.core.worker import frames
 from engine.core.worker.frames import PACKET_BYTES_MAX

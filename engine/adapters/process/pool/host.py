@@ -16,9 +16,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from engine.adapters.process.kernel import affinity, prctl
-from engine.adapters.process.kernel.descendants import can_look
-from engine.adapters.process.kernel.ulimits import FILES_OF_A_WORKER, has_room
+from engine.adapters.kernel import affinity, prctl
+from engine.adapters.kernel.descendants import can_look
+from engine.adapters.kernel.ulimits import FILES_OF_A_WORKER, has_room
 from engine.adapters.process.pool import suspension
 from engine.adapters.process.pool.forkserver_client import ForkServerClient
 from engine.adapters.process.pool.orphan_cleanup import OrphanCleanup

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from engine.adapters.process.kernel import descendants
+from engine.adapters.kernel import descendants
 from engine.tasks.import_guard import TREE_MARK
 
 

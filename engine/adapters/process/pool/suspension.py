@@ -8,7 +8,7 @@ import os
 import signal
 import time
 
-from engine.adapters.process.kernel.descendants import descendants, send, stat_fields
+from engine.adapters.kernel.descendants import descendants, send, stat_fields
 
 _GROWING_S_MAX = 0.004  # a tree that grows faster than it can be stopped is stopped as far as it is known
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")

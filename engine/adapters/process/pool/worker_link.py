@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.process.kernel import descendants
-from engine.adapters.process.kernel.identity import Identity, born_at
+from engine.adapters.kernel import descendants
+from engine.adapters.kernel.identity import Identity, born_at
 from engine.adapters.process.pool import suspension
 from engine.adapters.process.pool.forensics import OutputTail, StackText, answers, proc_facts, sender_of, signal_name
 from engine.adapters.process.pool.output import WorkerOutput

@@ -12,7 +12,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from engine.adapters.process.kernel.descendants import descendants
+from engine.adapters.kernel.descendants import descendants
 from engine.core.task.limits import MIB, Limits
 
 ENGINE = "ganger-tree"

@@ -11,9 +11,9 @@ from functools import partial
 from struct import Struct
 from typing import Any, NamedTuple
 
+from engine.adapters.kernel import prctl
+from engine.adapters.kernel.descendants import stat_fields
 from engine.adapters.process.between_runs.baseline import kilobytes, ticks_of
-from engine.adapters.process.kernel import prctl
-from engine.adapters.process.kernel.descendants import stat_fields
 
 SLOTS_MAX = 4096
 _MARK = Struct("=dd")

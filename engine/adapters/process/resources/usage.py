@@ -13,8 +13,8 @@ import threading
 import time
 from dataclasses import replace
 
+from engine.adapters.kernel.descendants import stat_fields
 from engine.adapters.process.between_runs.baseline import Baseline, held_bytes, kilobytes, ticks_of
-from engine.adapters.process.kernel.descendants import stat_fields
 from engine.adapters.process.resources.cgroup import WorkerCgroup
 from engine.core.task.limits import Limits, Usage, needs_exact_memory
 

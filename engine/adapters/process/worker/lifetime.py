@@ -23,8 +23,8 @@ from typing import Any, NoReturn
 
 import orjson
 
+from engine.adapters.kernel import open_files
 from engine.adapters.process.forkserver import inherited
-from engine.adapters.process.kernel import open_files
 from engine.core.worker.frames import HOOK_FAILED, frame
 from engine.tasks import worker_hooks
 

@@ -13,11 +13,12 @@ import uvloop
 from engine.client.provider import RedisBrokerProvider
 from engine.config import Settings
 from engine.errors import EngineError
+from engine.services import composition
 from engine.services.api.app import create_app
 from engine.services.api.context import ApiContext
 from engine.services.api.http.authentication import is_loopback, marked_table
 from engine.services.api.http.protocol import bounded
-from engine.services.tree.redis_log import keep_log
+from engine.services.redis_log import keep_log
 
 BACKLOG = 2048
 DRAIN_S = 5  # for requests under way at the end
@@ -109,7 +110,7 @@ def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code. Raises `EngineError`, `BrokerError`."""
     warning = check_open(settings)
     listener = listen(settings)
-    keep_log(settings, "api")
+    keep_log(composition.engine_log(settings), "api")
     tell_listening(url_of(listener), warning)
     server = make_server(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -8,12 +8,12 @@ from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
 from engine.adapters.redis.tasks.broker import Broker
 from engine.adapters.redis.wire.supervisor_link import Pushed, SupervisorLink
 from engine.config import Settings
+from engine.services.bootstrap import Bootstrap
 from engine.services.keeper.duty_list import make_rounds
 from engine.services.keeper.presence import SupervisorPresence
 from engine.services.keeper.process import KeeperLoop, make_loop
 from engine.services.keeper.reports import SupervisorReports
 from engine.services.keeper.sampling import ProcessSampler
-from engine.services.tree.bootstrap import Bootstrap
 
 SOON_S = 60.0
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.adapters.process.kernel.identity import Identity, Presence
+from engine.adapters.kernel.identity import Identity, Presence
 from engine.services.keeper.presence import SupervisorPresence
 from engine.services.keeper.reports import REFRESH_S, SupervisorReports
 

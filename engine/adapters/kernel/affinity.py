@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection
 from contextlib import suppress
 
-from engine.adapters.process.kernel.descendants import descendants
+from engine.adapters.kernel.descendants import descendants
 
 
 def hold(cores: Collection[int]) -> None:

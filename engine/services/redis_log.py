@@ -12,14 +12,11 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.redis.wire.connection import Connections
-from engine.adapters.redis.wire.keys import Keys
-from engine.config import Settings
 from engine.logs import JsonFormatter
+from engine.ports.engine_log import EngineLog
 
 PENDING_MAX = 1_000
 BATCH_MAX = 100
-KEPT = 10_000
 ROW_BYTES_MAX = 65_536
 FORWARDED_CHARS_MAX = 16_384
 _PAUSE_S = 1.0
@@ -43,8 +40,8 @@ class LogForwarder(logging.Handler):
 class RedisLog:
     """`put` never blocks."""
 
-    def __init__(self, url: str, prefix: str) -> None:
-        self._redis, self._key = Connections(url), Keys(prefix).journal
+    def __init__(self, engine_log: EngineLog) -> None:
+        self._engine_log = engine_log
         self._rows: queue.Queue[str] = queue.Queue(PENDING_MAX)
         self._dropped = 0
         try:
@@ -69,18 +66,17 @@ class RedisLog:
                                           "count": self._dropped}).decode())
                 self._dropped = 0
             try:
-                self._redis.call_all([("XADD", self._key, "MAXLEN", "~", KEPT, "*", "e", row) for row in rows])
+                self._engine_log.append(rows)
             except Exception:  # noqa: BLE001  this thread has to go on, and cannot log what keeps it from logging
                 self._dropped += len(rows)
                 pause.wait(_PAUSE_S)
 
 
-def keep_log(settings: Settings, process: str) -> RedisLog:
+def keep_log(engine_log: EngineLog, process: str) -> RedisLog:
     """Have what this process logs kept in Redis too."""
-    assert settings.redis_url is not None
-    journal = RedisLog(settings.redis_url, settings.queue_prefix)
-    logging.getLogger("ganger").addHandler(LogForwarder(process, journal.put))
-    return journal
+    kept = RedisLog(engine_log)
+    logging.getLogger("ganger").addHandler(LogForwarder(process, kept.put))
+    return kept
 
 
 def forward_log(tell: Callable[[dict[str, Any]], None]) -> None:

@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.adapters.process.kernel.descendants import children, stat_fields
+from engine.adapters.kernel.descendants import children, stat_fields
 
 PID_MAX = 1 << 22  # linux/threads.h
 _PARENT, _BORN_AT = 1, 19  # of the fields of /proc/PID/stat from the state on

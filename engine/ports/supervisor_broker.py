@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from engine.core.pool.commands import Preempt
+from engine.core.pool.actions import Preempt
 
 
 class Settlement(NamedTuple):

@@ -9,7 +9,7 @@ from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
 from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
 from engine.adapters.redis.wire import scripts
-from engine.core.pool.commands import Preempt
+from engine.core.pool.actions import Preempt
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.ports.supervisor_broker import (

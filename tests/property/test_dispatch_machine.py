@@ -1,7 +1,7 @@
 """Random crashes, stalls, cancels and late replies against the pool's core.
 
 The machine below is the world: it owns the processes, their pipes and the clock. The core may only ask it for
-things, through commands, as the real pool does; what it asks for is held against what is true in the world.
+things, through actions, as the real pool does; what it asks for is held against what is true in the world.
 """
 
 from collections import Counter, deque
@@ -10,8 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from engine.core.pool.breaker import Breaker, BreakerTerms
-from engine.core.pool.commands import (
+from engine.core.pool.actions import (
     Halt,
     Interrupt,
     Kill,
@@ -27,6 +26,7 @@ from engine.core.pool.commands import (
     Unwatch,
     Watch,
 )
+from engine.core.pool.breaker import Breaker, BreakerTerms
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import BACKLOG_S_MAX, Dispatch
 from engine.core.pool.preemption import PreemptionLimits
@@ -104,14 +104,14 @@ class World(RuleBasedStateMachine):
         return self.weights.get(running.token, 40) if running is not None else 0
 
     def obey(self) -> None:
-        while self.core.commands and not self.is_busy:
-            commands = self.core.commands[:]
-            self.core.commands.clear()
-            for command in commands:
-                self.carry_out(command)
+        while self.core.actions and not self.is_busy:
+            actions = self.core.actions[:]
+            self.core.actions.clear()
+            for action in actions:
+                self.carry_out(action)
 
-    def carry_out(self, command: object) -> None:
-        match command:
+    def carry_out(self, action: object) -> None:
+        match action:
             case Spawn(slot):
                 assert slot not in self.workers, "two processes in one slot"
                 self.workers[slot] = Worker()
@@ -266,7 +266,7 @@ class World(RuleBasedStateMachine):
         if worker is None or worker.running is None:
             return
         self.core.exceeded(slot, Limits(memory_bytes=1), cause, "another run's")
-        assert not self.core.commands
+        assert not self.core.actions
         if worker.watched is not None:
             self.core.exceeded(slot, worker.watched, cause, "too much")
             self.obey()
@@ -307,7 +307,7 @@ class World(RuleBasedStateMachine):
             before = len(self.core.runs)
             self.core.replied(slot, token, b"C", 0.1, b"{}", self.now)
             assert len(self.core.runs) == before
-            assert not self.core.commands
+            assert not self.core.actions
 
     @precondition(lambda self: not self.is_calm)
     @rule(slot=a_slot)

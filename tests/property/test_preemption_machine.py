@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from engine.core.pool.commands import Preempt
+from engine.core.pool.actions import Preempt
 from engine.core.pool.slot import Phase
 from engine.core.task.limits import Limits
 from engine.core.task.outcome import Cause

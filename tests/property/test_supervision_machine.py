@@ -42,10 +42,10 @@ class World(RuleBasedStateMachine):
         self.tell(self.core.start(self.now))
         assert list(self.alive) == list(NAMES), "started in order"
 
-    def tell(self, commands: list[object]) -> None:
-        for command in commands:
-            assert self.over is False, "a command after the end"
-            match command:
+    def tell(self, actions: list[object]) -> None:
+        for action in actions:
+            assert self.over is False, "an action after the end"
+            match action:
                 case StartChild(name):
                     assert name not in self.alive, "two processes of one child"
                     assert not self.told_to_stop, "started during a stop"

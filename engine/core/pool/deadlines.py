@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.core.pool.commands import Command, Interrupt, Kill, TakeBack
+from engine.core.pool.actions import Action, Interrupt, Kill, TakeBack
 from engine.core.pool.slot import NEVER, Phase, Slot
 from engine.core.pool.window import PATIENCE_S
 from engine.core.task.outcome import Cause
@@ -20,8 +20,8 @@ class Timing:
 class Deadlines:
     """Works on the slots of a dispatcher. No deadline of any slot is earlier than `alarm_s`."""
 
-    def __init__(self, commands: list[Command], timing: Timing) -> None:
-        self.commands, self.timing = commands, timing
+    def __init__(self, actions: list[Action], timing: Timing) -> None:
+        self.actions, self.timing = actions, timing
         self.alarm_s = NEVER
 
     def set(self, slot: Slot, deadline_s: float) -> None:
@@ -58,16 +58,16 @@ class Deadlines:
             return
         if policy.soft_timeout_s and age_s >= policy.soft_timeout_s and not slot.interrupted:
             slot.interrupted = True
-            self.commands.append(Interrupt(slot.index, run.token, cancel=False))
+            self.actions.append(Interrupt(slot.index, run.token, cancel=False))
         if len(slot.runs) > 1 and age_s >= PATIENCE_S:
-            self.commands.append(TakeBack(slot.index))
+            self.actions.append(TakeBack(slot.index))
         slot.deadline_s = self.next_look_s(slot, now_s)
 
     def interrupt_cancelled(self, slot: Slot, now_s: float) -> None:
         if slot.phase is Phase.DYING:
             return
         slot.interrupted = True
-        self.commands.append(Interrupt(slot.index, slot.runs[0].token, cancel=True))
+        self.actions.append(Interrupt(slot.index, slot.runs[0].token, cancel=True))
         timeout_s = slot.runs[0].policy.timeout_s
         end_s = slot.since_s + timeout_s if timeout_s else NEVER
         self.set(slot, min(end_s, now_s + self.timing.cancel_grace_s))
@@ -77,4 +77,4 @@ class Deadlines:
         if slot.phase is not Phase.DYING:
             slot.kill_cause = kill_cause
             slot.phase, slot.deadline_s = Phase.DYING, NEVER
-            self.commands.append(Kill(slot.index))
+            self.actions.append(Kill(slot.index))

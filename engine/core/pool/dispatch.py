@@ -1,7 +1,7 @@
 """Decides what a pool does with its workers and runs; does none of it.
 
 Each method takes one thing that happened, with the time, and appends the
-commands to carry out to `commands`; `next_deadline_s` says when to call
+actions to carry out to `actions`; `next_deadline_s` says when to call
 `tick` if nothing happens. No clock, process or Redis is reachable from here.
 There is a method for each event rather than an object, because the two that
 happen once for every task (`claimed`, `replied`) are the engine's hot path.
@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from engine.core.pool import dealing, resizing
+from engine.core.pool.actions import Action, Halt, Preempt, Send, Settle, Stopped, TakeBack
 from engine.core.pool.breaker import Breaker
-from engine.core.pool.commands import Command, Halt, Preempt, Send, Settle, Stopped, TakeBack
 from engine.core.pool.deadlines import Deadlines, Timing
 from engine.core.pool.ending import Ending
 from engine.core.pool.preemption import Preemption, PreemptionLimits
@@ -51,12 +51,12 @@ class Dispatch:
                  preemption: PreemptionLimits | None = None, weigh: Callable[[int], int] = lambda index: 0) -> None:
         self.slots = [Slot(index) for index in range(slots)]
         self.windows = windows
-        self.commands: list[Command] = []
+        self.actions: list[Action] = []
         self.breaker = breaker or Breaker()
-        self.ending = Ending(self.commands, chance)
-        self.deadlines = Deadlines(self.commands, timing)
-        self.workers = WorkerLifecycle(self.slots, self.commands, self.deadlines, budget, windows, tasks_max)
-        self.preemption = Preemption(self.slots, self.commands, self.workers, preemption or PreemptionLimits(), weigh,
+        self.ending = Ending(self.actions, chance)
+        self.deadlines = Deadlines(self.actions, timing)
+        self.workers = WorkerLifecycle(self.slots, self.actions, self.deadlines, budget, windows, tasks_max)
+        self.preemption = Preemption(self.slots, self.actions, self.workers, preemption or PreemptionLimits(), weigh,
                                      self._send)
         self.runs = self.ending.runs  # every run that is ours to settle
         self.backlog: deque[Run] = deque()  # claimed, not yet sent
@@ -218,7 +218,7 @@ class Dispatch:
             return
         slot = next(slot for slot in self.slots if run in slot.runs)
         if run is not slot.runs[0]:
-            self.commands.append(TakeBack(slot.index))
+            self.actions.append(TakeBack(slot.index))
         else:
             if slot.phase is Phase.SUSPENDED:
                 self.preemption.let_end(slot, now_s)
@@ -259,7 +259,7 @@ class Dispatch:
             if slot.phase is Phase.SUSPENDED:
                 self.preemption.let_end(slot, now_s)
             if len(slot.runs) > 1:
-                self.commands.append(TakeBack(slot.index))
+                self.actions.append(TakeBack(slot.index))
             self.workers.retire(slot, now_s)
 
     def stop(self) -> None:
@@ -312,7 +312,7 @@ class Dispatch:
         slot.runs.append(run)
         if slot.limits is None and run.policy.limits is not None:
             self.workers.hold_to_limits(slot, run.policy.limits, now_s)
-        self.commands.append(Send(slot.index, run))
+        self.actions.append(Send(slot.index, run))
         if len(slot.runs) == 1:
             self.deadlines.begin(slot, now_s)
         elif len(slot.runs) == 2:
@@ -320,9 +320,9 @@ class Dispatch:
 
     def _withdraw(self, index: int) -> list[int]:
         """What was asked of a worker and not carried out before it died is void. Returns the tokens of runs unsent."""
-        unsent = [command.run.token for command in self.commands if type(command) is Send and command.slot == index]
-        self.commands[:] = [command for command in self.commands
-                            if isinstance(command, Settle | Halt | Stopped) or command.slot != index]
+        unsent = [action.run.token for action in self.actions if type(action) is Send and action.slot == index]
+        self.actions[:] = [action for action in self.actions
+                            if isinstance(action, Settle | Halt | Stopped) or action.slot != index]
         return unsent
 
     def _empty(self, slot: Slot, unread: Iterable[int]) -> list[Run]:
@@ -342,7 +342,7 @@ class Dispatch:
     def _count_death(self, task_type: str, now_s: float) -> None:
         stop = self.breaker.died(task_type, now_s)
         if stop is not None:
-            self.commands.append(Stopped(task_type, stop.pause_s, stop.deaths))
+            self.actions.append(Stopped(task_type, stop.pause_s, stop.deaths))
             self._hold_back(now_s)
 
     def _hold_back(self, now_s: float) -> None:

@@ -1,7 +1,7 @@
 """Ends runs: each once, with its verdict and outcome.
 
 Holds every run that the pool owes Redis an end for. A run leaves the books
-with the Settle command that ends it, and with nothing else.
+with the Settle action that ends it, and with nothing else.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import orjson
 
-from engine.core.pool.commands import Command, Settle
+from engine.core.pool.actions import Action, Settle
 from engine.core.pool.slot import Run
 from engine.core.task.lifecycle import Move
 from engine.core.task.outcome import Cause, Outcome
@@ -30,8 +30,8 @@ LIMITS = frozenset({Cause.OUT_OF_MEMORY, Cause.CPU_TIME, Cause.PROCESSES})
 
 
 class Ending:
-    def __init__(self, commands: list[Command], chance: Callable[[], float]) -> None:
-        self.commands = commands
+    def __init__(self, actions: list[Action], chance: Callable[[], float]) -> None:
+        self.actions = actions
         self.chance = chance
         self.runs: dict[bytes, Run] = {}  # by task id
 
@@ -98,7 +98,7 @@ class Ending:
 
     def settle(self, run: Run, judgement: Verdict, outcome: bytes | Outcome) -> None:
         del self.runs[run.task_id]
-        self.commands.append(Settle(run, judgement, outcome))
+        self.actions.append(Settle(run, judgement, outcome))
 
     def _crashed(self, run: Run, death: Outcome) -> None:
         judgement = self._judge(run, death.cause)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.core.pool import dealing
-from engine.core.pool.commands import Command, Resume, Suspend
+from engine.core.pool.actions import Action, Resume, Suspend
 from engine.core.pool.slot import NEVER, Phase, Run, Slot
 from engine.core.pool.window import PATIENCE_S, Windows
 from engine.core.pool.workers import WorkerLifecycle
@@ -54,9 +54,9 @@ class Preemption:
     `send` gives a run to a worker, at a moment in seconds.
     """
 
-    def __init__(self, slots: list[Slot], commands: list[Command], workers: WorkerLifecycle, limits: PreemptionLimits,
+    def __init__(self, slots: list[Slot], actions: list[Action], workers: WorkerLifecycle, limits: PreemptionLimits,
                  weigh: Callable[[int], int], send: Callable[[Slot, Run, float], None]) -> None:
-        self.slots, self.commands, self.workers, self.limits = slots, commands, workers, limits
+        self.slots, self.actions, self.workers, self.limits = slots, actions, workers, limits
         self.is_on = limits.suspended_max > 0
         self.is_active = False  # a run is suspended
         self.ripe_s = NEVER  # when a run could be suspended, if nothing happens until then
@@ -147,7 +147,7 @@ class Preemption:
         replacement = self.workers.replacements.detach(victim)
         victim.phase, victim.counts_toward_size, victim.deadline_s = Phase.SUSPENDED, False, NEVER
         victim.suspended_at_s = now_s
-        self.commands.append(Suspend(victim.index, victim.runs[0]))
+        self.actions.append(Suspend(victim.index, victim.runs[0]))
         self.is_active = True
         self.suspended_count += 1
         ready = self.standby()
@@ -196,7 +196,7 @@ class Preemption:
         slot.suspended_at_s, slot.suspended_bytes = None, 0
         slot.since_s += suspended_s
         run.suspended_s += suspended_s
-        self.commands.append(Resume(slot.index, run, suspended_s))
+        self.actions.append(Resume(slot.index, run, suspended_s))
         self.workers.deadlines.set(slot, self.workers.deadlines.next_look_s(slot, now_s))
 
     def let_end(self, slot: Slot, now_s: float) -> None:
@@ -207,7 +207,7 @@ class Preemption:
     def had_answered(self, slot: Slot, now_s: float) -> None:
         """A run had ended before it was suspended, and its answer came after: put its worker on standby."""
         slot.phase, slot.suspended_at_s, slot.suspended_bytes = Phase.STANDBY, None, 0
-        self.commands.append(Resume(slot.index, None, 0.0))
+        self.actions.append(Resume(slot.index, None, 0.0))
         self.stand_by(slot, now_s)
         self.workers.retire(slot, now_s)
 

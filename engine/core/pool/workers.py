@@ -7,7 +7,7 @@ Duties
 4. Retire a worker that has served its number of runs, was interrupted, or has lowered its own CPU priority for good.
 """
 
-from engine.core.pool.commands import Command, Halt, Quit, Spawn, TakeBack, Unwatch, Watch
+from engine.core.pool.actions import Action, Halt, Quit, Spawn, TakeBack, Unwatch, Watch
 from engine.core.pool.deadlines import Deadlines
 from engine.core.pool.replacement import Replacements
 from engine.core.pool.slot import NEVER, Phase, Slot
@@ -27,9 +27,9 @@ _BUDGET_SPENT = "workers die faster than the restart budget allows"
 class WorkerLifecycle:
     """Works on the slots of a dispatcher. `tasks_max`: runs after which a worker is replaced; 0 is never."""
 
-    def __init__(self, slots: list[Slot], commands: list[Command], deadlines: Deadlines, budget: RestartBudget,
+    def __init__(self, slots: list[Slot], actions: list[Action], deadlines: Deadlines, budget: RestartBudget,
                  windows: Windows, tasks_max: int) -> None:
-        self.slots, self.commands, self.deadlines, self.budget = slots, commands, deadlines, budget
+        self.slots, self.actions, self.deadlines, self.budget = slots, actions, deadlines, budget
         self.windows, self.tasks_max = windows, tasks_max
         self.starts = RestartBudget(budget.intensity, budget.period_s)  # only for its pauses
         self.replacements = Replacements(slots, self.spawn)
@@ -92,7 +92,7 @@ class WorkerLifecycle:
         assert slot.phase is Phase.DOWN, "one process per slot"
         slot.phase, slot.started_s = Phase.BOOTING, now_s
         self.deadlines.set(slot, now_s + self.deadlines.timing.boot_s)
-        self.commands.append(Spawn(slot.index))
+        self.actions.append(Spawn(slot.index))
 
     def boot_timed_out(self, slot: Slot) -> None:
         """A worker has not become ready in time: kill it."""
@@ -115,7 +115,7 @@ class WorkerLifecycle:
         if self.budget.spend(now_s):
             self.deadlines.set(slot, now_s + self.budget.next_pause_s())
         else:
-            self.commands.append(Halt(_BUDGET_SPENT))
+            self.actions.append(Halt(_BUDGET_SPENT))
 
     def _try_again(self, slot: Slot, worker: Slot | None, now_s: float) -> None:
         """A worker could not start. If it was the replacement of `worker`, that is retired without one."""
@@ -128,7 +128,7 @@ class WorkerLifecycle:
     def _lost_uncounted(self, worker: Slot | None, is_own_fault: bool, now_s: float) -> None:
         """A process that did not count is gone. If it was the replacement of `worker`, that is retired without one."""
         if is_own_fault and not self.budget.spend(now_s):
-            self.commands.append(Halt(_BUDGET_SPENT))
+            self.actions.append(Halt(_BUDGET_SPENT))
         elif worker is not None and worker.leaving:
             self.leave(worker, now_s)
         for other in self.slots:  # there is room for another replacement now
@@ -155,7 +155,7 @@ class WorkerLifecycle:
     def hold_to_limits(self, slot: Slot, limits: Limits, now_s: float) -> None:
         """Hold a worker to limits, with the first of the runs that have them."""
         slot.limits = limits
-        self.commands.append(Watch(slot.index, limits))
+        self.actions.append(Watch(slot.index, limits))
         if limits.nice:
             self.replacements.prepare(slot, now_s)
 
@@ -164,12 +164,12 @@ class WorkerLifecycle:
         if not slot.runs:
             self.lift_limits(slot, limits)
         elif wall_s >= LEAVES_MEMORY_S_MIN:  # the memory that it has left must not be charged to the next run
-            self.commands.append(Watch(slot.index, limits))
+            self.actions.append(Watch(slot.index, limits))
 
     def lift_limits(self, slot: Slot, limits: Limits) -> None:
         """The last of the runs that had these limits has ended."""
         slot.limits = None
-        self.commands.append(Unwatch(slot.index))
+        self.actions.append(Unwatch(slot.index))
         if limits.nice:  # a process without privileges cannot raise its priority again
             self._stop_sending(slot)
 
@@ -195,7 +195,7 @@ class WorkerLifecycle:
         if not slot.retiring:
             slot.retiring = True
             if slot.runs:
-                self.commands.append(TakeBack(slot.index))
+                self.actions.append(TakeBack(slot.index))
 
     def retire(self, slot: Slot, now_s: float) -> None:
         """Tell a worker to exit if it has no runs and is to be retired, or the pool drains."""
@@ -211,4 +211,4 @@ class WorkerLifecycle:
                     self.plan_retirement(replacement, now_s)
             slot.phase = Phase.QUITTING
             self.deadlines.set(slot, now_s + self.deadlines.timing.quit_s)
-            self.commands.append(Quit(slot.index))
+            self.actions.append(Quit(slot.index))

@@ -10,7 +10,7 @@ A start that the host refuses, having no process or descriptor to give at the
 moment, is no death: it is tried again after a pause, for as long as it takes.
 
 `exited`, `not_started`, `stop`, `add`, `retire` and `tick` take what happened,
-with the time, and return the commands to carry out in order.
+with the time, and return the actions to carry out in order.
 `next_deadline_s()` says when to call `tick` if nothing happens.
 """
 
@@ -69,7 +69,7 @@ class GiveUp:
     reason: str | None  # None: it was told to stop
 
 
-Command = StartChild | StopChild | KillChild | GiveUp
+Action = StartChild | StopChild | KillChild | GiveUp
 
 
 class ChildPhase(Enum):
@@ -101,10 +101,10 @@ class Supervision:
         self._start_s = 0.0  # no start before this: the pause after a death
         self._over = False
 
-    def start(self, now_s: float) -> list[Command]:
+    def start(self, now_s: float) -> list[Action]:
         return self._advance(now_s)
 
-    def exited(self, name: str, well: bool, now_s: float) -> list[Command]:
+    def exited(self, name: str, well: bool, now_s: float) -> list[Action]:
         """A child's process is gone; `well` says that it ended by itself and with success."""
         child = self.children[name]
         expected = child.phase in (ChildPhase.STOPPING, ChildPhase.KILLED)
@@ -116,7 +116,7 @@ class Supervision:
             child.wanted = False
         return self._advance(now_s)
 
-    def not_started(self, name: str, now_s: float) -> list[Command]:
+    def not_started(self, name: str, now_s: float) -> list[Action]:
         """The host refused to start a child just now. Try again after a pause, which doubles with each refusal."""
         child = self.children[name]
         child.phase, child.deadline_s = ChildPhase.DOWN, NEVER
@@ -127,36 +127,36 @@ class Supervision:
     def has_started(self, name: str) -> None:
         self.children[name].refusals = 0
 
-    def add(self, spec: ChildSpec, now_s: float) -> list[Command]:
+    def add(self, spec: ChildSpec, now_s: float) -> list[Action]:
         """Take one more child on, such as the successor of one that is about to be retired."""
         self.children[spec.name] = ChildState(spec)
         return self._advance(now_s)
 
-    def retire(self, name: str, now_s: float) -> list[Command]:
+    def retire(self, name: str, now_s: float) -> list[Action]:
         """Stop a child for good; it is forgotten when it is down."""
         child = self.children[name]
         child.wanted, child.retired = False, True
         return [*self._stop(child, now_s), *self._advance(now_s)]
 
-    def stop(self, now_s: float) -> list[Command]:
+    def stop(self, now_s: float) -> list[Action]:
         """Stop every child; a second call kills them."""
         if self.stopping:
             return [*self._kill_all(), *self._advance(now_s)]
         self.stopping = True
         return self._advance(now_s)
 
-    def give_up(self, reason: str, now_s: float) -> list[Command]:
-        """Stop every child, because what they need is not there; `reason` is what the last command will say."""
+    def give_up(self, reason: str, now_s: float) -> list[Action]:
+        """Stop every child, because what they need is not there; `reason` is what the last action will say."""
         if not self.stopping:
             self.stopping, self._reason = True, reason
         return self._advance(now_s)
 
-    def tick(self, now_s: float) -> list[Command]:
-        commands: list[Command] = []
+    def tick(self, now_s: float) -> list[Action]:
+        actions: list[Action] = []
         for child in self.children.values():
             if child.phase is ChildPhase.STOPPING and now_s >= child.deadline_s:
-                commands += self._kill(child)
-        return [*commands, *self._advance(now_s)]
+                actions += self._kill(child)
+        return [*actions, *self._advance(now_s)]
 
     def next_deadline_s(self) -> float:
         deadline_s = min((child.deadline_s for child in self.children.values()), default=NEVER)
@@ -166,16 +166,16 @@ class Supervision:
             return min(deadline_s, waiting_s)
         return deadline_s
 
-    def _restart(self, dead: ChildState, now_s: float) -> list[Command]:
+    def _restart(self, dead: ChildState, now_s: float) -> list[Action]:
         dead.restarts += 1
         if not self.budget.spend(now_s):
             self.stopping, self._reason = True, f"{dead.spec.name} dies faster than the restart budget allows"
             return self._advance(now_s)
         self._start_s = now_s + self.budget.next_pause_s()
-        commands: list[Command] = []
+        actions: list[Action] = []
         for child in reversed(self._affected(dead)):
-            commands += self._stop(child, now_s)
-        return [*commands, *self._advance(now_s)]
+            actions += self._stop(child, now_s)
+        return [*actions, *self._advance(now_s)]
 
     def _affected(self, dead: ChildState) -> list[ChildState]:
         """Those that are restarted with it, in the order of their start. A temporary child that ended stays ended."""
@@ -186,7 +186,7 @@ class Supervision:
             return children
         return children[[child is dead for child in children].index(True):]
 
-    def _advance(self, now_s: float) -> list[Command]:
+    def _advance(self, now_s: float) -> list[Action]:
         """Whatever can be done now: stops of a shutdown, or starts when nothing is in their way."""
         for child in [child for child in self.children.values() if child.retired and child.phase is ChildPhase.DOWN]:
             del self.children[child.spec.name]
@@ -194,37 +194,37 @@ class Supervision:
             return self._shut_down(now_s)
         if now_s < self._start_s or self._is_held_up():
             return []
-        commands: list[Command] = []
+        actions: list[Action] = []
         for child in self.children.values():
             if child.wanted and child.phase is ChildPhase.DOWN and now_s >= child.start_s:
                 child.phase = ChildPhase.UP
-                commands.append(StartChild(child.spec.name))
-        return commands
+                actions.append(StartChild(child.spec.name))
+        return actions
 
     def _is_held_up(self) -> bool:
         """Whether a child that is to be restarted has not ended yet."""
         going = (ChildPhase.STOPPING, ChildPhase.KILLED)
         return any(child.wanted and child.phase in going for child in self.children.values())
 
-    def _shut_down(self, now_s: float) -> list[Command]:
+    def _shut_down(self, now_s: float) -> list[Action]:
         """All at once, unlike OTP: no child needs another, and two pools then drain in the time of one."""
         if self._over:
             return []
         if all(child.phase is ChildPhase.DOWN for child in self.children.values()):
             self._over = True
             return [GiveUp(self._reason)]
-        return [command for child in reversed(self.children.values()) for command in self._stop(child, now_s)]
+        return [action for child in reversed(self.children.values()) for action in self._stop(child, now_s)]
 
-    def _stop(self, child: ChildState, now_s: float) -> list[Command]:
+    def _stop(self, child: ChildState, now_s: float) -> list[Action]:
         if child.phase is not ChildPhase.UP:
             return []
         child.phase, child.deadline_s = ChildPhase.STOPPING, now_s + child.spec.shutdown_s
         return [StopChild(child.spec.name)]
 
-    def _kill(self, child: ChildState) -> list[Command]:
+    def _kill(self, child: ChildState) -> list[Action]:
         child.phase, child.deadline_s = ChildPhase.KILLED, NEVER
         return [KillChild(child.spec.name)]
 
-    def _kill_all(self) -> list[Command]:
+    def _kill_all(self) -> list[Action]:
         alive = [child for child in self.children.values() if child.phase in (ChildPhase.UP, ChildPhase.STOPPING)]
-        return [command for child in reversed(alive) for command in self._kill(child)]
+        return [action for child in reversed(alive) for action in self._kill(child)]

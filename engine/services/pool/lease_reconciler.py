@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from engine.core.pool.commands import Settle
+from engine.core.pool.actions import Settle
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.slot import Run
 from engine.core.task.lifecycle import Move
@@ -157,7 +157,7 @@ class LeaseReconciler(Part):
 
     def _decided(self) -> list[Run]:
         """Runs that the dispatcher has ended, and whose ends are not in the outbox yet."""
-        return [command.run for command in self.core.commands if type(command) is Settle]
+        return [action.run for action in self.core.actions if type(action) is Settle]
 
     def _reconcile(self) -> None:
         """Sync while no step is under way: the runs that it claims could not be named yet."""

@@ -15,7 +15,7 @@ from engine.core.pool.slot import Phase, Slot
 from engine.core.task.priority import TaskPriority
 from engine.ports.clock import Clock
 from engine.ports.host import Host
-from engine.services.pool.fork_server import ForkServer
+from engine.services.pool.fork_server_monitor import ForkServerMonitor
 from engine.services.pool.lease_reconciler import LeaseReconciler
 from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.sizing import Sizing
@@ -33,7 +33,7 @@ class ReportWriter:
     clock: Clock
     pipeline: StepPipeline
     reconciler: LeaseReconciler
-    fork_server: ForkServer
+    fork_server: ForkServerMonitor
     sizing: Sizing
     deaths: DeathLog
     started_ms: int = field(init=False)

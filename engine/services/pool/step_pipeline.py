@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from engine.core.pool.commands import Preempt, Settle
+from engine.core.pool.actions import Preempt, Settle
 from engine.core.pool.dispatch import Room
 from engine.core.pool.lease_fence import FenceMargin
 from engine.core.pool.slot import Run
@@ -24,7 +24,7 @@ from engine.ports.clock import Clock
 from engine.ports.supervisor_broker import Parted, Refused, Settlement, Stepped, SupervisorBroker, Woken
 from engine.services.pool.log_throttle import LogThrottle
 from engine.services.pool.pool_terms import PoolTerms
-from engine.services.pool.registry import CommandHandler, EventHandler, Kind, Part
+from engine.services.pool.registry import ActionHandler, EventHandler, Kind, Part
 from engine.services.pool.run_logger import RunLogger
 
 BEAT_S = 1.0  # at least one step in this time: it renews the lease, and a lost wake-up costs no more
@@ -73,7 +73,7 @@ class StepPipeline(Part):
     def handles(self) -> Mapping[Kind, EventHandler]:
         return {Stepped: self.stepped, Refused: self.refused, Parted: self.parted, Woken: self.woken}
 
-    def carries_out(self) -> Mapping[Kind, CommandHandler]:
+    def carries_out(self) -> Mapping[Kind, ActionHandler]:
         return {Settle: self.settle}
 
     @property
@@ -92,9 +92,9 @@ class StepPipeline(Part):
         is_soon = self.outbox and not self._is_refused
         return min(self._fence_s(), self._sent_s + (PACE_S if is_soon else self._beat_s))
 
-    def settle(self, command: Settle) -> None:
+    def settle(self, action: Settle) -> None:
         """Tell Redis, with the next step, how a run has ended."""
-        run, verdict, outcome = command
+        run, verdict, outcome = action
         if isinstance(outcome, Outcome):
             outcome = outcome.encode()
         self.run_logger.ended(run, verdict, outcome)

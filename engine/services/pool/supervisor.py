@@ -19,7 +19,7 @@ from engine.ports.host import Host
 from engine.ports.poller import Poller
 from engine.ports.supervisor_broker import SupervisorBroker
 from engine.services.pool.command_queue import CommandQueue
-from engine.services.pool.fork_server import ForkServer
+from engine.services.pool.fork_server_monitor import ForkServerMonitor
 from engine.services.pool.lease_reconciler import LeaseReconciler
 from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.registry import Registry
@@ -54,7 +54,7 @@ class Surroundings:
 
 
 class Pool:
-    """Turns, and dispatches events and commands to its parts; decides nothing."""
+    """Turns, and dispatches events and actions to its parts; decides nothing."""
 
     def __init__(self, terms: PoolTerms, core: Dispatch, outside: Surroundings) -> None:
         host, broker, clock = outside.host, outside.broker, outside.clock
@@ -67,7 +67,7 @@ class Pool:
         self.sizing = Sizing(core, broker, terms.scale, outside.cpu_share, auto=terms.scale_auto)
         self.standstill = Standstill(core)
         deaths = DeathLog()
-        self.fork_server = ForkServer(terms, core, host, broker, clock, pipeline, self.reconciler, deaths,
+        self.fork_server = ForkServerMonitor(terms, core, host, broker, clock, pipeline, self.reconciler, deaths,
                                       outside.tell_root)
         workers = WorkerControl(terms.supervisor, core, host, clock, pipeline, self.fork_server, deaths,
                                 outside.monotonic_s)
@@ -96,14 +96,14 @@ class Pool:
         if self.pipeline.must_fence(now_s):
             self._fence()
         core.fill(now_s)
-        registry.carry_out(core.commands)  # before all that can wait: a task that comes alone waits for nothing else
+        registry.carry_out(core.actions)  # before all that can wait: a task that comes alone waits for nothing else
         while self._requests:
             self._requests.pop(0)(now_s)
         self.sizing.tick(now_s)
         core.tick(now_s)
         self.run_logger.tick(now_s)
         self.standstill.look(now_s)
-        registry.carry_out(core.commands)
+        registry.carry_out(core.actions)
         self.pipeline.send_step(core.room(now_s), len(core.runs), lambda: self.report.encode(now_s), now_s,
                                 self.command_queue.last_command)
 
@@ -145,7 +145,7 @@ class Pool:
 
     def _idle_s(self) -> float:
         """How many seconds nothing needs to be done, if nothing happens."""
-        if self.core.commands or self._requests:
+        if self.core.actions or self._requests:
             return 0.0
         wake_s = min(self.core.next_deadline_s(), self.broker.next_deadline_s(), self.pipeline.next_deadline_s(),
                      self.sizing.next_deadline_s(), self.host.next_deadline_s() or float("inf"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from engine.core.pool.commands import (
+from engine.core.pool.actions import (
     Interrupt,
     Kill,
     Quit,
@@ -27,8 +27,8 @@ from engine.core.worker import frames
 from engine.ports.clock import Clock
 from engine.ports.host import Booted, Exceeded, Exited, Grown, Host, Replied
 from engine.services.pool import worker_deaths
-from engine.services.pool.fork_server import ForkServer
-from engine.services.pool.registry import CommandHandler, EventHandler, Kind, Part
+from engine.services.pool.fork_server_monitor import ForkServerMonitor
+from engine.services.pool.registry import ActionHandler, EventHandler, Kind, Part
 from engine.services.pool.step_pipeline import StepPipeline
 
 log = logging.getLogger("ganger.execution")
@@ -36,7 +36,7 @@ log = logging.getLogger("ganger.execution")
 
 class WorkerControl(Part):
     def __init__(self, supervisor: str, core: Dispatch, host: Host, clock: Clock, pipeline: StepPipeline,
-                 fork_server: ForkServer, deaths: worker_deaths.DeathLog,
+                 fork_server: ForkServerMonitor, deaths: worker_deaths.DeathLog,
                  monotonic_s: Callable[[], float]) -> None:
         self.supervisor, self.core, self.host, self.clock = supervisor, core, host, clock
         self.pipeline, self.fork_server, self.deaths = pipeline, fork_server, deaths
@@ -46,48 +46,48 @@ class WorkerControl(Part):
         return {Replied: self.replied, Booted: self.booted, Exited: self.exited, Exceeded: self.exceeded,
                 Grown: self.grown}
 
-    def carries_out(self) -> Mapping[Kind, CommandHandler]:
+    def carries_out(self) -> Mapping[Kind, ActionHandler]:
         host = self.host
         return {
             Send: self.send, TakeBack: self.take_back, Kill: self.kill, Suspend: self.suspend, Resume: self.resume,
             Interrupt: self.interrupt, Stopped: self.stopped,
-            Spawn: lambda command: host.spawn(command.slot), Quit: lambda command: host.quit(command.slot),
-            Watch: lambda command: host.watch(command.slot, command.limits),
-            Unwatch: lambda command: host.unwatch(command.slot),
+            Spawn: lambda action: host.spawn(action.slot), Quit: lambda action: host.quit(action.slot),
+            Watch: lambda action: host.watch(action.slot, action.limits),
+            Unwatch: lambda action: host.unwatch(action.slot),
         }
 
     # -- what the dispatcher asks for -----------------------------------------------------------------------------
 
-    def send(self, command: Send) -> None:
-        run = command.run
-        self.host.send(command.slot, frames.task(run.token, run.number, run.attempts, self.clock.offset_ms,
+    def send(self, action: Send) -> None:
+        run = action.run
+        self.host.send(action.slot, frames.task(run.token, run.number, run.attempts, self.clock.offset_ms,
                                                  run.task_id, run.record))
 
-    def take_back(self, command: TakeBack) -> None:
-        tokens = [frames.token_of(message) for message in self.host.take_back(command.slot)]
-        self.core.taken_back(command.slot, tokens, self.monotonic_s())
+    def take_back(self, action: TakeBack) -> None:
+        tokens = [frames.token_of(message) for message in self.host.take_back(action.slot)]
+        self.core.taken_back(action.slot, tokens, self.monotonic_s())
 
-    def kill(self, command: Kill) -> None:
-        self.host.kill(command.slot, self.core.slots[command.slot].kill_cause or "stopped")
+    def kill(self, action: Kill) -> None:
+        self.host.kill(action.slot, self.core.slots[action.slot].kill_cause or "stopped")
 
-    def interrupt(self, command: Interrupt) -> None:
-        self.host.interrupt(command.slot, command.token,
-                            frames.INTERRUPT_CANCEL if command.cancel else frames.INTERRUPT_SOFT_TIMEOUT)
+    def interrupt(self, action: Interrupt) -> None:
+        self.host.interrupt(action.slot, action.token,
+                            frames.INTERRUPT_CANCEL if action.cancel else frames.INTERRUPT_SOFT_TIMEOUT)
 
-    def suspend(self, command: Suspend) -> None:
-        self.host.suspend(command.slot)
-        log.info("a run is suspended for an urgent one", extra=self._facts(command.slot, command.run))
+    def suspend(self, action: Suspend) -> None:
+        self.host.suspend(action.slot)
+        log.info("a run is suspended for an urgent one", extra=self._facts(action.slot, action.run))
 
-    def resume(self, command: Resume) -> None:
-        run = command.run
-        self.host.resume(command.slot, None if run is None else run.token, command.suspended_s)
+    def resume(self, action: Resume) -> None:
+        run = action.run
+        self.host.resume(action.slot, None if run is None else run.token, action.suspended_s)
         if run is not None:
             log.info("a suspended run is resumed", extra={
-                **self._facts(command.slot, run), "suspended_s": round(command.suspended_s, 6)})
+                **self._facts(action.slot, run), "suspended_s": round(action.suspended_s, 6)})
 
-    def stopped(self, command: Stopped) -> None:
+    def stopped(self, action: Stopped) -> None:
         log.error("a handler keeps costing workers, and is stopped for a while", extra={
-            "task_type": command.task_type, "pause_s": command.pause_s, "deaths": command.deaths})
+            "task_type": action.task_type, "pause_s": action.pause_s, "deaths": action.deaths})
         self.pipeline.report_soon()
 
     # -- what the workers report ----------------------------------------------------------------------------------

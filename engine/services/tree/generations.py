@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.config import Settings, sizes
-from engine.core.tree.supervision import Command, Restart, Supervision
+from engine.core.tree.supervision import Action, Restart, Supervision
 from engine.errors import GangerError
 from engine.services.bootstrap import Bootstrap
 from engine.services.tree.services import child_specs, without_generation
@@ -28,7 +28,7 @@ class Generations:
     """
 
     def __init__(self, bootstrap: Bootstrap, core: Supervision, tell: Callable[[str, dict[str, Any]], None],
-                 carry_out: Callable[[list[Command]], None], read_settings: Callable[[], Settings],
+                 carry_out: Callable[[list[Action]], None], read_settings: Callable[[], Settings],
                  on_reload: Callable[[], None]) -> None:
         self.bootstrap, self._core = bootstrap, core
         self._tell, self._carry_out = tell, carry_out

@@ -29,7 +29,7 @@ from engine.adapters.kernel.prctl import adopt_orphans
 from engine.adapters.kernel.service_manager import ServiceManager
 from engine.config import Settings
 from engine.core.tree.restart import RestartBudget
-from engine.core.tree.supervision import Command, GiveUp, KillChild, StartChild, StopChild, Supervision
+from engine.core.tree.supervision import Action, GiveUp, KillChild, StartChild, StopChild, Supervision
 from engine.ports.poller import Poller
 from engine.services import redis_log
 from engine.services.bootstrap import Bootstrap
@@ -99,9 +99,9 @@ class Root:
 
     # -- what the core asks for -----------------------------------------------------------------------------------
 
-    def _carry_out(self, commands: list[Command]) -> None:
-        for command in commands:
-            match command:
+    def _carry_out(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
                 case StartChild(name):
                     self._start(name)
                 case StopChild(name):

@@ -1,6 +1,6 @@
 """Short runs that are sent ahead: what becomes of those that wait behind another in a worker's pipe."""
 
-from engine.core.pool.commands import Interrupt, Kill, Send, Settle, TakeBack
+from engine.core.pool.actions import Interrupt, Kill, Send, Settle, TakeBack
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import BACKLOG_S_MAX, Dispatch
 from engine.core.pool.slot import Run
@@ -20,7 +20,7 @@ def pool(tasks_max: int = 0) -> Dispatch:
     core = Dispatch(1, RestartBudget(5, 30.0), windows, Timing(cancel_grace_s=2.0), lambda: 0.0, tasks_max)
     core.start(0.0)
     core.booted(0, 100, 0.0)
-    core.commands.clear()
+    core.actions.clear()
     return core
 
 
@@ -29,11 +29,11 @@ def claim(core: Dispatch, *tokens: int, **policy: float) -> None:
 
 
 def sent(core: Dispatch) -> list[int]:
-    return [command.run.token for command in core.commands if isinstance(command, Send)]
+    return [command.run.token for command in core.actions if isinstance(command, Send)]
 
 
 def settled(core: Dispatch) -> list[tuple[int, Move]]:
-    return [(command.run.token, command.verdict.move) for command in core.commands if isinstance(command, Settle)]
+    return [(command.run.token, command.verdict.move) for command in core.actions if isinstance(command, Settle)]
 
 
 def reply(core: Dispatch, token: int) -> None:
@@ -61,7 +61,7 @@ def test_one_that_waits_in_the_pipe_is_cancelled_by_taking_it_back() -> None:
     core = pool()
     claim(core, 1, 2)
     core.cancel(b"2", "enough", 0.0)
-    assert core.commands[-1] == TakeBack(0)
+    assert core.actions[-1] == TakeBack(0)
     core.taken_back(0, [2], 0.0)
     assert settled(core) == [(2, Move.CANCEL)]
 
@@ -71,9 +71,9 @@ def test_one_that_could_not_be_taken_back_is_interrupted_when_it_begins() -> Non
     claim(core, 1, 2)
     core.cancel(b"2", "enough", 0.0)
     reply(core, 1)
-    assert core.commands[-1] == Interrupt(0, 2, cancel=True)
+    assert core.actions[-1] == Interrupt(0, 2, cancel=True)
     core.tick(3.0)
-    assert core.commands[-1] == Kill(0)
+    assert core.actions[-1] == Kill(0)
     assert core.slots[0].kill_cause is Cause.CANCELLED
 
 
@@ -90,7 +90,7 @@ def test_who_drains_takes_back_what_has_not_begun() -> None:
     core = pool()
     claim(core, 1, 2, 3)
     core.drain(0.0, 10.0)
-    assert TakeBack(0) in core.commands
+    assert TakeBack(0) in core.actions
     core.taken_back(0, [2, 3], 0.0)
     assert settled(core) == [(3, Move.RELEASE), (2, Move.RELEASE)]
 
@@ -99,11 +99,11 @@ def test_a_run_is_interrupted_once_at_its_soft_timeout_and_killed_at_the_hard_on
     core = pool()
     claim(core, 1, 2, timeout_s=2.0, soft_timeout_s=1.0)
     core.tick(0.02)
-    assert core.commands[-1] == TakeBack(0)
+    assert core.actions[-1] == TakeBack(0)
     core.taken_back(0, [2], 0.02)
     core.tick(1.1)
     core.tick(1.2)
-    assert [command for command in core.commands if isinstance(command, Interrupt)] == [Interrupt(0, 1, cancel=False)]
+    assert [command for command in core.actions if isinstance(command, Interrupt)] == [Interrupt(0, 1, cancel=False)]
     core.tick(2.1)
     assert core.slots[0].kill_cause is Cause.TIMEOUT
 

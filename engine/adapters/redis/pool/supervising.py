@@ -16,7 +16,7 @@ from engine.adapters.redis.wire import scripts
 from engine.adapters.redis.wire.keys import Keys
 from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.adapters.redis.wire.supervisor_link import Answered, Connected, Lost, Pushed, SupervisorLink
-from engine.core.pool.commands import Preempt
+from engine.core.pool.actions import Preempt
 from engine.core.task.task_id import LENGTH, created_ms, is_task_id
 from engine.ports.poller import Poller
 from engine.ports.supervisor_broker import (

@@ -1,7 +1,7 @@
 """A handler that keeps costing workers is stopped for a while, alone."""
 
+from engine.core.pool.actions import Send, Settle, Spawn, Stopped
 from engine.core.pool.breaker import Breaker, BreakerTerms
-from engine.core.pool.commands import Send, Settle, Spawn, Stopped
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.slot import Run
@@ -77,18 +77,18 @@ def test_a_pool_holds_back_what_is_stopped_and_runs_all_others() -> None:
         core.booted(0, 100, 1.0)
         claim("bad")
         waiting = claim("bad")
-        core.commands.clear()
+        core.actions.clear()
         core.exited(0, lambda run: Outcome.killed(run.number, "SIGSEGV"), [], 1.0)
-    assert Stopped("bad", 5.0, 3) in core.commands
-    held = [command for command in core.commands if isinstance(command, Settle) and command.run is waiting]
+    assert Stopped("bad", 5.0, 3) in core.actions
+    held = [action for action in core.actions if isinstance(action, Settle) and action.run is waiting]
     assert [(one.verdict.move, one.verdict.charged_to, one.verdict.pause_s) for one in held] == [
         (Move.RETRY, ChargedTo.NOBODY, 5.25)]
     assert isinstance(held[0].outcome, Outcome)
     assert held[0].outcome.message == "not started: 'bad' has cost 3 workers, and is stopped for another 5.0 s"
-    assert Spawn(0) in core.commands
+    assert Spawn(0) in core.actions
     core.booted(0, 100, 1.0)
-    core.commands.clear()
+    core.actions.clear()
     claim("bad")
     good = claim("good")
-    assert [command.run for command in core.commands if isinstance(command, Send)] == [good]
+    assert [action.run for action in core.actions if isinstance(action, Send)] == [good]
     assert not core.backlog

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.core.pool.commands import Interrupt, Kill, Send, Settle, TakeBack, Unwatch, Watch
+from engine.core.pool.actions import Interrupt, Kill, Send, Settle, TakeBack, Unwatch, Watch
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.slot import Run
@@ -29,7 +29,7 @@ class Pool:
         self.core = Dispatch(1, RestartBudget(5, 30.0), windows, Timing(), lambda: 0.5)
         self.core.start(self.now_s)
         self.core.booted(0, 7, self.now_s)
-        self.core.commands.clear()
+        self.core.actions.clear()
 
     def claim(self, count: int, **retry: Any) -> list[Run]:
         policy = RunPolicy(timeout_s=TIMEOUT_S, retry=RetryPolicy(**retry))
@@ -41,8 +41,8 @@ class Pool:
         self.core.exited(0, lambda run: Outcome.killed(run.number, "SIGKILL"), [], self.now_s)
 
     def did(self, kind: type[Any]) -> list[Any]:
-        found = [command for command in self.core.commands if type(command) is kind]
-        self.core.commands.clear()
+        found = [action for action in self.core.actions if type(action) is kind]
+        self.core.actions.clear()
         return found
 
 
@@ -167,8 +167,8 @@ class TestLimits:
 
     def test_runs_with_the_same_are_held_to_them_together(self, pool: Pool) -> None:
         first, second = self.claim(pool, self.LIMITS, Limits(memory_bytes=100))
-        assert [type(command) for command in pool.core.commands] == [Watch, Send, Send]
-        pool.core.commands.clear()
+        assert [type(action) for action in pool.core.actions] == [Watch, Send, Send]
+        pool.core.actions.clear()
         pool.core.replied(0, first.token, b"C", 1e-6, b"{}", pool.now_s)
         assert not pool.did(Unwatch)
         pool.core.replied(0, second.token, b"C", 1e-6, b"{}", pool.now_s)
@@ -176,13 +176,13 @@ class TestLimits:
 
     def test_a_run_that_may_have_left_something_is_not_charged_to_the_next(self, pool: Pool) -> None:
         runs = self.claim(pool, self.LIMITS, self.LIMITS, self.LIMITS)
-        pool.core.commands.clear()
+        pool.core.actions.clear()
         pool.core.replied(0, runs[0].token, b"C", 1e-6, b"{}", pool.now_s)
         assert not pool.did(Watch), "it was too short to leave anything"
         pool.core.replied(0, runs[1].token, b"C", 0.005, b"{}", pool.now_s)
         assert pool.did(Watch) == [Watch(0, self.LIMITS)]
         pool.core.replied(0, runs[2].token, b"C", 0.005, b"{}", pool.now_s)
-        assert [type(command) for command in pool.core.commands if type(command) in (Watch, Unwatch)] == [Unwatch]
+        assert [type(action) for action in pool.core.actions if type(action) in (Watch, Unwatch)] == [Unwatch]
 
     @pytest.mark.parametrize("other", [None, Limits(memory_bytes=200)])
     def test_one_with_others_waits_until_they_have_ended(self, pool: Pool, other: Limits | None) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.core.pool.commands import Interrupt, Kill, Preempt, Quit, Resume, Send, Settle, Spawn, Suspend
+from engine.core.pool.actions import Interrupt, Kill, Preempt, Quit, Resume, Send, Settle, Spawn, Suspend
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import BACKLOG_S_MAX, Dispatch, Room
 from engine.core.pool.preemption import REFUSED_PAUSE_S, STANDBY_S, PreemptionLimits
@@ -31,7 +31,7 @@ class Pool:
         for index in range(workers):
             self.core.booted(index, 100 + index, self.now_s)
         self.tokens = 0
-        self.core.commands.clear()
+        self.core.actions.clear()
 
     def claim(self, *priorities: int, after_s: float = LATER_S, **policy: Any) -> list[Run]:
         """One after the other, a millisecond apart."""
@@ -67,8 +67,8 @@ class Pool:
         return [(slot.phase, slot.counts_toward_size) for slot in self.core.slots]
 
     def did(self, kind: type[Any]) -> list[Any]:
-        found = [command for command in self.core.commands if type(command) is kind]
-        self.core.commands.clear()
+        found = [action for action in self.core.actions if type(action) is kind]
+        self.core.actions.clear()
         return found
 
     def suspended(self) -> list[Run]:
@@ -265,9 +265,9 @@ def test_one_that_is_cancelled_goes_on_beside_the_others_until_it_has_ended(pool
     _, low = pool.claim(LOW, LOW)
     pool.claim(URGENT)
     pool.boot()
-    pool.core.commands.clear()
+    pool.core.actions.clear()
     pool.core.cancel(low.task_id, "no longer wanted", pool.now_s)
-    assert pool.core.commands == [Resume(1, low, pytest.approx(LATER_S)), Interrupt(1, low.token, cancel=True)]
+    assert pool.core.actions == [Resume(1, low, pytest.approx(LATER_S)), Interrupt(1, low.token, cancel=True)]
     assert pool.phases() == [(Phase.UP, True), (Phase.UP, False), (Phase.UP, True)]
     assert pool.room().runs == 0
     pool.reply(low, b"I")
@@ -299,7 +299,7 @@ def test_a_fresh_worker_is_asked_for(pool: Pool, at_once: bool) -> None:
         assert pool.did(Kill) == [Kill(1)]
         return
     pool.reply(urgent)
-    pool.core.commands.clear()
+    pool.core.actions.clear()
     pool.reply(low)
     assert pool.did(Quit) == [Quit(1)]
     assert sum(slot.counts_toward_size for slot in pool.core.slots) == 2
@@ -308,7 +308,7 @@ def test_a_fresh_worker_is_asked_for(pool: Pool, at_once: bool) -> None:
 def test_one_had_answered_before_it_stood_still(pool: Pool) -> None:
     _, low = pool.claim(LOW, LOW)
     pool.claim(URGENT)
-    pool.core.commands.clear()
+    pool.core.actions.clear()
     pool.reply(low)
     assert pool.did(Resume) == [Resume(1, None, 0.0)]
     assert pool.phases()[1] == (Phase.STANDBY, False)
@@ -319,7 +319,7 @@ def test_the_reserve_is_let_go_when_nobody_wants_it(pool: Pool) -> None:
     (urgent,) = pool.claim(URGENT)
     pool.boot()
     pool.reply(urgent)
-    pool.core.commands.clear()
+    pool.core.actions.clear()
     pool.pass_time(STANDBY_S)
     assert pool.did(Quit) == [Quit(2)]
 
@@ -404,7 +404,7 @@ def test_a_pool_that_drains_lets_them_go_on_at_once(pool: Pool) -> None:
     _, low = pool.claim(LOW, LOW)
     pool.claim(URGENT)
     pool.boot()
-    pool.core.commands.clear()
+    pool.core.actions.clear()
     pool.core.drain(pool.now_s, 30.0)
     assert pool.did(Resume) == [Resume(1, low, pytest.approx(LATER_S))]
     pool.reply(low)

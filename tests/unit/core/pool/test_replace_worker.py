@@ -1,6 +1,6 @@
 """A worker that is to be replaced by a fresh one: that is ready before it goes."""
 
-from engine.core.pool.commands import Halt, Interrupt, Kill, Quit, Send, Spawn
+from engine.core.pool.actions import Halt, Interrupt, Kill, Quit, Send, Spawn
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.slot import Phase, Run
@@ -37,17 +37,17 @@ def phases(core: Dispatch) -> list[tuple[Phase, bool]]:
 
 def test_an_idle_one_goes_when_its_heir_is_there() -> None:
     core = one_worker()
-    core.commands.clear()
+    core.actions.clear()
     core.replace(0, 1.0)
     core.replace(0, 1.0)  # once is enough
-    assert core.commands == [Spawn(1)]
+    assert core.actions == [Spawn(1)]
     core.booted(1, 101, 1.1)
-    assert core.commands == [Spawn(1), Quit(0)]
+    assert core.actions == [Spawn(1), Quit(0)]
     assert phases(core) == [(Phase.QUITTING, False), (Phase.UP, True)]
     core.exited(0, death, [], 1.2)
     assert phases(core) == [(Phase.DOWN, False), (Phase.UP, True)]
     core.replace(1, 2.0)
-    assert core.commands[-1] == Spawn(0)  # the free seat
+    assert core.actions[-1] == Spawn(0)  # the free seat
 
 
 def test_a_busy_one_goes_on_until_it_has_answered_and_its_heir_does_nothing_before() -> None:
@@ -60,24 +60,24 @@ def test_a_busy_one_goes_on_until_it_has_answered_and_its_heir_does_nothing_befo
     assert not core.slots[1].runs
     core.replied(0, 1, b"C", 1.0, b"{}", 2.0)
     core.fill(2.0)
-    assert [command.slot for command in core.commands if isinstance(command, Send)] == [0, 1]
-    assert Quit(0) in core.commands
+    assert [action.slot for action in core.actions if isinstance(action, Send)] == [0, 1]
+    assert Quit(0) in core.actions
 
 
 def test_at_once_it_is_killed_and_a_fresh_one_started() -> None:
     core = one_worker()
-    core.commands.clear()
+    core.actions.clear()
     core.replace(0, 1.0, at_once=True)
     core.replace(0, 1.0, at_once=True)  # one that goes already
-    assert core.commands == [Kill(0)]
+    assert core.actions == [Kill(0)]
     core.exited(0, death, [], 2.0)
-    assert Spawn(0) in core.commands
+    assert Spawn(0) in core.actions
 
 
 def test_the_heir_of_one_that_has_served_its_number_is_started_ahead() -> None:
     core = one_worker(tasks_max=3)
     serve(core, 0, 1)
-    assert Spawn(1) not in core.commands
+    assert Spawn(1) not in core.actions
     serve(core, 0, 2)
     core.booted(1, 101, 1.0)
     assert phases(core) == [(Phase.UP, True), (Phase.STANDBY, False)]
@@ -90,7 +90,7 @@ def test_each_run_in_a_worker_of_its_own_has_the_next_one_waiting() -> None:
     core.booted(1, 101, 0.0)
     serve(core, 0, 1)
     assert phases(core) == [(Phase.QUITTING, False), (Phase.UP, True)]
-    assert Spawn(0) not in core.commands[1:]  # while there are two processes for the place
+    assert Spawn(0) not in core.actions[1:]  # while there are two processes for the place
     core.exited(0, death, [], 1.0)
     assert phases(core) == [(Phase.BOOTING, False), (Phase.UP, True)]
     core.booted(0, 102, 1.0)
@@ -137,14 +137,14 @@ def test_heirs_that_die_are_charged_as_all_are_that_die_idle() -> None:
     serve(core, 0, 1)
     assert phases(core) == [(Phase.UP, True), (Phase.BOOTING, False)]
     core.exited(1, death, [], 1.1)
-    assert any(isinstance(command, Halt) for command in core.commands)
+    assert any(isinstance(action, Halt) for action in core.actions)
 
 
 def test_one_that_was_interrupted_is_not_used_again() -> None:
     core = one_worker()
     core.claimed([run()], 0.0)
     core.cancel(b"1", "enough", 1.0)
-    assert Interrupt(0, 1, cancel=True) in core.commands
+    assert Interrupt(0, 1, cancel=True) in core.actions
     core.replied(0, 1, b"I", 1.0, b'{"error":{}}', 2.0)
     assert phases(core) == [(Phase.QUITTING, False), (Phase.BOOTING, True)]
 

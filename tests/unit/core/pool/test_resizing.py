@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.core.pool.commands import Quit, Spawn
+from engine.core.pool.actions import Quit, Spawn
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.resizing import CPU_SHARE_MAX, IDLE_S, REST_S, WAIT_S, AutoSize, Load, Scale, size_of
@@ -24,14 +24,14 @@ def pool(workers: int, *, up: bool = True) -> Dispatch:
     core.start(NOW_S)
     for index in range(workers if up else 0):
         core.booted(index, 100 + index, NOW_S)
-    core.commands.clear()
+    core.actions.clear()
     return core
 
 
 def claim(core: Dispatch, count: int, **policy: Any) -> list[Run]:
     runs = [Run(b"%019d" % n, 1, 0, 0, "t", "q", RunPolicy(**policy), b"", n) for n in range(1, count + 1)]
     core.claimed(runs, NOW_S)
-    core.commands.clear()
+    core.actions.clear()
     return runs
 
 
@@ -50,7 +50,7 @@ def test_who_has_nothing_to_do_goes_first_and_at_once() -> None:
     claim(core, 1)
     core.resize(1, NOW_S)
     assert phases(core) == [(Phase.UP, True), (Phase.QUITTING, False), (Phase.QUITTING, False)]
-    assert set(core.commands) == {Quit(1), Quit(2)}
+    assert set(core.actions) == {Quit(1), Quit(2)}
 
 
 def test_who_is_at_work_finishes_first() -> None:
@@ -71,10 +71,10 @@ def test_it_stays_if_there_is_a_place_again_before_it_has_finished() -> None:
     core.resize(1, NOW_S)
     core.resize(2, NOW_S)
     assert phases(core) == [(Phase.UP, True), (Phase.UP, True)]
-    assert Spawn not in map(type, core.commands)
-    core.commands.clear()
+    assert Spawn not in map(type, core.actions)
+    core.actions.clear()
     reply(core, second)
-    assert [type(command) for command in core.commands if type(command) is Spawn] == [Spawn], "replaced all the same"
+    assert [type(action) for action in core.actions if type(action) is Spawn] == [Spawn], "replaced all the same"
     assert size_of(core.slots) == 2
 
 
@@ -111,7 +111,7 @@ def test_more_places_get_workers() -> None:
     core = pool(1)
     core.resize(3, NOW_S)
     assert phases(core) == [(Phase.UP, True), (Phase.BOOTING, True), (Phase.BOOTING, True)]
-    assert core.commands == [Spawn(1), Spawn(2)]
+    assert core.actions == [Spawn(1), Spawn(2)]
 
 
 def test_the_bounds_hold() -> None:

@@ -111,7 +111,7 @@ def ended(kill_cause: Cause, *, crashes: int = 0, max_crashes: int = 2,
     run = Run(b"a", 1, 0, crashes, "t", "q", policy, b"", 1, cancelled=cancelled)
     ending.runs[b"a"] = run
     ending.killed(run, kill_cause, Outcome.killed(1, "SIGKILL", post_mortem={"stacks": "x"}), "it uses too much")
-    settle = ending.commands[0]
+    settle = ending.actions[0]
     return settle.verdict.move, settle.verdict.charged_to, settle.outcome  # type: ignore[union-attr,return-value]
 
 

@@ -5,7 +5,7 @@ from collections import deque
 from typing import Any
 
 from engine.adapters.clock import RedisClock
-from engine.core.pool.commands import Preempt
+from engine.core.pool.actions import Preempt
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.window import Windows

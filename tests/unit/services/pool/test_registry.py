@@ -1,10 +1,10 @@
-"""Each event and each command has a part of the pool that takes care of it."""
+"""Each event and each action has a part of the pool that takes care of it."""
 
 from typing import get_args
 
 import pytest
 
-from engine.core.pool.commands import Command, Halt
+from engine.core.pool.actions import Action, Halt
 from engine.ports.host import Event
 from engine.ports.supervisor_broker import BrokerEvent
 from engine.services.pool.registry import Part, Registry
@@ -22,7 +22,7 @@ class Noting(Part):
 def test_a_pool_handles_all_that_host_and_broker_say_and_all_that_the_dispatcher_asks_for() -> None:
     registry = PoolHarness().pool.registry
     assert registry.events == {*get_args(Event), *get_args(BrokerEvent)}
-    assert registry.commands == {*get_args(Command)}
+    assert registry.actions == {*get_args(Action)}
 
 
 def test_parts_that_share_an_event_get_it_in_their_order() -> None:
@@ -32,18 +32,18 @@ def test_parts_that_share_an_event_get_it_in_their_order() -> None:
 
 
 def test_commands_that_come_while_others_are_carried_out_are_carried_out_too() -> None:
-    commands, done = [Halt("first")], []
+    actions, done = [Halt("first")], []
 
     class Asking(Part):
         def carries_out(self):  # type: ignore[no-untyped-def]
             return {Halt: self.halt}
 
-        def halt(self, command: Halt) -> None:
-            done.append(command.reason)
-            if command.reason == "first":
-                commands.append(Halt("second"))
+        def halt(self, action: Halt) -> None:
+            done.append(action.reason)
+            if action.reason == "first":
+                actions.append(Halt("second"))
 
-    Registry([Asking()]).carry_out(commands)  # type: ignore[arg-type]
-    assert (done, commands) == (["first", "second"], [])
+    Registry([Asking()]).carry_out(actions)  # type: ignore[arg-type]
+    assert (done, actions) == (["first", "second"], [])
     with pytest.raises(AssertionError, match="Halt"):
         Registry([Asking(), Asking()])

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.core.pool.commands import Halt, Spawn
+from engine.core.pool.actions import Halt, Spawn
 from engine.core.pool.deadlines import Timing
 from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.slot import Phase, Run
@@ -22,7 +22,7 @@ def death(run: Run) -> Outcome:
 def pool(slots: int = 1, tasks_max: int = 0) -> Dispatch:
     core = Dispatch(slots, RestartBudget(2, 30.0), Windows(1), Timing(), lambda: 0.5, tasks_max)
     core.start(0.0)
-    core.commands.clear()
+    core.actions.clear()
     return core
 
 
@@ -35,12 +35,12 @@ def test_it_is_tried_again_after_pauses_that_grow_and_the_pool_never_gives_up() 
     core, now_s, pauses_s = pool(), 0.0, []
     for _ in range(12):
         fail(core, now_s)
-        assert core.commands == []
+        assert core.actions == []
         pauses_s.append(core.slots[0].deadline_s - now_s)
         now_s = core.slots[0].deadline_s
         core.tick(now_s)
-        assert core.commands == [Spawn(0)]
-        core.commands.clear()
+        assert core.actions == [Spawn(0)]
+        core.actions.clear()
     assert pauses_s == sorted(pauses_s)
     assert 1.0 < pauses_s[-1] <= 5.0
 
@@ -57,12 +57,12 @@ def test_other_deaths_of_starting_workers_still_use_the_restart_budget_up() -> N
         fail(core, now_s)
         now_s = core.slots[0].deadline_s
         core.tick(now_s)
-    core.commands.clear()
+    core.actions.clear()
     for _ in range(3):
         core.exited(0, death, [], now_s)
         now_s = core.slots[0].deadline_s
         core.tick(now_s)
-    assert any(isinstance(command, Halt) for command in core.commands)
+    assert any(isinstance(action, Halt) for action in core.actions)
 
 
 def test_a_worker_whose_successor_cannot_start_leaves_all_the_same() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.core.pool import resizing
-from engine.core.pool.commands import Halt
+from engine.core.pool.actions import Halt
 from engine.core.pool.dispatch import Dispatch
 from engine.core.worker import inherited_state
 from engine.ports.clock import Clock
@@ -20,14 +20,14 @@ from engine.ports.supervisor_broker import Joined, SupervisorBroker
 from engine.services.pool import imports
 from engine.services.pool.lease_reconciler import LeaseReconciler
 from engine.services.pool.pool_terms import PoolTerms
-from engine.services.pool.registry import CommandHandler, EventHandler, Kind, Part
+from engine.services.pool.registry import ActionHandler, EventHandler, Kind, Part
 from engine.services.pool.step_pipeline import StepPipeline
 from engine.services.pool.worker_deaths import DeathLog
 
 log = logging.getLogger("ganger.execution")
 
 
-class ForkServer(Part):
+class ForkServerMonitor(Part):
     """`tell_root` sends a message to the parent process."""
 
     def __init__(self, terms: PoolTerms, core: Dispatch, host: Host, broker: SupervisorBroker, clock: Clock,
@@ -46,7 +46,7 @@ class ForkServer(Part):
         return {ServerReady: self.server_ready, ServerLost: self.server_lost,
                 Booted: self._say_ready, Joined: self._say_ready}
 
-    def carries_out(self) -> Mapping[Kind, CommandHandler]:
+    def carries_out(self) -> Mapping[Kind, ActionHandler]:
         return {Halt: self.halt}
 
     def server_ready(self, event: ServerReady, now_s: float) -> None:

@@ -1,4 +1,4 @@
-"""The commands that the dispatcher returns. The pool carries them out, in order."""
+"""The actions that the dispatcher asks for. The pool carries them out, in order."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -116,5 +116,5 @@ class Halt:
     reason: str
 
 
-Command = (Send | Settle | Watch | Unwatch | Spawn | TakeBack | Suspend | Resume | Interrupt | Kill | Quit |
+Action = (Send | Settle | Watch | Unwatch | Spawn | TakeBack | Suspend | Resume | Interrupt | Kill | Quit |
            Stopped | Halt)

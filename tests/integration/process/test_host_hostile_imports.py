@@ -51,7 +51,8 @@ def test_a_worker_that_dies_is_reported(worker: HostHarness, request: pytest.Fix
 
 def test_a_module_that_closes_the_way_to_the_pool_is_blamed_in_words(
         tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "closes_all.py").write_text("import os; os.closerange(3, 4096)")
+    (tmp_path / "closes_all.py").write_text(
+        "import os, threading\nos.closerange(3, 4096)\nthreading.Event().wait(0.2)\n")  # the pool notices first
     harness = HostHarness("closes_all", sys_path=(str(tmp_path), *(path or os.getcwd() for path in sys.path)))
     try:
         harness.host.start()

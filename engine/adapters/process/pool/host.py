@@ -249,9 +249,10 @@ class ProcessHost:
         self._events.append(Exited(slot, 0, None, None, {}, {"why": reason}, refused=True))
 
     def _lost(self) -> None:
-        """The fork server has gone; its workers are going. See them off."""
+        """The fork server is gone; its workers are going. End what is left of them."""
+        assert self._server is not None
         pids = {link.pid for link in self._links.values() if link.pid}
-        self._orphan_cleanup = OrphanCleanup(self._mark, pids, self._reaped)
+        self._orphan_cleanup = OrphanCleanup(self._mark, self._server.process.pid, pids, self._reaped)
         self._rounds = self._clean_rounds = 0
         self._timers.set(self._clean_up, 0.0)
 

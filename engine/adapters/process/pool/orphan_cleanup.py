@@ -1,29 +1,40 @@
-"""After the death of a fork server: its workers die with it, and what they had started comes to us. End and reap it.
+"""After the loss of a fork server: its workers die with it, and their pool adopts what they had started.
 
-A pool is a subreaper, so that these orphans can be found. It may have children
-of its own; the others are known by a variable in their environment, by the
-session of a worker, or, if they are dead already, by any session but ours.
+A pool is a subreaper, so that these orphans can be found. It may have children of its own. The orphans are known by a
+variable in their environment, by the session of a worker, or, if they are dead already, by any session but the pool's.
+
+A fork server that has only lost its connection, since an imported module closed it, has a moment to say so and to end.
 """
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 from engine.adapters.kernel import descendants
 from engine.tasks.import_guard import TREE_MARK
 
+SERVER_ENDS_S = 2.0  # how long a fork server has to end by itself
+
 
 class OrphanCleanup:
-    """Goes round until nothing is left. `reaped(pid, status, cpu_s, peak_rss_bytes)` tells of each worker."""
+    """Ends and reaps in rounds. `reaped(pid, status, cpu_s, peak_rss_bytes)` is called for each worker.
 
-    def __init__(self, mark: str, workers: set[int], reaped: Callable[[int, int, float, int], None]) -> None:
+    `mark` is the value of the variable, `server` the pid of the fork server, and `workers` are those of its workers.
+    """
+
+    def __init__(self, mark: str, server: int, workers: set[int],
+                 reaped: Callable[[int, int, float, int], None]) -> None:
+        self._server, self._spared_until_s = server, time.monotonic() + SERVER_ENDS_S
         self._mark = f"{TREE_MARK}={mark}".encode()
         self._workers, self._reaped = workers, reaped
         self._session = os.getsid(0)
 
     def round(self) -> bool:
-        """End and reap what there is now; True when there was nothing."""
+        """End and reap what there is now; return True when there was nothing."""
         condemned = [pid for pid in descendants.children(os.getpid()) if pid in self._workers or self._is_orphan(pid)]
+        if self._server in condemned and time.monotonic() < self._spared_until_s:
+            condemned.remove(self._server)
         for pid in descendants.end(condemned):
             with suppress(ChildProcessError):
                 gone, status, usage = os.wait4(pid, os.WNOHANG)

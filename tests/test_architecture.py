@@ -31,7 +31,7 @@ LAYER_OF = {  # the longest prefix counts
     "config": "config",
     "adapters": "adapters", "adapters.redis": "redis", "adapters.process": "process",
     "adapters.process.between_runs": "worker", "adapters.process.forkserver": "worker",
-    "adapters.process.worker": "worker", "adapters.process.kernel": "kernel",
+    "adapters.process.worker": "worker", "adapters.kernel": "kernel",
     "client": "client", "scheduler": "client",
     "services": "services",
     "testing": "testing", "testing.model": "testing.model",

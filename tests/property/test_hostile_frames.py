@@ -9,7 +9,8 @@ import orjson
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from engine.adapters.process.pool.worker_link import OutputTail, WorkerLink
+from engine.adapters.process.pool.forensics import OutputTail
+from engine.adapters.process.pool.worker_messages import WorkerMessages
 from engine.core.worker import frames
 from engine.core.worker.frames import FRAME_HEAD, Joiner, ProtocolError, Remainder
 from engine.ports.host import Grown, Logged, Progressed, Replied, Spilled, Waits
@@ -35,16 +36,16 @@ CLAIMS = some.tuples(BYTES, BYTES | some.just(RECORD), BYTES | some.sampled_from
 @MANY
 @given(STREAMS)
 def test_a_stream_of_frames_is_read_or_refused(parts: list[bytes]) -> None:
-    link: Any = WorkerLink.__new__(WorkerLink)
-    link.slot, link._events, link._remainder, link._tail = 0, [], Remainder(), OutputTail()
-    link._has_booted, link.pid = False, 0
+    messages: Any = WorkerMessages.__new__(WorkerMessages)
+    messages._slot, messages._events, messages._remainder, messages.tail = 0, [], Remainder(), OutputTail()
+    messages._booted = lambda: None
     try:
         for part in parts:
-            link._take_frames(link._remainder.join(part))
+            messages._take_frames(messages._remainder.join(part))
     except ProtocolError:
         return
-    assert isinstance(link._tail.of(1), str)
-    assert all(type(event) in (Replied, Logged, Progressed, Grown, Waits) for event in link._events)
+    assert isinstance(messages.tail.of(1), str)
+    assert all(type(event) in (Replied, Logged, Progressed, Grown, Waits) for event in messages._events)
 
 
 @MANY

@@ -30,11 +30,11 @@ class RescueResult:
 
 @dataclass(slots=True)
 class AuditResult:
-    """One look. `cursor` leads on, None after the last; `mended` counts by what was wrong."""
+    """One look. `cursor` leads on, None after the last; `repaired` counts by what was wrong."""
 
     cursor: Any
     checked: int = 0
-    mended: Counter[str] = field(default_factory=Counter)
+    repaired: Counter[str] = field(default_factory=Counter)
 
 
 class KeeperBroker(Protocol):
@@ -49,7 +49,7 @@ class KeeperBroker(Protocol):
     def leases(self) -> dict[str, int]:
         """Until when the lease of each supervisor holds, ms."""
 
-    def lapse(self, supervisor: str, seen_ms: int | None = None) -> bool:
+    def expire_lease(self, supervisor: str, seen_ms: int | None = None) -> bool:
         """End a lease: its supervisor is known to be gone, or has not renewed it for so long.
 
         With `seen_ms`, only if that is its end still; False if it was renewed or given up meanwhile.
@@ -58,7 +58,7 @@ class KeeperBroker(Protocol):
     def rescue(self, supervisor: str, limit: int) -> RescueResult:
         """Take some runs of a silent supervisor away from it; forget it when it has none left."""
 
-    def insist(self, cursor: Any = None) -> tuple[int, Any]:
+    def reapply_cancel_requests(self, cursor: Any = None) -> tuple[int, Any]:
         """Ask anew for the end of some runs that were to be cancelled; how many are over, and where to go on."""
 
     def promote(self, limit: int) -> tuple[int, int | None]:
@@ -70,8 +70,8 @@ class KeeperBroker(Protocol):
     def sweep(self, limit: int) -> tuple[int, int | None]:
         """Remove some tasks that were kept long enough; return how many, and when the next one has been, ms."""
 
-    def reconcile(self, cursor: Any = None) -> AuditResult:
+    def audit(self, cursor: Any = None) -> AuditResult:
         """Look at some of everything for what is in no place or in a wrong one, and put it right."""
 
-    def set_apart(self) -> int:
+    def rename_misplaced(self) -> int:
         """Rename the keys that something else was written to; return how many."""

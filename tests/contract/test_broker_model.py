@@ -264,14 +264,14 @@ class Tasks(RuleBasedStateMachine):
 
     @rule()
     def reapply_cancel_requests(self) -> None:
-        assert self.shop.keeper.insist()[0] == self.model.keeper.reapply_cancel_requests(self.now_ms)
+        assert self.shop.keeper.reapply_cancel_requests()[0] == self.model.keeper.reapply_cancel_requests(self.now_ms)
 
     @rule(name=SUPERVISORS)
     def rescue(self, name: str) -> None:
         types = self.model.store.supervisor(name).types
         if self.held(name):
             assert self.shop.unchanged(lambda: self.shop.keeper.rescue(name, 100)).released == 0, "its lease holds"
-        self.shop.keeper.lapse(name)
+        self.shop.keeper.expire_lease(name)
         self.model.keeper.expire_lease(name)
         report, moves = self.shop.keeper.rescue(name, 100), self.model.keeper.rescue(name, self.now_ms, RESCUES_MAX)
         assert report.is_over

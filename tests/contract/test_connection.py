@@ -67,7 +67,7 @@ def is_busy(client: Redis) -> bool:
 
 def test_full(shop: Shop) -> None:
     waiting, running, lost, due = shop.submit(), shop.claimed(), shop.claimed(supervisor="lost"), shop.retrying(-1)
-    shop.keeper.lapse("lost")
+    shop.keeper.expire_lease("lost")
     shop.client.config_set("maxmemory", "1")
     try:
         for task in (shop.new(), shop.new(fair_key="a"), shop.new(due_ms=shop.now_ms + 1000), shop.new(key="k")):

@@ -158,8 +158,8 @@ class Party:
         assert set(self.began.values()) <= {1}, self.began
         keeper, cursor = RedisKeeperBroker(self.watcher), None
         while True:
-            look = keeper.reconcile(cursor)
-            wrong = {what: number for what, number in look.mended.items() if number and what != "flows"}
+            look = keeper.audit(cursor)
+            wrong = {what: number for what, number in look.repaired.items() if number and what != "flows"}
             assert not wrong, wrong
             cursor = look.cursor
             if cursor is None:

@@ -32,9 +32,9 @@ def wished(shop: Shop) -> str:
 @pytest.mark.parametrize("went", [released, retried])
 def test_what_got_away_is_cancelled(shop: Shop, went: Callable[[Shop, str], None]) -> None:
     task_id = wished(shop)
-    assert shop.keeper.insist()[0] == 0, "its supervisor has a letter"
+    assert shop.keeper.reapply_cancel_requests()[0] == 0, "its supervisor has a letter"
     went(shop, task_id)
-    assert shop.keeper.insist()[0] == 1
+    assert shop.keeper.reapply_cancel_requests()[0] == 1
     assert shop.life(task_id).status is TaskStatus.CANCELLED
     assert shop.broker.outcomes(task_id)[-1]["error"]["message"] == "not wanted"
     assert not shop.client.exists(P + "cancels")
@@ -44,10 +44,10 @@ def test_whoever_runs_it_now_gets_a_letter_too(shop: Shop) -> None:
     task_id = wished(shop)
     released(shop, task_id)
     shop.claim(task_id, "other")
-    assert shop.keeper.insist()[0] == 0
+    assert shop.keeper.reapply_cancel_requests()[0] == 0
     assert shop.client.hgetall(P + "cancels") == {task_id.encode(): b"2 not wanted"}
     assert shop.client.llen(P + "orders:other") == 1
-    assert shop.keeper.insist()[0] == 0
+    assert shop.keeper.reapply_cancel_requests()[0] == 0
     assert shop.client.llen(P + "orders:other") == 1, "one is enough"
 
 
@@ -55,7 +55,7 @@ def test_what_has_ended_is_forgotten(shop: Shop) -> None:
     ids = [wished(shop)]
     shop.settle(ids[0], TaskStatus.COMPLETED)
     shop.client.hset(P + "cancels", mapping={"0" * 19: "1 why", "nobody": b"\xff", b"\xff": ""})
-    assert shop.keeper.insist()[0] == 4
+    assert shop.keeper.reapply_cancel_requests()[0] == 4
     assert shop.life(ids[0]).status is TaskStatus.COMPLETED
     assert not shop.client.exists(P + "cancels")
 
@@ -65,7 +65,7 @@ def test_a_task_that_is_tried_again_is_wanted_again(shop: Shop) -> None:
     shop.settle(task_id, TaskStatus.FAILED)
     shop.broker.revive(task_id)
     assert not shop.client.exists(P + "cancels")
-    assert shop.keeper.insist()[0] == 0
+    assert shop.keeper.reapply_cancel_requests()[0] == 0
     assert shop.life(task_id).status is TaskStatus.QUEUED
 
 

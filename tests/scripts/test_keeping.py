@@ -176,13 +176,13 @@ def test_a_lead_from_before_the_clock_was_set_back_is_none(shop: Shop) -> None:
 
 def test_lapse_ends_a_lease_that_is_as_it_was_seen(shop: Shop) -> None:
     shop.claimed()
-    assert shop.keeper.lapse("sup", shop.keeper.leases()["sup"])
+    assert shop.keeper.expire_lease("sup", shop.keeper.leases()["sup"])
     assert shop.keeper.leases() == {"sup": 0}
 
 
 class TestRescue:
     def silence(self, shop: Shop, supervisor: str = "sup") -> None:
-        shop.keeper.lapse(supervisor)
+        shop.keeper.expire_lease(supervisor)
 
     def test_a_run_goes_back_to_its_place(self, shop: Shop) -> None:
         task_id, other = shop.claimed(), shop.submit()

@@ -119,7 +119,7 @@ def test_a_supervisor_that_connects_again_keeps_what_it_knows_and_gives_back_the
 def test_a_run_whose_supervisor_is_gone_too(shop: Shop, options: Any, released: int, failed: int) -> None:
     task_id = shop.claimed(**options)
     lose_states(shop)
-    shop.keeper.lapse("sup")
+    shop.keeper.expire_lease("sup")
     report = shop.keeper.rescue("sup", 10)
     assert (report.released, report.failed, report.is_over) == (released, failed, True)
     assert claimable(shop) == ({task_id} if released else set())

@@ -167,8 +167,8 @@ def test_it_goes_through_everything_in_bounded_steps(shop: Shop) -> None:
     shop.client.zrem(NORMAL, *shop.client.zrange(NORMAL, 0, 9))
     cursor, steps, checked, mended = None, 0, 0, 0
     while True:
-        seen = shop.keeper.reconcile(cursor)
-        steps, checked, mended = steps + 1, checked + seen.checked, mended + seen.mended["line"]
+        seen = shop.keeper.audit(cursor)
+        steps, checked, mended = steps + 1, checked + seen.checked, mended + seen.repaired["line"]
         assert seen.checked < 600
         cursor = seen.cursor
         if cursor is None:

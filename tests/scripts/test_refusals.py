@@ -218,7 +218,7 @@ def set_queue_state_to_what_it_is(shop: Shop) -> None:
 
 def rename_what_is_sound(shop: Shop) -> None:
     shop.submit(), shop.pending(), shop.claimed(), shop.ended()
-    assert shop.unchanged(shop.keeper.set_apart) == 0
+    assert shop.unchanged(shop.keeper.rename_misplaced) == 0
 
 
 def restore_what_is_sound(shop: Shop) -> None:
@@ -253,8 +253,8 @@ def sync_held_runs_too_late(shop: Shop) -> None:
 def expire_lease_that_was_renewed_or_is_gone(shop: Shop) -> None:
     shop.claimed()
     seen_ms = shop.keeper.leases()["sup"]
-    assert not shop.unchanged(lambda: shop.keeper.lapse("sup", seen_ms - 1))
-    assert not shop.unchanged(lambda: shop.keeper.lapse("nobody"))
+    assert not shop.unchanged(lambda: shop.keeper.expire_lease("sup", seen_ms - 1))
+    assert not shop.unchanged(lambda: shop.keeper.expire_lease("nobody"))
 
 
 CASES: dict[str, list[Callable[[Shop], None]]] = {
@@ -310,8 +310,8 @@ def reconcile_all(shop: Shop) -> dict[str, int]:
     mended: dict[str, int] = {}
     cursor = None
     while True:
-        seen = shop.keeper.reconcile(cursor)
-        for what, times in seen.mended.items():
+        seen = shop.keeper.audit(cursor)
+        for what, times in seen.repaired.items():
             mended[what] = mended.get(what, 0) + times
         cursor = seen.cursor
         if cursor is None:

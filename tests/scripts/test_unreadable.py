@@ -60,7 +60,7 @@ def test_a_broken_record_of_a_run_whose_supervisor_is_gone(shop: Shop) -> None:
     broken, sound = shop.claimed(), shop.claimed()
     shop.client.hset(P + "tasks", broken, BROKEN)
     assert not mended(shop), "while it runs its supervisor sees to it"
-    shop.keeper.lapse("sup")
+    shop.keeper.expire_lease("sup")
     report = shop.keeper.rescue("sup", 10)
     assert (report.failed, report.released, report.is_over) == (1, 1, True)
     assert end_of(shop, broken) == ("FAILED", "UnreadableRecord")
@@ -76,7 +76,7 @@ def test_a_broken_life_line(shop: Shop, line: bytes) -> None:
     assert end_of(shop, due) == ("FAILED", "UnreadableRecord")
     shop.keeper.promote(10)
     assert shop.client.zcard(P + "due") == 0
-    shop.keeper.lapse("sup")
+    shop.keeper.expire_lease("sup")
     assert shop.keeper.rescue("sup", 10).is_over
     assert mended(shop) == {"lost": 1}
     assert [end_of(shop, task_id) for task_id in (due, held)] == [("FAILED", "UnreadableRecord")] * 2
@@ -100,7 +100,7 @@ def test_what_is_no_id_is_taken_out(shop: Shop, member: bytes) -> None:
     shop.keeper.expire(10)
     shop.keeper.sweep(10)
     assert shop.broker.purge("q", 10) == 1
-    shop.keeper.lapse("sup")
+    shop.keeper.expire_lease("sup")
     assert shop.keeper.rescue("sup", 10).is_over
     assert mended(shop) == {"stranger": 2 if member else 1}, "every script removes the life line of nothing"
     assert not mended(shop)
@@ -112,7 +112,7 @@ def test_letters_and_counts_that_make_no_sense(shop: Shop) -> None:
     shop.client.rpush(P + "orders:sup", b"", b"7", b"[]", b"\xff", b'{"do":"cancel"}',
                       b'{"do":"cancel","id":[],"run":1}')
     shop.client.hset(P + "rescues", task_id, "many")
-    shop.keeper.lapse("sup")
+    shop.keeper.expire_lease("sup")
     assert shop.keeper.rescue("sup", 10).released == 1
     shop.client.zadd(P + "supervisors", {b"\xff\xfe": 1, "forever": float("inf"), "never": float("-inf")})
     assert shop.keeper.leases()["never"] == 0

@@ -188,7 +188,7 @@ class WorldKeeperBroker:
                       min(store.expiring.values(), default=never), min(removals, default=never),
                       len(store.cancel_requests))
 
-    def insist(self, cursor: Any = None) -> tuple[int, Any]:
+    def reapply_cancel_requests(self, cursor: Any = None) -> tuple[int, Any]:
         now_ms = self.now_ms()
         return self._call(lambda: self.net.model.keeper.reapply_cancel_requests(now_ms)), None
 
@@ -206,7 +206,7 @@ class WorldKeeperBroker:
     def reports(self) -> list[bytes]:
         return self._call(lambda: [one.report for one in self.net.model.store.supervisors.values() if one.report])
 
-    def lapse(self, supervisor: str, seen_ms: int | None = None) -> bool:
+    def expire_lease(self, supervisor: str, seen_ms: int | None = None) -> bool:
         return bool(self._call(lambda: self.net.model.keeper.expire_lease(supervisor, seen_ms)))
 
     def rescue(self, supervisor: str, limit: int) -> RescueResult:
@@ -214,14 +214,14 @@ class WorldKeeperBroker:
         moves = self._call(lambda: self.net.model.keeper.rescue(supervisor, now_ms))
         return RescueResult(moves[Move.RELEASE], moves[Move.FAIL], moves[Move.CANCEL])
 
-    def set_apart(self) -> int:
+    def rename_misplaced(self) -> int:
         return 0  # nobody else writes to this Redis
 
-    def reconcile(self, cursor: Any = None) -> AuditResult:
+    def audit(self, cursor: Any = None) -> AuditResult:
         """Redate the retries that are too far ahead. The ledger forbids everything else that the real one repairs."""
         now_ms = self.now_ms()
         redated = self._call(lambda: self.net.model.keeper.redate(now_ms, AHEAD_MS))
-        return AuditResult(None, mended=Counter(ahead=redated))
+        return AuditResult(None, repaired=Counter(ahead=redated))
 
     def _call(self, do: Callable[[], Any]) -> Any:
         """There, done, and back; or not."""

@@ -37,7 +37,7 @@ def repair(settings: "Settings") -> list[Finding]:
     from engine.services.composition import keeper_broker
 
     with keeper_broker(settings) as keeping:
-        apart = keeping.set_apart()
+        apart = keeping.rename_misplaced()
         if apart:
             time.sleep(_WATCH_S)  # until all that live have said so again
         leases = keeping.leases()
@@ -58,9 +58,9 @@ def repair(settings: "Settings") -> list[Finding]:
 def _reconcile(keeping: "KeeperBroker") -> tuple[int, Counter[str]]:
     checked, mended, cursor = 0, Counter[str](), None
     while True:
-        look = keeping.reconcile(cursor)
+        look = keeping.audit(cursor)
         checked += look.checked
-        mended.update({what: count for what, count in look.mended.items() if what in _MENDED})
+        mended.update({what: count for what, count in look.repaired.items() if what in _MENDED})
         cursor = look.cursor
         if cursor is None:
             return checked, mended

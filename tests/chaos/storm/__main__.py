@@ -111,8 +111,8 @@ def _why_not_hidden() -> str:
 def _reconcile(keeper: RedisKeeperBroker) -> list[str]:
     wrong, cursor = [], None
     while True:
-        look = keeper.reconcile(cursor)
-        wrong += [f"{what} {count}" for what, count in look.mended.items() if what != "flows"]
+        look = keeper.audit(cursor)
+        wrong += [f"{what} {count}" for what, count in look.repaired.items() if what != "flows"]
         cursor = look.cursor
         if cursor is None:
             return wrong

@@ -15,7 +15,7 @@ from engine.adapters.redis.tasks.lanes import Line, queues_aside, told_all, wait
 from engine.adapters.redis.tasks.operating import ENDS, Operating
 from engine.adapters.redis.tasks.task_reading import deliveries, known, look, sorted_out, supervisor_names
 from engine.adapters.redis.wire.connection import Argument, Connections, check_schema
-from engine.adapters.redis.wire.key_types import set_apart
+from engine.adapters.redis.wire.key_types import rename_misplaced
 from engine.adapters.redis.wire.keys import Keys
 from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.task.lifecycle import Move, TaskStatus
@@ -72,10 +72,10 @@ class Reconciling:
 
     def some(self, cursor: Cursor | None) -> AuditResult:
         if cursor is None or not self._plan:
-            apart = set_apart(self._redis, self._keys)
+            apart = rename_misplaced(self._redis, self._keys)
             self._plan = self._collections()
             if apart:
-                return AuditResult((0, b"0"), mended=Counter(misplaced=apart))
+                return AuditResult((0, b"0"), repaired=Counter(misplaced=apart))
         at, position = cursor or (0, b"0")
         if at >= len(self._plan):
             return AuditResult(None)
@@ -86,7 +86,7 @@ class Reconciling:
         except BrokerError as error:
             _errors.error("a part of what is in Redis could not be looked through", extra={
                 "keys": self._plan[at][1][:20], "reason": str(error)})
-            return AuditResult(self._next(at, b"0"), mended=Counter(unfit=1))
+            return AuditResult(self._next(at, b"0"), repaired=Counter(unfit=1))
 
     def _next(self, at: int, where: bytes) -> Cursor | None:
         more = (at, where) if where != b"0" else (at + 1, b"0")
@@ -102,7 +102,7 @@ class Reconciling:
             where, result = b"0", AuditResult(None)
             for key, told in zip(keys, self._redis.call_all([("ZRANGE", key, 0, -1) for key in keys]), strict=True):
                 result.checked += len(told)
-                result.mended += self._look_through(scan, key, kind, told)
+                result.repaired += self._look_through(scan, key, kind, told)
         else:
             where, told = self._redis.call(scan, keys[0], position, "COUNT", SCAN_COUNT)
             members = told if scan == "SSCAN" else told[::2]

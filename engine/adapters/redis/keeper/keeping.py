@@ -17,7 +17,7 @@ from engine.adapters.redis.tasks.broker import Broker
 from engine.adapters.redis.tasks.operating import Operating
 from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lanes, deliveries, known, moment, sorted_out
 from engine.adapters.redis.wire.connection import Argument
-from engine.adapters.redis.wire.key_types import set_apart
+from engine.adapters.redis.wire.key_types import rename_misplaced
 from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.measure import usage_history
 from engine.core.store import schema
@@ -59,7 +59,7 @@ class RedisKeeperBroker:
         """As `Broker.supervisors`."""
         return self._supervisors()
 
-    def lapse(self, supervisor: str, seen_ms: int | None = None) -> bool:
+    def expire_lease(self, supervisor: str, seen_ms: int | None = None) -> bool:
         """End a lease: its supervisor is known to be gone, or has not renewed it for so long.
 
         With `seen_ms`, only if that is its end still; False if it was renewed or given up meanwhile.
@@ -69,9 +69,9 @@ class RedisKeeperBroker:
             supervisor=supervisor, seen_ms="" if seen_ms is None else seen_ms))
         return word == b"OK"
 
-    def insist(self, cursor: bytes | None = None) -> tuple[int, bytes | None]:
-        """As `Operating.insist`."""
-        return self._operating.insist(cursor)
+    def reapply_cancel_requests(self, cursor: bytes | None = None) -> tuple[int, bytes | None]:
+        """As `Operating.reapply_cancel_requests`."""
+        return self._operating.reapply_cancel_requests(cursor)
 
     def promote(self, limit: int) -> tuple[int, int | None]:
         """Queue up to `limit` tasks that are due, or end those that expired; return how many, and when the next is due.
@@ -147,13 +147,13 @@ class RedisKeeperBroker:
         return RescueResult(moves.count(Move.RELEASE), moves.count(Move.FAIL), moves.count(Move.CANCEL),
                             is_over=self._redis.call("SCARD", keys.running(supervisor)) == 0)
 
-    def reconcile(self, cursor: Cursor | None = None) -> AuditResult:
+    def audit(self, cursor: Cursor | None = None) -> AuditResult:
         """Look at some of everything for what is in no place or in a wrong one, and put it right."""
         return self._reconciling.some(cursor)
 
-    def set_apart(self) -> int:
+    def rename_misplaced(self) -> int:
         """Rename the keys that something else was written to; return how many."""
-        return set_apart(self._redis, self._keys)
+        return rename_misplaced(self._redis, self._keys)
 
     def publish_processes(self, host: str, root_pid: int, samples: Mapping[int, Mapping[str, Any]],
                           entry: bytes = b"", for_s: float = PROCESSES_S) -> None:

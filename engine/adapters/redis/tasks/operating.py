@@ -62,7 +62,7 @@ class Operating:
 
         return self._until_it_holds_still(task_id, attempt, done)
 
-    def insist(self, cursor: bytes | None = None) -> tuple[int, bytes | None]:
+    def reapply_cancel_requests(self, cursor: bytes | None = None) -> tuple[int, bytes | None]:
         """Cancel some of what was to be cancelled while it ran, and has got away: its run ended in a retry, was given
         back or rescued. Return how many such wishes need nobody any more, and where to go on, None at the end."""
         cursor, told = self._redis.call("HSCAN", self._keys.cancel_requests, cursor or b"0", "COUNT", BATCH_WISHES)

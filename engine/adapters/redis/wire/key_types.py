@@ -77,7 +77,7 @@ def _misplaced(base: str, told: Iterable[tuple[str, str]]) -> list[str]:
     return found
 
 
-def set_apart(redis: "Connections", keys: "Keys") -> int:
+def rename_misplaced(redis: "Connections", keys: "Keys") -> int:
     """Rename the keys that are of the wrong type; return how many. Each is logged with its new name."""
     fixed = [key for key in always_there(keys.base) if key.removeprefix(keys.base) not in _LEFT_ALONE]
     return _set_apart(redis, keys.base, fixed) + _set_apart(redis, keys.base, _named_by_others(redis, keys))

@@ -66,17 +66,17 @@ class Audit(Duty):
         if not is_of_wrong_type(error):
             return
         try:
-            if self._broker.set_apart():
+            if self._broker.rename_misplaced():
                 self.begin_in(SETTLED_S)
         except BrokerError as another:
             errors.error("keys of the wrong type could not be moved away", extra={"reason": str(another)})
 
     def _look_on(self) -> bool:
         """Look at some more. Returns whether this pass goes on."""
-        result = self._broker.reconcile(self._cursor)
+        result = self._broker.audit(self._cursor)
         self._cursor = result.cursor
-        if result.mended.get("misplaced"):
+        if result.repaired.get("misplaced"):
             self.begin_in(SETTLED_S)
-        if any(count for what, count in result.mended.items() if what != "flows"):
-            errors.error("Redis contradicted itself and was mended", extra=dict(result.mended))
+        if any(count for what, count in result.repaired.items() if what != "flows"):
+            errors.error("Redis contradicted itself and was mended", extra=dict(result.repaired))
         return self.is_under_way

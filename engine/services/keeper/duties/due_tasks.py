@@ -28,7 +28,7 @@ class CancelRequests(BatchDuty):
         self._due_s = -math.inf if found.cancels else math.inf
 
     def _do_batch(self) -> bool:
-        _, self._cursor = self._broker.insist(self._cursor)
+        _, self._cursor = self._broker.reapply_cancel_requests(self._cursor)
         return self._cursor is not None
 
 

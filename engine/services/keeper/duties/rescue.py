@@ -56,12 +56,12 @@ class Rescue(Duty):
         for supervisor in self._presence.gone(self._monotonic_s(), self._leases.names()):
             if self._monotonic_s() >= until_s:
                 return True
-            self._broker.lapse(supervisor)
+            self._broker.expire_lease(supervisor)
             is_more |= self._attempt(supervisor, "its process is gone")
         for supervisor, end_ms in self._leases.over():
             if self._monotonic_s() >= until_s:
                 return True
-            if self._broker.lapse(supervisor, end_ms):  # else it was renewed in this very moment
+            if self._broker.expire_lease(supervisor, end_ms):  # else it was renewed in this very moment
                 self._presence.end(supervisor)
                 is_more |= self._attempt(supervisor, "its lease has lapsed")
         return is_more

@@ -45,7 +45,7 @@ class Leases:
         self.polls += 1
         return PollResult(self.is_led_by_us, dict(self.ends), NEVER, NEVER, NEVER, self.cancels)
 
-    def insist(self, cursor: Any = None) -> tuple[int, Any]:
+    def reapply_cancel_requests(self, cursor: Any = None) -> tuple[int, Any]:
         self.insisted += 1
         return 0, None
 
@@ -54,7 +54,7 @@ class Leases:
 
     expire = sweep = promote
 
-    def lapse(self, name: str, seen_ms: int | None = None) -> bool:
+    def expire_lease(self, name: str, seen_ms: int | None = None) -> bool:
         if seen_ms is None or self.ends.get(name) != seen_ms:
             return False
         self.ends[name] = 0
@@ -65,11 +65,11 @@ class Leases:
         self.ends.pop(supervisor, None)
         return RescueResult()
 
-    def set_apart(self) -> int:
+    def rename_misplaced(self) -> int:
         self.moved_away += 1
         return 0
 
-    def reconcile(self, cursor: Any = None) -> Any:
+    def audit(self, cursor: Any = None) -> Any:
         self.reconciled += 1
         return AuditResult(None)
 
@@ -287,8 +287,8 @@ class Busy(Leases):
         self.polls += 1
         return PollResult(True, dict(self.ends), 0, 0, 0, 1)
 
-    def insist(self, cursor: Any = None) -> tuple[int, Any]:
-        return self._takes("insist", (0, b"1"))
+    def reapply_cancel_requests(self, cursor: Any = None) -> tuple[int, Any]:
+        return self._takes("reapply_cancel_requests", (0, b"1"))
 
     def promote(self, limit: int) -> tuple[int, int | None]:
         return self._takes("promote", (limit, None))
@@ -302,8 +302,8 @@ class Busy(Leases):
     def rescue(self, supervisor: str, limit: int) -> Any:
         return self._takes("rescue", RescueResult(released=limit, is_over=False))
 
-    def reconcile(self, cursor: Any = None) -> Any:
-        return self._takes("reconcile", AuditResult((1, b"1")))
+    def audit(self, cursor: Any = None) -> Any:
+        return self._takes("audit", AuditResult((1, b"1")))
 
     def __init__(self) -> None:
         super().__init__()
@@ -327,7 +327,8 @@ def test_no_duty_starves_another_and_a_round_ends_however_much_there_is(watch: W
         began_s = busy.now_s
         assert watch.rounds.go() == 0.0, "there is more to do"
         assert busy.now_s - began_s < 2.0
-        assert list(dict.fromkeys(busy.calls)) == ["rescue", "insist", "promote", "expire", "sweep", "reconcile"]
+        assert list(dict.fromkeys(busy.calls)) == [
+            "rescue", "reapply_cancel_requests", "promote", "expire", "sweep", "audit"]
 
 
 @pytest.mark.parametrize(("error", "words"), [

@@ -90,6 +90,8 @@ class TaskOperations:
         """
         broker, known = self._provider.broker(), known_id(task_id)
         options = amendable()
+        if unknown := changes.keys() - options.keys():
+            raise check.unknown(min(unknown), options, "a change of a task")
         values = {options[name].key or name: None if value is None else check.CHECKS[name](value)
                   for name, value in changes.items()}
         priority = values.pop("priority", None)

@@ -1,9 +1,9 @@
-"""numpy's arrays and numbers as JSON, whatever their memory layout.
+"""Writes numpy's arrays and numbers as JSON, in any memory layout.
 
-numpy is not imported here: code that has an array has done so.
+numpy is not imported here: code that has an array has imported it.
 
-What has no JSON is refused: complex numbers, spans of time, NaT, numbers of more than 64 bits. NaN is left to the
-caller, which looks for it in the text.
+Complex numbers, spans of time, NaT and numbers of more than 64 bits are refused, since JSON has no such values. The
+caller looks for NaN in the text.
 """
 
 import sys
@@ -11,17 +11,17 @@ from typing import Any
 
 import orjson
 
-_NATIVE = frozenset("biufM")  # kinds of dtype that orjson writes by itself
+_NATIVE = frozenset("biufM")  # kinds of dtype that orjson can write
 
 
 def is_array(item: Any) -> bool:
-    """Whether it is an array or a number of numpy's."""
+    """Whether a value is an array or a number of numpy's."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(item, (numpy.ndarray, numpy.generic))
 
 
 def fault(item: Any) -> str | None:
-    """Why an array or a number cannot be JSON as a whole; its items may have faults of their own."""
+    """Return why an array or a number cannot be written as JSON, or None. Its items are not looked at."""
     dtype = item.dtype
     if dtype.kind == "m":
         return "is of type timedelta64 (send a number of seconds)"
@@ -29,13 +29,13 @@ def fault(item: Any) -> str | None:
         return f"is of type {dtype.name} (send its .real and .imag)"
     if dtype.kind == "f" and dtype.itemsize > 8:
         return f"is of type {dtype.name} (send it as float64)"
-    if dtype.kind == "M" and (item != item).any():  # NaT alone is not equal to itself
+    if dtype.kind == "M" and (item != item).any():  # only NaT is not equal to itself
         return "is or has NaT (send None, or leave it out)"
     return None
 
 
 def as_json(item: Any) -> Any:
-    """What orjson writes in its place. Raises `TypeError` for what has a `fault`."""
+    """Return the value that orjson writes for an array or a number. Raises `TypeError` if it has a `fault`."""
     why = fault(item)
     if why is not None:
         raise TypeError(why)

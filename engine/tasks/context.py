@@ -1,11 +1,11 @@
-"""What a handler may know and ask of its run: the second argument of a handler that wants one.
+"""The context of a run: the second argument of a handler that takes one.
 
     @handler("render")
     def render(payload: dict, ctx: Context) -> dict:
         for done, frame in enumerate(frames):
             ctx.progress(done / len(frames), f"frame {done}")
 
-Nothing here speaks to Redis: reports go over the worker's pipe to the supervisor.
+Nothing here uses Redis: reports go through the worker's pipe to the supervisor.
 """
 
 import logging
@@ -18,16 +18,21 @@ Report = Callable[[float | None, str], None]
 
 
 def _no_report(fraction: float | None, message: str) -> None:
-    """For a run that nobody watches."""
+    """Drop the report, for a run outside of a worker."""
 
 
 @dataclass(slots=True, eq=False)
 class Context:
     """One run of one task.
 
-    Attributes: `task_id`; `task_type`; `name` (what the submitter called it, else the type); `run` (its number, from
-    1); `attempt` (runs that failed by themselves, plus 1); `deadline_s` (by time.monotonic(), None without a timeout);
-    `traceparent` (the W3C trace context that was given at submit, None without one).
+    Attributes:
+        task_id: the id of the task.
+        task_type: the name of the handler.
+        name: the task's own name, or the task type if it has none.
+        run: the number of the run, from 1.
+        attempt: how many runs have failed by the handler's own doing, plus 1.
+        deadline_s: when the run is killed, in seconds of time.monotonic(); None without a timeout.
+        traceparent: the W3C trace context that was given at submit, or None.
     """
 
     task_id: str
@@ -41,9 +46,12 @@ class Context:
     _shield: Callable[[], AbstractContextManager[None]] = field(default=nullcontext, repr=False)
 
     def progress(self, fraction: float | None = None, message: str = "") -> None:
-        """Say how far the run is: `fraction` from 0 to 1 (None: unknown) and a line of text.
+        """Report the progress of the run. It may be called often: at most twenty reports a second are sent on.
 
-        Cheap enough to call often: more than twenty reports a second are thinned out.
+        Args:
+            fraction: the part that is done, from 0 to 1; None: unknown.
+            message: a line of text.
+
         Raises `ValueError` for a fraction out of bounds.
         """
         if fraction is not None and not 0 <= fraction <= 1:
@@ -52,17 +60,17 @@ class Context:
 
     @property
     def logger(self) -> logging.Logger:
-        """A logger named after the task type; what it logs is kept with the run, as all logging is."""
+        """A logger that is named after the task type. Its lines are kept with the run, as those of all loggers are."""
         return logging.getLogger(f"handlers.{self.task_type}")
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the run is killed; None without a timeout, never below 0."""
+        """Seconds until the run is killed, never below 0; None without a timeout."""
         return None if self.deadline_s is None else max(0.0, self.deadline_s - time.monotonic())
 
     def shield(self) -> AbstractContextManager[None]:
-        """A `with` block in which SoftTimeout and TaskInterrupted are not raised; one that is due comes at its end.
+        """Return a context manager: inside it SoftTimeout and TaskInterrupted are not raised, but at its end.
 
-        The hard timeout is not held off by it. May be nested.
+        It does not delay the timeout. It may be nested.
         """
         return self._shield()

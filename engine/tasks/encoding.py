@@ -1,12 +1,12 @@
-"""Turns a payload or a result into JSON, or says which item of it is not JSON.
+"""Writes a payload or a result as JSON, or says which item of it JSON cannot express.
 
-What is accepted is what can be written without guessing: None, bool, int of 64 bits, finite
-float, str, list, tuple, dict with str keys, and subclasses of these; and what has one obvious JSON form: a pydantic
-model, a dataclass (without its private fields), an enum's value, a date or time (ISO 8601), a UUID, an array or a
-number of numpy's. They arrive as plain values, unless the handler's annotation names a model.
+Accepted are None, bool, int of 64 bits, finite float, str, list, tuple, dict with str keys, and subclasses of these;
+and values with one obvious JSON form: a pydantic model, a dataclass (without its private fields), an enum's value, a
+date or time (ISO 8601), a UUID, an array or a number of numpy's. A handler gets them as plain values, unless its
+annotation names a model.
 
-Writing is one call of orjson; only a refusal walks through the value to name the culprit.
-Client and worker share this, so that what one refuses the other does.
+To write a value is one call of orjson. Only for a refusal the value is searched for the item to name. Client and worker
+share this module, so that both accept the same values.
 """
 
 import math
@@ -20,15 +20,21 @@ from engine.errors import InvalidPayload, PayloadTooLarge
 from engine.tasks import arrays
 from engine.tasks.options import shown
 
-DEPTH_MAX = 254  # what orjson writes; it reads up to 1024
+DEPTH_MAX = 254  # levels that orjson writes; it reads 1024
 _SCALARS = (str, int, float, bool, type(None))
 
 
 def encode(value: Any, bytes_max: int, what: str = "payload") -> bytes:
-    """The JSON text of `value`; `what` names it in messages.
+    """Return the JSON text of a value.
 
-    Raises `InvalidPayload` with the path and type of the first item that is not JSON (NaN and the infinities are
-    not), and `PayloadTooLarge` beyond `bytes_max`.
+    Args:
+        value: the value.
+        bytes_max: the longest text that is acceptable, in bytes.
+        what: the name of the value in messages, such as "payload".
+
+    Raises:
+        InvalidPayload: an item is not JSON, such as NaN; it names the path and type of the first one.
+        PayloadTooLarge: the text is longer than `bytes_max`.
     """
     try:
         text = orjson.dumps(value, default=plain)
@@ -43,26 +49,26 @@ def encode(value: Any, bytes_max: int, what: str = "payload") -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """What stands in JSON for a value that orjson does not know. Raises `TypeError` where there is nothing."""
+    """Return the plain value for one that orjson does not know. Raises `TypeError` if there is none."""
     if isinstance(value, float):
         return float(value)
     if arrays.is_array(value):
         return arrays.as_json(value)
     if isinstance(value, tuple):
         return list(value)
-    dump = getattr(type(value), "model_dump", None)  # a pydantic model; pydantic need not be imported to know one
+    dump = getattr(type(value), "model_dump", None)  # a pydantic model; pydantic is not imported here
     if dump is None:
         raise TypeError(f"{type(value).__name__} is not JSON")
     return dump(value, mode="json", by_alias=True)
 
 
 def rewritten(value: Any) -> bytes:
-    """The JSON text of a value without a fault that orjson has refused all the same: for a key of a subclass of str."""
+    """Return the JSON text of a value that orjson has refused for a key that is of a subclass of str."""
     return orjson.dumps(_rewritten(value), default=plain)
 
 
 def first_fault(value: Any, what: str) -> str | None:
-    """The path and the problem of the first item that JSON cannot say; None where there is none."""
+    """Return path and problem of the first item that JSON cannot express, or None."""
     return next((f"{path} {problem}" for path, _, problem in _faults(value, what, 0)), None)
 
 
@@ -77,7 +83,7 @@ def _rewritten(item: Any) -> Any:
 
 
 def _rewritten_or_refused(value: Any, what: str, error: Exception) -> bytes:
-    """Raises `InvalidPayload` for the first fault."""
+    """Return the JSON text of a value that orjson has refused. Raises `InvalidPayload` for the first fault."""
     for path, item, problem in _faults(value, what, 0):
         raise InvalidPayload(f"{path} {problem}: only JSON goes to a task", field=path, value=shown(item),
                              limit="JSON values") from None
@@ -95,7 +101,7 @@ def _refuse_not_finite(value: Any, what: str) -> None:
 
 
 def _faults(item: Any, path: str, depth: int) -> Iterator[tuple[str, Any, str]]:
-    """Path, value and problem of the items that JSON cannot say, in order."""
+    """Yield path, value and problem of the items that JSON cannot express, in order."""
     if depth > DEPTH_MAX:
         yield path[:60] + "…", item, f"is nested more than {DEPTH_MAX} levels deep (or contains itself)"
     elif isinstance(item, dict):
@@ -131,17 +137,17 @@ def _array_faults(item: Any, path: str, depth: int) -> Iterator[tuple[str, Any, 
 
 
 def _fields(item: Any) -> Iterator[tuple[str, Any]]:
-    """What orjson writes of a dataclass: no private fields."""
+    """The fields of a dataclass that orjson writes: all but private ones."""
     names = fields(item) if "__slots__" in vars(type(item)) else ()
-    values = {one.name: getattr(item, one.name) for one in names} if names else vars(item)
+    values = {entry.name: getattr(item, entry.name) for entry in names} if names else vars(item)
     return ((name, part) for name, part in values.items() if not name.startswith("_"))
 
 
 def _known(item: Any) -> Any:
-    """The plain values behind a model; anything else as it is."""
+    """Return the plain values of a model; any other value unchanged."""
     try:
         return plain(item)
-    except Exception:  # noqa: BLE001  a serializer of the user's; what orjson says of it is reported
+    except Exception:  # noqa: BLE001  a user's serializer failed; the error of orjson is reported
         return item
 
 

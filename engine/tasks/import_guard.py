@@ -1,11 +1,11 @@
-"""Where the user's code is executed without being the program, and may not use the engine.
+"""Guards the engine against code that is imported or executed again only to find functions.
 
-1. The fork server imports modules and executes the main script again, only to find the handlers. The first use of the
-   engine (`Scheduler.start`, a Client) ends that: everything above it is known, and what comes below is for the
-   real process. `MainCollected` does it.
-2. A child that multiprocessing starts by "spawn" or "forkserver" executes the main script again, to find functions.
-   Using the engine there would start an engine inside the engine, or submit a task twice: it is refused in words.
-3. In a worker a Client may be used, and `Scheduler.start` is refused.
+1. The fork server imports modules and executes the main script again to find the handlers. The first use of the engine
+   (`Scheduler.start`, a Client) ends that with `MainCollected`: the code above it has been executed, and the code below
+   it is for the real process.
+2. A child that multiprocessing starts by "spawn" or "forkserver" executes the main script again to find functions. To
+   use the engine there would start an engine inside the engine, or submit a task twice, so it raises `EngineError`.
+3. In a worker a Client may be used, and `Scheduler.start` raises `EngineError`.
 """
 
 import os
@@ -20,14 +20,14 @@ from typing import ClassVar
 from engine.errors import EngineError
 
 TREE_MARK = "_GANGER_TREE"
-"""In the environment of all processes below a pool. Not "GANGER_…": those are settings, and a Client in a handler
-refuses an unknown one."""
+"""A variable in the environment of all processes below a pool. Its name does not begin with "GANGER_", since a Client
+in a handler would refuse it as an unknown setting."""
 
 
 class MainCollected(BaseException):
     """Ends the import of a module or the execution of a main script in the fork server.
 
-    A BaseException, so that no `except Exception` of the script goes on to its work.
+    It is a BaseException, so that no `except Exception` of the script catches it and goes on.
     """
 
     def __init__(self) -> None:
@@ -37,8 +37,8 @@ class MainCollected(BaseException):
 class _State:
     is_collecting = False
     is_worker = False
-    was_used = False  # the engine, since collecting began
-    main_thread: int | None = None  # that executes the main script, while it does
+    was_used = False  # whether the engine was used since the collection of handlers began
+    main_thread: int | None = None  # the thread that executes the main script, while it does
     stopped: ClassVar[dict[str, ModuleType]] = {}  # modules whose import was ended, as far as they were executed
 
 
@@ -48,24 +48,24 @@ def collecting() -> bool:
 
 
 def set_collecting(active: bool) -> None:
-    """The fork server says True before it imports or executes anything, and False after."""
+    """The fork server calls it with True before it imports or executes anything, and with False afterwards."""
     _State.is_collecting, _State.was_used = active, False
     _State.stopped.clear()
 
 
 def was_used() -> bool:
-    """Whether collected code has come to its first use of the engine, whatever became of the exception."""
+    """Whether collected code has reached its first use of the engine, even if it has caught the exception."""
     return _State.was_used
 
 
 def enter_worker() -> None:
-    """This process is a worker from here on."""
+    """Note that this process is a worker from now on."""
     _State.is_worker = True
 
 
 @contextmanager
 def main_ends_with_its_threads() -> Iterator[None]:
-    """While inside, a thread that uses the engine ends the main script too. To be entered in the main thread."""
+    """While inside, a thread that uses the engine ends the main script too. Enter it in the main thread."""
     def end(number: int, frame: FrameType | None) -> None:
         raise MainCollected
 
@@ -79,14 +79,19 @@ def main_ends_with_its_threads() -> Iterator[None]:
 
 
 def check_use(what: str) -> None:
-    """To be called before the engine is used. Raises `MainCollected`, or `EngineError` that says why it may not be.
+    """Call it before the engine is used.
 
-    `what` is used, for the message: "a Client".
+    Args:
+        what: what is used, for the message, such as "a Client".
+
+    Raises:
+        MainCollected: the code is executed only to find handlers.
+        EngineError: the engine may not be used here; the message says why.
     """
     if _State.is_collecting:
         _State.was_used = True
         _State.stopped.update((name, module) for name, module in list(sys.modules.items()) if _is_importing(module))
-        if _State.main_thread not in (None, get_ident()):  # a thread of the script's: the script itself is to end
+        if _State.main_thread not in (None, get_ident()):  # a thread of the script: the script ends too
             signal.pthread_kill(_State.main_thread, signal.SIGUSR1)
         raise MainCollected
     process = sys.modules.get("multiprocessing.process")
@@ -97,7 +102,7 @@ def check_use(what: str) -> None:
 
 
 def check_start() -> None:
-    """To be called before an engine is started. Raises as `check_use`, and `EngineError` inside another engine."""
+    """Call it before an engine is started. Raises as `check_use`, and `EngineError` inside another engine."""
     check_use("Scheduler.start()")
     process = sys.modules.get("multiprocessing.process")
     is_below = process is not None and process.parent_process() is not None and TREE_MARK in os.environ
@@ -108,9 +113,9 @@ def check_start() -> None:
 
 
 def resume_stopped() -> bool:
-    """Make the modules whose import was ended importable, as far as they were executed; False if there are none.
+    """Make the modules whose import was ended importable, and return whether there were any.
 
-    As for the main script: what stands above the use of the engine is there, what stands below it is not.
+    They have the names that they define above their use of the engine, as the main script has.
     """
     stopped = dict(_State.stopped)
     _State.stopped.clear()

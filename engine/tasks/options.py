@@ -92,7 +92,7 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 
 
 def shown(value: object, characters_max: int = 80) -> str:
-    """A short text of any value, for a message; never raises."""
+    """Return a short text of any value, for a message. It never raises an exception."""
     try:
         written = repr(value)
     except Exception:  # noqa: BLE001  a user's __repr__; the error that is about to be raised matters more
@@ -101,18 +101,20 @@ def shown(value: object, characters_max: int = 80) -> str:
 
 
 def refuse(field: str, value: object, limit: str) -> InvalidOption:
+    """Return the error for a value that is not acceptable; `limit` says what would be."""
     return InvalidOption(f"{field} {shown(value)} is not acceptable: it must be {limit}",
                          field=field, value=shown(value), limit=limit)
 
 
 def text(value: Any, field: str) -> str:
-    """A non-empty line of printable text of at most TEXT_CHARACTERS_MAX characters."""
+    """Check a line of printable text that is not empty."""
     if isinstance(value, str) and 0 < len(value) <= TEXT_CHARACTERS_MAX and value.isprintable():
         return str(value)
     raise refuse(field, value, f"1 to {TEXT_CHARACTERS_MAX} printable characters")
 
 
 def priority(value: Any, field: str = "priority") -> TaskPriority:
+    """Check a priority: the enum, its number, or its name in any case."""
     if type(value) is TaskPriority:
         return value
     try:
@@ -122,7 +124,7 @@ def priority(value: Any, field: str = "priority") -> TaskPriority:
 
 
 def seconds(value: Any, field: str, *, zero: bool = True) -> float:
-    """A finite number of seconds, or a timedelta; `zero` says whether 0 is one."""
+    """Check a finite number of seconds, or a timedelta. `zero` says whether 0 is acceptable."""
     length_s = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(length_s, (int, float)) and not isinstance(length_s, bool) and 0 <= length_s <= SECONDS_MAX \
             and (zero or length_s > 0):
@@ -131,14 +133,17 @@ def seconds(value: Any, field: str, *, zero: bool = True) -> float:
 
 
 def count(value: Any, field: str, least: int = 0, most: int = COUNT_MAX) -> int:
-    """A whole number within its bounds."""
+    """Check a whole number."""
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
         return value
     raise refuse(field, value, f"a whole number from {least} to {most}")
 
 
 def memory(value: Any, field: str) -> int:
-    """Bytes, as a whole number or as text with a unit: K, M, G or T, each 1,024 of the one before; 0 is no limit."""
+    """Check an amount of memory and return its bytes.
+
+    It is a whole number of bytes, or text with a unit: K, M, G or T, each 1,024 of the one before.
+    """
     size = value
     if isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
         size = int(float(found[1]) * 1024 ** "BKMGT".index((found[2] or "B").upper()))
@@ -149,7 +154,7 @@ def memory(value: Any, field: str) -> int:
 
 
 def memory_steps(value: Any, field: str) -> list[int]:
-    """Amounts of memory in bytes, each more than the one before."""
+    """Check amounts of memory, each more than the one before, and return them in bytes."""
     several = [value] if isinstance(value, (int, str)) or not isinstance(value, Iterable) else list(value)
     steps = [memory(step, field) for step in several]
     if not 0 < len(steps) <= MEMORY_STEPS_MAX or 0 in steps or steps != sorted(set(steps)):
@@ -158,14 +163,14 @@ def memory_steps(value: Any, field: str) -> list[int]:
 
 
 def number(value: Any, field: str, least: float, most: float) -> float:
-    """A number within its bounds."""
+    """Check a number."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most:
         return value
     raise refuse(field, value, f"a number from {least:g} to {most:g}")
 
 
 def tags(value: Any, field: str = "tags") -> list[str]:
-    """A list of distinct short texts."""
+    """Check a list of texts, and return each of them once."""
     if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
         raise refuse(field, value, "a list of texts")
     found = list(dict.fromkeys(text(tag, f"{field}[{index}]") for index, tag in enumerate(value)))
@@ -175,18 +180,19 @@ def tags(value: Any, field: str = "tags") -> list[str]:
 
 
 def is_traceparent(value: str) -> bool:
+    """Whether a text is a W3C trace context."""
     return _TRACEPARENT.fullmatch(value) is not None
 
 
 def traceparent(value: Any, field: str = "traceparent") -> str:
-    """A W3C trace context: version, trace id, parent id, flags."""
+    """Check a W3C trace context: version, trace id, parent id, flags."""
     if isinstance(value, str) and is_traceparent(value):
         return value
     raise refuse(field, value, "VERSION-TRACE-PARENT-FLAGS in lower hexadecimal digits, 2, 32, 16 and 2 of them")
 
 
 def webhook(value: Any, field: str = "webhook") -> dict[str, Any]:
-    """Where to tell of a task's end: `url`, and `on`, the final statuses to tell of (default: all)."""
+    """Check a webhook: `url`, and `on`, the final statuses that are reported (default: all)."""
     if not isinstance(value, Mapping) or not value.keys() <= {"url", "on"}:
         raise refuse(field, value, '{"url": …, "on": […]}')
     url, on = value.get("url"), value.get("on", sorted(FINAL))
@@ -199,7 +205,7 @@ def webhook(value: Any, field: str = "webhook") -> dict[str, Any]:
 
 
 def choice(value: Any, field: str, choices: tuple[str, ...]) -> str:
-    """One of some words."""
+    """Check that a value is one of some words."""
     if value in choices:
         return str(value)
     raise refuse(field, value, " or ".join(f'"{word}"' for word in choices) if len(choices) > 1
@@ -207,28 +213,32 @@ def choice(value: Any, field: str, choices: tuple[str, ...]) -> str:
 
 
 def exceptions(value: Any, field: str) -> tuple[type[BaseException], ...]:
-    """Exception classes, one or several."""
+    """Check an exception class, or several."""
     classes = (value,) if isinstance(value, type) else tuple(value) if isinstance(value, (tuple, list, set)) else None
-    if classes is None or not all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
+    if classes is None or not all(isinstance(entry, type) and issubclass(entry, BaseException) for entry in classes):
         raise refuse(field, value, "an exception class or a tuple of them")
     return classes
 
 
 def boolean(value: Any, field: str) -> bool:
-    """True or False, nothing that only counts as one of them."""
+    """Check that a value is True or False."""
     if isinstance(value, bool):
         return value
     raise refuse(field, value, "True or False")
 
 
 def unknown(field: str, known: Iterable[str], what: str) -> InvalidOption:
+    """Return the error for an option that `what` does not have; it names the nearest one."""
     names = sorted(known)
     return InvalidOption(f"{what} has no option {shown(field)}{did_you_mean(str(field), names)}",
                          field=str(field), value=shown(field), limit=", ".join(names))
 
 
 def check_of(option: Option) -> Callable[[Any], Any]:
-    """The check of one option: takes what was given, returns its stored form, raises `InvalidOption`."""
+    """Return the check of one option: a function of the given value that returns its stored form.
+
+    The function raises `InvalidOption`.
+    """
     name, least, most = option.name, option.low, option.high
     match option.type:
         case OptionType.TEXT:

@@ -1,6 +1,6 @@
-"""What a handler's function takes, read from its signature; and whether another process could find it.
+"""Reads from a function's signature what a handler takes, and whether another process can find the function.
 
-Pure reading: nothing is called, nothing imported. Each refusal says why and what to do instead.
+Nothing is called and nothing is imported. Each error says why, and what to do instead.
 """
 
 import inspect
@@ -21,13 +21,18 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 @dataclass(frozen=True, slots=True)
 class Signature:
+    """What a function takes. `payload_model` is the annotation of the payload, if it names a model."""
+
     takes_payload: bool
     wants_context: bool
     payload_model: Any
 
 
 def read_signature(function: Callable[..., Any], name: str) -> Signature:
-    """Find payload and context among the parameters; raises `InvalidHandler` where they do not fit."""
+    """Find payload and context among the parameters of the handler `name`.
+
+    Raises `InvalidHandler` for a parameter that would get nothing.
+    """
     own = _whose_parameters(function)
     try:
         parameters = _parameters(own)
@@ -56,8 +61,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _whose_parameters(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorated function is called with what its wrapper takes. A wrapper that takes anything passes it on, so that
-    what counts is what the function below it takes."""
+    """The function whose parameters count: a decorated one has those of its wrapper, unless that takes anything."""
     try:
         while hasattr(function, "__wrapped__") and all(one.kind in _VARIADIC for one in _parameters(function)):
             function = function.__wrapped__
@@ -69,7 +73,7 @@ def _whose_parameters(function: Callable[..., Any]) -> Callable[..., Any]:
 def is_model(hint: Any) -> bool:
     """Whether an annotation is, or contains, a pydantic model or a dataclass."""
     if isinstance(hint, type) and not isinstance(hint, types.GenericAlias):
-        pydantic = sys.modules.get("pydantic")  # who has defined a model has imported it
+        pydantic = sys.modules.get("pydantic")  # code that defines a model has imported it
         return is_dataclass(hint) or (pydantic is not None and issubclass(hint, pydantic.BaseModel))
     return any(is_model(argument) for argument in typing.get_args(hint))
 
@@ -95,21 +99,21 @@ def refuse_unreachable(function: Callable[..., Any], name: str) -> None:
 
 
 def main_file() -> str | None:
-    """The file of the running script; None for an interactive session, `python -c` and standard input."""
+    """Return the file of the running script; None for an interactive session, `python -c` and standard input."""
     file: str | None = getattr(sys.modules.get("__main__"), "__file__", None)
     return None if file is None or file.startswith("<") else file
 
 
 def nearest_field(error: Exception) -> tuple[str, str, str]:
-    """Field, value and problem of the first complaint of a pydantic ValidationError, or of any other error."""
-    complaints: list[dict[str, Any]] = error.errors() if hasattr(error, "errors") else []
-    if not complaints:
+    """Return field, value and problem of the first item of a pydantic ValidationError, or of any other error."""
+    problems: list[dict[str, Any]] = error.errors() if hasattr(error, "errors") else []
+    if not problems:
         return "payload", "", f"{type(error).__name__}: {error}"
-    first = complaints[0]
+    first = problems[0]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-    more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
-    came = first.get("input")
-    return f"payload{path}", shown(came), f"{first['msg']}, not {type(came).__name__} {shown(came)}{more}"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    value = first.get("input")
+    return f"payload{path}", shown(value), f"{first['msg']}, not {type(value).__name__} {shown(value)}{more}"
 
 
 def refuse_not_a_function(function: Any, name: str) -> None:

@@ -1,13 +1,12 @@
-"""What a worker does once at its start and once at its end: for connections, seeds, models, buffers.
+"""Hooks of workers, called once at the start and once at the end: for connections, seeds, models, buffers.
 
     @on_worker_start
     def connect() -> None:
         global db
         db = psycopg.connect(...)
 
-Registered when the handler modules are imported, called in each worker: at its start before its first run, in the order
-of registration; at its end in the opposite order, when it ends in good order (at a drain, or when it is replaced).
-A worker that is killed or crashes calls none.
+Hooks are registered when the handler modules are imported, and called in each worker: before its first run in the order
+of registration, after its last run in the opposite order. A worker that is killed or crashes calls no hook at its end.
 """
 
 import inspect
@@ -23,31 +22,40 @@ AT_STOP: list[Callable[[], Any]] = []
 
 
 def on_worker_start(function: Hook) -> Hook:
-    """Call `function`, which takes nothing, in each worker before its first run.
+    """Call a function in each worker before its first run.
 
-    A worker in which it raises runs no task; it is started again after a pause. It may take boot_timeout_s. Returns the
-    function. Raises `InvalidHandler` for what cannot be called without arguments.
+    If the function raises an exception, the worker runs no task, and another is started after a pause. The function may
+    take `boot_timeout_s` seconds.
+
+    Args:
+        function: a function that takes no arguments.
+
+    Returns the function. Raises `InvalidHandler` if it cannot be called without arguments.
     """
     return _register(AT_START, function, "on_worker_start")
 
 
 def on_worker_stop(function: Hook) -> Hook:
-    """Call `function`, which takes nothing, in each worker that ends in good order, after its last run.
+    """Call a function after the last run of each worker that ends at a drain or is replaced.
 
-    All of them together may take worker_stop_s. An exception is logged and changes nothing. Returns the function.
-    Raises `InvalidHandler` for what cannot be called without arguments.
+    All these functions together may take `worker_stop_s` seconds. An exception is logged and changes nothing.
+
+    Args:
+        function: a function that takes no arguments.
+
+    Returns the function. Raises `InvalidHandler` if it cannot be called without arguments.
     """
     return _register(AT_STOP, function, "on_worker_stop")
 
 
 def name_of(hook: Callable[[], Any]) -> str:
-    """`module:function`."""
+    """Return the name of a hook for messages: `module:function`."""
     return f"{getattr(hook, '__module__', '?')}:{getattr(hook, '__qualname__', repr(hook))}"
 
 
 def _register(hooks: list[Callable[[], Any]], function: Hook, decorator: str) -> Hook:
     _refuse_misfit(function, decorator)
-    same = [place for place, hook in enumerate(hooks) if name_of(hook) == name_of(function)]
+    same = [index for index, hook in enumerate(hooks) if name_of(hook) == name_of(function)]
     if same:  # the module is imported again, under the same name
         hooks[same[0]] = function
     else:
@@ -67,8 +75,8 @@ def _refuse_misfit(function: Any, decorator: str) -> None:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # some functions written in C have none
         return
-    needed = [one.name for one in parameters
-              if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    needed = [parameter.name for parameter in parameters if parameter.default is parameter.empty
+              and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
     if needed:
         raise InvalidHandler(f"{name_of(function)} cannot be a hook of @{decorator}: it is called without arguments, "
                              f"and {needed[0]!r} would get nothing", field="function", value=name_of(function),

@@ -12,7 +12,7 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from engine.adapters.redis.embedded import server_supervisor
+from engine.adapters.redis.embedded import folder_files
 from engine.adapters.redis.embedded.server import EmbeddedRedis
 from engine.adapters.redis.embedded.server import open_embedded as open_with
 from tests.redis_server import embedded_binary
@@ -52,7 +52,7 @@ class User:
 
 
 def note(folder: Path) -> dict[str, object]:
-    return json.loads((folder / server_supervisor.SUPERVISOR_LOCK).read_text())
+    return json.loads((folder / folder_files.SUPERVISOR_LOCK).read_text())
 
 
 def supervisor_pid(folder: Path) -> int:

@@ -12,7 +12,7 @@ import pytest
 import redis
 from processes import await_death, connect, note, open_embedded, server_pid, supervisor_pid
 
-from engine.adapters.redis.embedded import data_folder, server_supervisor
+from engine.adapters.redis.embedded import data_folder, folder_files
 from engine.adapters.redis.embedded.server import await_end
 
 
@@ -108,8 +108,8 @@ def test_many_that_start_at_once_get_one_redis(folder, user):
     users = [user() for _ in range(8)]
     urls = {one.opened() for one in users}
     assert len(urls) == 1
-    lock = folder.resolve() / server_supervisor.SERVER_LOCK
-    assert len(server_supervisor.holders(lock)) == 2, "one supervisor, one server"
+    lock = folder.resolve() / folder_files.SERVER_LOCK
+    assert len(folder_files.holders(lock)) == 2, "one supervisor, one server"
 
 
 def test_users_that_come_and_go_all_the_time_always_find_it(folder, user):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from processes import User, note, retrying
 
-from engine.adapters.redis.embedded import server_supervisor
+from engine.adapters.redis.embedded import folder_files
 from engine.adapters.redis.embedded.server import await_end
 
 ACTIONS = 60
@@ -60,7 +60,7 @@ class Folder:
         self.confirmed = count
 
     def servers(self) -> list[int]:
-        held_by = server_supervisor.holders(self.path.resolve() / server_supervisor.SERVER_LOCK)
+        held_by = folder_files.holders(self.path.resolve() / folder_files.SERVER_LOCK)
         return [pid for pid in held_by if b"-server" in _command(pid).split(b"\0")[0]]
 
     def _some_user(self) -> User:

@@ -14,7 +14,7 @@ from processes import (
     supervisor_pid,
 )
 
-from engine.adapters.redis.embedded import server_supervisor
+from engine.adapters.redis.embedded import folder_files
 
 
 def test_a_redis_that_is_killed_is_started_again_with_its_data(folder):
@@ -58,7 +58,7 @@ def test_when_the_supervisor_is_killed_and_then_its_users_nothing_is_left(folder
     await_death(pidfd)
     os.close(pidfd)
     one.kill()
-    assert server_supervisor.holders(folder.resolve() / server_supervisor.SERVER_LOCK) == []
+    assert folder_files.holders(folder.resolve() / folder_files.SERVER_LOCK) == []
     with open_embedded(folder) as embedded:
         assert connect(embedded.url).ping()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from processes import connect, open_embedded
 
-from engine.adapters.redis.embedded import data_folder, server_supervisor
+from engine.adapters.redis.embedded import data_folder, folder_files
 from engine.adapters.redis.embedded.server import await_end
 from engine.errors import EngineError
 
@@ -20,11 +20,11 @@ def test_a_stale_socket_and_stale_notes_are_no_obstacle(folder):
         pass
     await_end(folder)
     (folder / "redis.sock").write_text("")
-    (folder / server_supervisor.SUPERVISOR_LOCK).write_text('{"pid": 1, "socket": "/nowhere"}')
+    (folder / folder_files.SUPERVISOR_LOCK).write_text('{"pid": 1, "socket": "/nowhere"}')
     with open_embedded(folder) as embedded:
         assert connect(embedded.url).ping()
     await_end(folder)
-    (folder / server_supervisor.SUPERVISOR_LOCK).write_text('not json')
+    (folder / folder_files.SUPERVISOR_LOCK).write_text('not json')
     with open_embedded(folder) as embedded:
         assert connect(embedded.url).ping()
 
@@ -74,9 +74,9 @@ def test_a_large_log_is_put_aside(folder):
     with open_embedded(folder):
         pass
     await_end(folder)
-    (folder / server_supervisor.SERVER_LOG).write_bytes(b"x" * 2_000_000)
+    (folder / folder_files.SERVER_LOG).write_bytes(b"x" * 2_000_000)
     with open_embedded(folder):
         pass
     await_end(folder)
-    assert (folder / server_supervisor.SERVER_LOG).stat().st_size < 100_000
+    assert (folder / folder_files.SERVER_LOG).stat().st_size < 100_000
     assert (folder / "redis.log.1").exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from processes import connect, open_embedded
 
-from engine.adapters.redis.embedded import binary, server_supervisor
+from engine.adapters.redis.embedded import binary, folder_files, server_supervisor
 from engine.errors import EngineError
 
 NOBODY = 65534
@@ -43,8 +43,8 @@ def state_of(folder: Path) -> list[tuple[str, int, bytes]]:
 
 
 @pytest.mark.parametrize("name", [
-    server_supervisor.USERS_LOCK, server_supervisor.START_LOCK, server_supervisor.SUPERVISOR_LOCK,
-    server_supervisor.SERVER_LOCK, server_supervisor.SERVER_LOG])
+    folder_files.USERS_LOCK, folder_files.START_LOCK, folder_files.SUPERVISOR_LOCK,
+    folder_files.SERVER_LOCK, folder_files.SERVER_LOG])
 def test_nothing_is_opened_through_a_link(folder, name):
     folder.mkdir(mode=0o700)
     target = folder.parent / "somebody's file"
@@ -58,19 +58,19 @@ def test_nothing_is_opened_through_a_link(folder, name):
 
 def test_a_link_to_nothing_makes_no_file(folder):
     folder.mkdir(mode=0o700)
-    (folder / server_supervisor.USERS_LOCK).symlink_to(folder.parent / "new")
+    (folder / folder_files.USERS_LOCK).symlink_to(folder.parent / "new")
     with pytest.raises(EngineError, match="is a symbolic link"):
         open_embedded(folder)
     assert not (folder.parent / "new").exists()
-    (folder / server_supervisor.USERS_LOCK).unlink()
+    (folder / folder_files.USERS_LOCK).unlink()
 
 
 def test_a_pipe_in_the_place_of_a_file_does_not_hang_anybody(folder):
     folder.mkdir(mode=0o700)
-    os.mkfifo(folder / server_supervisor.USERS_LOCK)
+    os.mkfifo(folder / folder_files.USERS_LOCK)
     with pytest.raises(EngineError, match=r"users\.lock is not a plain file"):
         open_embedded(folder)
-    (folder / server_supervisor.USERS_LOCK).unlink()
+    (folder / folder_files.USERS_LOCK).unlink()
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o720, 0o1777])
@@ -110,8 +110,8 @@ def test_root_is_told_first_whose_folder_it_is_in_which_others_may_write(folder)
 @as_root
 def test_root_does_not_start_a_server_in_the_folder_of_another_user(folder):
     folder.mkdir(mode=0o700)
-    (folder / server_supervisor.USERS_LOCK).touch()
-    give_to_nobody(folder, server_supervisor.USERS_LOCK)
+    (folder / folder_files.USERS_LOCK).touch()
+    give_to_nobody(folder, folder_files.USERS_LOCK)
     before = state_of(folder)
     with pytest.raises(EngineError, match=r"belongs to nobody, and root does not start one there.*sudo -u nobody"):
         open_embedded(folder)
@@ -128,12 +128,12 @@ def test_root_leaves_an_empty_folder_of_another_user_empty(folder):
 
 
 @as_root
-@pytest.mark.parametrize("name", [server_supervisor.USERS_LOCK, server_supervisor.SUPERVISOR_LOCK])
+@pytest.mark.parametrize("name", [folder_files.USERS_LOCK, folder_files.SUPERVISOR_LOCK])
 def test_a_link_in_the_folder_of_another_user_leads_root_nowhere(folder, name):
     folder.mkdir(mode=0o700)
     target = folder.parent / "of root"
     target.write_text('{"pid": 1, "socket": "/precious"}')
-    (folder / server_supervisor.USERS_LOCK).touch()
+    (folder / folder_files.USERS_LOCK).touch()
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(target)
     give_to_nobody(folder, name)
@@ -150,14 +150,14 @@ def server_of_nobody(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
     folder.mkdir(mode=0o700)
     program = shutil.copy(str(binary.shipped_server()), folder.parent / "server")
     path = folder / "redis.sock"
-    for name in (server_supervisor.USERS_LOCK, server_supervisor.SUPERVISOR_LOCK):
+    for name in (folder_files.USERS_LOCK, folder_files.SUPERVISOR_LOCK):
         (folder / name).touch()
-    give_to_nobody(folder, server_supervisor.USERS_LOCK, server_supervisor.SUPERVISOR_LOCK)
+    give_to_nobody(folder, folder_files.USERS_LOCK, folder_files.SUPERVISOR_LOCK)
     server = subprocess.Popen([program, *server_supervisor.arguments(folder, str(path))], user=NOBODY, group=NOBODY,
                               extra_groups=[], stdout=subprocess.PIPE, cwd=folder)
     assert server.stdout is not None
     assert any(b"eady to accept connections" in line for line in iter(server.stdout.readline, b""))
-    lock = folder / server_supervisor.SUPERVISOR_LOCK
+    lock = folder / folder_files.SUPERVISOR_LOCK
     lock.write_text(json.dumps({"pid": server.pid, "socket": str(path)}))
     yield server
     server.kill()
@@ -168,7 +168,7 @@ def server_of_nobody(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
 def test_root_can_look_at_a_server_that_another_user_runs(folder, server_of_nobody):
     with open_embedded(folder) as embedded:
         assert connect(embedded.url).ping()
-        assert not (folder / server_supervisor.START_LOCK).exists()
+        assert not (folder / folder_files.START_LOCK).exists()
     assert server_of_nobody.poll() is None
 
 
@@ -189,10 +189,10 @@ def test_root_speaks_to_no_socket_that_is_not_the_owners(folder):
         of_root.bind(str(folder.parent / "of root"))
         of_root.listen()
         of_root.setblocking(False)
-        (folder / server_supervisor.USERS_LOCK).touch()
+        (folder / folder_files.USERS_LOCK).touch()
         note = {"pid": os.getpid(), "socket": str(folder.parent / "of root")}
-        (folder / server_supervisor.SUPERVISOR_LOCK).write_text(json.dumps(note))
-        give_to_nobody(folder, server_supervisor.USERS_LOCK, server_supervisor.SUPERVISOR_LOCK)
+        (folder / folder_files.SUPERVISOR_LOCK).write_text(json.dumps(note))
+        give_to_nobody(folder, folder_files.USERS_LOCK, folder_files.SUPERVISOR_LOCK)
         with pytest.raises(EngineError, match="root does not start one there"):
             open_embedded(folder)
         with pytest.raises(BlockingIOError):
@@ -204,10 +204,10 @@ def test_root_speaks_to_no_socket_that_is_not_the_owners(folder):
 def test_a_server_that_root_has_started_in_the_folder_of_a_user_is_told_of_at_once(folder):
     folder.parent.chmod(0o755)
     folder.mkdir(mode=0o700)
-    lock = folder / server_supervisor.SUPERVISOR_LOCK
+    lock = folder / folder_files.SUPERVISOR_LOCK
     lock.write_text(json.dumps({"pid": os.getpid(), "socket": str(folder / "redis.sock")}))
-    give_to_nobody(folder, server_supervisor.SUPERVISOR_LOCK)
-    with (folder / server_supervisor.SUPERVISOR_LOCK).open() as held, socket.socket(socket.AF_UNIX) as of_root:
+    give_to_nobody(folder, folder_files.SUPERVISOR_LOCK)
+    with (folder / folder_files.SUPERVISOR_LOCK).open() as held, socket.socket(socket.AF_UNIX) as of_root:
         fcntl.flock(held, fcntl.LOCK_EX)
         of_root.bind(str(folder / "redis.sock"))
         (folder / "redis.sock").chmod(0o700)

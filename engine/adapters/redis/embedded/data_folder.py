@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from engine.adapters.redis.embedded import server_supervisor
+from engine.adapters.redis.embedded import folder_files
 from engine.errors import EngineError
 
 _REMEDY = "name another one with --data-dir or GANGER_DATA_DIR"
@@ -44,7 +44,7 @@ class DataFolder(NamedTuple):
     def open_lock(self, name: str) -> int:
         """Open one of the lock files; in the folder of another user it must be there already."""
         try:
-            return server_supervisor.open_lock(self.path / name, create=self.is_own)
+            return folder_files.open_lock(self.path / name, create=self.is_own)
         except FileNotFoundError:
             if self.is_own:
                 raise
@@ -54,13 +54,13 @@ class DataFolder(NamedTuple):
 
     def open_log(self) -> BinaryIO:
         try:
-            return server_supervisor.open_log(self.path / server_supervisor.SERVER_LOG)
+            return folder_files.open_log(self.path / folder_files.SERVER_LOG)
         except OSError as error:
             raise unusable(self.path, error) from None
 
     def note(self) -> SupervisorNote | None:
         try:
-            descriptor = server_supervisor.open_lock(self.path / server_supervisor.SUPERVISOR_LOCK, create=False)
+            descriptor = folder_files.open_lock(self.path / folder_files.SUPERVISOR_LOCK, create=False)
         except OSError:
             return None
         try:

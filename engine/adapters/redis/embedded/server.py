@@ -1,9 +1,8 @@
 """The embedded Redis: one server for a folder, shared by every process that names the folder.
 
-`open_embedded` makes the caller a user of the folder and returns once Redis
-answers; the first user starts it, the last one to go ends it (see `server_supervisor.py`
-for the locks). A user also watches the supervisor: should somebody kill that, the
-users start a new one. Nothing here speaks more of Redis's protocol than PING.
+`open_embedded` makes the caller a user of the folder and returns once Redis answers. The first user starts it, the last
+one ends it: `server_supervisor` describes the locks. A user also watches the supervisor of the server. If that is
+killed, the users start a new one. Nothing here speaks more of Redis's protocol than PING.
 """
 
 import fcntl
@@ -11,8 +10,6 @@ import logging
 import os
 import select
 import stat
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,21 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-from engine.adapters.redis.embedded import server_supervisor
-from engine.adapters.redis.embedded.binary import find_server
-from engine.adapters.redis.embedded.data_folder import (
-    DataFolder,
-    SupervisorNote,
-    open_data_folder,
-    socket_path,
-    user_name,
-)
+from engine.adapters.redis.embedded import folder_files
+from engine.adapters.redis.embedded.data_folder import DataFolder, SupervisorNote, open_data_folder, user_name
+from engine.adapters.redis.embedded.launch import SupervisorLaunch, relaunch
 from engine.errors import EngineError
 
 _SILENT_S = 15.0  # from the start of the server to its first word
 _LOADING_S = 300.0  # for reading its data
 _POLL_S = 0.01
-_LAUNCHES_MAX = 3
 _RETRY_S, _RETRY_S_MAX = 1.0, 30.0
 
 _errors = logging.getLogger("ganger.errors")
@@ -52,7 +42,7 @@ class EmbeddedRedis:
         self.url = ""
         self._closed = False
         self._alarm = os.eventfd(0, os.EFD_CLOEXEC)
-        self._lock = folder.open_lock(server_supervisor.USERS_LOCK)
+        self._lock = folder.open_lock(folder_files.USERS_LOCK)
         try:
             self._enter()
             watched = self._ensure()
@@ -87,20 +77,20 @@ class EmbeddedRedis:
         """Become a user. For the owner this waits only while a Redis without users is being shut down."""
         if self.folder.is_own:
             fcntl.flock(self._lock, fcntl.LOCK_SH)
-        elif not server_supervisor.try_lock(self._lock, fcntl.LOCK_SH):
+        elif not folder_files.try_lock(self._lock, fcntl.LOCK_SH):
             raise self.folder.not_running()
 
     def _ensure(self) -> int | None:
         """Return when Redis answers, starting it if need be, with a descriptor that tells of its supervisor's death."""
         started, launches = time.monotonic(), 0
-        launch: _Launch | None = None
+        launch: SupervisorLaunch | None = None
         try:
             while not self._closed:
                 if self.folder.is_own:
                     with self._starting():
                         if not _has_supervisor(self.folder):
                             launches += 1
-                            launch = _relaunch(self.folder, self.binary, launch, launches)
+                            launch = relaunch(self.folder, self.binary, launch, launches)
                 note = self.folder.note()
                 state = "silent" if note is None else _state(self.folder, note.socket)
                 if note is not None and state == "ready":
@@ -119,7 +109,7 @@ class EmbeddedRedis:
     @contextmanager
     def _starting(self) -> Iterator[None]:
         """One user at a time looks for a supervisor and starts one."""
-        descriptor = self.folder.open_lock(server_supervisor.START_LOCK)
+        descriptor = self.folder.open_lock(folder_files.START_LOCK)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -158,7 +148,7 @@ def open_embedded(data_dir: Path, binary: str | None = None) -> EmbeddedRedis:
 def await_end(data_dir: Path) -> None:
     """Block until the folder's Redis has ended. With a user that stays, that is for ever."""
     with suppress(FileNotFoundError):
-        path = data_dir.expanduser().resolve() / server_supervisor.SUPERVISOR_LOCK
+        path = data_dir.expanduser().resolve() / folder_files.SUPERVISOR_LOCK
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -168,9 +158,9 @@ def await_end(data_dir: Path) -> None:
 
 def _has_supervisor(folder: DataFolder) -> bool:
     """Whether a supervisor lives and holds its lock. Call it under start.lock: it takes the lock for a moment."""
-    descriptor = folder.open_lock(server_supervisor.SUPERVISOR_LOCK)
+    descriptor = folder.open_lock(folder_files.SUPERVISOR_LOCK)
     try:
-        return not server_supervisor.try_lock(descriptor, fcntl.LOCK_SH)
+        return not folder_files.try_lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
@@ -191,10 +181,10 @@ def _watch_supervisor(folder: DataFolder, note: SupervisorNote) -> int | None:
 
 
 def _state(folder: DataFolder, path: str) -> str:
-    """As `server_supervisor.ping`. In the folder of another user, only a socket of that user's is spoken to."""
+    """As `folder_files.ping`. In the folder of another user, only a socket of that user's is spoken to."""
     if not folder.is_own and not _belongs_to(folder.owner, Path(path)):
         return "silent"
-    return server_supervisor.ping(path)
+    return folder_files.ping(path)
 
 
 def _belongs_to(uid: int, path: Path) -> bool:
@@ -214,66 +204,4 @@ def _check_patience(folder: DataFolder, state: str, waited_s: float) -> None:
     if waited_s > (_LOADING_S if state == "loading" else _SILENT_S):
         doing = "still loads its data" if state == "loading" else "does not answer"
         raise EngineError(f"the embedded Redis of {folder.path} {doing} after {waited_s:.0f} s; "
-                          f"see {folder.path / server_supervisor.SERVER_LOG}")
-
-
-class _Launch:
-    """A supervisor that this process has started, and the pipe on which it reports."""
-
-    def __init__(self, folder: DataFolder, asked: str | None) -> None:
-        binary, path = find_server(folder.path, asked), socket_path(folder.path)
-        self._reader, writer = os.pipe2(os.O_CLOEXEC)
-        self._poll = select.poll()
-        self._poll.register(self._reader, select.POLLIN)
-        self._heard = b""
-        try:
-            with folder.open_log() as log:
-                program = server_supervisor.__file__
-                half = subprocess.Popen([sys.executable, "-I", "-S", program, str(folder.path), binary, path],
-                                        stdin=subprocess.DEVNULL, stdout=writer, stderr=log)
-        finally:
-            os.close(writer)
-        half.wait()  # the half that lives on is nobody's child
-        while self._listen(None) and b"\n" not in self._heard:
-            pass
-
-    def wait(self, patience_s: float) -> None:
-        """Listen for as long; raises `EngineError` with the supervisor's words if it failed."""
-        if not self._listen(patience_s):
-            self._raise_failure()
-            time.sleep(patience_s)
-
-    def hear_out(self) -> None:
-        """As `wait`, for one that has ended."""
-        while self._listen(None):
-            pass
-        self._raise_failure()
-
-    def close(self) -> None:
-        if self._reader >= 0:
-            os.close(self._reader)
-            self._reader = -1
-
-    def _listen(self, patience_s: float | None) -> bool:
-        """Hear what there is to hear within the time; False once the other side has closed."""
-        if not self._poll.poll(None if patience_s is None else patience_s * 1000):
-            return True
-        part = os.read(self._reader, 4096)
-        self._heard += part
-        return bool(part)
-
-    def _raise_failure(self) -> None:
-        for line in self._heard.decode(errors="replace").splitlines():
-            if line.startswith("failed "):
-                raise EngineError("the embedded Redis does not start: " + line.removeprefix("failed "))
-
-
-def _relaunch(folder: DataFolder, binary: str | None, before: _Launch | None, launches: int) -> _Launch:
-    """Start a supervisor where there is none, unless the one started before has said why it cannot be."""
-    if before is not None:
-        before.hear_out()
-        before.close()
-    if launches > _LAUNCHES_MAX:
-        raise EngineError(f"the embedded Redis of {folder.path} dies as it starts; "
-                          f"see {folder.path / server_supervisor.SERVER_LOG}")
-    return _Launch(folder, binary)
+                          f"see {folder.path / folder_files.SERVER_LOG}")

@@ -11,20 +11,17 @@
     warden.lock   by the supervisor for its life; the file says {"pid": …, "socket": …}
     server.lock   by redis-server (inherited) and the supervisor: two servers never write to one folder
 
-It runs as a plain file on a bare interpreter: it must not import anything but the standard library.
-What it reports on its standard output: `held`, then `ready` or `failed <why>`; or only `other`.
+It runs as a plain file on a bare interpreter: it must import nothing but the standard library and `folder_files`.
+It writes to its standard output `held`, and then `ready` or `failed <why>`; where another one holds the lock, `other`.
 """
 
 import contextlib
 import ctypes
-import errno
 import fcntl
 import json
 import os
 import select
 import signal
-import socket
-import stat
 import subprocess
 import sys
 import threading
@@ -32,81 +29,42 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
-USERS_LOCK, START_LOCK, SUPERVISOR_LOCK, SERVER_LOCK = "users.lock", "start.lock", "warden.lock", "server.lock"
-SERVER_LOG = "redis.log"
+if TYPE_CHECKING or __name__ != "__main__":
+    from engine.adapters.redis.embedded import folder_files
+else:  # on a bare interpreter, which cannot import the engine
+    sys.path.append(os.path.dirname(__file__))
+    import folder_files
 
 _LOG_BYTES_MAX = 1_048_576
 _SHUTDOWN_S = 30.0
 _ORPHAN_S = 3.0  # a kill loses nothing that Redis has confirmed: it is in the page cache
 _RESTARTS_MAX, _RESTARTS_PERIOD_S = 5, 30.0
-_PING_S = 1.0
 _PR_SET_PDEATHSIG = 1
-_SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class ServerSupervisorError(Exception):
     """Redis cannot be run in this folder; the message says why."""
 
 
-def open_lock(path: Path, *, create: bool = True) -> int:
-    """Open a lock file of this folder, for writing only where it may be created. Never through a link."""
-    how = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
-    return _checked(path, os.open(path, how | _SAFELY, 0o600))
-
-
-def open_log(path: Path) -> BinaryIO:
-    descriptor = _checked(path, os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _SAFELY, 0o600))
-    return os.fdopen(descriptor, "ab")
-
-
-def _checked(path: Path, descriptor: int) -> int:
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise OSError(errno.EINVAL, f"{path} is not a plain file")
-
-
-def try_lock(descriptor: int, kind: int) -> bool:
-    """Take the lock if that is possible at once."""
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def ping(path: str) -> str:
-    """How the server behind the socket is: `ready`, `loading` its data, `silent`, or `denied` to this user."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(_PING_S)
-        try:
-            client.connect(path)
-            client.sendall(b"PING\r\n")
-            answer = client.recv(64)
-        except PermissionError:
-            return "denied"
-        except OSError:
-            return "silent"
-    if answer.startswith(b"-LOADING"):
-        return "loading"
-    return "ready" if answer[:1] in (b"+", b"-") else "silent"
-
-
 class ServerSupervisor:
-    """Keeps one redis-server running in a folder for as long as the folder has users."""
+    """Keeps one redis-server running in a folder for as long as the folder has users.
+
+    `binary` is the program of the server, `path` that of its socket.
+    """
 
     def __init__(self, folder: Path, binary: str, path: str) -> None:
         self.folder, self.binary, self.socket = folder, binary, path
-        self.held = open_lock(folder / SUPERVISOR_LOCK)
-        self.server_lock = open_lock(folder / SERVER_LOCK)
-        self.bell, self._ring = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # rung when it is time to end
+        self.held = folder_files.open_lock(folder / folder_files.SUPERVISOR_LOCK)
+        self.server_lock = folder_files.open_lock(folder / folder_files.SERVER_LOCK)
+        self._wakeup, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # written to when it is time to end
         self.log_start = 0
         self.deaths: deque[float] = deque(maxlen=_RESTARTS_MAX)
 
     def run(self) -> int:
-        if not try_lock(self.held, fcntl.LOCK_EX):
+        """Run servers until the last user is gone; return the exit code."""
+        if not folder_files.try_lock(self.held, fcntl.LOCK_EX):
             report("other")
             return 0
         try:
@@ -122,6 +80,7 @@ class ServerSupervisor:
         return 0
 
     def announce(self) -> None:
+        """Write into the lock file which process holds it, and where its server listens."""
         os.ftruncate(self.held, 0)
         os.pwrite(self.held, json.dumps({"pid": os.getpid(), "socket": self.socket}).encode(), 0)
         report("held")
@@ -131,23 +90,24 @@ class ServerSupervisor:
         for patience_s in (_ORPHAN_S, _ORPHAN_S / 2):
             until = time.monotonic() + patience_s
             while time.monotonic() < until:
-                if try_lock(self.server_lock, fcntl.LOCK_EX):
+                if folder_files.try_lock(self.server_lock, fcntl.LOCK_EX):
                     return
                 time.sleep(0.01)
-            for pid in holders(self.folder / SERVER_LOCK):
+            for pid in folder_files.holders(self.folder / folder_files.SERVER_LOCK):
                 os.kill(pid, signal.SIGKILL)
         raise ServerSupervisorError(f"another redis-server is still using the folder {self.folder}")
 
     def listen_for_the_end(self) -> None:
+        """From now on, wake `watch` when a signal asks for the end, or the last user is gone."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: os.write(self._ring, b"s"))
+            signal.signal(number, lambda *_: os.write(self._wake, b"s"))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         threading.Thread(target=self._await_last_user, daemon=True).start()
 
     def _await_last_user(self) -> None:
-        users = open_lock(self.folder / USERS_LOCK)
+        users = folder_files.open_lock(self.folder / folder_files.USERS_LOCK)
         fcntl.flock(users, fcntl.LOCK_EX)  # held until this process exits: no new user meets a Redis that is going
-        os.write(self._ring, b"u")
+        os.write(self._wake, b"u")
 
     def serve(self) -> None:
         """Run servers, one after the other, until it is time to end."""
@@ -163,36 +123,37 @@ class ServerSupervisor:
             self.note_death(server.returncode, ready)
 
     def watch(self, server: "subprocess.Popen[bytes]", pidfd: int, *, reported: bool) -> tuple[bool, bool]:
-        """Until the server dies or it is time to end. Returns (it was ready, it is time to end)."""
+        """Wait until the server dies or it is time to end; return (it was ready, it is time to end)."""
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        poll.register(self.bell, select.POLLIN)
+        poll.register(self._wakeup, select.POLLIN)
         ready = False
         while True:
             events = {descriptor for descriptor, _ in poll.poll(None if ready else 5)}
-            if self.bell in events:
+            if self._wakeup in events:
                 stop(server, poll, pidfd)
                 self.remove_socket_folder()
                 return ready, True
             if pidfd in events:
                 return ready, False
-            if not ready and ping(self.socket) == "ready":
+            if not ready and folder_files.ping(self.socket) == "ready":
                 ready = True
                 if not reported:
                     report("ready", last=True)
 
     def start_server(self) -> "subprocess.Popen[bytes]":
-        log = self.folder / SERVER_LOG
+        """Start a server, with its output in the log of the folder."""
+        log = self.folder / folder_files.SERVER_LOG
         if log.exists() and log.lstat().st_size > _LOG_BYTES_MAX:
             log.replace(log.with_suffix(".log.1"))
-        with open_log(log) as output:
+        with folder_files.open_log(log) as output:
             self.log_start = output.seek(0, os.SEEK_END)
             return subprocess.Popen(  # preexec_fn is safe here: no other thread runs Python code
                 [self.binary, *arguments(self.folder, self.socket)], cwd=self.folder, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output, pass_fds=[self.server_lock], preexec_fn=_end_with(os.getpid()))
 
     def note_death(self, code: int, was_ready: bool) -> None:
-        """Refuse to go on when it dies at once or too often; the users then see what it said last."""
+        """Raise `ServerSupervisorError` when the server dies at once or too often; it has what the server said last."""
         now = time.monotonic()
         self.deaths.append(now)
         often = len(self.deaths) == _RESTARTS_MAX and now - self.deaths[0] < _RESTARTS_PERIOD_S
@@ -200,12 +161,14 @@ class ServerSupervisor:
             raise ServerSupervisorError(f"{self.binary} ended with {code} in {self.folder}: {self.last_words()}")
 
     def last_words(self) -> str:
-        with (self.folder / SERVER_LOG).open("rb") as log:
+        """The last lines that the server has written since its start."""
+        with (self.folder / folder_files.SERVER_LOG).open("rb") as log:
             log.seek(self.log_start)
             lines = [line.strip() for line in log.read()[-2000:].decode(errors="replace").splitlines() if line.strip()]
         return " | ".join(lines[-3:]) or "it said nothing"
 
     def remove_socket_folder(self) -> None:
+        """Remove the private folder of the socket, where it has one: see `data_folder.socket_path`."""
         path = Path(self.socket)
         if path.parent != self.folder:
             with contextlib.suppress(OSError):
@@ -214,7 +177,7 @@ class ServerSupervisor:
 
 
 def arguments(folder: Path, path: str) -> list[str]:
-    """No TCP port; every write is in the append-only file within a second; nothing is ever evicted."""
+    """Those of the server: no TCP port, every write in the append-only file within a second, nothing evicted ever."""
     options = {"port": "0", "unixsocket": path, "unixsocketperm": "700", "dir": str(folder), "daemonize": "no",
                "appendonly": "yes", "appendfsync": "everysec", "aof-load-truncated": "yes", "save": "",
                "maxmemory-policy": "noeviction"}
@@ -235,21 +198,6 @@ def stop(server: "subprocess.Popen[bytes]", poll: "select.poll", pidfd: int) -> 
     server.wait()
 
 
-def holders(path: Path) -> list[int]:
-    """The other processes that have the file open."""
-    found = []
-    wanted = str(path)
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            if any(os.readlink(link.path) == wanted for link in os.scandir(entry / "fd")):
-                found.append(int(entry.name))
-        except OSError:  # it has ended, or is somebody else's
-            continue
-    return found
-
-
 def _end_with(supervisor: int) -> Callable[[], None]:
     """What the child does before it becomes redis-server: ask the kernel for SIGTERM when its parent dies."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -263,7 +211,7 @@ def _end_with(supervisor: int) -> Callable[[], None]:
 
 
 def report(line: str, *, last: bool = False) -> None:
-    """Tell whoever started this supervisor; it may have gone."""
+    """Write a line to the process that started this supervisor, which may be gone."""
     try:
         os.write(1, line.replace("\n", " ").encode() + b"\n")
         if last:
@@ -273,7 +221,8 @@ def report(line: str, *, last: bool = False) -> None:
 
 
 def main(folder: str, binary: str, path: str) -> int:
-    if os.fork():  # the one who started it waits for this half only, and has no child to look after
+    """Detach from the process that started this one, and supervise; return the exit code."""
+    if os.fork():  # the process that started it waits for this half only, and keeps no child
         os._exit(0)
     os.setsid()
     os.umask(0o077)

@@ -1,4 +1,4 @@
-"""Messages to webhooks: who is to hear of an end, what is said, how it is signed. Pure.
+"""Messages to webhooks: which webhooks an end is for, what a message says, how it is signed. Pure.
 
 The form is that of Standard Webhooks (https://www.standardwebhooks.com), so that its libraries can verify it.
 """
@@ -17,31 +17,38 @@ from engine.ports.webhooks import OWN
 Message = dict[str, Any]
 
 
-def wanted_ends(known: Mapping[str, Mapping[str, Any]]) -> frozenset[str] | None:
-    """The statuses that any of these webhooks wants to hear of; None where tasks have their own, which may want any."""
-    if OWN in known:
+def statuses_of(webhooks: Mapping[str, Mapping[str, Any]]) -> frozenset[str] | None:
+    """Return the statuses that these webhooks are for; None where tasks have webhooks of their own, for any status."""
+    if OWN in webhooks:
         return None
-    return frozenset(status for hook in known.values() for status in hook["on"])
+    return frozenset(status for webhook in webhooks.values() for status in webhook["on"])
 
 
 def messages_of(entry_id: str, event: Event, stored: StoredTask,
-                known: Mapping[str, Mapping[str, Any]]) -> dict[str, Message]:
-    """One for each webhook that wants to hear of this end, by an id that is always the same for it."""
+                webhooks: Mapping[str, Mapping[str, Any]]) -> dict[str, Message]:
+    """Return a message for each webhook that this end is for.
+
+    Args:
+        entry_id: of the entry of the stream that has the event.
+        webhooks: all there are, by id.
+
+    Returns: the messages by an id that is always the same for this end and webhook.
+    """
     record, found = stored.record, {}
     own = record.options.get("webhook")
     message = {"task_id": stored.id, "status": str(event.status), "tries": 0, "body": _body(entry_id, event, stored)}
     if own and event.status in own["on"]:
         found[f"{entry_id}.{stored.id}.{OWN}"] = {**message, "webhook": None, "url": own["url"]}
-    for hook_id, hook in known.items():
-        if hook_id != OWN and event.status in hook["on"] and _agrees(hook, stored):
-            found[f"{entry_id}.{stored.id}.{hook_id}"] = {**message, "webhook": hook_id, "url": hook["url"]}
+    for webhook_id, webhook in webhooks.items():
+        if webhook_id != OWN and event.status in webhook["on"] and _matches(webhook, stored):
+            found[f"{entry_id}.{stored.id}.{webhook_id}"] = {**message, "webhook": webhook_id, "url": webhook["url"]}
     return found
 
 
-def _agrees(hook: Mapping[str, Any], stored: StoredTask) -> bool:
+def _matches(webhook: Mapping[str, Any], stored: StoredTask) -> bool:
     record = stored.record
-    return (hook.get("task_type") in (None, record.task_type) and hook.get("queue") in (None, record.queue)
-            and (hook.get("tag") is None or hook["tag"] in record.options.get("tags", ())))
+    return (webhook.get("task_type") in (None, record.task_type) and webhook.get("queue") in (None, record.queue)
+            and (webhook.get("tag") is None or webhook["tag"] in record.options.get("tags", ())))
 
 
 def _body(entry_id: str, event: Event, stored: StoredTask) -> dict[str, Any]:
@@ -56,7 +63,12 @@ def _body(entry_id: str, event: Event, stored: StoredTask) -> dict[str, Any]:
 
 
 def signed(message_id: str, at_s: int, body: bytes, secret: str) -> dict[str, str]:
-    """The headers of a message: its id, when it was sent, and HMAC-SHA256 of "id.timestamp.body"."""
+    """Return the headers of a message: its id, when it is sent, and HMAC-SHA256 of "id.timestamp.body".
+
+    Args:
+        at_s: seconds since 1970.
+        secret: of the webhook, in the form of Standard Webhooks.
+    """
     key = base64.b64decode(secret.removeprefix("whsec_"))
     content = f"{message_id}.{at_s}.".encode() + body
     signature = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()

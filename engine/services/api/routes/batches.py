@@ -10,7 +10,7 @@ from engine.client.operations import Operation
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.core.task.stored_task import StoredTask
-from engine.services.api.context import ApiContext, SubmitRequest, context_of, principal_of
+from engine.services.api.context import ApiContext, context_of, principal_of
 from engine.services.api.http import bodies, cursors, problems
 from engine.services.api.http.authentication import Principal, Role
 from engine.services.api.http.problems import HttpError, Problem
@@ -29,6 +29,7 @@ from engine.services.api.models.search import (
 )
 from engine.services.api.models.tasks import TaskCreate, TaskResponse
 from engine.services.api.routes.tasks import JSON, allow_time, carry
+from engine.services.api.submitter import SubmitRequest
 
 BATCH_S = 60  # more than other calls may take
 router = api_router("tasks")
@@ -63,7 +64,7 @@ def _submitted(context: ApiContext, principal: Principal, batch: TaskBatchEnvelo
                traceparent: str) -> list[StoredTask | Exception]:
     """What became of each; in a thread."""
     requests = [_submit_request(value, principal, traceparent) for value in batch.tasks]
-    return context.submit_all(requests, all_or_nothing=batch.all_or_nothing)
+    return context.submitter.submit_all(requests, all_or_nothing=batch.all_or_nothing)
 
 
 def _submit_request(value: Any, principal: Principal, traceparent: str) -> SubmitRequest | HttpError:

@@ -10,7 +10,7 @@ from engine.client.models import moment
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.stored_task import StoredTask
 from engine.errors import ChangedMeanwhile, ResultNotReady
-from engine.services.api.context import SubmitRequest, context_of, principal_of
+from engine.services.api.context import context_of, principal_of
 from engine.services.api.http.authentication import Role
 from engine.services.api.http.problems import HttpError
 from engine.services.api.http.route import api_router, parse_body, route_spec
@@ -25,6 +25,7 @@ from engine.services.api.models.tasks import (
     TaskState,
     TaskUpdate,
 )
+from engine.services.api.submitter import SubmitRequest
 from engine.tasks.options import is_traceparent
 
 WAIT_S_MAX = 300

@@ -36,22 +36,22 @@ async def create_webhook(request: Request) -> Webhook:
     else:
         principal.must_see(asked.queue)
     check_url(asked.url, private=context.settings.webhooks_private)
-    hooks = context.webhooks.hooks
-    if len(await context.threads.run(hooks.all)) >= WEBHOOKS_MAX:
+    store = context.webhooks.store
+    if len(await context.threads.run(store.all)) >= WEBHOOKS_MAX:
         raise HttpError(409, f"there are {WEBHOOKS_MAX} webhooks already", limit=str(WEBHOOKS_MAX))
-    hook_id = secrets.token_hex(8)
+    webhook_id = secrets.token_hex(8)
     kept = {**asked.model_dump(), "secret": new_secret(), "created_at": datetime.now(UTC).isoformat()}
-    await context.threads.run(hooks.add, hook_id, kept)
-    return Webhook(id=hook_id, **kept)
+    await context.threads.run(store.add, webhook_id, kept)
+    return Webhook(id=webhook_id, **kept)
 
 
 @router.get("/webhooks", summary="Every webhook", **route_spec(Role.ADMIN))
 async def list_webhooks(request: Request) -> list[Webhook]:
     """Without their secrets."""
     context, principal = context_of(request), principal_of(request)
-    found = await context.threads.run(context.webhooks.hooks.all)
-    return [Webhook(id=hook_id, **{**kept, "secret": None}) for hook_id, kept in found.items()
-            if hook_id != OWN and _sees(principal, kept)]
+    found = await context.threads.run(context.webhooks.store.all)
+    return [Webhook(id=webhook_id, **{**kept, "secret": None}) for webhook_id, kept in found.items()
+            if webhook_id != OWN and _sees(principal, kept)]
 
 
 @router.get("/webhook/secret", summary="What messages to tasks' own webhooks are signed with", **route_spec(Role.ADMIN))
@@ -59,7 +59,7 @@ async def get_task_webhook_secret(request: Request) -> WebhookSecret:
     """One for all tasks, made when it is first needed."""
     context = context_of(request)
     principal_of(request).must_see_all()
-    return WebhookSecret(secret=await context.threads.run(context.webhooks.hooks.own_secret))
+    return WebhookSecret(secret=await context.threads.run(context.webhooks.store.own_secret))
 
 
 @router.post("/webhook/secret", summary="Sign messages to tasks' own webhooks with another secret",
@@ -68,7 +68,7 @@ async def renew_task_webhook_secret(request: Request) -> WebhookSecret:
     """From now on."""
     context = context_of(request)
     principal_of(request).must_see_all()
-    return WebhookSecret(secret=await context.threads.run(lambda: context.webhooks.hooks.own_secret(renewed=True)))
+    return WebhookSecret(secret=await context.threads.run(lambda: context.webhooks.store.own_secret(renewed=True)))
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, summary="Tell a URL no more", **route_spec(
@@ -76,9 +76,9 @@ async def renew_task_webhook_secret(request: Request) -> WebhookSecret:
 async def delete_webhook(request: Request, webhook_id: WebhookId) -> Response:
     """Messages to it that are under way are dropped."""
     context, principal = context_of(request), principal_of(request)
-    kept = (await context.threads.run(context.webhooks.hooks.all)).get(webhook_id)
+    kept = (await context.threads.run(context.webhooks.store.all)).get(webhook_id)
     if kept is None or not _sees(principal, kept) or not await context.threads.run(
-            context.webhooks.hooks.remove, webhook_id):
+            context.webhooks.store.remove, webhook_id):
         raise HttpError(404, "there is no such webhook")
     return Response(status_code=204)
 
@@ -88,7 +88,7 @@ async def list_webhook_deliveries(request: Request) -> list[Delivery]:
     """The next 1,000, each with how often it was tried, and why in vain. Those given up are in the engine's log."""
     context = context_of(request)
     principal_of(request).must_see_all()
-    found = await context.threads.run(context.webhooks.hooks.under_way, SHOWN_MAX)
+    found = await context.threads.run(context.webhooks.store.under_way, SHOWN_MAX)
     return [Delivery(id=name, webhook=one["webhook"], url=one["url"], task_id=one["task_id"], status=one["status"],
                      tries=one["tries"], due_at=moment(one["due_ms"]), last_error=one.get("last_error"))
             for name, one in found.items()]

@@ -204,6 +204,8 @@ MUTANTS = [
            f"{ORPHANS} -k before"),
     Mutant("engine/adapters/process/between_runs/orphans.py", "poll.poll(_LISTING_MS)", "poll.poll()",
            f"{ORPHANS} -k adopted"),
+    Mutant("engine/services/tree/channel.py", "if not _is_command(packet)), None)", "), None)",
+           "tests/unit/services/tree/test_channel.py -k loses"),
     Mutant("engine/adapters/process/worker/outcomes.py", 'if b"null" in encoded and returned is not None:',
            'if b"NaN" in encoded:', "tests/unit/process/test_outcomes.py"),
 ]

@@ -6,6 +6,7 @@ import pytest
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from tests.scripts.shop import HOUR_MS, Shop, messages
+from tests.scripts.test_step import Supervisor
 from tests.scripts.test_submit import told
 
 P = "ganger:{0}:"
@@ -166,6 +167,16 @@ def test_pause_and_resume(shop: Shop) -> None:
     assert heard.get_message(timeout=0) is None
     assert shop.dump()[P + "queues"] == {b"q": b"open"}
     assert len(ids) == 2
+
+
+def test_a_queue_that_was_emptied_while_it_was_paused_is_served_again(shop: Shop) -> None:
+    supervisor, task_id = Supervisor(shop), shop.submit()
+    shop.broker.pause("q")
+    assert supervisor.claim(1) == []
+    shop.broker.cancel(task_id, "why")
+    shop.broker.resume("q")
+    task_id = shop.submit()
+    assert supervisor.claim(1) == [task_id]
 
 
 def test_purge_cancels_what_is_queued_and_nothing_else(shop: Shop) -> None:

@@ -9,7 +9,9 @@
 -- include: wakeup
 local function rejoin(lane, round_robin)
   local size = redis.call('ZCARD', lane)
-  if size > 0 and number(redis.call('ZSCORE', round_robin, ARGV.queue) or PARKED) >= PARKED then
+  if size == 0 then  -- it may stand at the end, where its next task would not find it
+    redis.call('ZREM', round_robin, ARGV.queue)
+  elseif number(redis.call('ZSCORE', round_robin, ARGV.queue) or PARKED) >= PARKED then
     redis.call('ZADD', round_robin, ARGV.now_ms .. '000', ARGV.queue)
   end
   return size

@@ -336,6 +336,16 @@ def test_what_expired_in_the_queue_is_not_started(shop: Shop, supervisor: Superv
     assert shop.keys.expiring not in shop.dump()
 
 
+def test_a_retried_task_that_expires_in_its_lane_keeps_the_outcome_of_its_run(shop: Shop,
+                                                                             supervisor: Supervisor) -> None:
+    task_id = shop.retrying(due_ms=-1, expires_ms=supervisor.clock_ms + HOUR_MS)
+    assert shop.keeper.promote(1)[0] == 1
+    supervisor.clock_ms += HOUR_MS
+    assert supervisor.claim(1) == []
+    assert (shop.life(task_id).status, shop.life(task_id).run) == (TaskStatus.FAILED, 2)
+    assert [outcome["cause"] for outcome in shop.broker.outcomes(task_id)] == ["raised", "expired"]
+
+
 def test_a_claim_stays_below_what_redis_owes_a_subscriber_and_the_rest_keeps_its_place(shop: Shop,
                                                                                        supervisor: Supervisor) -> None:
     ids = [shop.submit() for _ in range(40)]

@@ -2,8 +2,9 @@
 
 local LOOKS_MAX = 4  -- at the lanes in one step
 
--- End a task that came up after its `expires`.
+-- End a task that came up after its `expires`. A run that ended in a retry keeps its own outcome.
 local function expire(id, run, attempts, crashes, priority, rank)
+  run = run + redis.call('HEXISTS', KEYS.outcomes, id .. ':' .. run)
   move_task(id, format_state('FAILED', run, attempts, crashes, priority, rank, ARGV.now_ms, '-'))
   redis.call('HSET', KEYS.outcomes, id .. ':' .. run, expired_outcome(run))
   redis.call('ZADD', KEYS.ended_failed, ARGV.expired_remove_ms, id)

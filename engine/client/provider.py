@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from threading import Lock
 
 from engine.adapters.redis.embedded.server import EmbeddedRedis, open_embedded
-from engine.adapters.redis.tasks.broker import Broker, connect
+from engine.adapters.redis.tasks.broker import RedisClientBroker, connect
 from engine.config import Settings
 from engine.errors import GangerError
 from engine.ports.engine_broker import EngineBroker
@@ -29,12 +29,12 @@ class RedisBrokerProvider:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._lock = Lock()
-        self._broker: Broker | None = None
+        self._broker: RedisClientBroker | None = None
         self._embedded: EmbeddedRedis | None = None
         self._closed = False
         _ALL.add(self)
 
-    def broker(self) -> Broker:
+    def broker(self) -> RedisClientBroker:
         """The broker, connected. Raises `BrokerError` or, where the embedded Redis does not start, `EngineError`."""
         return self._broker or self._open()
 
@@ -59,7 +59,7 @@ class RedisBrokerProvider:
         if embedded is not None:
             embedded.close()
 
-    def _open(self) -> Broker:
+    def _open(self) -> RedisClientBroker:
         check_use("a Client")
         with self._lock:
             if self._closed:

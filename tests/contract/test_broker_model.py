@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.core.task.lifecycle import FINAL, Move, TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.errors import BrokerError, GangerError, MoveRefused, TaskNotFound
@@ -54,7 +54,7 @@ class Tasks(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.shop, self.model = Shop(self.server), ReferenceModel()
-        self.clients = [self.shop.broker, Broker(self.server.url)]
+        self.clients = [self.shop.broker, RedisClientBroker(self.server.url)]
         self.supervisors = {name: Supervisor(self.shop, name, types=types) for name, types in KNOWN.items()}
         for name, types in KNOWN.items():
             self.model.supervisor.announce(name, types)

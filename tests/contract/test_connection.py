@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from redis import Redis, exceptions
 
-from engine.adapters.redis.tasks.broker import Broker, connect
+from engine.adapters.redis.tasks.broker import RedisClientBroker, connect
 from engine.adapters.redis.wire import connection
 from engine.adapters.redis.wire.errors import from_redis
 from engine.core.task.lifecycle import TaskStatus
@@ -109,10 +109,10 @@ def test_password_user_and_permission(own_server: Callable[..., RedisServer]) ->
 
     for url in (f"unix://{path}", f"unix://:wrong@{path}", f"unix://nobody:secret@{path}"):
         with pytest.raises(BrokerDenied):
-            Broker(url).ping()
-    Broker(f"unix://:secret@{path}").ping()
+            RedisClientBroker(url).ping()
+    RedisClientBroker(f"unix://:secret@{path}").ping()
 
-    broker = Broker(f"unix://ganger:p%40ss%2Fword@{path}")
+    broker = RedisClientBroker(f"unix://ganger:p%40ss%2Fword@{path}")
     broker.ping()
     shop = Shop.__new__(Shop)
     shop.broker, shop._ids = broker, iter(["0" * 19])
@@ -121,19 +121,19 @@ def test_password_user_and_permission(own_server: Callable[..., RedisServer]) ->
     assert broker.cancel("0" * 19, "why") is TaskStatus.CANCELLED
 
     with pytest.raises(BrokerDenied, match="password, the user or the command"):
-        Broker(f"unix://reader:r@{path}").ping()
+        RedisClientBroker(f"unix://reader:r@{path}").ping()
 
 
 def test_too_old(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "VERSION_MIN", (99, 0))
     with pytest.raises(BrokerTooOld, match=r"Redis is \d+\.\d+.*, and must be"):
-        Broker(shop.broker.redis.url).ping()
+        RedisClientBroker(shop.broker.redis.url).ping()
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "", "redis://localhost?colour=red", "redis://localhost:port"])
 def test_a_url_that_makes_no_sense(url: str) -> None:
     with pytest.raises(InvalidSetting) as caught:
-        Broker(url)
+        RedisClientBroker(url)
     assert caught.value.field == "redis_url"
 
 
@@ -141,17 +141,17 @@ def test_a_url_that_makes_no_sense(url: str) -> None:
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
-    assert timed(BrokerUnavailable, Broker(f"unix://{tmp_path}/none.sock").ping) < 1
+    assert timed(BrokerUnavailable, RedisClientBroker(f"unix://{tmp_path}/none.sock").ping) < 1
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        assert timed(BrokerUnavailable, Broker(f"redis://127.0.0.1:{unused.getsockname()[1]}").ping) < 1
+        assert timed(BrokerUnavailable, RedisClientBroker(f"redis://127.0.0.1:{unused.getsockname()[1]}").ping) < 1
 
 
 def test_somebody_listens_and_does_not_answer() -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(8)
-        broker = Broker(f"redis://127.0.0.1:{deaf.getsockname()[1]}", timeout_s=0.2)
+        broker = RedisClientBroker(f"redis://127.0.0.1:{deaf.getsockname()[1]}", timeout_s=0.2)
         assert 0.1 < timed(BrokerUnavailable, broker.ping) < 1
 
 
@@ -159,7 +159,7 @@ def test_a_redis_that_hangs(own_server: Callable[..., RedisServer]) -> None:
     server = own_server()
     shop = Shop(server)
     shop.submit()
-    broker = Broker(server.url, timeout_s=0.2)
+    broker = RedisClientBroker(server.url, timeout_s=0.2)
     broker.ping()
     task = shop.new()
     server.process.send_signal(signal.SIGSTOP)
@@ -173,7 +173,7 @@ def test_a_redis_that_hangs(own_server: Callable[..., RedisServer]) -> None:
 
 def test_a_redis_that_is_busy(own_server: Callable[..., RedisServer]) -> None:
     server = own_server(**{"lua-time-limit": "10"})
-    broker = Broker(server.url, timeout_s=5)
+    broker = RedisClientBroker(server.url, timeout_s=5)
     broker.ping()
     with ThreadPoolExecutor(1) as thread, server.client() as client, server.client() as other:
         endless = thread.submit(client.eval, "while true do end", 0)
@@ -285,7 +285,7 @@ def test_a_fork_does_not_share_sockets(shop: Shop) -> None:
 
 
 def test_a_closed_broker_refuses(shop: Shop) -> None:
-    broker = Broker(shop.broker.redis.url)
+    broker = RedisClientBroker(shop.broker.redis.url)
     broker.ping()
     broker.close()
     with pytest.raises(BrokerError, match="closed"):
@@ -327,12 +327,12 @@ def test_tls(own_server: Callable[..., RedisServer], tmp_path: Path) -> None:
         client.execute_command("ACL", "SETUSER", "ganger", "on", ">secret", "~*", "&*", "+@all")
     address = f"127.0.0.1:{port}?ssl_ca_certs={certificate}"
     with pytest.raises(BrokerDenied):
-        Broker(f"rediss://ganger:wrong@{address}").ping()
-    broker = Broker(f"rediss://ganger:secret@{address}")
+        RedisClientBroker(f"rediss://ganger:wrong@{address}").ping()
+    broker = RedisClientBroker(f"rediss://ganger:secret@{address}")
     broker.ping()
     broker.pause("q")
     with pytest.raises(BrokerUnavailable):
-        Broker(f"rediss://ganger:secret@127.0.0.1:{port}").ping()  # signed by nobody it knows
+        RedisClientBroker(f"rediss://ganger:secret@127.0.0.1:{port}").ping()  # signed by nobody it knows
 
 
 # -- the table ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from engine import Client, DurabilityUnavailable, InvalidOption
-from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.errors import BrokerUnavailable
 from tests.redis_server import RedisServer, binaries, version
 from tests.scripts.shop import Shop
@@ -41,7 +41,7 @@ def test_with_appendfsync_always_every_answer_is_on_disk(start: Start) -> None:
     assert all(task_id.encode() in written for task_id in ids)
 
 
-def submit_until_it_is_late(broker: Broker, shop: Shop) -> None:
+def submit_until_it_is_late(broker: RedisClientBroker, shop: Shop) -> None:
     """Right behind an fsync the next one is a second away."""
     for _ in range(20):
         broker.submit([shop.new()._replace(durability="fsync")])
@@ -58,7 +58,7 @@ def test_with_everysec_redis_is_asked(start: Start) -> None:
 @pytest.mark.skipif(version(NEWEST) < (7, 2), reason="WAITAOF needs Redis 7.2; the tests run an older one")
 def test_a_disk_that_is_too_slow_is_said(start: Start) -> None:
     shop = start(appendonly="yes", appendfsync="everysec")
-    hasty = Broker(shop.broker.redis.url, timeout_s=0.02)
+    hasty = RedisClientBroker(shop.broker.redis.url, timeout_s=0.02)
     with pytest.raises(BrokerUnavailable, match=r"not known to be on disk|did not answer in time"):
         submit_until_it_is_late(hasty, shop)
 
@@ -81,7 +81,7 @@ def test_a_user_who_may_not_ask_is_told_so(start: Start) -> None:
     shop = start(appendonly="yes", appendfsync="always")
     shop.client.acl_setuser("plain", enabled=True, passwords=["+p"], keys=["*"], channels=["*"],
                             categories=["+@all", "-@dangerous"])
-    broker = Broker(f"unix://plain:p@{shop.socket}")
+    broker = RedisClientBroker(f"unix://plain:p@{shop.socket}")
     with pytest.raises(DurabilityUnavailable, match="cannot promise fsync"):
         broker.submit([shop.new()._replace(durability="fsync")])
 

@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from engine.adapters.clock import STALE_S
-from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.adapters.redis.wire import connection, scripts
 from engine.adapters.redis.wire.connection import Connections
 from engine.core.task.lifecycle import TaskStatus
@@ -117,7 +117,7 @@ def test_the_time_for_a_submit_is_that_of_all_that_it_waits_for(shop: Shop, monk
     waits, real = list[float](), connection._set_timeout
     monkeypatch.setattr(connection, "_set_timeout", lambda end, wait_s: (waits.append(wait_s), real(end, wait_s)))
     slow = Slow(0.4)
-    broker = Broker(slow.url, timeout_s=1.0)
+    broker = RedisClientBroker(slow.url, timeout_s=1.0)
     with pytest.raises(BrokerUnavailable):
         broker.submit([shop.new()])
     assert waits[-1] <= 0.6, "what the wait for the time has left, and not the whole once more"

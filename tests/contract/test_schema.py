@@ -12,7 +12,7 @@ import pytest
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
 from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
-from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.cli.exit_codes import Exit
 from engine.core.store import schema
 from engine.core.task.lifecycle import TaskStatus
@@ -38,7 +38,7 @@ def test_what_is_refused(stored: bytes | None, is_refused: bool) -> None:
 
 def test_a_client_refuses_data_that_it_does_not_know(shop: Shop) -> None:
     shop.client.set(shop.keys.schema, NEWER)
-    broker = Broker(f"unix://{shop.socket}")
+    broker = RedisClientBroker(f"unix://{shop.socket}")
     with pytest.raises(SchemaMismatch, match="written by a newer version of Ganger"):
         broker.submit([shop.new()])
     broker.close()

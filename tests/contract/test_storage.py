@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from engine import BrokerReadOnly, Client
-from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.cli.doctor.finding import State
 from engine.cli.doctor.redis import eviction, persistence, version
 from engine.core.store.storage import eviction_fault, writing_fault
@@ -33,7 +33,7 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
 
 
 def told(server: RedisServer) -> dict[str, object]:
-    broker = Broker(server.url)
+    broker = RedisClientBroker(server.url)
     try:
         return broker.info()
     finally:

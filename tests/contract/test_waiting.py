@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from engine.adapters.redis.tasks import waiting as waiting_module
-from engine.adapters.redis.tasks.broker import Broker
-from engine.adapters.redis.tasks.waiting import IDLE_MAX
+from engine.adapters.redis.tasks import end_waiter
+from engine.adapters.redis.tasks.broker import RedisClientBroker
+from engine.adapters.redis.tasks.end_waiter import IDLE_MAX
 from engine.core.task.lifecycle import TaskStatus
 from engine.errors import BrokerUnavailable
 from tests.redis_server import RedisServer, binaries
@@ -31,7 +31,7 @@ def until(condition: Callable[[], object]) -> None:
         threading.Event().wait(0.002)
 
 
-def wait(broker: Broker, ids: list[str], until_s: float) -> set[str]:
+def wait(broker: RedisClientBroker, ids: list[str], until_s: float) -> set[str]:
     """Those that ended, or do not exist."""
     return {task_id for over in broker.ends(ids, until_s) for task_id in over}
 
@@ -133,7 +133,7 @@ def test_a_redis_that_stays_away_is_said(frail: RedisServer) -> None:
 def test_a_child_of_a_fork_does_not_listen_on_its_parents_connection(shop: Shop) -> None:
     task_id = shop.ended()
     assert wait(shop.broker, [task_id], soon()) == {task_id}
-    waiting = shop.broker._waiting
+    waiting = shop.broker._waiter
     mine = waiting._idle[-1]
     waiting._pid = -1  # what a child finds
     assert waiting._take() is not mine
@@ -141,7 +141,7 @@ def test_a_child_of_a_fork_does_not_listen_on_its_parents_connection(shop: Shop)
 
 
 def test_a_closed_broker_waits_no_more(shop: Shop) -> None:
-    broker = Broker(shop.broker.redis.url)
+    broker = RedisClientBroker(shop.broker.redis.url)
     task_id = shop.submit()
     assert wait(broker, [task_id], time.monotonic() + 0.01) == set()
     broker.close()
@@ -236,8 +236,8 @@ def test_connections_that_lay_idle_over_a_restart_do_not_fail_a_short_wait(frail
 
 def test_of_many_that_are_waited_for_some_are_asked_for_each_second(shop: Shop, threads: ThreadPoolExecutor,
                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_module, "RECHECK_TASKS", 2)
-    monkeypatch.setattr(waiting_module, "RECHECK_S", 0.01)
+    monkeypatch.setattr(end_waiter, "RECHECK_TASKS", 2)
+    monkeypatch.setattr(end_waiter, "RECHECK_S", 0.01)
     ids = [shop.submit() for _ in range(5)]
     waiting = threads.submit(wait, shop.broker, ids, soon())
     until(lambda: shop.client.hlen(P + "waiters") == 5)

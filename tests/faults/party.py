@@ -14,7 +14,7 @@ from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
 from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
 from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
-from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.pool.dispatch import Dispatch, Timing
 from engine.core.pool.window import Windows
@@ -51,12 +51,12 @@ class Party:
         self.asked: dict[str, set[TaskStatus]] = {}  # id -> the ends that it may have
         self.dead: list[str] = []  # supervisors whose processes are gone
         self._names = count(1)
-        self.broker = Broker(seam.url, timeout_s=0.25)
+        self.broker = RedisClientBroker(seam.url, timeout_s=0.25)
         self.rounds = make_rounds(
             "keeper", RedisKeeperBroker(self.broker), SupervisorReports(list), self, 15.0, self.now_s)  # type: ignore[arg-type]
         audit = next(duty for duty in self.rounds.duties if isinstance(duty, Audit))
         audit.begin_in(3600.0)  # that is not what is tried here, and makes many calls
-        self.watcher = Broker(server.url)
+        self.watcher = RedisClientBroker(server.url)
         self.pool: Pool
         self.link: RedisSupervisorBroker
         self.hire()

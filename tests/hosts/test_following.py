@@ -7,7 +7,7 @@ import pytest
 
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.adapters.redis.wire.addresses import SLOT
 from engine.adapters.redis.wire.supervisor_link import Answered, Connected, SupervisorLink
 from engine.core.task.lifecycle import TaskStatus
@@ -52,7 +52,7 @@ class Linked:
 
 def check_that_it_follows(url: str, *changes: object) -> None:
     """Write, change the master, write again: by a broker and by a link that were there before."""
-    broker, linked = Broker(url, timeout_s=2.0), Linked(url)
+    broker, linked = RedisClientBroker(url, timeout_s=2.0), Linked(url)
     try:
         ids = broker.submit([new()])
         assert broker.cancel(ids[0], "why") is TaskStatus.CANCELLED
@@ -69,7 +69,7 @@ def check_that_it_follows(url: str, *changes: object) -> None:
         broker.close()
 
 
-def submitted(broker: Broker, task: Submission) -> bool:
+def submitted(broker: RedisClientBroker, task: Submission) -> bool:
     try:
         return broker.submit([task]) == [task.id]
     except BrokerUnavailable:
@@ -96,7 +96,7 @@ def test_the_master_that_sentinels_name_is_followed(sentinels: Sentinels) -> Non
 
 def test_the_node_of_a_cluster_that_has_our_keys_is_followed(cluster: Cluster) -> None:
     check_that_it_follows(cluster.url, cluster.hand_over)
-    plain = Broker(f"redis://127.0.0.1:{cluster.nodes[0].port}")
+    plain = RedisClientBroker(f"redis://127.0.0.1:{cluster.nodes[0].port}")
     with pytest.raises(BrokerError, match=r"name it as redis\+cluster://"):
         plain.submit([new()])
 
@@ -106,11 +106,11 @@ def test_the_node_of_a_cluster_that_has_our_keys_is_followed(cluster: Cluster) -
     ("redis+cluster://127.0.0.1:1", "nobody knows where the master is")])
 def test_nobody_to_ask(url: str, words: str) -> None:
     with pytest.raises(BrokerUnavailable, match=words):
-        Broker(url, timeout_s=1.0).ping()
+        RedisClientBroker(url, timeout_s=1.0).ping()
 
 
 @pytest.mark.parametrize("url", ["redis+sentinel://host:x/m", "redis+cluster://:99999999", "redis+cluster://a,,b",
                                  "redis+sentinel://h/m?colour=red"])
 def test_a_url_that_makes_no_sense(url: str) -> None:
     with pytest.raises(InvalidSetting):
-        Broker(url)
+        RedisClientBroker(url)

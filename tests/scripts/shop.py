@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
-from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
@@ -27,7 +27,7 @@ class Shop:
         self.folder, self.socket = server.folder, server.socket
         self.client = server.client()
         self.client.flushall()
-        self.broker = Broker(server.url)
+        self.broker = RedisClientBroker(server.url)
         self.broker.ping()
         self.keeper = RedisKeeperBroker(self.broker, RESCUES_MAX)
         self.keys = self.broker.keys

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.adapters.redis.tasks.amending import amend
+from engine.adapters.redis.tasks.amend import amend
 from engine.core.task.priority import TaskPriority
 from engine.errors import ChangedMeanwhile
 from tests.scripts.shop import HOUR_MS, Shop

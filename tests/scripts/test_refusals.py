@@ -8,7 +8,7 @@ import pytest
 
 from engine.adapters.redis.keeper.restoring import restore
 from engine.adapters.redis.records.leader_lock import RedisLeaderLock
-from engine.adapters.redis.tasks.amending import amend
+from engine.adapters.redis.tasks.amend import amend
 from engine.adapters.redis.wire import scripts
 from engine.core.task.lifecycle import Move, TaskStatus
 from engine.core.task.priority import TaskPriority
@@ -76,21 +76,21 @@ def cancel_queued_what_moved_on(shop: Shop) -> None:
     found = shop.broker.read([queued, shop.submit(), shop.pending()])
     for stored in found:
         shop.broker.cancel(stored.id, "quicker")
-    operating = shop.broker._operating
-    assert shop.unchanged(lambda: operating.withdraw(found, Move.CANCEL)) == [b"MOVED_ON"] * 3
+    actions = shop.broker._actions
+    assert shop.unchanged(lambda: actions.withdraw(found, Move.CANCEL)) == [b"MOVED_ON"] * 3
     shop.broker.delete([stored.id for stored in found])
-    assert shop.unchanged(lambda: operating.withdraw(found, Move.CANCEL)) == [b"MOVED_ON"] * 3
+    assert shop.unchanged(lambda: actions.withdraw(found, Move.CANCEL)) == [b"MOVED_ON"] * 3
 
 
 def cancel_queued_what_runs(shop: Shop) -> None:
     found = shop.broker.read([shop.claimed(), shop.ended()])
-    assert shop.unchanged(lambda: shop.broker._operating.withdraw(found, Move.EXPIRE)) == [b"ILLEGAL"] * 2
+    assert shop.unchanged(lambda: shop.broker._actions.withdraw(found, Move.EXPIRE)) == [b"ILLEGAL"] * 2
 
 
 def send_command_about_a_run_that_is_over(shop: Shop) -> None:
     stored = shop.broker.read([shop.claimed()])[0]
     shop.settle(stored.id, TaskStatus.COMPLETED)
-    assert shop.unchanged(lambda: shop.broker._operating._send("sup", {"do": "cancel"}, stored)) == b"MOVED_ON"
+    assert shop.unchanged(lambda: shop.broker._actions._send("sup", {"do": "cancel"}, stored)) == b"MOVED_ON"
 
 
 def send_command_to_nobody(shop: Shop) -> None:
@@ -139,7 +139,7 @@ def requeue_what_has_not_ended(shop: Shop) -> None:
 def requeue_what_moved_on(shop: Shop) -> None:
     found = shop.broker.read([shop.ended()])
     shop.broker.revive(found[0].id)
-    assert shop.unchanged(lambda: shop.broker._operating._revive(found)) == [b"MOVED_ON"]
+    assert shop.unchanged(lambda: shop.broker._actions._revive(found)) == [b"MOVED_ON"]
 
 
 def promote_what_is_not_due(shop: Shop) -> None:
@@ -162,7 +162,7 @@ def promote_what_ended(shop: Shop) -> None:
 
 def remove_what_has_not_ended(shop: Shop) -> None:
     ids = [NOBODY, shop.submit(), shop.pending(), shop.claimed()]
-    words = shop.unchanged(lambda: shop.broker._operating.remove(ids))
+    words = shop.unchanged(lambda: shop.broker._actions.remove(ids))
     assert words == [b"GONE", b"ILLEGAL", b"ILLEGAL", b"ILLEGAL"]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.adapters.redis.tasks.amending import amend
+from engine.adapters.redis.tasks.amend import amend
 from engine.client.models import Task
 from engine.core.task.lifecycle import TaskStatus
 from engine.errors import BrokerError, MoveRefused

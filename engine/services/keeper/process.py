@@ -10,8 +10,8 @@ import orjson
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
 from engine.adapters.redis.keeper.keeping import PROCESSES_S, RedisKeeperBroker
-from engine.adapters.redis.tasks.broker import Broker
-from engine.adapters.redis.tasks.operating import CONTROL
+from engine.adapters.redis.tasks.broker import RedisClientBroker
+from engine.adapters.redis.tasks.task_actions import CONTROL
 from engine.adapters.redis.wire.supervisor_link import Connected, Pushed, SupervisorLink
 from engine.errors import BrokerError
 from engine.services import composition
@@ -40,7 +40,7 @@ class KeeperLoop:
         tell_root: sends a message to the root.
     """
 
-    def __init__(self, rounds: Rounds, sampler: ProcessSampler, broker: Broker, bell: SupervisorLink,
+    def __init__(self, rounds: Rounds, sampler: ProcessSampler, broker: RedisClientBroker, bell: SupervisorLink,
                  poller: EpollPoller, tell_root: Callable[[dict[str, Any]], None]) -> None:
         self.rounds, self.sampler, self.broker, self.bell, self.poller = rounds, sampler, broker, bell, poller
         self.tell_root = tell_root
@@ -110,7 +110,7 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
     """Make the loop of a keeper's process; `name` is its name in the tree."""
     settings = bootstrap.settings
     assert settings.redis_url is not None
-    broker = Broker(settings.redis_url, prefix=settings.queue_prefix, timeout_s=_CALL_S,
+    broker = RedisClientBroker(settings.redis_url, prefix=settings.queue_prefix, timeout_s=_CALL_S,
                     failed_ttl_s=settings.failed_ttl_s, idempotency_ttl_s=settings.idempotency_ttl_s)
     keeping = RedisKeeperBroker(broker, settings.max_rescues)
     reports = SupervisorReports(keeping.supervisors)

@@ -16,7 +16,7 @@ from engine.adapters.kernel.service_manager import ServiceManager
 from engine.adapters.poller import EpollPoller
 from engine.adapters.process.resources.cgroup import take_over
 from engine.adapters.redis.embedded.server import EmbeddedRedis, open_embedded
-from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.config import Settings
 from engine.errors import BrokerError, EngineError, GangerError, SchemaMismatch
 from engine.services import composition
@@ -74,7 +74,7 @@ def _run(bootstrap: Bootstrap, reload: Callable[[], Settings], readiness: Readin
 def _check_format(settings: Settings) -> None:
     """Raises `SchemaMismatch`. A Redis that is away is waited for by the pools, which ask it themselves."""
     assert settings.redis_url is not None
-    broker = Broker(settings.redis_url, prefix=settings.queue_prefix, timeout_s=settings.submit_timeout_s)
+    broker = RedisClientBroker(settings.redis_url, prefix=settings.queue_prefix, timeout_s=settings.submit_timeout_s)
     try:
         broker.ping()
     except SchemaMismatch:

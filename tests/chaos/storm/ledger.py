@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 
 from engine.adapters.redis.keeper.auditing import AHEAD_MS
-from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.core.task.lifecycle import FINAL, TaskStatus
 from engine.core.task.record import Record
 from engine.core.task.state import Life
@@ -45,7 +45,7 @@ class Ledger:
         return not any(self.wrong.values())
 
 
-def kept(broker: Broker) -> dict[str, Kept]:
+def kept(broker: RedisClientBroker) -> dict[str, Kept]:
     redis, keys = broker.redis, broker.keys
 
     def pairs(key: str) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from engine.adapters.redis.keeper.restoring import look_restored, restore
 from engine.adapters.redis.tasks.lanes import Line, queues_aside, told_all, waiting_lines
-from engine.adapters.redis.tasks.operating import ENDS, Operating
+from engine.adapters.redis.tasks.task_actions import ENDS, TaskActions
 from engine.adapters.redis.tasks.task_reading import deliveries, known, look, sorted_out, supervisor_names
 from engine.adapters.redis.wire.connection import Argument, Connections, check_schema
 from engine.adapters.redis.wire.key_types import rename_misplaced
@@ -44,8 +44,8 @@ _errors = logging.getLogger("ganger.errors")
 class Reconciling:
     """Goes through every collection in turn: the tasks, the life lines, and all that holds ids."""
 
-    def __init__(self, redis: Connections, keys: Keys, operating: Operating, kept_ms: int) -> None:
-        self._redis, self._keys, self._operating, self._kept_ms = redis, keys, operating, kept_ms
+    def __init__(self, redis: Connections, keys: Keys, actions: TaskActions, kept_ms: int) -> None:
+        self._redis, self._keys, self._actions, self._kept_ms = redis, keys, actions, kept_ms
         self._bounds: dict[str, int | None] = {}  # of the running tasks that are looked at now
         self._plan: list[Collection] = []  # of the pass under way
 
@@ -58,7 +58,7 @@ class Reconciling:
         check_schema(self._redis.call("GET", self._keys.schema))  # what a newer version has written is no fault
         waiting = [stored for stored in found if not stored.is_lost and stored.life.status is not TaskStatus.RUNNING
                    and not stored.life.status.is_final]
-        withdrawn = self._operating.withdraw(waiting, Move.EXPIRE).count(b"OK") if waiting else 0
+        withdrawn = self._actions.withdraw(waiting, Move.EXPIRE).count(b"OK") if waiting else 0
         keys = self._keys
         touched = [keys.ended(TaskStatus.FAILED), keys.outcomes, keys.due]
         lost = [("lost", stored.id, stored.seen[1], 1, touched, "", "") for stored in found if stored.is_lost]

@@ -13,8 +13,8 @@ import orjson
 
 from engine.adapters.redis.keeper.auditing import Cursor, Reconciling
 from engine.adapters.redis.keeper.restoring import look_restored
-from engine.adapters.redis.tasks.broker import Broker
-from engine.adapters.redis.tasks.operating import Operating
+from engine.adapters.redis.tasks.broker import RedisClientBroker
+from engine.adapters.redis.tasks.task_actions import TaskActions
 from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lanes, deliveries, known, moment, sorted_out
 from engine.adapters.redis.wire.connection import Argument
 from engine.adapters.redis.wire.key_types import rename_misplaced
@@ -36,12 +36,12 @@ class RedisKeeperBroker:
     `rescues_max`: how often a task is run again because its supervisor was lost, before it is set aside.
     """
 
-    def __init__(self, broker: Broker, rescues_max: int = RESCUES_MAX) -> None:
+    def __init__(self, broker: RedisClientBroker, rescues_max: int = RESCUES_MAX) -> None:
         self._rescues_max = rescues_max
         self._redis, self._keys, self._kept_ms = broker.redis, broker.keys, broker.kept_ms
         self._supervisors = broker.supervisors
-        self._operating = Operating(self._redis, self._keys, self._kept_ms)
-        self._reconciling = Reconciling(self._redis, self._keys, self._operating, self._kept_ms)
+        self._actions = TaskActions(self._redis, self._keys, self._kept_ms)
+        self._reconciling = Reconciling(self._redis, self._keys, self._actions, self._kept_ms)
 
     def now_ms(self) -> int:
         return self._redis.now_ms()
@@ -56,7 +56,7 @@ class RedisKeeperBroker:
                       schema.refusal(stored))
 
     def supervisors(self) -> list[dict[str, Any]]:
-        """As `Broker.supervisors`."""
+        """As `RedisClientBroker.supervisors`."""
         return self._supervisors()
 
     def expire_lease(self, supervisor: str, seen_ms: int | None = None) -> bool:
@@ -70,8 +70,8 @@ class RedisKeeperBroker:
         return word == b"OK"
 
     def reapply_cancel_requests(self, cursor: bytes | None = None) -> tuple[int, bytes | None]:
-        """As `Operating.reapply_cancel_requests`."""
-        return self._operating.reapply_cancel_requests(cursor)
+        """As `TaskActions.reapply_cancel_requests`."""
+        return self._actions.reapply_cancel_requests(cursor)
 
     def promote(self, limit: int) -> tuple[int, int | None]:
         """Queue up to `limit` tasks that are due, or end those that expired; return how many, and when the next is due.
@@ -86,7 +86,7 @@ class RedisKeeperBroker:
             late = [stored for stored in expiring if stored.record.options["expires_ms"] <= now_ms]
             late_ids = {stored.id for stored in late}
             if late:
-                promoted += self._operating.withdraw(late, Move.EXPIRE).count(b"OK")
+                promoted += self._actions.withdraw(late, Move.EXPIRE).count(b"OK")
                 found = [stored for stored in found if stored.id not in late_ids]
             if again := [part for stored in expiring
                          if stored.life.status is TaskStatus.RETRYING and stored.id not in late_ids
@@ -103,7 +103,7 @@ class RedisKeeperBroker:
             expired += self._forget_strays(self._keys.expiring, ids, [
                 stored for stored in found if not stored.life.status.is_final and
                 stored.life.status is not TaskStatus.RUNNING])
-            expired += self._operating.withdraw(found, Move.EXPIRE).count(b"OK") if found else 0
+            expired += self._actions.withdraw(found, Move.EXPIRE).count(b"OK") if found else 0
         return expired, self._first(self._keys.expiring)
 
     def sweep(self, limit: int) -> tuple[int, int | None]:

@@ -1,7 +1,8 @@
-"""Redis as clients and people see it: one object whose methods are the verbs.
+"""What a client asks of Redis. Fulfils `ClientBroker`.
 
-It only hands on; each verb is in the file that its kind is named after.
-Threads may share it. Everything raises only what `engine.errors` has.
+It hands each verb on to the part that has it: `submit.py`, `amend.py`, `search.py`, `TaskActions` for other changes,
+`StatusReader`, `WaitReasons`, `EndWaiter` and `Durability`. Threads may share a broker. Every method raises errors of
+`engine.errors` only.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -12,13 +13,13 @@ from engine.adapters.redis.records.api_keys import RedisApiKeyStore
 from engine.adapters.redis.records.engine_log import RedisEngineLog
 from engine.adapters.redis.records.event_stream import RedisEventStreamReader
 from engine.adapters.redis.records.webhooks import RedisWebhookStore
-from engine.adapters.redis.tasks import amending, search, submitting
+from engine.adapters.redis.tasks import amend, search, submit
 from engine.adapters.redis.tasks.durability import Durability
-from engine.adapters.redis.tasks.operating import Operating
-from engine.adapters.redis.tasks.status_reading import Reading
+from engine.adapters.redis.tasks.end_waiter import EndWaiter
+from engine.adapters.redis.tasks.status_reader import StatusReader
+from engine.adapters.redis.tasks.task_actions import TaskActions
 from engine.adapters.redis.tasks.task_reading import EncodedTask, look, look_raw
-from engine.adapters.redis.tasks.waiting import Waiting
-from engine.adapters.redis.tasks.waits_for import WaitsFor
+from engine.adapters.redis.tasks.wait_reasons import WaitReasons
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.measure.usage_history import ENTRIES_MAX
@@ -28,7 +29,7 @@ from engine.core.task.query import Order, QueryPage, TaskQuery
 from engine.core.task.stored_task import StoredTask
 from engine.ports.client_broker import Submission
 
-__all__ = ["Broker", "BrokerSettings", "StoredTask", "Submission", "connect"]
+__all__ = ["BrokerSettings", "RedisClientBroker", "StoredTask", "Submission", "connect"]
 
 
 class BrokerSettings(Protocol):
@@ -46,16 +47,16 @@ class BrokerSettings(Protocol):
     def idempotency_ttl_s(self) -> float: ...
 
 
-def connect(settings: BrokerSettings) -> "Broker":
+def connect(settings: BrokerSettings) -> "RedisClientBroker":
     """A broker for these settings, after one round trip to a Redis that will do. Raises `BrokerError`."""
     assert settings.redis_url is not None
-    broker = Broker(settings.redis_url, prefix=settings.queue_prefix, timeout_s=settings.submit_timeout_s,
+    broker = RedisClientBroker(settings.redis_url, prefix=settings.queue_prefix, timeout_s=settings.submit_timeout_s,
                     failed_ttl_s=settings.failed_ttl_s, idempotency_ttl_s=settings.idempotency_ttl_s)
     broker.ping()
     return broker
 
 
-class Broker:
+class RedisClientBroker:
     """Opens its connections when they are needed. `timeout_s` bounds each call; `ends` has its own bound.
 
     `failed_ttl_s`: how long a task that was cancelled here is kept. `idempotency_ttl_s`: how long a key is remembered.
@@ -68,10 +69,10 @@ class Broker:
         self._idempotency_ms = int(idempotency_ttl_s * 1000)
         self.kept_ms = int(failed_ttl_s * 1000)
         self._expects_webhooks = False
-        self._operating = Operating(self.redis, self.keys, self.kept_ms)
-        self._reading = Reading(self.redis, self.keys)
-        self._waits_for = WaitsFor(self.redis, self.keys)
-        self._waiting = Waiting(self.redis, self.keys)
+        self._actions = TaskActions(self.redis, self.keys, self.kept_ms)
+        self._status = StatusReader(self.redis, self.keys)
+        self._wait_reasons = WaitReasons(self.redis, self.keys)
+        self._waiter = EndWaiter(self.redis, self.keys)
         self.durability = Durability(self.redis, self.keys)
         self.api_keys = RedisApiKeyStore(self.redis, self.keys)
         self.webhooks = RedisWebhookStore(self.redis, self.keys)
@@ -86,7 +87,7 @@ class Broker:
         self.redis.calibrate()
 
     def close(self) -> None:
-        self._waiting.close()
+        self._waiter.close()
         self.redis.close()
 
     # -- tasks ----------------------------------------------------------------------------------------------------
@@ -103,7 +104,7 @@ class Broker:
         if not self._expects_webhooks and any("webhook" in task.record.options for task in tasks):
             self.webhooks.own_secret()  # tells those who deliver to look at each end
             self._expects_webhooks = True
-        ids = submitting.submit(self.redis, self.keys, tasks, self._idempotency_ms)
+        ids = submit.submit(self.redis, self.keys, tasks, self._idempotency_ms)
         if is_durable:
             self.durability.confirm()
         return ids
@@ -127,15 +128,15 @@ class Broker:
 
     def outcomes(self, task_id: str) -> list[dict[str, Any]]:
         """How each run of a task ended, the first first."""
-        return self._reading.outcomes(task_id)
+        return self._status.outcomes(task_id)
 
     def reason(self, stored: StoredTask) -> str | None:
         """What a queued task waits for, in words; None where it only waits for its turn."""
-        return self._waits_for.reason(stored)
+        return self._wait_reasons.reason(stored)
 
     def unknown_types(self) -> dict[str, int]:
         """How many tasks wait aside of each type that no living pool knows."""
-        return self._waits_for.unknown_types()
+        return self._wait_reasons.unknown_types()
 
     def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
              priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
@@ -156,30 +157,30 @@ class Broker:
 
     def ends(self, ids: Iterable[str], until_monotonic_s: float) -> Iterator[Collection[str]]:
         """Yield tasks as they end, or are found not to exist, until all have or time is up."""
-        return self._waiting.ends(ids, until_monotonic_s)
+        return self._waiter.ends(ids, until_monotonic_s)
 
     def hear(self, task_id: str, until_monotonic_s: float) -> tuple[TaskStatus, dict[str, Any]] | None:
         """Block until a task has ended or time is up; return its status and outcome if they came with the news."""
-        return self._waiting.hear(task_id, until_monotonic_s)
+        return self._waiter.hear(task_id, until_monotonic_s)
 
     def log(self, task_id: str, start: int = 0) -> list[dict[str, Any]]:
         """What the runs of a task printed and logged, from row `start`."""
-        return self._reading.log(task_id, start)
+        return self._status.log(task_id, start)
 
     def cancel(self, task_id: str, reason: str) -> TaskStatus:
         """End a task: CANCELLED at once if it waits, RUNNING if its supervisor has been told to end it.
 
         Raises `MoveRefused` if it has ended, `TaskNotFound`.
         """
-        return self._operating.cancel(task_id, reason)
+        return self._actions.cancel(task_id, reason)
 
     def revive(self, task_id: str) -> None:
         """Queue a task again after its end. Raises `MoveRefused`, `TaskNotFound`."""
-        self._operating.revive_one(task_id)
+        self._actions.revive_one(task_id)
 
     def revive_many(self, ids: Sequence[str]) -> int:
         """Queue those again that can be; return how many."""
-        return self._operating.revive(ids)
+        return self._actions.revive(ids)
 
     def amend(self, task_id: str, changes: Mapping[str, Any], priority: TaskPriority | None,
               versions: Collection[str] | None = None) -> None:
@@ -187,68 +188,68 @@ class Broker:
 
         Raises `ChangedMeanwhile` if the task is in none of these versions, `MoveRefused`, `TaskNotFound`.
         """
-        amending.amend(self.redis, self.keys, task_id, changes, priority, versions, kept_ms=self.kept_ms)
+        amend.amend(self.redis, self.keys, task_id, changes, priority, versions, kept_ms=self.kept_ms)
 
     def set_priority(self, task_id: str, priority: TaskPriority) -> None:
         """Raises `MoveRefused` if it runs or has ended, `TaskNotFound`."""
-        amending.amend(self.redis, self.keys, task_id, {}, priority, kept_ms=self.kept_ms,
+        amend.amend(self.redis, self.keys, task_id, {}, priority, kept_ms=self.kept_ms,
                        verb="change the priority of")
 
     def delete(self, ids: Sequence[str]) -> int:
         """Forget tasks that have ended; return how many. Others are passed over."""
-        return self._operating.delete(ids)
+        return self._actions.delete(ids)
 
     # -- queues ---------------------------------------------------------------------------------------------------
 
     def queue_stats(self) -> list[dict[str, Any]]:
         """For each queue: `queue`, `paused`, `queued` by priority, `oldest_s`."""
-        return self._reading.queue_stats()
+        return self._status.queue_stats()
 
     def status_counts(self) -> dict[str, int]:
         """How many tasks are in each status now."""
-        return self._reading.status_counts()
+        return self._status.status_counts()
 
     def counters(self) -> dict[str, int]:
         """What has happened since the beginning."""
-        return self._reading.counters()
+        return self._status.counters()
 
     def pause(self, queue: str) -> None:
         """Start no more tasks of a queue."""
-        self._operating.gate(queue, "paused")
+        self._actions.gate(queue, "paused")
 
     def resume(self, queue: str) -> None:
         """Start tasks of a queue again."""
-        self._operating.gate(queue, "open")
+        self._actions.gate(queue, "open")
 
     def purge(self, queue: str, limit: int) -> int:
         """Cancel up to `limit` tasks queued in a queue; return how many."""
-        return self._operating.purge(queue, limit)
+        return self._actions.purge(queue, limit)
 
     # -- the engine -----------------------------------------------------------------------------------------------
 
     def handlers(self) -> dict[str, dict[str, Any]]:
         """What pools have announced that they can run, by name."""
-        return self._reading.handlers()
+        return self._status.handlers()
 
     def supervisors(self) -> list[dict[str, Any]]:
         """The reports of all supervisors, with `supervisor`, `lease_end_ms` and `alive`."""
-        return self._reading.supervisors()
+        return self._status.supervisors()
 
     def processes(self) -> list[dict[str, Any]]:
         """The latest sample of every process of every engine."""
-        return self._reading.processes()
+        return self._status.processes()
 
     def history(self, host: str, root_pid: int, limit: int = ENTRIES_MAX) -> list[dict[str, Any]]:
         """The last `limit` entries of what the processes of an engine used, the newest first."""
-        return self._reading.history(host, root_pid, limit)
+        return self._status.history(host, root_pid, limit)
 
     def order(self, supervisor: str, letter: dict[str, Any]) -> bool:
         """Put a letter into a supervisor's mailbox; False if there is no such supervisor."""
-        return self._operating.order(supervisor, letter)
+        return self._actions.order(supervisor, letter)
 
     def control(self, command: Mapping[str, Any]) -> int:
         """Have every engine do something to its pools, see `engine/services/tree/control.py`; how many heard it."""
-        return self._operating.control(command)
+        return self._actions.control(command)
 
     def engine_log(self, before_id: str = "+", since_ms: int = 0) -> Iterator[dict[str, Any]]:
         """The lines of the engine's own log, each with its `id`, from the one before that id back to that time."""
@@ -260,7 +261,7 @@ class Broker:
 
     def info(self) -> dict[str, Any]:
         """What Redis says of itself."""
-        return self._reading.info()
+        return self._status.info()
 
     def appendfsync(self) -> str | None:
         """How Redis writes its append-only file to disk; None where this user may not ask."""

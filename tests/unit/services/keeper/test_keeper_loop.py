@@ -5,7 +5,7 @@ import pytest
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
 from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
-from engine.adapters.redis.tasks.broker import Broker
+from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.adapters.redis.wire.supervisor_link import Pushed, SupervisorLink
 from engine.config import Settings
 from engine.services.bootstrap import Bootstrap
@@ -22,7 +22,7 @@ class Ringing:
     """A keeper that is only rung for."""
 
     def __init__(self) -> None:
-        poller, broker = EpollPoller(), Broker("redis://127.0.0.1:1")
+        poller, broker = EpollPoller(), RedisClientBroker("redis://127.0.0.1:1")
         keeping, reports = RedisKeeperBroker(broker), SupervisorReports(list)
         self.told: list[object] = []
         self.bell = SupervisorLink("redis://127.0.0.1:1", "bell", RedisClock(), poller)

@@ -39,7 +39,7 @@ ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatu
 Answer = TypeVar("Answer")
 
 
-class Operating:
+class TaskActions:
     def __init__(self, redis: Connections, keys: Keys, kept_ms: int) -> None:
         self._redis, self._keys, self._kept_ms = redis, keys, kept_ms
 

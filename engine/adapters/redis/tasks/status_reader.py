@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from engine.adapters.redis.tasks.lanes import TYPES_MAX, told_all, waiting_keys, waiting_lines
-from engine.adapters.redis.tasks.operating import ENDS
+from engine.adapters.redis.tasks.task_actions import ENDS
 from engine.adapters.redis.tasks.task_reading import look, moment, sorted_out, supervisor_names
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
@@ -20,7 +20,7 @@ LOG_ROWS_MAX = 10_000  # read at once
 OUTCOMES_MAX = 10_000  # the latest, of one task
 
 
-class Reading:
+class StatusReader:
     def __init__(self, redis: Connections, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
 

@@ -1,7 +1,7 @@
-"""Waiting for tasks to end, on a channel of one's own.
+"""Waits for tasks to end, on a channel that each waiting client has.
 
-Law: subscribe before saying what one waits for, and ask again each second, so that neither a message lost nor a
-connection lost is waited for for ever. Of many tasks some are asked for each second, in turn.
+A client subscribes before it says which tasks it waits for, and asks again each second, so that a lost message or
+connection delays it by a second only. Of many tasks it asks for some each second, in turn.
 """
 
 import os
@@ -27,31 +27,31 @@ PAUSE_S = 0.05  # before the next try while Redis is away
 BATCH_TASKS = 500
 IDLE_MAX = 16  # subscribed connections kept for the next wait
 
-Ends = dict[str, str]  # id -> "STATUS outcome" if that came with the news, else ""
+Ends = dict[str, str]  # id -> "STATUS outcome" if the message had it, else ""
 
 
-class Waiting:
-    """Keeps some of the subscribed connections of threads that have waited, for the next ones to wait."""
+class EndWaiter:
+    """Keeps some subscriptions of threads that have waited, for the threads that wait next."""
 
     def __init__(self, redis: Connections, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
         self._lock = Lock()
         self._pid = os.getpid()
-        self._idle: list[_Ear] = []
+        self._idle: list[_Subscription] = []
 
     def ends(self, task_ids: Iterable[str], until_s: float) -> Iterator[Ends]:
         """Yield tasks as they end, or are found not to exist, until all have or `time.monotonic()` is `until_s`.
 
-        Raises a `BrokerError` if Redis is away at the end of the wait; what happens before that is survived.
+        Raises `BrokerError` if Redis is away at the end of the wait. Before that, the wait goes on.
         """
         pending = set(task_ids)
         while pending:
-            ear, is_fresh = self._take()
+            subscription, is_fresh = self._take()
             try:
-                yield from ear.listen(pending, until_s)
+                yield from subscription.listen(pending, until_s)
             except BrokerError as error:
-                ear.close()
-                if not is_fresh:  # the others that lay idle are not better off
+                subscription.close()
+                if not is_fresh:  # the other idle ones have lost their connections too
                     self.close()
                     continue
                 was_let_in = self._redis.version is not None
@@ -60,42 +60,42 @@ class Waiting:
                 time.sleep(PAUSE_S)
                 continue
             except BaseException:
-                ear.close()
+                subscription.close()
                 raise
-            self._put_back(ear)
+            self._put_back(subscription)
             break
 
     def hear(self, task_id: str, until_s: float) -> tuple[TaskStatus, dict[str, Any]] | None:
-        """Block until it has ended or time is up; return the status and the outcome, if they came with the news."""
-        news = next((over[task_id] for over in self.ends([task_id], until_s)), "")
-        if not news:
+        """Block until the task has ended or time is up; return status and outcome, if the message had them."""
+        message = next((over[task_id] for over in self.ends([task_id], until_s)), "")
+        if not message:
             return None
-        status, _, outcome = news.partition(" ")
+        status, _, outcome = message.partition(" ")
         return TaskStatus(status), orjson.loads(outcome)
 
     def close(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
-        for ear in idle:
-            ear.close()
+        for subscription in idle:
+            subscription.close()
 
-    def _take(self) -> "tuple[_Ear, bool]":
+    def _take(self) -> "tuple[_Subscription, bool]":
         """A connection, and whether it is a new one."""
         with self._lock:
-            if self._pid != os.getpid():  # forked: the parent goes on listening on those
+            if self._pid != os.getpid():  # forked: the parent still listens on those
                 self._pid, self._idle = os.getpid(), []
-            return (self._idle.pop(), False) if self._idle else (_Ear(self._redis, self._keys), True)
+            return (self._idle.pop(), False) if self._idle else (_Subscription(self._redis, self._keys), True)
 
-    def _put_back(self, ear: "_Ear") -> None:
+    def _put_back(self, subscription: "_Subscription") -> None:
         with self._lock:
-            if ear.is_quiet and len(self._idle) < IDLE_MAX:
-                self._idle.append(ear)
+            if subscription.is_quiet and len(self._idle) < IDLE_MAX:
+                self._idle.append(subscription)
                 return
-        ear.close()
+        subscription.close()
 
 
-class _Ear:
-    """One client name, and a connection that is subscribed to what is said to it."""
+class _Subscription:
+    """A name for this waiting client, and a connection that is subscribed to the channel of that name."""
 
     def __init__(self, redis: Connections, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
@@ -105,12 +105,11 @@ class _Ear:
 
     @property
     def is_quiet(self) -> bool:
-        """Nothing more will be said to it. Else the news of a task could be taken for that of its next end, once it is
-        tried again."""
+        """Whether no more messages will come. A late one could be taken for the next end of a task that is retried."""
         return not self._expected
 
     def listen(self, pending: set[str], until_s: float) -> Iterator[Ends]:
-        """Yield those of `pending` that end, and take them out of it, until none is left or time is up."""
+        """Yield the tasks of `pending` that end, and remove them from it, until none is left or time is up."""
         connection = self._connection or self._subscribe()
         yield from self._watch(list(pending), pending)
         recheck_s, unchecked = time.monotonic() + RECHECK_S, list[str]()
@@ -135,15 +134,15 @@ class _Ear:
         if connection is not None:
             connection.disconnect()
 
-    def _heard(self, connection: Connection, pending: set[str], patience_s: float) -> Ends:
-        """What is told within `patience_s`, with all that has been told by then, up to a batch."""
+    def _heard(self, connection: Connection, pending: set[str], timeout_s: float) -> Ends:
+        """Return the ends that arrive within `timeout_s`, up to a batch."""
         over: Ends = {}
         try:
-            while len(over) < BATCH_TASKS and connection.can_read(timeout=0 if over else patience_s):
-                ids, _, news = connection.read_response()[2].decode().partition(" ")
-                told = ids.split(",")
-                self._expected.difference_update(told)
-                over |= _taken(told, pending, news)
+            while len(over) < BATCH_TASKS and connection.can_read(timeout=0 if over else timeout_s):
+                ids, _, end = connection.read_response()[2].decode().partition(" ")
+                ended = ids.split(",")
+                self._expected.difference_update(ended)
+                over |= _take_out(ended, pending, end)
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"lost Redis while waiting: {error}") from error
         return over
@@ -160,7 +159,7 @@ class _Ear:
         return connection
 
     def _watch(self, ids: list[str], pending: set[str]) -> Iterator[Ends]:
-        """Say that we wait for these; yield those that need not be waited for."""
+        """Tell Redis that this client waits for these tasks; yield those that have ended already."""
         layout = LAYOUTS["watch"]
         names = layout.keys(self._keys)
         for start in range(0, len(ids), BATCH_TASKS):
@@ -170,12 +169,12 @@ class _Ear:
             args = [*layout.args(client=self._name), *few]
             over = [task_id.decode() for task_id in self._redis.run("watch", names, args)]
             self._expected.update(set(few).difference(over))
-            if taken := _taken(over, pending):
+            if taken := _take_out(over, pending):
                 yield taken
 
 
-def _taken(over: Collection[str], pending: set[str], news: str = "") -> Ends:
-    """Take those out that are waited for; others are of a wait before this one."""
-    ended = {task_id: news for task_id in over if task_id in pending}
+def _take_out(over: Collection[str], pending: set[str], end: str = "") -> Ends:
+    """Remove the tasks that have ended from `pending`, and return those; the others are of an earlier wait."""
+    ended = {task_id: end for task_id in over if task_id in pending}
     pending.difference_update(ended)
     return ended

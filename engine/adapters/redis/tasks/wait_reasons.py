@@ -14,7 +14,7 @@ from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.stored_task import StoredTask
 
 
-class WaitsFor:
+class WaitReasons:
     """Answers from what supervisors have said of themselves, as of one moment."""
 
     def __init__(self, redis: Connections, keys: Keys) -> None:

@@ -1,7 +1,7 @@
-"""Who may import whom. Read the two tables; they are the architecture.
+"""Which module may import which. The two tables are the architecture; ARCHITECTURE.md draws them.
 
-Dependencies point one way, so that the core can be tested without anything
-else, a worker stays light, and Redis and processes can change apart.
+Dependencies point one way, so that the core can be tested without anything else, a worker stays light, and Redis and
+processes can change apart. An import inside a function or under TYPE_CHECKING counts like any other.
 """
 
 import ast
@@ -9,8 +9,9 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -22,22 +23,30 @@ TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py"))
 
 LAYER_OF = {  # the longest prefix counts
     "errors": "errors",
-    "core": "core.task",
     "core.task": "core.task", "core.pool": "core.pool", "core.worker": "core.worker", "core.tree": "core.tree",
-    "core.measure": "core.measure", "core.store": "core.store",
+    "core.measure": "core.measure", "core.store": "core.store", "core": "core.task",
     "tasks": "tasks",
+    "config": "config",
     "logs": "logs",
     "ports": "ports",
-    "config": "config",
-    "adapters": "adapters", "adapters.redis": "redis", "adapters.process": "process",
+    "adapters": "adapters",  # what those of Redis and of processes share
+    "adapters.kernel": "kernel", "adapters.redis": "redis", "adapters.process": "process",
     "adapters.process.between_runs": "worker", "adapters.process.forkserver": "worker",
-    "adapters.process.worker": "worker", "adapters.kernel": "kernel",
-    "client": "client", "scheduler": "client",
-    "services": "services",
+    "adapters.process.worker": "worker", "adapters.process.own_frames": "worker",
+    "adapters.process.resources.final_usage": "worker",  # a page that it shares with its pool
+    "client": "client", "client.provider": "provider",
+    "scheduler": "scheduler",
+    "services": "shared", "services.composition": "composition",
+    "services.api": "api", "services.webhooks": "webhooks", "services.metrics": "metrics",
+    "services.keeper": "keeper", "services.pool": "pool", "services.tree": "tree",
+    "services.api.process": "main", "services.keeper.process": "main", "services.pool.process": "main",
+    "services.tree.run": "main", "services.tree.child": "main",
     "testing": "testing", "testing.model": "testing.model",
-    "cli": "cli", "demo": "cli", "__main__": "cli",
+    "demo": "demo",
+    "cli": "cli", "cli.doctor.host": "doctor", "cli.doctor.finding": "doctor", "__main__": "cli",
 }
 _CORE = "core.task core.pool core.worker core.tree core.measure core.store errors"
+_SERVICE = f"shared composition client kernel ports config logs tasks {_CORE}"
 MAY_IMPORT = {  # beside its own layer
     "errors": "",
     "core.task": "errors",
@@ -46,22 +55,29 @@ MAY_IMPORT = {  # beside its own layer
     "core.measure": "core.task errors",
     "core.store": "core.task errors",
     "core.pool": "core.task core.worker core.tree errors",  # its restart budget
-    "tasks": _CORE,
+    "tasks": "core.task errors",
     "logs": "",
-    "ports": _CORE,
-    "config": f"tasks {_CORE}",
-    "adapters": f"ports config logs {_CORE}",
-    "redis": f"adapters ports config logs {_CORE}",
-    "kernel": f"logs {_CORE}",
-    "worker": f"kernel process adapters ports config logs tasks {_CORE}",
-    "process": f"worker kernel adapters ports config logs tasks {_CORE}",
-    "client": f"redis kernel adapters ports config logs tasks {_CORE}",
-    "services": f"client process worker kernel redis adapters ports config logs tasks {_CORE}",
+    "config": "tasks core.task core.pool core.worker errors",
+    "ports": "core.task core.pool core.worker",
+    "kernel": "errors",
+    "adapters": "ports",
+    "redis": "adapters ports config core.task core.pool core.measure core.store errors",
+    "worker": "adapters kernel tasks core.task core.worker errors",
+    "process": "worker kernel ports tasks core.task core.pool core.worker",
+    "provider": "redis ports config tasks errors",
+    "client": "provider ports config tasks core.task errors",
+    "scheduler": "client kernel config tasks core.task errors",
+    "composition": "redis kernel ports config core.task",
+    "shared": "ports config logs errors",
+    "webhooks": _SERVICE, "metrics": _SERVICE, "keeper": _SERVICE, "pool": _SERVICE, "tree": _SERVICE,
+    "api": f"webhooks metrics provider {_SERVICE}",  # its process sends the messages and keeps the figures
+    "main": f"api keeper pool tree process redis adapters {_SERVICE}",
     "testing.model": "core.task errors",
-    "testing": f"testing.model services client process worker kernel redis adapters ports config logs tasks {_CORE}",
-    "cli": f"services client process worker kernel redis adapters ports config logs tasks {_CORE}",
+    "testing": f"testing.model scheduler composition worker client ports config tasks {_CORE}",
+    "demo": f"scheduler client provider config {_CORE}",
+    "doctor": f"process worker kernel composition config {_CORE}",  # it looks at what the adapters will meet
+    "cli": f"main api demo doctor scheduler composition client provider kernel ports config logs tasks {_CORE}",
 }
-
 PURE = {"bisect", "collections", "dataclasses", "difflib", "enum", "functools", "hashlib", "heapq", "itertools", "math",
         "operator", "orjson", "re", "string", "struct", "textwrap", "types", "typing", "typing_extensions", "zlib"}
 HEAVY = {"asyncio", "fastapi", "hiredis", "multiprocessing", "psutil", "pydantic", "redis", "rich",
@@ -128,6 +144,34 @@ def test_imports_point_one_way(path: Path) -> None:
     for name in imports(path):
         if name.startswith("engine."):
             assert layer_of(name) in allowed, f"{module} ({layer}) imports {name} ({layer_of(name)})"
+
+
+def test_the_layers_have_an_order() -> None:
+    TopologicalSorter({layer: allowed.split() for layer, allowed in MAY_IMPORT.items()}).prepare()  # or a CycleError
+    assert set(LAYER_OF.values()) == set(MAY_IMPORT)
+
+
+def imported_by(group: Callable[[str], str]) -> dict[str, set[str]]:
+    """For each group of modules the other groups that it imports. The package itself imports its public names late."""
+    modules = {module_of(path) for path in ENGINE} - {"engine"}
+    found: dict[str, set[str]] = {}
+    for path in ENGINE:
+        source = module_of(path)
+        if source in modules:
+            targets = {group(name) for name in imports(path) if name in modules}
+            found.setdefault(group(source), set()).update(targets - {group(source)})
+    return found
+
+
+def folder_of(module: str) -> str:
+    """The folder of one trade: the first below `engine`, or the second where the first has several trades."""
+    parts = module.split(".")
+    return ".".join(parts[: 3 if parts[1] in ("core", "adapters", "services") else 2])
+
+
+@pytest.mark.parametrize("group", [str, folder_of], ids=["modules", "folders"])
+def test_there_are_no_circles(group: Callable[[str], str]) -> None:
+    TopologicalSorter(imported_by(group)).prepare()  # raises CycleError with the names in a circle
 
 
 @named([path for path in ENGINE if module_of(path).startswith(

@@ -4,7 +4,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -13,7 +13,6 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from engine.cli.output import Output
 from engine.client import Client
 from engine.client.models import Task
 from engine.client.provider import reachable
@@ -32,21 +31,23 @@ LOOK_EVERY_S = 0.3
 PATIENCE_S = 180.0
 
 
-def run_demo(*, tasks: int = TASKS, max_workers: int | None = None, json: bool = False) -> int:
+def run_demo(*, tasks: int = TASKS, max_workers: int | None = None,
+             print_json: Callable[[Any], None] | None = None) -> int:
     """Run the demo and print what came of it; return the exit code: 0 if every task ended as it had to, else 1.
 
-    `tasks` real ones beside the misbehaving ones; `max_workers` (default: the cores, at least 2); `json` prints one
-    JSON document instead of words. Uses a Redis of its own in a temporary folder, whatever the settings say, and
-    leaves nothing behind. Raises `EngineError` where there is no Redis to start, with the command that installs one.
+    `tasks` real ones beside the misbehaving ones; `max_workers` (default: the cores, at least 2); `print_json` is given
+    one document, which is printed instead of words. Uses a Redis of its own in a temporary folder, whatever the
+    settings say, and leaves nothing behind. Raises `EngineError` where there is no Redis to start, with the command
+    that installs one.
     """
-    console = Console(highlight=False, stderr=json)
+    console = Console(highlight=False, stderr=print_json is not None)
     demo_tasks = choose_demo_tasks(tasks)
     workers = max_workers or max(2, cores())
     with _ended_by_signals(), _temporary_folder() as folder:
         found, last_processes = _run_all(console, folder, demo_tasks, workers)
         leftovers = processes.still_running(last_processes)
-    if json:
-        Output(as_json=True).json(as_json(found, leftovers))
+    if print_json is not None:
+        print_json(as_json(found, leftovers))
     else:
         show(console, found, leftovers)
     return 1 if found.unexpected or leftovers else 0

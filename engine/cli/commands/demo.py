@@ -29,4 +29,4 @@ def demo(
     from engine.demo import run_demo
 
     options = {"tasks": tasks} if tasks is not None else {}
-    return run_demo(**options, max_workers=max_workers, json=session.out.as_json)
+    return run_demo(**options, max_workers=max_workers, print_json=session.out.json if session.out.as_json else None)

@@ -25,7 +25,7 @@ from signal import (
 )
 from signal import signal as set_handler
 from threading import local
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from engine.adapters.kernel import prctl
 from engine.adapters.kernel.signals import DEFERRED, deferred
@@ -33,15 +33,26 @@ from engine.adapters.process.between_runs.orphans import children_of_thread
 from engine.adapters.process.worker.outcomes import traceback_of
 
 if TYPE_CHECKING:
-    from engine.adapters.process.worker.process import Worker
+    from engine.adapters.process.between_runs.orphans import Orphans
+    from engine.adapters.process.worker.capture import OutputCapture
+    from engine.adapters.process.worker.outbox import Outbox
 
 _INTERRUPTED = 130  # as a shell tells of a program that SIGINT has ended
+
+
+class ForkedWorker(Protocol):
+    """What a copy changes of the worker that it is a copy of."""
+
+    is_copy: bool  # whether this process is one
+    outbox: "Outbox"
+    capture: "OutputCapture"
+    orphans: "Orphans"
 
 
 class ForkHooks:
     """What a worker does around each fork of its handler. `fds` are the descriptors between it and its pool."""
 
-    def __init__(self, worker: "Worker", fds: tuple[int, ...]) -> None:
+    def __init__(self, worker: ForkedWorker, fds: tuple[int, ...]) -> None:
         self._worker, self._fds = worker, fds
         self._kept = local()  # of the thread that forks: its mask, and its children
 
@@ -65,7 +76,7 @@ class ForkHooks:
         pthread_sigmask(SIG_SETMASK, self._kept.mask)
 
 
-def become_copy(worker: "Worker", fds: tuple[int, ...]) -> None:
+def become_copy(worker: ForkedWorker, fds: tuple[int, ...]) -> None:
     """Leave the engine, as told above."""
     worker.is_copy = True
     set_wakeup_fd(-1)

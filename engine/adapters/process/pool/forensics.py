@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from engine.adapters.kernel.descendants import stat_fields
-from engine.adapters.process import FOLDER
+from engine.adapters.process.own_frames import FOLDER
 
 STACK_BYTES_MAX = 65_536
 TAIL_ROWS_MAX, TAIL_CHARS_MAX = 20, 4_096

@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import orjson
 
-from engine.adapters.process import FOLDER
+from engine.adapters.process.own_frames import FOLDER
 from engine.adapters.process.worker.outcomes import traceback_of
 from engine.adapters.process.worker.streams import CapturedStream
 from engine.core.worker.frames import LOG, TASK_HEAD, frame

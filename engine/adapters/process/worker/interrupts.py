@@ -28,7 +28,7 @@ from time import sleep
 from types import FrameType, TracebackType
 from typing import Any
 
-from engine.adapters.process import FOLDER
+from engine.adapters.process.own_frames import FOLDER
 from engine.core.worker.frames import CONTROL, INTERRUPT_SOFT_TIMEOUT, WAS_SUSPENDED
 from engine.errors import SoftTimeout, TaskInterrupted
 from engine.tasks.context import Context

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.process import FOLDER
 from engine.adapters.process.forkserver.handler_table import LoadedHandler
+from engine.adapters.process.own_frames import FOLDER
 from engine.core.task.outcome import Cause
 from engine.core.task.retry import PAUSE_S_MAX
 from engine.core.worker import frames

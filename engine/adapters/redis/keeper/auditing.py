@@ -10,14 +10,14 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
+from engine.adapters.redis.keeper.misplaced_keys import rename_misplaced
 from engine.adapters.redis.keeper.restoring import look_restored, restore
 from engine.adapters.redis.tasks.lanes import Line, queues_aside, told_all, waiting_lines
 from engine.adapters.redis.tasks.task_actions import ENDS, TaskActions
 from engine.adapters.redis.tasks.task_reading import deliveries, known, look, sorted_out, supervisor_names
-from engine.adapters.redis.wire.connection import Argument, Connections, check_schema
-from engine.adapters.redis.wire.key_types import rename_misplaced
+from engine.adapters.redis.wire.connection import Connections, check_schema
 from engine.adapters.redis.wire.keys import Keys
-from engine.adapters.redis.wire.layouts import LAYOUTS
+from engine.adapters.redis.wire.layouts import LAYOUTS, Argument
 from engine.core.task.lifecycle import Move, TaskStatus
 from engine.core.task.names import is_queue_name
 from engine.core.task.stored_task import StoredTask

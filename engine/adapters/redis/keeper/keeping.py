@@ -12,13 +12,12 @@ from typing import Any
 import orjson
 
 from engine.adapters.redis.keeper.auditing import Cursor, Reconciling
+from engine.adapters.redis.keeper.misplaced_keys import rename_misplaced
 from engine.adapters.redis.keeper.restoring import look_restored
 from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.adapters.redis.tasks.task_actions import TaskActions
 from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lanes, deliveries, known, moment, sorted_out
-from engine.adapters.redis.wire.connection import Argument
-from engine.adapters.redis.wire.key_types import rename_misplaced
-from engine.adapters.redis.wire.layouts import LAYOUTS
+from engine.adapters.redis.wire.layouts import LAYOUTS, Argument
 from engine.core.measure import usage_history
 from engine.core.store import schema
 from engine.core.task import stored_json

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from engine.adapters.redis.wire.connection import Argument, Connections, Invocation
+from engine.adapters.redis.wire.connection import Connections, Invocation
 from engine.adapters.redis.wire.keys import Keys
-from engine.adapters.redis.wire.layouts import LAYOUTS
+from engine.adapters.redis.wire.layouts import LAYOUTS, Argument
 from engine.core.task import event
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority

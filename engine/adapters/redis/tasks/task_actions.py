@@ -18,9 +18,9 @@ import orjson
 from engine.adapters.redis.keeper.restoring import look_restored
 from engine.adapters.redis.tasks.lanes import lines_of, types_aside
 from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lanes, known, look, readable, sorted_out
-from engine.adapters.redis.wire.connection import Argument, Connections
+from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
-from engine.adapters.redis.wire.layouts import LAYOUTS
+from engine.adapters.redis.wire.layouts import LAYOUTS, Argument
 from engine.core.task.lifecycle import Move, TaskStatus, step
 from engine.core.task.outcome import Cause, Outcome
 from engine.core.task.priority import DESCENDING

@@ -28,6 +28,7 @@ from engine.adapters.clock import RedisClock
 from engine.adapters.redis.wire import key_types, scripts
 from engine.adapters.redis.wire.addresses import Address, address, check_role
 from engine.adapters.redis.wire.errors import from_redis
+from engine.adapters.redis.wire.layouts import Argument
 from engine.config import urls
 from engine.core.store import schema
 from engine.core.store.storage import is_of_wrong_type
@@ -37,7 +38,6 @@ VERSION_MIN = (6, 2)
 IDLE_MAX = 16  # connections kept for the next call; more are opened when more threads call at once
 CHECK_AFTER_S = 1.0  # one that lay idle for longer is looked at before it is used again
 
-Argument = str | bytes | int | float
 Command = Sequence[Argument]
 Invocation = tuple[str, Sequence[str], Command]  # verb, keys, args
 _pack = cast(Any, hiredis.pack_command)  # its stub allows tuples of one element only

@@ -12,11 +12,9 @@ follows, an argument `<item>_count` says how many items there are: `lane_count` 
 import re
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from engine.adapters.redis.wire.connection import Argument
-    from engine.adapters.redis.wire.keys import Keys
+Argument = str | bytes | int | float
 
 _PART = re.compile(r"(\w+)(?:\[([^\]]*)\])?")
 
@@ -34,6 +32,12 @@ class Names(NamedTuple):
         return cls(tuple(name for name, fields in parts if not fields), groups)
 
 
+class KeyNames(Protocol):
+    """Knows the key that a name in a layout stands for: see `keys.Keys`."""
+
+    def named(self, name: str, supervisor: str = "") -> str: ...
+
+
 class Layout:
     """The names of one script's keys and arguments."""
 
@@ -41,13 +45,13 @@ class Layout:
         self.key_names, self.arg_names = Names.parse(keys), Names.parse(args)
         self._arg_order: Any = itemgetter(*self.arg_names.single) if len(self.arg_names.single) > 1 else None
 
-    def keys(self, keys: "Keys", supervisor: str = "", **others: str) -> list[str]:
+    def keys(self, keys: KeyNames, supervisor: str = "", **others: str) -> list[str]:
         """The single keys in order: as given in `others`, else as `Keys` names them, for the supervisor if it is one
         of a supervisor. The keys of groups come behind them.
         """
         return [others[name] if name in others else keys.named(name, supervisor) for name in self.key_names.single]
 
-    def args(self, **named: "Argument") -> list["Argument"]:
+    def args(self, **named: Argument) -> list[Argument]:
         """The single arguments in order. Raises `KeyError` for one that is missing, `TypeError` for one too many."""
         if len(named) != len(self.arg_names.single):
             raise TypeError(f"the arguments are {', '.join(self.arg_names.single)}; given: {', '.join(named)}")
@@ -55,7 +59,7 @@ class Layout:
             return [named[name] for name in self.arg_names.single]
         return list(self._arg_order(named))
 
-    def rows(self, group: str, items: Iterable[Mapping[str, "Argument"]]) -> list["Argument"]:
+    def rows(self, group: str, items: Iterable[Mapping[str, Argument]]) -> list[Argument]:
         """The arguments of a group: the fields of each item in order."""
         fields = self.arg_names.groups[group]
         return [item[field] for item in items for field in fields]

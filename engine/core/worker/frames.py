@@ -35,6 +35,7 @@ PIECE_BYTES_MAX = AHEAD_BYTES_MAX
 TASK, QUIT = b"T", b"Q"
 FIRST, FURTHER, LAST = b"<", b"+", b"."
 BOOTED, REPLIED, PROGRESS, LOG, GROWN, HOOK_FAILED, WAITING = b"B", b"R", b"P", b"L", b"G", b"H", b"W"
+NO_RUN = 0  # the token of a frame that belongs to no run
 
 COMPLETED, RAISED, FAILED, RETRY, CANCEL, SOFT_TIMEOUT, INTERRUPTED = b"C", b"E", b"F", b"A", b"X", b"S", b"I"
 UNKNOWN = b"U"

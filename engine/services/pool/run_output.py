@@ -6,13 +6,16 @@ from collections.abc import Mapping
 import orjson
 
 from engine.core.pool.dispatch import Dispatch
-from engine.core.pool.slot import Run
+from engine.core.pool.slot import Phase, Run
+from engine.core.worker.frames import NO_RUN
 from engine.ports.clock import Clock
 from engine.ports.host import Dumped, HookFailed, Logged, Progressed, Spilled
 from engine.ports.supervisor_broker import SupervisorBroker
 from engine.services.pool.registry import EventHandler, Kind, Part
 from engine.services.pool.step_pipeline import StepPipeline
 from engine.services.pool.worker_deaths import DeathLog
+
+START_TEXT_CHARS_MAX = 8_192  # of one piece of output of a start hook
 
 log = logging.getLogger("ganger.execution")
 
@@ -37,6 +40,17 @@ class RunOutputForwarder(Part):
         if run is not None and run.token == event.token:
             self.pipeline.rows.append((run.task_id, event.row))
             self.pipeline.wake(is_due=True)
+        elif event.token == NO_RUN and self.core.slots[event.slot].phase is Phase.BOOTING:
+            self._log_start_output(event)
+
+    def _log_start_output(self, event: Logged) -> None:
+        """What a start hook prints or logs belongs to no task, so it goes to the log of the engine."""
+        try:
+            row = orjson.loads(event.row)
+            facts = {name: row[name] for name in ("stream", "level")} | {"text": row["text"][:START_TEXT_CHARS_MAX]}
+        except (ValueError, TypeError, KeyError):  # the user's code can write anything to the worker's pipe
+            return
+        log.info("output of a start hook", extra={"worker": f"{self.supervisor}/{event.slot}", **facts})
 
     def spilled(self, event: Spilled, now_s: float) -> None:
         run = self._running(event.slot)

@@ -4,9 +4,11 @@ import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
-from engine.ports.host import Booted, Exited, HookFailed
+from engine.core.worker.frames import NO_RUN
+from engine.ports.host import Booted, Exited, HookFailed, Logged
 from tests.integration.process.host_harness import HostHarness
 
 HANDLERS = "tests.integration.process.lifetime_handlers"
@@ -43,6 +45,16 @@ def test_start_hooks_run_in_each_worker_in_their_order_before_its_first_run(harn
     for slot in (0, 1):
         pid = harness.up(slot)
         assert harness.run("state", slot=slot)[1]["result"] == {"connected": pid, "order": True, "pid": pid}
+
+
+def test_what_a_start_hook_prints_and_logs_belongs_to_no_run(harness: HostHarness) -> None:
+    harness.up()
+    rows = [(event.token, orjson.loads(event.row)) for event in harness.all_of(Logged)]
+    assert [(token, row["stream"], row["level"], row["text"]) for token, row in rows] == [
+        (NO_RUN, "stdout", None, "connected\n"), (NO_RUN, "log", "WARNING", "careful"),
+        (NO_RUN, "stdout", None, "no newline")]
+    harness.run("state")
+    assert harness.all_of(Logged) == []
 
 
 def test_a_worker_whose_start_hook_raises_does_not_come_up_and_says_why(harness: HostHarness, folder: Path) -> None:

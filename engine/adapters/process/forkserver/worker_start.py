@@ -101,6 +101,7 @@ def become_worker(ends: WorkerDescriptors, start: WorkerStart) -> NoReturn:
         enter_worker()
         gc.enable()
         lifetime.begin(worker.outbox.post, forked=start.load is None)
+        worker.capture.finish()
         signal.raise_signal(signal.SIGUSR1)  # an interrupt may have come before we listened
         worker.serve(lambda: _take_signals(worker, ends))
     except lifetime.StartFailed:  # the pool has been told of it

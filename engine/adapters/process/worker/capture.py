@@ -23,14 +23,18 @@ import orjson
 from engine.adapters.process.own_frames import FOLDER
 from engine.adapters.process.worker.outcomes import traceback_of
 from engine.adapters.process.worker.streams import CapturedStream
-from engine.core.worker.frames import LOG, TASK_HEAD, frame
+from engine.core.worker.frames import LOG, NO_RUN, TASK_HEAD, frame
 
 _NOT_THE_USERS = (FOLDER, os.path.dirname(logging.__file__), "<string>")
 _ROW_OVERHEAD_BYTES = 64  # what a row costs beside its text; so a cap in bytes bounds the number of rows too
 
 
 class OutputCapture:
-    """The log of the run that is going on. `message` is the task as it came: its head names token, run and clock."""
+    """The log of the run that is going on, and before the first run that of the start hooks.
+
+    `post` sends a frame; `bytes_max` of each run are kept. `message` is the task as it came: its head names token, run
+    and clock.
+    """
 
     def __init__(self, post: Callable[[bytes], None], bytes_max: int) -> None:
         self._post, self._bytes_max = post, bytes_max
@@ -82,17 +86,20 @@ class OutputCapture:
             return
         room = self._bytes_max - self.used - _ROW_OVERHEAD_BYTES
         encoded = text.encode("utf-8", "replace")
-        if room <= 0 or not self.message:
-            self.used = max(self.used, 1) if room > 0 else self._bytes_max
+        if room <= 0:
+            self.used = self._bytes_max
             self.dropped += len(encoded)
             return
         self.dropped += max(0, len(encoded) - room)
         self.used += min(len(encoded), room) + _ROW_OVERHEAD_BYTES
         self.rows += 1
+        row = {"stream": stream, "level": level, "text": encoded[:room].decode("utf-8", "ignore")}
+        if not self.message:  # a start hook
+            self._post(frame(LOG, NO_RUN, orjson.dumps(row)))
+            return
         _, token, run, _, offset_ms, _ = TASK_HEAD.unpack_from(self.message)
-        row = {"at_ms": int(time.monotonic() * 1000 + offset_ms), "run": run, "stream": stream, "level": level,
-               "text": encoded[:room].decode("utf-8", "ignore")}
-        self._post(frame(LOG, token, orjson.dumps(row)))
+        moment = {"at_ms": int(time.monotonic() * 1000 + offset_ms), "run": run}
+        self._post(frame(LOG, token, orjson.dumps(moment | row)))
 
 
 class _LogHandler(logging.Handler):

@@ -1,4 +1,4 @@
-"""A world of supervisors, keepers and clients that never happened: one thread, one seed, no process and no Redis.
+"""A simulated world of supervisors, keepers and clients: one thread, one seed, no processes and no Redis.
 
     python -m tests.world --seeds 1000       look for a seed that breaks a promise
     python -m tests.world --seed 42 --trace  play that one again, with all that happens

@@ -12,7 +12,7 @@ from tests.world.world import play
 
 
 def broken(seed: int) -> tuple[int, str, dict[str, int]]:
-    """What went wrong in a world, '' if nothing, and what happened in it."""
+    """Play one world. Return its seed, the traceback of a broken promise or "", and counts of what happened."""
     logging.disable(logging.CRITICAL)
     try:
         return seed, "", play(seed).counts
@@ -21,7 +21,7 @@ def broken(seed: int) -> tuple[int, str, dict[str, int]]:
 
 
 def search(first: int, count: int, processes: int) -> tuple[dict[int, str], Counter[str]]:
-    """Play worlds; return the seeds that broke, and what happened in all of them."""
+    """Play worlds. Return the tracebacks by seed, and counts of what happened in all of them."""
     failures, counts = {}, Counter[str]()
     with ProcessPoolExecutor(processes) as workers:
         for seed, failure, counted in workers.map(broken, range(first, first + count), chunksize=25):

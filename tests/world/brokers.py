@@ -1,4 +1,4 @@
-"""Redis as the processes of a world reach it: the reference model, behind a network that may fail."""
+"""The brokers of the simulated processes: the reference model, reached through a network that may fail."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -30,7 +30,7 @@ TIMEOUT_S = 6.0  # of an answer; below the lease as in the real link
 
 
 class WorldBroker:
-    """Fulfils `ports.SupervisorBroker` over one connection at a time, as `RedisSupervisorBroker` does over a link."""
+    """Fulfils `ports.SupervisorBroker` over one connection at a time, as `RedisSupervisorBroker` does."""
 
     def __init__(self, net: Network, supervisor: str, host: str, host_s: HostTime, clock: WorldClock, lease_s: float,
                  wake: Callable[[], None], identity: dict[str, Any]) -> None:
@@ -139,7 +139,7 @@ class WorldBroker:
         net = self.net
         if self.is_closed:
             return
-        if net.is_down or net.free_s(self.host) > net.timeline.now_s:
+        if net.is_down or net.reachable_s(self.host) > net.timeline.now_s:
             self._pause_s = min(1.0, self._pause_s * 2)
             net.timeline.after(self._pause_s, self._connect)
             return
@@ -164,11 +164,11 @@ class Killed(Exception):
 
 
 class WorldKeeperBroker:
-    """What `Rounds` asks of Redis. Each call waits, and the world goes on meanwhile."""
+    """Fulfils `ports.KeeperBroker`. Each call blocks, and the world goes on meanwhile."""
 
     def __init__(self, net: Network, host: str, clock: WorldClock, is_dead: Callable[[], bool],
-                 thaws_s: Callable[[], float]) -> None:
-        self.net, self.host, self.clock, self.is_dead, self.thaws_s = net, host, clock, is_dead, thaws_s
+                 resumes_s: Callable[[], float]) -> None:
+        self.net, self.host, self.clock, self.is_dead, self.resumes_s = net, host, clock, is_dead, resumes_s
         self.calls = 0
 
     def now_ms(self) -> int:
@@ -224,28 +224,28 @@ class WorldKeeperBroker:
         return AuditResult(None, repaired=Counter(ahead=redated))
 
     def _call(self, do: Callable[[], Any]) -> Any:
-        """There, done, and back; or not."""
+        """Reach Redis, make the call, and bring the answer back; each of the three may fail."""
         net = self.net
         self.calls += 1
         self._wait(net.timeline.now_s + net.delay_s())
         gives_up_s = net.timeline.now_s + TIMEOUT_S
         if net.is_down:
             raise BrokerUnavailable("not there")
-        while (free_s := net.free_s(self.host)) > net.timeline.now_s:
-            self._wait(min(free_s, gives_up_s))
+        while (reachable_s := net.reachable_s(self.host)) > net.timeline.now_s:
+            self._wait(min(reachable_s, gives_up_s))
             if net.timeline.now_s >= gives_up_s:
                 raise BrokerUnavailable("no answer")
         if net.is_loading:
             raise BrokerUnavailable("LOADING")
         result = do()
         self._wait(net.timeline.now_s + net.delay_s())
-        if net.is_down or net.free_s(self.host) > net.timeline.now_s:
+        if net.is_down or net.reachable_s(self.host) > net.timeline.now_s:
             raise BrokerUnavailable("the answer was lost")
         return result
 
     def _wait(self, moment_s: float) -> None:
         self.net.timeline.run_until(moment_s)
-        while not self.is_dead() and self.thaws_s() > self.net.timeline.now_s:
-            self.net.timeline.run_until(self.thaws_s())
+        while not self.is_dead() and self.resumes_s() > self.net.timeline.now_s:
+            self.net.timeline.run_until(self.resumes_s())
         if self.is_dead():
             raise Killed

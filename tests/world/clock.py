@@ -1,4 +1,4 @@
-"""Time in a world that has none of its own: it goes from event to event, and each may have more of them happen."""
+"""Simulated time: it jumps from event to event, and each event may add others."""
 
 import heapq
 from collections.abc import Callable
@@ -11,7 +11,7 @@ REDIS_MS = 1_700_000_000_000.0  # what Redis's clock shows when the world begins
 
 
 class Timeline:
-    """What is going to happen, in order. `now_s` is the time that nobody in the world can read."""
+    """The events to come, in order. No process of the world can read `now_s`."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -25,7 +25,7 @@ class Timeline:
         self.at(self.now_s + pause_s, do, *args)
 
     def run_until(self, moment_s: float, has_ended: Callable[[], bool] = lambda: False) -> None:
-        """May be called from within an event: the world goes on while somebody waits."""
+        """May be called from within an event: the world goes on while a call blocks."""
         heap = self._heap
         while heap and heap[0][0] <= moment_s and not has_ended():
             at_s, _, do, args = heapq.heappop(heap)
@@ -36,7 +36,7 @@ class Timeline:
 
 
 class HostTime:
-    """A host's monotonic clock: it began some time ago, and does not jump."""
+    """The monotonic clock of a host. It began at some moment, and does not jump."""
 
     def __init__(self, timeline: Timeline, began_s: float) -> None:
         self.timeline, self.began_s = timeline, began_s
@@ -46,7 +46,7 @@ class HostTime:
 
 
 class RedisTime:
-    """The wall clock of the host that Redis runs on, which may jump."""
+    """The wall clock of the host of Redis. It may jump."""
 
     def __init__(self, timeline: Timeline) -> None:
         self.timeline, self.jumped_ms = timeline, 0.0
@@ -56,7 +56,7 @@ class RedisTime:
 
 
 class WorldClock(RedisClock):
-    """A process's belief about Redis's clock, by its host's monotonic one and the last time it asked."""
+    """What a process takes for the time of Redis: that of its last question, plus what its host has measured since."""
 
     def __init__(self, host_s: HostTime, wrong_ms: float) -> None:
         super().__init__()

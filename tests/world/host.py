@@ -17,7 +17,7 @@ import orjson
 from engine.core.worker import frames
 from engine.ports.host import Booted, Exited, Replied, ServerLost, ServerReady
 from tests.world.clock import Timeline
-from tests.world.ledger import Broken, Ledger, Start
+from tests.world.ledger import BrokenPromise, Ledger, Start
 
 if TYPE_CHECKING:
     from tests.world.tree import Machine
@@ -33,7 +33,7 @@ class Worker:
     pipe: deque[bytes] = field(default_factory=deque)
     is_up: bool = False
     has_ended: bool = False
-    is_doomed: bool = False  # the pool wants it dead
+    is_being_killed: bool = False  # the pool wants it dead
     stopped_until_s: float = 0.0
     token: int | None = None  # of the run under way
     task_id: str = ""
@@ -46,11 +46,11 @@ class Worker:
 class WorldHost:
     """`behave(task id, run)` says how long a run takes, and its verdict, or None for one that ends its process."""
 
-    def __init__(self, timeline: Timeline, chance: Random, ledger: Ledger, name: str, machine: "Machine",
-                 clumsiness: float, types: frozenset[str], wake: Callable[[], None],
+    def __init__(self, timeline: Timeline, random: Random, ledger: Ledger, name: str, machine: "Machine",
+                 slowness: float, types: frozenset[str], wake: Callable[[], None],
                  behave: Callable[[str, int], tuple[float, bytes | None, bool]]) -> None:
-        self.timeline, self.chance, self.ledger, self.name, self.machine = timeline, chance, ledger, name, machine
-        self.wake, self.behave, self.clumsiness, self.types = wake, behave, clumsiness, types
+        self.timeline, self.random, self.ledger, self.name, self.machine = timeline, random, ledger, name, machine
+        self.wake, self.behave, self.slowness, self.types = wake, behave, slowness, types
         self.workers: dict[int, Worker] = {}
         self.happened: list[Any] = []
         self.is_server_up = False
@@ -76,7 +76,7 @@ class WorldHost:
         self.machine.processes[pid] = lambda: not worker.has_ended
         if not self.is_server_up:
             self._exit(worker, None, stranded=True)
-        elif self.chance.random() < 0.02 * self.clumsiness:
+        elif self.random.random() < 0.02 * self.slowness:
             self._later(0.05, self._die, worker, "SIGKILL")
         else:
             self._later(0.05, self._boot, worker)
@@ -86,7 +86,7 @@ class WorldHost:
         if message[:1] == frames.TASK:
             kind = orjson.loads(message[frames.TASK_HEAD.size : message.index(b"\n", frames.TASK_HEAD.size)])[0]
             if kind not in self.types:
-                raise Broken(f"{self.name} was given a task of type {kind}, which it cannot run")
+                raise BrokenPromise(f"{self.name} was given a task of type {kind}, which it cannot run")
         worker.pipe.append(message)
         self._read_soon(worker)
 
@@ -110,10 +110,10 @@ class WorldHost:
 
     def kill(self, slot: int, why: str) -> None:
         worker = self.workers.get(slot)
-        if worker is not None and not worker.is_doomed:
-            worker.is_doomed = True
+        if worker is not None and not worker.is_being_killed:
+            worker.is_being_killed = True
             if worker.latest is not None:
-                worker.latest.is_doomed = True
+                worker.latest.is_being_killed = True
             self._later(0.1, self._die, worker, "SIGKILL")
 
     def dump(self, slot: int) -> None: ...
@@ -136,19 +136,19 @@ class WorldHost:
     # -- what is done to it ---------------------------------------------------------------------------------------
 
     def crash(self) -> None:
-        """The pool is dead, and all that is below it dies with it."""
+        """The pool has died; its workers die with it."""
         self.is_dead = True
         for worker in self.workers.values():
-            self.timeline.after(self.chance.uniform(0, 0.2), self._die, worker, "SIGKILL")
+            self.timeline.after(self.random.uniform(0, 0.2), self._die, worker, "SIGKILL")
 
     def kill_worker(self) -> None:
-        """Somebody's SIGKILL, or the kernel's."""
+        """A SIGKILL that the pool has not sent."""
         if self.workers:
-            self._die(self.chance.choice(list(self.workers.values())), "SIGKILL")
+            self._die(self.random.choice(list(self.workers.values())), "SIGKILL")
 
     def stop_worker(self, for_s: float) -> None:
         if self.workers:
-            worker = self.chance.choice(list(self.workers.values()))
+            worker = self.random.choice(list(self.workers.values()))
             worker.stopped_until_s = self.timeline.now_s + for_s
 
     def kill_server(self) -> None:
@@ -162,12 +162,12 @@ class WorldHost:
     # -- the life of workers --------------------------------------------------------------------------------------
 
     def _later(self, most_s: float, do: Callable[..., None], *args: Any) -> None:
-        self.timeline.after(self.chance.uniform(0, most_s) * self.clumsiness, do, *args)
+        self.timeline.after(self.random.uniform(0, most_s) * self.slowness, do, *args)
 
     def _say(self, worker: Worker, event: Any) -> None:
-        """To the pool, in order, some time later."""
-        delay_s = self.chance.uniform(0, 0.001) if self.chance.random() < 0.9 else self.chance.uniform(0, 0.2)
-        worker.spoke_s = max(worker.spoke_s + 1e-6, self.timeline.now_s + delay_s * self.clumsiness)
+        """Tell the pool, in order, some time later."""
+        delay_s = self.random.uniform(0, 0.001) if self.random.random() < 0.9 else self.random.uniform(0, 0.2)
+        worker.spoke_s = max(worker.spoke_s + 1e-6, self.timeline.now_s + delay_s * self.slowness)
         self.timeline.at(worker.spoke_s, self._hear, event)
 
     def _hear(self, event: Any) -> None:
@@ -211,7 +211,7 @@ class WorldHost:
         worker.task_id = task_id.decode()
         worker.start = worker.latest = self.ledger.started(
             worker.task_id, worker.run, self.machine.name, f"{self.name}/{worker.slot}")
-        worker.start.is_doomed = worker.is_doomed
+        worker.start.is_being_killed = worker.is_being_killed
         takes_s, verdict, _ = self.behave(worker.task_id, worker.run)
         if takes_s < float("inf"):
             self.timeline.after(takes_s, self._finish, worker, worker.token, verdict)
@@ -244,11 +244,11 @@ class WorldHost:
             self._answer(worker, verdict)
 
     def _die(self, worker: Worker, signal: str | None) -> None:
-        """With a signal; or with its fork server, or by its own exit, if there is none."""
+        """End a worker by a signal. Without one it ends with its fork server, or exits by itself."""
         if worker.has_ended:
             return
         stranded = signal is None and not self.is_server_up
-        how = "stranded" if stranded else "killed" if worker.is_doomed or self.is_dead else "died"
+        how = "stranded" if stranded else "killed" if worker.is_being_killed or self.is_dead else "died"
         self._end_run(worker, how)
         self._exit(worker, None if signal or stranded else 3, signal=signal, stranded=stranded)
 

@@ -19,20 +19,20 @@ from engine.testing.model.store import ModelStore, Observer
 S = TaskStatus
 
 
-class Broken(Exception):
-    """A promise was not kept."""
+class BrokenPromise(Exception):
+    """The engine has not kept a promise."""
 
 
 @dataclass(slots=True)
 class Start:
-    """One time that a worker began a run."""
+    """A worker began a run."""
 
     host: str
     worker: str
     at_s: float
     ended_s: float | None = None
-    how: str = ""  # the worker's word, or "died", "killed", "stranded"
-    is_doomed: bool = False  # the pool had asked for its worker's end
+    how: str = ""  # the verdict of the worker, or "died", "killed", "stranded"
+    is_being_killed: bool = False  # the pool had asked for its worker's end
 
 
 @dataclass(slots=True)
@@ -40,8 +40,8 @@ class TaskHistory:
     """What is known of a task."""
 
     kind: str
-    was_told: bool = False  # the submit returned
-    is_cancelled: bool = False  # somebody asked for it
+    is_confirmed: bool = False  # the client knows that it was submitted
+    is_cancelled: bool = False  # a client asked for it
     starts: dict[int, list[Start]] = field(default_factory=dict)
     ends: dict[int, str] = field(default_factory=dict)  # run -> move that was accepted
     is_over: bool = False
@@ -52,9 +52,9 @@ class Ledger(Observer):
         self.now_s, self.trace = now_s, trace
         self.histories: dict[str, TaskHistory] = {}
         self.touched: set[str] = set()  # since it looked last
-        self.commands: dict[str, str] = {}  # that have to be heard -> by whom
-        self.heard_of: set[str] = set()
-        self.stood_still: list[tuple[str, float, float]] = []  # host, from, to: it, or all that watches over it
+        self.commands: dict[str, str] = {}  # that have to be obeyed -> by which supervisor
+        self.obeyed: set[str] = set()
+        self.suspensions: list[tuple[str, float, float]] = []  # host, from, to: it, or the processes that watch over it
         self.counts: dict[str, int] = {}
 
     def count(self, what: str) -> None:
@@ -66,11 +66,11 @@ class Ledger(Observer):
         history, now_s = self.histories[task_id], self.now_s()
         for number, starts in history.starts.items():
             for other in starts:
-                if other.ended_s is None and not self._is_excused(other, host, now_s):
-                    raise Broken(f"run {run} of {task_id} starts in {worker} on {host} at {now_s:.3f} while run "
+                if other.ended_s is None and not self._may_overlap(other, host, now_s):
+                    raise BrokenPromise(f"run {run} of {task_id} starts in {worker} on {host} at {now_s:.3f} while run "
                                  f"{number} goes on in {other.worker} on {other.host}")
         if run in history.starts:
-            raise Broken(f"run {run} of {task_id} starts twice")
+            raise BrokenPromise(f"run {run} of {task_id} starts twice")
         start = Start(host, worker, now_s)
         history.starts.setdefault(run, []).append(start)
         self.count("runs")
@@ -79,21 +79,21 @@ class Ledger(Observer):
     def ended(self, start: Start, how: str) -> None:
         start.ended_s, start.how = self.now_s(), how
 
-    def _is_excused(self, other: Start, host: str, now_s: float) -> bool:
-        """A host that stands still cannot end its runs in time; nobody else is to know."""
+    def _may_overlap(self, other: Start, host: str, now_s: float) -> bool:
+        """Whether the other run may go on: a suspended host cannot end its runs in time, and no other host knows."""
         if other.host == host:
             return False
         return any(name == other.host and begin_s <= now_s and end_s >= other.at_s
-                   for name, begin_s, end_s in self.stood_still)
+                   for name, begin_s, end_s in self.suspensions)
 
     def heard(self, command: str) -> None:
-        if command in self.heard_of:
-            raise Broken(f"{command} is obeyed twice")
+        if command in self.obeyed:
+            raise BrokenPromise(f"{command} is obeyed twice")
         if self.commands.pop(command, None):
-            self.heard_of.add(command)
+            self.obeyed.add(command)
 
     def forgotten(self, supervisor: str) -> None:
-        """Its mailbox goes with it: it has left, was killed, or nobody could hear that it lives."""
+        """It has left, was killed, or its lease is over. Its commands are forgotten with it."""
         self.commands = {command: to for command, to in self.commands.items() if to != supervisor}
 
     # -- what Redis does ------------------------------------------------------------------------------------------
@@ -111,48 +111,48 @@ class Ledger(Observer):
         if move is Move.PROMOTE:
             return
         if run and run in history.ends and by not in ("cancel", "expire", "claim"):
-            raise Broken(f"run {run} of {task_id} ends with {move}, and had ended with {history.ends[run]}")
+            raise BrokenPromise(f"run {run} of {task_id} ends with {move}, and had ended with {history.ends[run]}")
         if history.is_over:
-            raise Broken(f"{task_id} ends twice")
+            raise BrokenPromise(f"{task_id} ends twice")
         history.ends[run] = move
         history.is_over = move not in (Move.RELEASE, Move.RETRY)
         if by in ("rescue", "sync_held_runs", "cancel", "expire", "claim"):
             if charged_to != "nobody":
-                raise Broken(f"{by} lets {charged_to} pay")
+                raise BrokenPromise(f"{by} charges {charged_to}")
             if by == "sync_held_runs" and run in history.starts:
-                raise Broken(f"{task_id} run {run} was released by sync_held_runs though it had started")
+                raise BrokenPromise(f"{task_id} run {run} was released by sync_held_runs though it had started")
         else:
             self._judge(history, task_id, run, move, charged_to, outcome)
 
     def _judge(self, history: TaskHistory, task_id: str, run: int, move: Move, charged_to: str, outcome: bytes) -> None:
-        """Whether a pool tells the truth about a run."""
+        """Check that a pool tells the truth about a run."""
         starts = history.starts.get(run, [])
         how = starts[-1].how if starts else "not started"
-        doomed = bool(starts) and starts[-1].is_doomed
+        was_killed = bool(starts) and starts[-1].is_being_killed
         if starts and starts[-1].ended_s is None:
-            raise Broken(f"{task_id} run {run} is settled with {move} while it goes on")
+            raise BrokenPromise(f"{task_id} run {run} is settled with {move} while it goes on")
         cause = orjson.loads(outcome)["cause"] if outcome else ""
         fair = {
             (Move.COMPLETE, "nobody"): how == "C",
             (Move.CANCEL, "nobody"): history.is_cancelled or how == "X",
-            (Move.RELEASE, "nobody"): how in ("not started", "stranded", "killed") or doomed,
+            (Move.RELEASE, "nobody"): how in ("not started", "stranded", "killed") or was_killed,
             (Move.RETRY, "crash"): how == "died", (Move.FAIL, "crash"): how == "died",
-            (Move.RETRY, "attempt"): how in "EFAS" or (cause == "timeout" and doomed),
+            (Move.RETRY, "attempt"): how in "EFAS" or (cause == "timeout" and was_killed),
             (Move.FAIL, "attempt"): how in "EFAS",
-            (Move.TIME_OUT, "attempt"): how == "S" or (bool(starts) and doomed),
+            (Move.TIME_OUT, "attempt"): how == "S" or (bool(starts) and was_killed),
             (Move.RETRY, "nobody"): how == "not started",
-            (Move.FAIL, "nobody"): cause == "lease_lost" and (doomed or how == "stranded"),
+            (Move.FAIL, "nobody"): cause == "lease_lost" and (was_killed or how == "stranded"),
         }.get((move, charged_to), False)
         if not fair:
-            raise Broken(f"{task_id} run {run}: {move} {charged_to} ({cause}), but it was {how}"
-                         f"{' and doomed' * doomed}")
-        if how == "died" and not doomed and charged_to != "crash" and not history.is_cancelled:
-            raise Broken(f"{task_id} run {run}: its worker died, and {charged_to} pays")
+            raise BrokenPromise(f"{task_id} run {run}: {move} {charged_to} ({cause}), but it was {how}"
+                         f"{' and its pool killed it' * was_killed}")
+        if how == "died" and not was_killed and charged_to != "crash" and not history.is_cancelled:
+            raise BrokenPromise(f"{task_id} run {run}: its worker died, and {charged_to} is charged")
 
     # -- places ---------------------------------------------------------------------------------------------------
 
     def look(self, store: ModelStore) -> None:
-        """Check the places of what was touched since the last look."""
+        """Check the places of the tasks that have moved since the last call."""
         for task_id in self.touched:
             self._check_place(store, task_id)
         self.touched.clear()
@@ -161,8 +161,8 @@ class Ledger(Observer):
         for task_id, history in self.histories.items():
             if task_id in store.tasks:
                 self._check_place(store, task_id)
-            elif history.was_told:
-                raise Broken(f"{task_id} was submitted and is lost")
+            elif history.is_confirmed:
+                raise BrokenPromise(f"{task_id} was submitted and is lost")
 
     def _check_place(self, store: ModelStore, task_id: str) -> None:
         life = store.tasks[task_id].life
@@ -173,20 +173,20 @@ class Ledger(Observer):
         home = {S.QUEUED: f"lane {life.priority.name}", S.RUNNING: f"held {life.owner}", S.PENDING: "due",
                 S.RETRYING: "due"}.get(life.status, f"ended {life.status}")
         if places != [home]:
-            raise Broken(f"{task_id} is {life.status} and in {places}")
+            raise BrokenPromise(f"{task_id} is {life.status} and in {places}")
 
     # -- the end --------------------------------------------------------------------------------------------------
 
     def close(self, store: ModelStore, now_ms: float) -> None:
         self.look_at_all(store)
         if self.commands:
-            raise Broken(f"nobody heard {self.commands}")
+            raise BrokenPromise(f"no supervisor got the commands {self.commands}")
         for task_id, task in store.tasks.items():
             history, life, record = self.histories[task_id], task.life, task.record
             if waits_for_long(store, task_id, now_ms):
                 continue  # the clock was set back
             if life.status not in FINAL:
-                raise Broken(f"{task_id} ({history.kind}) never ended: {life}")
+                raise BrokenPromise(f"{task_id} ({history.kind}) never ended: {life}")
             rescues = sum(move == Move.RELEASE for move in history.ends.values())
             once = record.options.get("max_deliveries") == 1
             allowed = set(ENDS[history.kind])
@@ -197,13 +197,13 @@ class Ledger(Observer):
             if life.crashes >= 3 or rescues >= RESCUES_MAX or once:
                 allowed.add(S.FAILED)
             if life.status not in allowed:
-                raise Broken(f"{task_id} ({history.kind}) ended as {life}")
+                raise BrokenPromise(f"{task_id} ({history.kind}) ended as {life}")
             if once and len(history.starts) > 1:
-                raise Broken(f"{task_id} must not be started twice, and was started as runs {list(history.starts)}")
+                raise BrokenPromise(f"{task_id} must not be started twice, and was as runs {list(history.starts)}")
 
 
 def waits_for_long(store: ModelStore, task_id: str, now_ms: float) -> bool:
-    """Whether a task is to start at a moment that is far away: it waits for that, not for some time to pass."""
+    """Whether a task is to start at a moment that is far away, since the clock was set back."""
     return store.tasks[task_id].life.status is S.PENDING and store.due[task_id] > now_ms + 15_000
 
 

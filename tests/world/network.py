@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 
 class Network:
-    """Redis and the ways to it. `clumsiness` is how slow and uneven everything is."""
+    """Redis and the connections to it. `slowness`: seconds that a rare message may take."""
 
-    def __init__(self, timeline: Timeline, chance: Random, model: ReferenceModel, clumsiness: float) -> None:
-        self.timeline, self.chance, self.model, self.clumsiness = timeline, chance, model, clumsiness
+    def __init__(self, timeline: Timeline, random: Random, model: ReferenceModel, slowness: float) -> None:
+        self.timeline, self.random, self.model, self.slowness = timeline, random, model, slowness
         self.redis_ms = RedisTime(timeline)
         self.silent_until_s = 0.0  # Redis is stopped: it neither reads nor answers
         self.down_until_s = 0.0  # it is not there
         self.full_until_s = 0.0  # it refuses what may grow
         self.loading_until_s = 0.0  # it refuses everything
-        self.apart_until_s: dict[str, float] = {}  # host -> until when nothing passes
+        self.partitioned_until_s: dict[str, float] = {}  # host -> until when nothing passes
         self.connections: dict[str, Connection] = {}  # supervisor -> its open connection
         self.keepers: list[Callable[[], None]] = []
 
     def delay_s(self) -> float:
-        return self.chance.uniform(0, 0.001) if self.chance.random() < 0.9 else self.chance.uniform(0, self.clumsiness)
+        return self.random.uniform(0, 0.001) if self.random.random() < 0.9 else self.random.uniform(0, self.slowness)
 
-    def free_s(self, host: str) -> float:
-        """When something that this host says now would be heard."""
-        return max(self.timeline.now_s, self.silent_until_s, self.apart_until_s.get(host, 0.0))
+    def reachable_s(self, host: str) -> float:
+        """When a message that this host sends now would reach Redis."""
+        return max(self.timeline.now_s, self.silent_until_s, self.partitioned_until_s.get(host, 0.0))
 
     @property
     def is_down(self) -> bool:
@@ -60,7 +60,7 @@ class Network:
 
     def heal(self) -> None:
         self.silent_until_s = self.down_until_s = self.full_until_s = self.loading_until_s = 0.0
-        self.apart_until_s.clear()
+        self.partitioned_until_s.clear()
 
     def notify(self, supervisor: str, event: BrokerEvent) -> bool:
         """Publish to a supervisor; say whether it listens."""
@@ -100,37 +100,37 @@ class Connection:
         self.net.timeline.at(self._answered_s, self._come_back)
 
     def cut(self, reason: str, *, late: bool | None = None) -> None:
-        """Break it; the supervisor hears of it at once."""
+        """Cut the connection; the supervisor notices at once."""
         if self.is_cut:
             return
-        self.is_cut, self.late = True, self.net.chance.random() < 0.5 if late is None else late
+        self.is_cut, self.late = True, self.net.random.random() < 0.5 if late is None else late
         if self.net.connections.get(self.broker.supervisor) is self:
             del self.net.connections[self.broker.supervisor]
         unsettled = [one for _, settlements in self.unanswered for one in settlements]
         self.broker.parted(Parted(reason, unsettled))
 
     def _arrive(self) -> None:
-        """Redis takes the first that is on its way; later, while nothing gets through."""
+        """Redis executes the first message that is under way; later, while nothing gets through."""
         net = self.net
         if self.is_cut:
             if not self.late:
                 return
-            if net.chance.random() < 0.5:  # the first waits, and those behind it with it
+            if net.random.random() < 0.5:  # the first waits, and those behind it with it
                 self._sent_s = max(self._sent_s, net.timeline.now_s) + 1e-9
-        free_s = net.free_s(self.host)
-        if free_s > net.timeline.now_s or net.is_down:
-            net.timeline.at(max(free_s, net.down_until_s), self._arrive)
+        reachable_s = net.reachable_s(self.host)
+        if reachable_s > net.timeline.now_s or net.is_down:
+            net.timeline.at(max(reachable_s, net.down_until_s), self._arrive)
             return
         event = self._there.popleft()()
         if not self.is_cut:
             self.answer(event, is_reply=True)
 
     def _come_back(self) -> None:
-        free_s = self.net.free_s(self.host)
+        reachable_s = self.net.reachable_s(self.host)
         if self.is_cut:
             return
-        if free_s > self.net.timeline.now_s:
-            self.net.timeline.at(free_s, self._come_back)
+        if reachable_s > self.net.timeline.now_s:
+            self.net.timeline.at(reachable_s, self._come_back)
             return
         event, is_reply = self._back.popleft()
         if is_reply:

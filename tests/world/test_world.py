@@ -1,4 +1,4 @@
-"""Worlds by the hundred, each from a seed: no promise is broken in any of them."""
+"""Play hundreds of worlds, each from a seed: no promise is broken in any of them."""
 
 import secrets
 import time
@@ -15,7 +15,7 @@ CHUNK = 20
 
 @pytest.mark.timeout(180)
 def test_no_world_is_broken() -> None:
-    """A failure names the seeds: `python -m tests.world --seed N` plays one again, with all that happens in it."""
+    """A failure names the seeds. `python -m tests.world --seed N` plays one of them again and prints each event."""
     first = secrets.randbelow(1 << 40)
     failures: dict[int, str] = {}
     with ProcessPoolExecutor(2) as processes:

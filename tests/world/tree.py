@@ -1,4 +1,4 @@
-"""The processes of a world: pools and keepers, turned when something happens, killed, stopped and begun again."""
+"""The processes of a world, pools and keepers: they turn at events, and are killed, stopped and started again."""
 
 from collections.abc import Callable, Iterable
 from itertools import count
@@ -33,11 +33,11 @@ Behaviour = Callable[[bytes, int], tuple[float, bytes | None, bool]]
 
 
 class Machine:
-    """A host: a clock that nothing moves, and a kernel that knows which of its processes live."""
+    """A host: a monotonic clock, and a kernel that knows which of its processes are alive."""
 
-    def __init__(self, name: str, timeline: Timeline, chance: Random) -> None:
-        self.name, self.time = name, HostTime(timeline, chance.uniform(0, 1e6))
-        self.wrong_ms = chance.choice([0.0, chance.uniform(-600_000, 600_000)])  # its wall clock
+    def __init__(self, name: str, timeline: Timeline, random: Random) -> None:
+        self.name, self.time = name, HostTime(timeline, random.uniform(0, 1e6))
+        self.wrong_ms = random.choice([0.0, random.uniform(-600_000, 600_000)])  # its wall clock
         self.pids = count(1000)
         self.processes: dict[int, Callable[[], bool]] = {}  # pid -> does it live?
         self.pools: dict[int, Callable[[], None]] = {}  # pid -> ends it and everything below it at once
@@ -57,23 +57,23 @@ class Machine:
 
 
 class Process:
-    """Something that is turned. A number tells its incarnations apart, so that no event reaches the wrong one."""
+    """A process with a loop. Events carry the number of its incarnation, so that none reaches a later one."""
 
-    def __init__(self, timeline: Timeline, chance: Random) -> None:
-        self.timeline, self.chance = timeline, chance
+    def __init__(self, timeline: Timeline, random: Random) -> None:
+        self.timeline, self.random = timeline, random
         self.incarnation = 0
         self.is_dead = False
-        self.thaws_s = 0.0
+        self.resumes_s = 0.0
         self._next_s = float("inf")
 
     def stop_for(self, seconds: float) -> None:
-        self.thaws_s = max(self.thaws_s, self.timeline.now_s + seconds)
+        self.resumes_s = max(self.resumes_s, self.timeline.now_s + seconds)
 
     def wake(self) -> None:
         self._turn_at(self.timeline.now_s + 0.0001)
 
     def _turn_at(self, moment_s: float) -> None:
-        moment_s = max(moment_s, self.thaws_s)
+        moment_s = max(moment_s, self.resumes_s)
         if moment_s < self._next_s and not self.is_dead:
             self._next_s = moment_s
             self.timeline.at(moment_s, self._on_time, moment_s, self.incarnation)
@@ -82,8 +82,8 @@ class Process:
         if self.is_dead or incarnation != self.incarnation or moment_s != self._next_s:
             return
         self._next_s = float("inf")
-        if self.thaws_s > self.timeline.now_s:
-            self._turn_at(self.thaws_s)
+        if self.resumes_s > self.timeline.now_s:
+            self._turn_at(self.resumes_s)
         else:
             self._turn()
 
@@ -92,9 +92,9 @@ class Process:
 
 
 class PoolProcess(Process):
-    def __init__(self, net: Network, ledger: Ledger, machine: Machine, chance: Random, label: str, slots: int,
+    def __init__(self, net: Network, ledger: Ledger, machine: Machine, random: Random, label: str, slots: int,
                  window: int, behave: Behaviour, *, fences: bool) -> None:
-        super().__init__(net.timeline, chance)
+        super().__init__(net.timeline, random)
         self.net, self.ledger, self.machine, self.label, self.behave = net, ledger, machine, label, behave
         self.slots, self.window, self.fences = slots, window, fences
         self.deployed = frozenset(ENDS)  # what its next incarnation can run
@@ -102,7 +102,7 @@ class PoolProcess(Process):
 
     def _begin(self) -> None:
         self.incarnation, self.is_dead, self._next_s = self.incarnation + 1, False, float("inf")
-        self.thaws_s = 0.0
+        self.resumes_s = 0.0
         machine, net, incarnation = self.machine, self.net, self.incarnation
         self.name = f"{machine.name}.{self.label}.{incarnation}"
         pid = next(machine.pids)
@@ -110,12 +110,12 @@ class PoolProcess(Process):
         machine.pools[pid] = lambda: self._end(incarnation)
         clock = WorldClock(machine.time, machine.wrong_ms)
         ledger = self.ledger
-        self.host = WorldHost(net.timeline, self.chance, ledger, self.name, machine, net.clumsiness,
+        self.host = WorldHost(net.timeline, self.random, ledger, self.name, machine, net.slowness,
                               self.deployed, self.wake, self.behave)
         self.broker = WorldBroker(net, self.name, machine.name, machine.time, clock, LEASE_S, self.wake,
                                   {"host_id": machine.name, "pid": pid, "born_at": 1})
         core = HeardDispatch(ledger.heard, self.slots, RestartBudget(5, 30.0), Windows(self.window),
-                             Timing(boot_s=10.0), self.chance.random)
+                             Timing(boot_s=10.0), self.random.random)
         terms = PoolTerms(self.name, self.label, (), POLICY, lease_s=LEASE_S, fences=self.fences, grace_s=5.0,
                           report_s=8.0, outcomes_pending_max=8, settle_max=2, claim_max=8)
         self.pool = Pool(terms, core, Surroundings(self.host, self.broker, _Instant(), clock, lambda message: None,
@@ -131,7 +131,7 @@ class PoolProcess(Process):
             self._turn_at(self.timeline.now_s + max(0.0005, min(WELL_S, self.pool._idle_s())))
 
     def send_command(self, command: str) -> None:
-        """It has to be heard, unless the process ends before."""
+        """The pool has to obey it, unless its process ends before."""
         if not self.is_dead and not self.pool.core.draining and self._has_lease():
             self.ledger.commands[command] = self.name
             text = orjson.dumps({"do": "cancel", "id": "none", "reason": command})
@@ -154,7 +154,7 @@ class PoolProcess(Process):
         self.timeline.after(0.5, self._begin)
 
     def _end(self, incarnation: int) -> None:
-        """A keeper of its host ends what is left of it, workers and all."""
+        """A keeper of its host ends the remaining processes, workers included."""
         if incarnation == self.incarnation:
             if not self.is_dead:
                 self.kill()
@@ -169,17 +169,17 @@ class PoolProcess(Process):
         self.ledger.forgotten(self.name)
         self.host.crash()
         self.broker.close()
-        self.timeline.after(self.chance.uniform(0.2, 3.0), self._begin)
+        self.timeline.after(self.random.uniform(0.2, 3.0), self._begin)
 
     def stop_for(self, seconds: float) -> None:
-        """The root ends one that says nothing for too long."""
+        """The root kills a process that is silent for too long."""
         super().stop_for(seconds)
-        silence_s = min(HANG_S, max(LEASE_S - LEASE_MARGIN_S, SILENCE_S_MIN)) - self.chance.uniform(0, WELL_S)
+        silence_s = min(HANG_S, max(LEASE_S - LEASE_MARGIN_S, SILENCE_S_MIN)) - self.random.uniform(0, WELL_S)
         if seconds > silence_s:
-            self.timeline.after(silence_s + self.chance.uniform(0, 1.0), self._end_hung, self.incarnation)
+            self.timeline.after(silence_s + self.random.uniform(0, 1.0), self._end_hung, self.incarnation)
 
     def _end_hung(self, incarnation: int) -> None:
-        if incarnation == self.incarnation and self.thaws_s > self.timeline.now_s:
+        if incarnation == self.incarnation and self.resumes_s > self.timeline.now_s:
             self.kill()
 
     def drain(self) -> None:
@@ -201,7 +201,7 @@ class HeardDispatch(Dispatch):
 
 
 class _Instant:
-    """A poller that has already waited."""
+    """A poller that returns at once."""
 
     def wait(self, timeout_s: float | None) -> int:
         return 0
@@ -212,8 +212,8 @@ class _Instant:
 
 
 class KeeperProcess(Process):
-    def __init__(self, net: Network, machine: Machine, chance: Random, rescued: Callable[[str], None]) -> None:
-        super().__init__(net.timeline, chance)
+    def __init__(self, net: Network, machine: Machine, random: Random) -> None:
+        super().__init__(net.timeline, random)
         self.net, self.machine = net, machine
         net.keepers.append(self.wake)
         self._is_busy = False
@@ -226,7 +226,7 @@ class KeeperProcess(Process):
         self.incarnation, self.is_dead, self._next_s = self.incarnation + 1, False, float("inf")
         incarnation, machine = self.incarnation, self.machine
         broker = WorldKeeperBroker(self.net, machine.name, WorldClock(machine.time, machine.wrong_ms),
-                                   lambda: self.is_dead or incarnation != self.incarnation, lambda: self.thaws_s)
+                                   lambda: self.is_dead or incarnation != self.incarnation, lambda: self.resumes_s)
         reports = SupervisorReports(lambda: [orjson.loads(report) for report in broker.reports()])
         self.rounds = make_rounds(f"{machine.name}.keeper.{incarnation}", broker, reports,
                                   SupervisorPresence(reports, machine), LEASE_S, machine.time)
@@ -250,4 +250,4 @@ class KeeperProcess(Process):
     def kill(self) -> None:
         if not self.is_dead:
             self.is_dead = True
-            self.timeline.after(self.chance.uniform(0.2, 5.0), self._begin)
+            self.timeline.after(self.random.uniform(0.2, 5.0), self._begin)

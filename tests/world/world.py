@@ -16,14 +16,14 @@ from engine.ports.supervisor_broker import Handed, Woken
 from engine.testing.model import ReferenceModel
 from engine.testing.model.store import ModelTask, Observer
 from tests.world.clock import REDIS_MS, Timeline
-from tests.world.ledger import ENDS, Broken, Ledger, TaskHistory, waits_for_long
+from tests.world.ledger import ENDS, BrokenPromise, Ledger, TaskHistory, waits_for_long
 from tests.world.nemesis import Nemesis
 from tests.world.network import Network
 from tests.world.tree import KeeperProcess, Machine, PoolProcess
 
 QUEUE = "q"
-STRIKES_S = 30.0
-ENDS_S_MAX = 200.0  # from the last blow to the end of the last task: rescues and retries included
+FAULTS_S = 30.0
+ENDS_S_MAX = 200.0  # from the last fault to the end of the last task: rescues and retries included
 OPTIONS: dict[str, RecordOptions] = {
     "hangs": {"timeout": 3.0}, "soft": {"timeout": 8.0, "soft_timeout": 2.0}, "fails": {"max_retries": 1},
     "cancels": {"timeout": 1000.0},  # nothing but its cancel ends it
@@ -62,32 +62,32 @@ class WorldObserver(Observer):
 
 class World:
     def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
-        self.chance = chance = Random(seed)
+        self.random = random = Random(seed)
         self.timeline = timeline = Timeline()
         self.told = trace
         self.ledger = ledger = Ledger(lambda: timeline.now_s, self._trace if trace else lambda text: None)
         observer = WorldObserver(ledger)
         self.model = ReferenceModel(observer)
         self.store = self.model.store
-        observer.net = self.net = net = Network(timeline, chance, self.model, chance.choice([0.01, 0.2, 1.5]))
-        is_local = chance.random() < 0.2  # all on the host of Redis, on a Unix socket
-        self.machines = [Machine(name, timeline, chance) for name in (["here"] if is_local else ["left", "right"])]
-        slots, window = chance.randint(1, 3), chance.choice([1, 4])
-        self.pools = [PoolProcess(net, ledger, self.machines[number % len(self.machines)], chance, label, slots, window,
+        observer.net = self.net = net = Network(timeline, random, self.model, random.choice([0.01, 0.2, 1.5]))
+        is_local = random.random() < 0.2  # all on the host of Redis, on a Unix socket
+        self.machines = [Machine(name, timeline, random) for name in (["here"] if is_local else ["left", "right"])]
+        slots, window = random.randint(1, 3), random.choice([1, 4])
+        self.pools = [PoolProcess(net, ledger, self.machines[number % len(self.machines)], random, label, slots, window,
                                   self.behave, fences=not is_local) for number, label in enumerate("ab")]
-        self.keepers = [KeeperProcess(net, machine, chance, lambda name: None) for machine in self.machines]
-        self.nemesis = Nemesis(net, ledger, chance, self.machines, self.pools, self.keepers,
-                               chance.choice([1.0, 4.0, 12.0]), is_local=is_local)
+        self.keepers = [KeeperProcess(net, machine, random) for machine in self.machines]
+        self.nemesis = Nemesis(net, ledger, random, self.machines, self.pools, self.keepers,
+                               random.choice([1.0, 4.0, 12.0]), is_local=is_local)
         self._ids = task_ids(int(REDIS_MS), 0)
 
     def run(self) -> Ledger:
-        """Raises `Broken`."""
-        for _ in range(self.chance.randint(3, 16)):
-            self.timeline.at(self.chance.uniform(0, STRIKES_S), self._submit, self.chance.choice(list(ENDS)))
-        for number in range(self.chance.randint(0, 12)):
-            self.timeline.at(self.chance.uniform(0, STRIKES_S), self._send_command, f"command {number}")
-        self.nemesis.strike_until(STRIKES_S)
-        self._pass_until(STRIKES_S, lambda: False)
+        """Raises `BrokenPromise`."""
+        for _ in range(self.random.randint(3, 16)):
+            self.timeline.at(self.random.uniform(0, FAULTS_S), self._submit, self.random.choice(list(ENDS)))
+        for number in range(self.random.randint(0, 12)):
+            self.timeline.at(self.random.uniform(0, FAULTS_S), self._send_command, f"command {number}")
+        self.nemesis.inject_until(FAULTS_S)
+        self._pass_until(FAULTS_S, lambda: False)
         self._heal()
         self._pass_until(self.timeline.now_s + ENDS_S_MAX, self._is_over)
         self.ledger.close(self.store, self.net.redis_ms())
@@ -102,7 +102,7 @@ class World:
         self.ledger.trace("all is healed")
         self.net.heal()
         for process in (*self.pools, *self.keepers):
-            process.thaws_s = 0.0
+            process.resumes_s = 0.0
             process.wake()
         for pool in self.pools:
             for worker in pool.host.workers.values():
@@ -112,37 +112,37 @@ class World:
                 pool.drain()
 
     def _is_over(self) -> bool:
-        return not self.ledger.commands and all(history.was_told and task_id in self.store.tasks and (
+        return not self.ledger.commands and all(history.is_confirmed and task_id in self.store.tasks and (
             self.store.tasks[task_id].life.status in FINAL or waits_for_long(self.store, task_id, self.net.redis_ms()))
             for task_id, history in self.ledger.histories.items())
 
     # -- clients --------------------------------------------------------------------------------------------------
 
     def _submit(self, kind: str) -> None:
-        chance, now_ms = self.chance, int(self.net.redis_ms())
+        random, now_ms = self.random, int(self.net.redis_ms())
         task_id = next(self._ids)
         options = RecordOptions(**OPTIONS.get(kind, {}))
         if kind == "expires":
-            options["expires_ms"] = now_ms + chance.randint(0, 10_000)
-        elif chance.random() < 0.15:
-            options["due_ms"] = now_ms + chance.randint(0, 8_000)
-        if kind in ("short", "long", "exits") and chance.random() < 0.3:
+            options["expires_ms"] = now_ms + random.randint(0, 10_000)
+        elif random.random() < 0.15:
+            options["due_ms"] = now_ms + random.randint(0, 8_000)
+        if kind in ("short", "long", "exits") and random.random() < 0.3:
             options["max_deliveries"] = 1
-        record = Record(kind, QUEUE, chance.choice(list(TaskPriority)), now_ms, b"{}", options)
+        record = Record(kind, QUEUE, random.choice(list(TaskPriority)), now_ms, b"{}", options)
         self.ledger.histories[task_id] = TaskHistory(kind)
         self._tell(task_id, record)
         if kind == "cancels":
-            self.timeline.after(chance.uniform(0, 10), self._cancel, task_id)
+            self.timeline.after(random.uniform(0, 10), self._cancel, task_id)
 
     def _tell(self, task_id: str, record: Record) -> None:
-        """Until it is confirmed. What a try said may arrive although its client has given up on it."""
+        """Submit until it is confirmed. A call may arrive although its client has given up on it."""
         net, history = self.net, self.ledger.histories[task_id]
         if net.takes_writes and net.silent_until_s <= self.timeline.now_s:
             self.model.client.submit(task_id, record, int(net.redis_ms()))
-            history.was_told = self.chance.random() < 0.8
-        elif not net.is_down and self.chance.random() < 0.2:
+            history.is_confirmed = self.random.random() < 0.8
+        elif not net.is_down and self.random.random() < 0.2:
             self.timeline.at(net.silent_until_s + 0.01, self._arrives_late, task_id, record)
-        if not history.was_told:
+        if not history.is_confirmed:
             self.timeline.after(0.5, self._tell, task_id, record)
 
     def _arrives_late(self, task_id: str, record: Record) -> None:
@@ -151,10 +151,10 @@ class World:
 
     def _send_command(self, command: str) -> None:
         if self.net.takes_writes and self.net.silent_until_s <= self.timeline.now_s:
-            self.chance.choice(self.pools).send_command(command)
+            self.random.choice(self.pools).send_command(command)
 
     def _cancel(self, task_id: str) -> None:
-        """Until Redis has heard of it; from then on it holds, whatever becomes of the run and of its supervisor."""
+        """Cancel, until Redis has the request. It holds then, whatever becomes of the run and of its supervisor."""
         net, history = self.net, self.ledger.histories[task_id]
         can = net.takes_writes and net.silent_until_s <= self.timeline.now_s
         if can and task_id in self.store.tasks:
@@ -168,14 +168,14 @@ class World:
 
     def behave(self, task_id: str, run: int) -> tuple[float, bytes | None, bool]:
         """How long a run takes, its verdict, and whether it ends when it is interrupted."""
-        chance, history = self.chance, self.ledger.histories[task_id]
+        random, history = self.random, self.ledger.histories[task_id]
         forever = float("inf")
         failed = sum(start.how in "EA" for starts in history.starts.values() for start in starts if start.how)
         match history.kind:
             case "quick" | "expires":
                 return 0.0001, b"C", True
             case "long":
-                return chance.uniform(1, 12), b"C", False
+                return random.uniform(1, 12), b"C", False
             case "flaky":
                 return 0.01, b"C" if failed else b"E", True
             case "asks":
@@ -183,14 +183,14 @@ class World:
             case "fails":
                 return 0.005, b"E", True
             case "exits":
-                return chance.uniform(0, 0.5), None, True
+                return random.uniform(0, 0.5), None, True
             case "hangs":
                 return forever, None, False
             case "soft":
                 return forever, None, True
             case "cancels":
-                return forever, None, chance.random() < 0.5
-        return chance.uniform(0, 0.05), b"C", True
+                return forever, None, random.random() < 0.5
+        return random.uniform(0, 0.05), b"C", True
 
     def _trace(self, text: str) -> None:
         assert self.told is not None
@@ -198,8 +198,8 @@ class World:
 
 
 def play(seed: int, trace: Callable[[str], None] | None = None) -> Ledger:
-    """One world from its beginning to its end. Raises `Broken`, or whatever the engine raised in it."""
+    """One world from its beginning to its end. Raises `BrokenPromise`, or whatever the engine raised in it."""
     return World(seed, trace).run()
 
 
-__all__ = ["Broken", "World", "play"]
+__all__ = ["BrokenPromise", "World", "play"]

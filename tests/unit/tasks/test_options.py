@@ -16,7 +16,7 @@ from engine.core.task.record import RecordOptions
 from engine.core.worker.start_method import METHODS
 from engine.services.api.models.tasks import TaskCreate, TaskUpdate
 from engine.services.composition import run_policy
-from engine.tasks.options import HandlerOptions, SubmitOptions
+from engine.tasks.options import CHECKS, HandlerOptions, SubmitOptions
 
 ROOT = Path(__file__).parents[3]
 every_option = pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
@@ -52,6 +52,10 @@ def test_a_setting_that_an_option_falls_back_to_is_of_its_kind(option: Option) -
     field = Settings.model_fields[option.setting]
     assert isinstance(field.json_schema_extra, dict)
     assert field.json_schema_extra["unit"] == option.unit
+    check = CHECKS[option.name]
+    for value in [field.get_default(call_default_factory=True), *(
+            getattr(bound, side) for bound in field.metadata for side in ("ge", "le") if hasattr(bound, side))]:
+        assert check(value) == value, "an option may have every value of its setting"
 
 
 def test_what_holds_without_any_option_is_written_once() -> None:

@@ -10,7 +10,7 @@ import typer
 
 from engine.cli.commands.task import told_end
 from engine.cli.session import Session, command
-from engine.core.task.options import Giver, Option, OptionType, given_by
+from engine.core.task.options import OPTIONS, Giver, Option, OptionType, given_by
 from engine.errors import InvalidPayload
 
 _EXAMPLES = """
@@ -36,6 +36,13 @@ def _flag(option: Option) -> inspect.Parameter:
     annotation = Annotated[list[type_] | None if is_list else type_ | None,  # type: ignore[valid-type]
                            typer.Option(*names, metavar=shown, help=text)]
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _value(option: Option, value: Any) -> Any:
+    """The value of a flag as `Client.submit` takes it."""
+    if option.type in _LISTS:
+        return value or None
+    return {"url": value} if option.type is OptionType.WEBHOOK and value is not None else value
 
 
 _TYPES: dict[OptionType, tuple[Any, str]] = {
@@ -69,11 +76,10 @@ def submit(
     **options: Any,
 ) -> int | None:
     """Submit one task and print its id, or with --wait its result."""
-    if options["webhook"] is not None:
-        options["webhook"] = {"url": options["webhook"]}
+    given = {name: _value(OPTIONS[name], value) for name, value in options.items()}
     content = {} if payload is None else payload_of(payload)
     with session.client() as client:
-        task_id = client.submit(task_type, content, **{**options, "tags": options["tags"] or None})
+        task_id = client.submit(task_type, content, **given)
         if wait or wait_timeout is not None:
             session.out.note(f"submitted {task_id}")
             return told_end(session, client, task_id, _FOR_EVER_S if wait_timeout is None else wait_timeout)

@@ -12,6 +12,7 @@ from engine.core.task.options import Giver, amendable, given_by
 from engine.core.task.stored_task import StoredTask
 from engine.services.api.models.base import EXAMPLE_ID, PrintableText, RequestModel, ResponseModel
 from engine.services.api.models.task_options import with_options
+from engine.services.api.models.webhooks import TaskWebhook
 
 
 @with_options(given_by(Giver.API))
@@ -28,11 +29,8 @@ class TaskCreate(RequestModel):
     payload: Any = Field(default={}, description="What the handler gets: any JSON value.", examples=[{"id": 7}])
     def options(self) -> dict[str, Any]:
         """The task as `submit_many` takes one: type, payload, and the options that were given."""
-        given: dict[str, Any] = {name: value for name in self.model_fields_set
-                                 if (value := getattr(self, name)) is not None or name == "payload"}
-        if (webhook := given.get("webhook")) is not None:
-            given["webhook"] = webhook.stored()
-        return given
+        return {name: value.stored() if isinstance(value, TaskWebhook) else value for name in self.model_fields_set
+                if (value := getattr(self, name)) is not None or name == "payload"}
 
 
 @with_options(amendable())

@@ -164,9 +164,10 @@ def imported_by(group: Callable[[str], str]) -> dict[str, set[str]]:
 
 
 def folder_of(module: str) -> str:
-    """The folder of one trade: the first below `engine`, or the second where the first has several trades."""
+    """The folder of one trade: the first below `engine`, or one further down where that has several trades."""
     parts = module.split(".")
-    return ".".join(parts[: 3 if parts[1] in ("core", "adapters", "services") else 2])
+    depth = 4 if parts[1:3] == ["adapters", "redis"] else 3 if parts[1] in ("core", "adapters", "services") else 2
+    return ".".join(parts[:depth])
 
 
 @pytest.mark.parametrize("group", [str, folder_of], ids=["modules", "folders"])

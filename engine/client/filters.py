@@ -6,6 +6,7 @@ from typing import Any, TypedDict
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.names import check_queue_name
 from engine.core.task.priority import TaskPriority
+from engine.core.task.query import Order, TaskQuery
 from engine.tasks import options as check
 
 
@@ -22,8 +23,8 @@ class Filter(TypedDict, total=False):
     quarantined: bool | None  # set aside, having cost as many workers as it may
 
 
-def checked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The filter as the broker takes it. Raises `InvalidOption` that names what is wrong."""
+def query_of(given: Mapping[str, Any]) -> TaskQuery:
+    """The query of a filter. Raises `InvalidOption` that names what is wrong."""
     found: dict[str, Any] = {}
     for name, value in given.items():
         if name not in Filter.__annotations__:
@@ -31,16 +32,18 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         if name == "status":
-            found[name] = status(value)
+            found["statuses"] = (status(value),)
         elif name == "quarantined":
             found[name] = check.boolean(value, name)
         elif name == "priority":
             found[name] = check.priority(value)
         elif name == "queue":
             found[name] = check_queue_name(value)
+        elif name == "tag":
+            found["tags"] = frozenset({check.text(value, name)})
         else:
             found["task_type" if name == "type" else name] = check.text(value, name)
-    return found
+    return TaskQuery(**found, order=Order.ANY)
 
 
 def status(value: Any) -> TaskStatus:

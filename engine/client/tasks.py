@@ -7,17 +7,19 @@ seconds; those that wait, at the end of the wait.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from itertools import starmap
 from typing import Any, Unpack
 
 from engine.client import waiting
-from engine.client.filters import Filter, checked
+from engine.client.filters import Filter, query_of
 from engine.client.models import LogLine, Task
 from engine.client.outcome import value_of
 from engine.client.submission import SubmissionFactory
 from engine.client.waiting import known_id, wait_seconds
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
+from engine.core.task.query import TaskQuery
 from engine.core.task.stored_task import StoredTask
 from engine.errors import MoveRefused, ResultNotReady, TaskNotFound
 from engine.ports.client_broker import BrokerProvider, Submission
@@ -93,13 +95,7 @@ class TasksClient:
         Raises:
             InvalidOption: for a filter or a value that there is not.
         """
-        limit = check.count(limit, "limit", 1)
-        found: list[Task] = []
-        for task in self._matching(checked(matching), min(limit, PAGE_TASKS_MAX)):
-            found.append(task)
-            if len(found) == limit:
-                break
-        return found
+        return self._search(query_of(matching), check.count(limit, "limit", 1))
 
     __call__ = find  # `client.tasks(status="FAILED")`
 
@@ -117,9 +113,8 @@ class TasksClient:
         Raises:
             InvalidOption: for a filter, a value or a cursor that there is not.
         """
-        found, cursor = self._provider.broker().find(**checked(matching), limit=check.count(limit, "limit", 1),
-                                                     cursor=cursor)
-        return [Task.of(stored) for stored in found], cursor
+        page = self._provider.broker().search(query_of(matching), check.count(limit, "limit", 1), cursor)
+        return [Task.of(stored) for stored in page.tasks], page.cursor
 
     def logs(self, task_id: str, start: int = 0) -> list[LogLine]:
         """Return what the runs of a task printed and logged, from line `start`; also while it runs.
@@ -237,9 +232,11 @@ class TasksClient:
 
         Tasks that somebody else has moved on meanwhile are passed over.
         """
-        chosen = {"status": TaskStatus.FAILED, **checked(matching)}
+        query = query_of(matching)
+        if not query.statuses:
+            query = replace(query, statuses=(TaskStatus.FAILED,))
         queued = []
-        for task_id in [task.id for task in self.find(limit=limit, **chosen)]:
+        for task_id in [task.id for task in self._search(query, check.count(limit, "limit", 1))]:
             with suppress(MoveRefused, TaskNotFound):
                 self.retry(task_id)
                 queued.append(task_id)
@@ -261,10 +258,14 @@ class TasksClient:
             raise TaskNotFound(task_id)
         return stored
 
-    def _matching(self, matching: dict[str, Any], size: int) -> Iterator[Task]:
+    def _search(self, query: TaskQuery, limit: int) -> list[Task]:
+        """Up to `limit` tasks that match, over as many pages as that takes."""
+        found: list[Task] = []
         cursor = None
-        while True:
-            found, cursor = self._provider.broker().find(**matching, limit=size, cursor=cursor)
-            yield from map(Task.of, found)
+        while len(found) < limit:
+            page = self._provider.broker().search(query, min(limit - len(found), PAGE_TASKS_MAX), cursor)
+            found += map(Task.of, page.tasks)
+            cursor = page.cursor
             if cursor is None:
-                return
+                break
+        return found

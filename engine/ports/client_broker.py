@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
+from engine.core.task.query import QueryPage, TaskQuery
 from engine.core.task.record import Record
 from engine.core.task.stored_task import StoredTask
 
@@ -53,11 +54,8 @@ class ClientBroker(Protocol):
         None: it had ended before, there is no such task, its outcome is large, or time is up. `read` knows.
         """
 
-    def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
-             priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
-             quarantined: bool | None = None, limit: int = 100,
-             cursor: str | None = None) -> tuple[Sequence[StoredTask], str | None]:
-        """One page, and a cursor for the next one or None."""
+    def search(self, query: TaskQuery, limit: int, cursor: str | None = None) -> QueryPage:
+        """One page of the tasks that match. Raises `InvalidOption` for a cursor that no page gave."""
 
     def reason(self, stored: Any, /) -> str | None:
         """What a queued task waits for, where that is more than its turn."""

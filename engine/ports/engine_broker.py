@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from engine.core.task.priority import TaskPriority
-from engine.core.task.query import QueryPage, TaskQuery
 from engine.ports.api_keys import ApiKeyStore
 from engine.ports.client_broker import BrokerProvider, ClientBroker
 from engine.ports.clock import Clock
@@ -24,9 +23,6 @@ class EngineBroker(ClientBroker, Protocol):
 
     def event_stream(self) -> EventStreamReader:
         """A reader of its own for each thread."""
-
-    def search(self, query: TaskQuery, limit: int, cursor: str | None = None) -> QueryPage:
-        """One page of the tasks that match. Raises `InvalidOption` for a cursor that no page gave."""
 
     def amend(self, task_id: str, changes: Mapping[str, Any], priority: TaskPriority | None,
               versions: Collection[str] | None = None) -> None:

@@ -9,7 +9,7 @@ import orjson
 
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import DESCENDING, TaskPriority
-from engine.core.task.query import TaskQuery
+from engine.core.task.query import Order, QueryPage, TaskQuery
 from engine.core.task.stored_task import StoredTask
 from engine.errors import GangerError
 from engine.ports.client_broker import RawTask, Submission
@@ -99,20 +99,16 @@ class InlineBroker:
         """Let time pass as `ends` does. The outcome has to be read."""
         deque(self.ends([task_id], until_s), maxlen=0)
 
-    def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
-             priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
-             quarantined: bool | None = None, limit: int = 100,
-             cursor: str | None = None) -> tuple[list[StoredTask], str | None]:
-        """The newest first; the cursor is how many have been given."""
-        query = TaskQuery(() if status is None else (status,), task_type, queue, None, priority, name,
-                          frozenset() if tag is None else frozenset({tag}), quarantined)
+    def search(self, query: TaskQuery, limit: int, cursor: str | None = None) -> QueryPage:
+        """The newest first, or the oldest if the query says so; the cursor is how many have been given."""
         found = [stored for stored in map(_stored, self._model.store.tasks.values()) if query.matches(stored)]
-        found.reverse()
+        if query.order is not Order.OLDEST:
+            found.reverse()
         if cursor is not None and not cursor.isdigit():
             raise check.refuse("cursor", cursor, "what the page before gave")
         start = int(cursor or 0)
         behind = start + limit
-        return found[start:behind], str(behind) if behind < len(found) else None
+        return QueryPage(found[start:behind], str(behind) if behind < len(found) else None)
 
     def unknown_types(self) -> dict[str, int]:
         return {}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from engine.adapters.redis.keeper.auditing import UNUSED_MS
+from engine.client.filters import query_of
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from tests.redis_server import RedisServer
@@ -82,7 +83,7 @@ def test_they_can_be_looked_at_mended_and_are_forgotten(shop: Shop) -> None:
     flood(shop)
     assert len(shop.broker.queue_stats()) == QUEUES
     assert shop.broker.status_counts()[TaskStatus.QUEUED] == QUEUES
-    assert len(shop.broker.find(status=TaskStatus.QUEUED, limit=50)[0]) == 50
+    assert len(shop.broker.search(query_of({"status": TaskStatus.QUEUED}), 50).tasks) == 50
     shop.client.delete(shop.keys.round_robin(TaskPriority.NORMAL))
     assert reconcile_all(shop)["turn"] == QUEUES
     for claimed in claims(Supervisor(shop)):

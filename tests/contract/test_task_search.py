@@ -3,6 +3,7 @@
 import pytest
 
 from engine.adapters.redis.tasks import search
+from engine.client.filters import query_of
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.core.task.query import Order, TaskQuery
@@ -15,9 +16,10 @@ def pages(shop: Shop, limit: int, **wanted: object) -> list[str]:
     ids: list[str] = []
     cursor = None
     while True:
-        found, cursor = shop.broker.find(**wanted, limit=limit, cursor=cursor)
-        assert len(found) <= limit
-        ids += [stored.id for stored in found]
+        page = shop.broker.search(query_of(wanted), limit, cursor)
+        assert len(page.tasks) <= limit
+        ids += [stored.id for stored in page.tasks]
+        cursor = page.cursor
         if cursor is None:
             return ids
 
@@ -85,8 +87,8 @@ def test_a_page_looks_at_no_more_than_it_may(shop: Shop, monkeypatch: pytest.Mon
     first = shop.submit(name="rare")
     for _ in range(20):
         shop.submit()
-    found, cursor = shop.broker.find(name="rare")
-    assert (found, cursor is None) == ([], False)
+    page = shop.broker.search(query_of({"name": "rare"}), 100)
+    assert (page.tasks, page.cursor is None) == ([], False)
     assert pages(shop, 10, name="rare") == [first]
 
 
@@ -94,13 +96,13 @@ def test_a_page_looks_at_no_more_than_it_may(shop: Shop, monkeypatch: pytest.Mon
     "nonsense", "1 2", "x y z", "0 nan-ish id", "c", "c-1,", "cx,", "c0,1", "c0,nan id", "c0,x id"])
 def test_a_cursor_that_is_none(shop: Shop, cursor: str) -> None:
     with pytest.raises(InvalidOption, match="not the cursor of a page"):
-        shop.broker.find(status=TaskStatus.FAILED, cursor=cursor)
+        shop.broker.search(query_of({"status": TaskStatus.FAILED}), 100, cursor)
 
 
 @pytest.mark.parametrize("cursor", ["c0,x id", "c0,-1 id", f"c0,{1 << 64} id", "c0,1"])
 def test_a_cursor_of_a_scan_that_is_none(shop: Shop, cursor: str) -> None:
     with pytest.raises(InvalidOption, match="not the cursor of a page"):
-        shop.broker.find(cursor=cursor)
+        shop.broker.search(query_of({}), 100, cursor)
 
 
 def searched(shop: Shop, query: TaskQuery, limit: int) -> tuple[list[str], set[bool]]:

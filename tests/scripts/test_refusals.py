@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.adapters.redis.keeper.restoring import restore
 from engine.adapters.redis.records.leader_lock import RedisLeaderLock
 from engine.adapters.redis.tasks.amend import amend
+from engine.adapters.redis.tasks.restoring import restore
 from engine.adapters.redis.wire import scripts
 from engine.core.task.lifecycle import Move, TaskStatus
 from engine.core.task.priority import TaskPriority

@@ -6,6 +6,7 @@ import pytest
 
 from engine.adapters.redis.tasks.lanes import TYPES_MAX
 from engine.adapters.redis.tasks.search import search
+from engine.client.filters import query_of
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.core.task.query import TaskQuery
@@ -220,7 +221,8 @@ def test_resumed_behind_thousands_of_types(shop: Shop, behind_thousands: str, ne
 def test_counted_and_found_behind_thousands_of_types(shop: Shop, behind_thousands: str) -> None:
     assert shop.broker.status_counts()[TaskStatus.QUEUED] == 1
     assert shop.broker.queue_stats()[0]["queued"]["NORMAL"] == 1
-    assert [task.id for task in shop.broker.find(status=TaskStatus.QUEUED)[0]] == [behind_thousands]
+    found = shop.broker.search(query_of({"status": TaskStatus.QUEUED}), 100)
+    assert [task.id for task in found.tasks] == [behind_thousands]
     found = search(shop.broker.redis, shop.keys, TaskQuery(statuses=(TaskStatus.QUEUED,), queue="q"), 10, None)
     assert [task.id for task in found.tasks] == [behind_thousands]
 
@@ -244,7 +246,8 @@ def test_counted_and_found_aside(shop: Shop, waiting: str) -> None:
     assert (stats["queued"]["NORMAL"], stats["aside"]) == (1, {"new": 1})
     assert stats["oldest_s"] is not None
     assert shop.broker.status_counts()[TaskStatus.QUEUED] == 1
-    assert [task.id for task in shop.broker.find(status=TaskStatus.QUEUED)[0]] == [waiting]
+    found = shop.broker.search(query_of({"status": TaskStatus.QUEUED}), 100)
+    assert [task.id for task in found.tasks] == [waiting]
     found = search(shop.broker.redis, shop.keys, TaskQuery(statuses=(TaskStatus.QUEUED,), queue="q"), 10, None)
     assert [task.id for task in found.tasks] == [waiting]
 

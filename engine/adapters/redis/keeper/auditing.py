@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from engine.adapters.redis.keeper.misplaced_keys import rename_misplaced
-from engine.adapters.redis.keeper.restoring import look_restored, restore
 from engine.adapters.redis.tasks.lanes import Line, queues_aside, told_all, waiting_lines
+from engine.adapters.redis.tasks.restoring import look_restored, restore
 from engine.adapters.redis.tasks.task_actions import ENDS, TaskActions
 from engine.adapters.redis.tasks.task_reading import deliveries, known, look, sorted_out, supervisor_names
 from engine.adapters.redis.wire.connection import Connections, check_schema

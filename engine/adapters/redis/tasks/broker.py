@@ -25,7 +25,7 @@ from engine.adapters.redis.wire.keys import Keys
 from engine.core.measure.usage_history import ENTRIES_MAX
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
-from engine.core.task.query import Order, QueryPage, TaskQuery
+from engine.core.task.query import QueryPage, TaskQuery
 from engine.core.task.stored_task import StoredTask
 from engine.ports.client_broker import Submission
 
@@ -137,19 +137,6 @@ class RedisClientBroker:
     def unknown_types(self) -> dict[str, int]:
         """How many tasks wait aside of each type that no living pool knows."""
         return self._wait_reasons.unknown_types()
-
-    def find(self, status: TaskStatus | None = None, task_type: str | None = None, queue: str | None = None,
-             priority: TaskPriority | None = None, name: str | None = None, tag: str | None = None,
-             quarantined: bool | None = None, limit: int = 100,
-             cursor: str | None = None) -> tuple[list[StoredTask], str | None]:
-        """Up to `limit` tasks that agree with all that is given, and the cursor of the next page, None at the end.
-
-        The newest first where that is cheap to know. A page may be short, or empty, and still have a next one.
-        """
-        query = TaskQuery(() if status is None else (status,), task_type, queue, None, priority, name,
-                          frozenset() if tag is None else frozenset({tag}), quarantined, order=Order.ANY)
-        found = self.search(query, limit, cursor)
-        return found.tasks, found.cursor
 
     def search(self, query: TaskQuery, limit: int, cursor: str | None = None) -> QueryPage:
         """One page of the tasks that match. Raises `InvalidOption` for a cursor that no page gave."""

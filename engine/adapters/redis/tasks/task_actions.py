@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import orjson
 
-from engine.adapters.redis.keeper.restoring import look_restored
 from engine.adapters.redis.tasks.lanes import lines_of, types_aside
+from engine.adapters.redis.tasks.restoring import look_restored
 from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lanes, known, look, readable, sorted_out
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys

@@ -1,7 +1,7 @@
-"""The events as they happen: one reader of Redis's stream for all who follow them here.
+"""The events as they happen: one reader of Redis's stream for all followers in this process.
 
-A follower that is near the end is served from memory, one that comes back
-late from Redis, and one that comes back too late is told so.
+A follower that is near the end of the stream is served from memory, one that is behind from Redis. One that is so far
+behind that events are gone is told so.
 """
 
 import asyncio
@@ -29,14 +29,18 @@ errors = logging.getLogger("ganger.errors")
 
 
 class EventBatch(NamedTuple):
-    """Some entries, one after the other. `gap`: some before them are not there any more."""
+    """Some entries, one after the other; none after a silence. `gap`: some before them are gone."""
 
     entries: list[StreamEntry]
     gap: bool = False
 
 
 class EventFeed:
-    """Started and followed on one event loop; the reader has a thread of its own."""
+    """Started and followed on one event loop; the reader has a thread of its own.
+
+    Args:
+        threads: in which what is gone from memory is read again.
+    """
 
     def __init__(self, provider: EngineBrokerProvider, threads: ThreadPool) -> None:
         self._provider, self._threads = provider, threads
@@ -60,14 +64,14 @@ class EventFeed:
         self._stop.set()
 
     def hang_up(self) -> None:
-        """End every `follow`: the server is about to go, and would wait for those that listen."""
+        """End every `follow`: the server is about to go, and would wait for those who listen."""
         self.has_hung_up = True
         for task_id in list(self._ended):
             self._wake(task_id)
         self._changed.set()
 
     async def end_of(self, task_id: str, wait_s: float) -> None:
-        """Wait until the task has ended, or something was missed, or the time is up."""
+        """Wait until a task has ended, or events were missed, or `wait_s` seconds are over."""
         future: asyncio.Future[None] = self._loop.create_future()
         self._ended[task_id].add(future)
         try:
@@ -78,9 +82,13 @@ class EventFeed:
                 del self._ended[task_id]
 
     async def follow(self, after: str | None, patience_s: float = 15.0) -> AsyncIterator[EventBatch]:
-        """Everything after that entry, for ever; None is from now on. After a silence of `patience_s` an empty batch.
+        """Yield all entries behind one, without end.
 
-        Raises `BrokerError` where it has to be read from Redis and that is away; `ValueError` for an id that is none.
+        Args:
+            after: id of an entry; None is from now on.
+            patience_s: after a silence of so many seconds an empty batch is yielded.
+
+        Raises: `BrokerError` if it has to be read from Redis and that is away; `ValueError` for an id that is none.
         """
         while self.position is None:
             if self.has_hung_up:  # and so `_next` does not wait any more

@@ -1,6 +1,6 @@
-"""The threads in which the synchronous client works for the API, so that the event loop never waits for Redis.
+"""The threads in which the API calls its synchronous client, so that the event loop never waits for Redis.
 
-A call that takes too long is let go: its thread ends by itself, at the client's own deadline.
+A call that takes too long is no longer awaited: its thread ends by itself, at the client's own deadline.
 """
 
 import asyncio
@@ -11,21 +11,21 @@ from typing import ParamSpec, TypeVar
 from engine.errors import BrokerUnavailable
 
 THREADS = 16
-WAITING_MAX = 500  # beyond it, whoever comes is told to come again
+WAITING_MAX = 500  # calls; more are refused
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
 class ThreadPool:
-    """A bounded number of threads, and of those who wait for one."""
+    """A bounded number of threads, and of calls that wait for one. Used on one event loop."""
 
     def __init__(self, threads: int = THREADS) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="api")
         self._under_way = 0
 
     async def run(self, function: Callable[P, Result], /, *args: P.args, **options: P.kwargs) -> Result:
-        """Call it in a thread. Raises what it raises, and `BrokerUnavailable` when too many wait."""
+        """Call a function in a thread. Raises what it raises, and `BrokerUnavailable` when too many calls wait."""
         if self._under_way >= WAITING_MAX:
             raise BrokerUnavailable(f"{WAITING_MAX} requests wait for a thread already")
         self._under_way += 1
@@ -39,4 +39,5 @@ class ThreadPool:
             future.exception()  # seen, also where the request was given up meanwhile
 
     def close(self) -> None:
+        """Begin no more calls."""
         self._executor.shutdown(wait=False, cancel_futures=True)

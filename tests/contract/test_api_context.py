@@ -74,8 +74,8 @@ def test_the_keys_are_known_before_the_first_call(redis_url: str) -> None:
     asyncio.run(scene())
 
 
-def test_every_duty_of_the_api_is_looked_after(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is begun here and by nobody else: a new duty has to be added to those that are looked after."""
+def test_every_job_of_the_api_is_looked_after(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is begun here and by nobody else: a new job has to be added to these."""
     kept: list[str] = []
     monkeypatch.setattr(Background, "keep", lambda self, name, work: kept.append(work.__qualname__))
     monkeypatch.setattr(Background, "keep_thread", lambda self, name, work: kept.append(work.__qualname__))

@@ -118,7 +118,7 @@ def test_what_is_kept_in_memory_is_bounded_by_its_events(redis_url: str) -> None
     play(redis_url, scene)
 
 
-def test_figures_tell_how_often_events_were_missed(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_metrics_say_how_often_events_were_missed(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async def scene(stage: Scene) -> None:
         collector = MetricsCollector(stage.provider, stage.feed, ThreadPool(), lambda stored: None)
         await collector.count(EventBatch([], gap=True))
@@ -126,7 +126,7 @@ def test_figures_tell_how_often_events_were_missed(redis_url: str, caplog: pytes
         assert b"ganger_event_gaps_total 1.0" in generate_latest(collector.prometheus.registry)
 
     play(redis_url, scene)
-    assert "some events are not in the figures" in caplog.text
+    assert "some events are not in the metrics" in caplog.text
 
 
 def test_who_begins_at_the_beginning_or_within_what_is_there_misses_nothing(redis_url: str) -> None:

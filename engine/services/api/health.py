@@ -1,6 +1,6 @@
 """Whether tasks that are submitted now would run: why not, and what works only in part.
 
-Whoever asks needs no key, so what is found is kept for a second, however many ask, and read once at a time.
+A caller needs no key for it, so the findings are kept for a second, however many callers there are.
 """
 
 import asyncio
@@ -17,13 +17,15 @@ KEPT_S = 1.0
 
 
 class Health:
+    """Used on one event loop. The jobs in the background are part of the findings."""
+
     def __init__(self, provider: EngineBrokerProvider, threads: ThreadPool, background: Background) -> None:
         self._provider, self._threads, self._background = provider, threads, background
         self._found, self._found_s = HealthFindings([], []), float("-inf")
         self._reading = asyncio.Lock()
 
     async def findings(self) -> HealthFindings:
-        """At most a second old."""
+        """Return the findings, at most KEPT_S seconds old. A Redis that is away is one of them."""
         async with self._reading:
             if time.monotonic() - self._found_s > KEPT_S:
                 self._found = await self._look()

@@ -1,9 +1,9 @@
 """The API as a child of the root: the server's event loop goes round inside the child's own.
 
-So a loop that hangs says no more that it is well, and is ended and started anew like any other child.
+So if the loop hangs, the child sends no more signs of life, and the root ends it and starts another one.
 
-Where it cannot serve, as while another program has the port, the pools are none the worse: it says so in one line,
-and tries again every few seconds.
+Where it cannot serve, as while another program has the port, the pools run all the same: it logs one line, and tries
+again every few seconds.
 """
 
 import asyncio
@@ -26,9 +26,11 @@ log = logging.getLogger("ganger.execution")
 
 
 class ApiLoop:
-    """Owns an event loop, on which the server is one task; the messages of the root come in between.
+    """Owns an event loop, on which the server is one task; the messages of the root are read in between.
 
-    `name` is the number of its generation after a reload.
+    Args:
+        name: of the child; the number of its generation after a reload.
+        tell_root: sends a message to the root.
     """
 
     def __init__(self, name: str, bootstrap: Bootstrap, poller: EpollPoller,
@@ -52,7 +54,7 @@ class ApiLoop:
             self._begin()
         if not self._said_ready and self.server is not None and self.server.started:
             self._said_ready = True
-            server.tell_listening(self.url, self._warning)
+            server.log_listening(self.url, self._warning)
             self.tell_root({"is": "ready"})
         is_starting = self.serving is not None and not self._said_ready
         self.loop.run_until_complete(self._round(0.05 if is_starting else min(patience_s, RETRY_S)))
@@ -107,14 +109,14 @@ class ApiLoop:
         return self._is_over if self.serving is None else self.serving.done()
 
     def close(self) -> int:
-        rest = asyncio.all_tasks(self.loop)  # after a stop at once: what it did not wait for
+        rest = asyncio.all_tasks(self.loop)  # after a stop at once there are tasks it did not wait for
         for task in rest:
             task.cancel()
         if rest:
             self.loop.run_until_complete(asyncio.wait(rest))
         self.loop.close()
         if self.server is None or self.serving is None:
-            return 0  # it was told to end before it could serve
+            return 0  # it was ended before it could serve
         return 0 if self.server.started and self.serving.exception() is None else 1
 
 

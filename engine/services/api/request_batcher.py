@@ -1,10 +1,8 @@
-"""Many requests, one round trip: what is asked while a call to Redis is under way goes with the next one.
+"""Many requests, one round trip: requests that come while a call to Redis is under way go with the next call.
 
-A request alone pays one hop to a thread and back; under load a batch grows as
-large as it has to, and the cost of the hop and of the call is shared. The
-event loop itself never waits for Redis, which may be frozen.
-
-Only the event loop touches the state here, so there is no lock.
+A request alone pays one hop to a thread and back; under load a batch grows as large as it has to, and its requests
+share the cost of the hop and of the call. The event loop itself never waits for Redis, which may be frozen. Only the
+event loop touches the state here, so there is no lock.
 """
 
 import asyncio
@@ -22,9 +20,13 @@ Answer = TypeVar("Answer")
 
 
 class RequestBatcher(Generic[Item, Answer]):
-    """`do` is called in a thread with up to 250 items, and gives as many answers; an exception among them is raised.
+    """Used on one event loop.
 
-    A call that fails as a whole fails for all that were in it and, as Redis is away, for all that wait.
+    Args:
+        name: of its thread.
+        do: called in the thread with up to BATCH_MAX items, and gives as many answers. An exception among them is
+            raised for its item. A call that fails as a whole fails for all its items; if Redis is away, also for all
+            that wait.
     """
 
     def __init__(self, name: str, do: Callable[[Sequence[Item]], Sequence[Answer | Exception]]) -> None:
@@ -34,7 +36,7 @@ class RequestBatcher(Generic[Item, Answer]):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def call(self, item: Item) -> Answer:
-        """Raises what `do` gave for it, and `BrokerUnavailable` when too much waits."""
+        """Return the answer for an item. Raises what `do` gave for it, and `BrokerUnavailable` when too many wait."""
         if len(self._pending) >= PENDING_MAX:
             raise BrokerUnavailable(f"{PENDING_MAX} requests wait for Redis already")
         loop = asyncio.get_running_loop()
@@ -45,6 +47,7 @@ class RequestBatcher(Generic[Item, Answer]):
         return await future
 
     def close(self) -> None:
+        """Begin no more calls."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,4 +1,4 @@
-"""What this process watches so that it can tell of the past: ends of tasks."""
+"""Counts what happens to tasks, from the stream of events, for the metrics of this process."""
 
 import asyncio
 import logging
@@ -21,7 +21,11 @@ log = logging.getLogger("ganger.errors")
 
 
 class MetricsCollector:
-    """`at_end` is told of each end that is looked at, and happens while we watch."""
+    """Used on one event loop.
+
+    Args:
+        at_end: called with each task that ends while we count, and whose details were read.
+    """
 
     def __init__(self, provider: EngineBrokerProvider, feed: EventFeed, threads: ThreadPool,
                  at_end: Callable[[StoredTask], None]) -> None:
@@ -31,7 +35,7 @@ class MetricsCollector:
         self._position = BEGINNING
 
     async def follow(self) -> None:
-        """For ever: count what the stream tells, from its beginning on."""
+        """Count the events of the stream from its beginning, without end."""
         while not self._feed.has_hung_up:
             try:
                 async for batch in self._feed.follow(self._position):
@@ -43,21 +47,21 @@ class MetricsCollector:
                 await asyncio.sleep(1.0)
 
     async def count(self, batch: EventBatch) -> None:
-        """What one batch tells."""
+        """Count the events of one batch. Raises `BrokerError` where the details of ends cannot be read."""
         if batch.gap:
             self.window.gaps += 1
             self.prometheus.count_gap()
-            log.warning("some events are not in the figures: the stream did not have them any more")
+            log.warning("some events are not in the metrics: the stream did not have them any more")
         wanted = self.window.count(batch.entries)
         for entry in batch.entries:
             self.prometheus.count(entry.events)
         found: list[StoredTask | None] = []
         if wanted:
             found = await self._threads.run(self._read, wanted)
-        self._tell(found)
+        self._report_ends(found)
         self.prometheus.learn(self.window.learn(found))
 
-    def _tell(self, found: list[StoredTask | None]) -> None:
+    def _report_ends(self, found: list[StoredTask | None]) -> None:
         for stored in found:
             if stored is not None and stored.life.status.is_final and stored.life.at_ms / 1000 > self._since_s:
                 self._at_end(stored)
@@ -66,5 +70,5 @@ class MetricsCollector:
         return read_tasks(self._provider.broker(), task_ids)
 
     def reports(self) -> list[dict[str, Any]]:
-        """Supervisors' reports with what was measured of their processes. Raises `BrokerError`."""
+        """Return the supervisors' reports with the measurements of their processes. Raises `BrokerError`."""
         return with_measurements(self._provider.broker().supervisors(), self._provider.broker().processes())

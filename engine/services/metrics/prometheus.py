@@ -1,6 +1,6 @@
-"""What Prometheus reads: counters and histograms of what happened, gauges of what is.
+"""What Prometheus reads: counters and histograms of the past, gauges of the present.
 
-Labels are bounded: the first 100 queues are told apart, and the rest is "other".
+Labels are bounded: the first 100 queues have labels of their own, and the rest is "other".
 """
 
 from collections.abc import Iterable, Iterator
@@ -48,13 +48,16 @@ class PrometheusMetrics:
             self._changes.labels(status.value)
 
     def count(self, events: Iterable[Event]) -> None:
+        """Count changes of status."""
         for event in events:
             self._changes.labels(event.status.value).inc()
 
     def count_gap(self) -> None:
+        """Count that events were gone before they could be counted."""
         self._gaps.inc()
 
     def learn(self, ends: Iterable[End]) -> None:
+        """Count ends of tasks with their details."""
         for end in ends:
             queue = self._queue(end.queue)
             self._ended.labels(queue, end.status.value, end.cause).inc()
@@ -74,13 +77,18 @@ class PrometheusMetrics:
 
 
 def exposition(instruments: PrometheusMetrics, provider: EngineBrokerProvider) -> bytes:
-    """All of it as text. While Redis is away only what is known without it, and `ganger_redis_up` 0."""
+    """Return all metrics in Prometheus's text format.
+
+    While Redis is away these are the ones that are known without it, and `ganger_redis_up` is 0.
+    """
     present = CollectorRegistry()
-    present.register(_Present(provider))
+    present.register(_Gauges(provider))
     return generate_latest(instruments.registry) + generate_latest(present)
 
 
-class _Present(Collector):
+class _Gauges(Collector):
+    """Reads the present from Redis when Prometheus asks."""
+
     def __init__(self, provider: EngineBrokerProvider) -> None:
         self._provider = provider
 

@@ -47,7 +47,7 @@ class MetricsWindow:
         self.gaps = 0  # how often events were gone before they could be counted
 
     def count(self, entries: Iterable[StreamEntry]) -> list[str]:
-        """Count what happened; return the ids of tasks that ended whose details are to be read."""
+        """Count events; return the ids of tasks that ended and whose details are to be read."""
         wanted: list[str] = []
         for entry in entries:
             second = entry.at_ms // 1000
@@ -61,13 +61,13 @@ class MetricsWindow:
         return wanted
 
     def learn(self, found: Iterable[StoredTask | None]) -> list[End]:
-        """Keep the details of tasks that ended."""
+        """Keep the details of tasks that ended, and return them."""
         ends = [end_of(stored) for stored in found if stored is not None and stored.life.status.is_final]
         self.ends.extend(ends)
         return ends
 
     def counts(self, window_s: int) -> Counter[str]:
-        """How many came into each status within the window."""
+        """Return how many tasks came into each status within the last `window_s` seconds."""
         first, total = int(self._clock()) - window_s, Counter[str]()
         for second, counts in list(self.seconds):
             if second >= first:
@@ -75,6 +75,7 @@ class MetricsWindow:
         return total
 
     def within(self, window_s: int) -> list[End]:
+        """Return the ends of the last `window_s` seconds whose details are known."""
         first_s = self._clock() - window_s
         return [end for end in list(self.ends) if end.at_s >= first_s]
 
@@ -85,6 +86,7 @@ class MetricsWindow:
 
 
 def end_of(stored: StoredTask) -> End:
+    """Return what the metrics need of a task that has ended. The wait is known of a first run only."""
     outcome = stored.outcome or {}
     record = stored.record
     started_ms, ended_ms = outcome.get("started_ms"), outcome.get("ended_ms") or stored.life.at_ms

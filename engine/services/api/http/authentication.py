@@ -1,9 +1,9 @@
-"""Who is calling, and what they may: bearer keys with a role and queues.
+"""Who is calling, and what they may do: bearer keys with a role and queues.
 
-1. Only hashes of keys are stored. The table is read anew every second.
+1. Only hashes of keys are stored. The table of keys is read every second.
 2. Once there was a key, every call needs one: the API never opens again by itself.
-3. A table that could not be read for STALE_S lets nobody in: a key could have been revoked meanwhile.
-4. A token that is no key is refused, also where no key is needed.
+3. While the table could not be read for STALE_S seconds, every call is refused: its key could have been revoked.
+4. A wrong key is refused, also where no key is needed.
 """
 
 import hmac
@@ -27,7 +27,7 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="ganger"'}
 class Role(IntEnum):
     """Each role includes the roles before it."""
 
-    NONE = 0  # whoever asks
+    NONE = 0  # any caller, with a key or without
     READ = 1
     SUBMIT = 2
     OPERATE = 3
@@ -36,7 +36,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whoever makes a call. `queues` are those that they may use, None for all."""
+    """The caller of a request: a key, or anybody where there are none. `queues`: those it may use, None for all."""
 
     name: str
     role: Role
@@ -44,21 +44,22 @@ class Principal:
     rate_per_s: float = 0.0
 
     def must_be(self, role: Role) -> None:
-        """Raises `HttpError`."""
+        """Raise `HttpError` for a caller whose role does not include this one."""
         if self.role < role:
             raise HttpError(403, f"this needs a key with the role {role.name.lower()}; this one has "
                             f"{self.role.name.lower()}")
 
     def must_see_all(self) -> None:
-        """Raises `HttpError` for a key of some queues only."""
+        """Raise `HttpError` for a key of some queues only."""
         if self.queues is not None:
             raise HttpError(403, "this key is for some queues only, and what was asked for concerns all of them")
 
     def sees(self, queue: str) -> bool:
+        """Return whether the caller may use a queue."""
         return self.queues is None or queue in self.queues
 
     def must_see(self, queue: str) -> None:
-        """Raises `HttpError`."""
+        """Raise `HttpError` for a caller that may not use a queue."""
         if not self.sees(queue):
             raise HttpError(403, f"this key is not for the queue {queue!r}", field="queue", value=queue)
 
@@ -74,16 +75,19 @@ class _StoredKey:
 
 
 class NotAuthenticated(HttpError):
-    """There is no key, or what was presented is none."""
+    """The request has no key, or one that is not known."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(401, detail, headers=_CHALLENGE)
 
 
 class Authenticator:
-    """`is_open`: serve whoever comes where there never was a key. `is_local`: only this host can reach us.
+    """Finds the caller of each request, by the keys as they were read last.
 
-    `clock` gives seconds.
+    Args:
+        is_open: whether calls without a key are served where there never was one.
+        is_local: whether only this host can reach the API.
+        clock: gives seconds.
     """
 
     def __init__(self, *, is_open: bool, is_local: bool, clock: Callable[[], float] = time.monotonic) -> None:
@@ -97,8 +101,9 @@ class Authenticator:
         return self._is_keyed or not self.is_open
 
     def learn(self, table: ApiKeyTable) -> None:
-        """Take over the table as it is in Redis; what cannot be read is no key. Says in the log what has changed.
+        """Take over the table of keys as it is in Redis, and log what has changed.
 
+        A key that cannot be read is left out.
         A table without keys and without a mark, as after FLUSHALL, does not open what was closed.
         """
         known = {}
@@ -120,7 +125,14 @@ class Authenticator:
                 "added": added, "revoked": revoked, "keys": len(known), "wants_keys": self.wants_keys})
 
     def identify(self, authorization: bytes | None, *, may_be_stale: bool = False) -> Principal:
-        """Who calls. Raises `HttpError` for a key that is none, and `BrokerUnavailable` while keys are not known."""
+        """Return the caller.
+
+        Args:
+            authorization: the header, if there is one.
+            may_be_stale: go by the keys as they were read last, however long ago.
+
+        Raises: `NotAuthenticated` for a missing or wrong key; `BrokerUnavailable` while the keys are not known.
+        """
         if self._learned_s is None:
             raise BrokerUnavailable("Redis is away, and with it the keys")
         if not may_be_stale and self._clock() - self._learned_s > STALE_S:
@@ -144,7 +156,7 @@ class Authenticator:
 
 
 def is_forwarded(names: Iterable[bytes]) -> bool:
-    """Whether these names of headers, in lower case, say that a proxy has passed the request on."""
+    """Return whether these names of headers, in lower case, say that a proxy has passed the request on."""
     return any(name in PROXY_HEADERS or name.startswith(b"x-forwarded-") for name in names)
 
 
@@ -157,6 +169,7 @@ def marked_table(store: ApiKeyStore) -> ApiKeyTable:
 
 
 def is_loopback(host: str) -> bool:
+    """Return whether only this host can reach an API that listens on `host`."""
     if host == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""Bodies of requests: from bytes to what a model asks for, at a cost that has a bound.
+"""Bodies of requests: from bytes to a model, at a bounded cost.
 
 1. A small body is read at once. A large one is read in a thread, one after the other, so that the event loop goes on.
 2. A large body with too many keys is refused before it is parsed.
@@ -28,7 +28,7 @@ _KEY = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"\s*+(:?)|\\?\Z)', re.DOTALL)
 
 
 async def read(request: Request, model: type[Model], *, required: bool = True) -> Model:
-    """The body of a request. Raises `HttpError` for one that is not JSON, or not what the model asks for."""
+    """As `parse_body` of engine.services.api.http.route."""
     raw = await request.body()
     if not raw and not required:
         raw = b"{}"
@@ -51,7 +51,7 @@ def _check_kind(request: Request) -> None:
 
 
 def validated(model: type[Model], raw: bytes) -> Model:
-    """Raises `HttpError`."""
+    """Parse and check a body. Raises `HttpError`."""
     try:
         return model.model_validate_json(raw, strict=True)
     except ValidationError as error:
@@ -63,7 +63,7 @@ def validated(model: type[Model], raw: bytes) -> Model:
 
 
 def item(model: type[Model], value: Any) -> Model:
-    """One of several values of a body that was parsed already. Raises `HttpError`."""
+    """Check one of several values of a body that was parsed already. Raises `HttpError`."""
     refuse_unknown(model, value)
     try:
         return model.model_validate(value, strict=True)
@@ -90,7 +90,7 @@ def _keys(raw: bytes) -> Iterator[bytes]:
 
 
 def refuse_unknown(model: type[BaseModel], value: Any) -> None:
-    """Raises `HttpError` for fields that a model and those within it do not have, of which it names the first few."""
+    """Raise `HttpError` for fields that a model and the models within it do not have; it names the first few."""
     found = list(islice(_unknown(model, value, ()), FIELDS_MAX))
     if found:
         raise not_acceptable([{"loc": path, "msg": "Extra inputs are not permitted"} for path in found])
@@ -115,7 +115,7 @@ def _models(annotation: Any) -> Iterable[type[BaseModel]]:
 
 
 def not_acceptable(details: Any) -> HttpError:
-    """What pydantic found, in the API's form."""
+    """Return what pydantic found, in the API's form."""
     fields = [_field(detail) for detail in details[:FIELDS_MAX]]
     first = fields[0]
     return HttpError(422, f"{first['field']}: {first['detail']}", field=first["field"], limit=first.get("limit"),

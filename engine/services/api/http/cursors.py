@@ -1,4 +1,4 @@
-"""Cursors of pages: opaque text for the caller, a place for the engine."""
+"""Cursors of pages: opaque text for the caller, a position for the engine."""
 
 import base64
 import binascii
@@ -7,11 +7,12 @@ from engine.errors import InvalidOption
 
 
 def shown(cursor: str | None) -> str | None:
+    """Return a position as text for the caller; None after the last page."""
     return None if cursor is None else base64.urlsafe_b64encode(cursor.encode()).decode().rstrip("=")
 
 
 def read(text: str | None) -> str | None:
-    """Raises `InvalidOption`."""
+    """Return the position that a caller has given. Raises `InvalidOption` for text that is no cursor."""
     if text is None:
         return None
     try:

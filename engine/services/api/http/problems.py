@@ -1,4 +1,4 @@
-"""What went wrong, as RFC 9457 problem details: one table from the engine's errors to statuses."""
+"""Errors as RFC 9457 problem details: one table from the engine's errors to statuses of HTTP."""
 
 import logging
 from collections.abc import Mapping
@@ -63,7 +63,13 @@ class Problem(BaseModel):
 
 
 class HttpError(GangerError):
-    """An error of HTTP's own, raised where it is found."""
+    """An error with a status of HTTP.
+
+    Args:
+        status: the answer's.
+        detail: what was wrong, for people.
+        facts: more fields of the problem details; None is left out.
+    """
 
     def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **facts: Any) -> None:
         super().__init__(detail)
@@ -71,7 +77,8 @@ class HttpError(GangerError):
 
 
 def of(error: Exception) -> HttpError:
-    """The refusal that an error comes to. Anything unknown is our own fault: told in the log, not to the caller."""
+    """Return the answer to an error. An unknown error is our own fault: the log says what it was, the caller does not
+    hear it."""
     match error:
         case HttpError():
             return error
@@ -97,24 +104,25 @@ def of(error: Exception) -> HttpError:
         case BrokerError() | EngineError() | TimeoutError():
             return HttpError(503, str(error) or "it was not done in time", headers={"Retry-After": str(RETRY_S)})
         case _:
-            errors.error("a request failed in a way that nobody thought of", exc_info=error)
+            errors.error("a request failed by an unexpected error", exc_info=error)
             return HttpError(500, "something went wrong here; the server's log says what")
 
 
 def as_dict(refused: HttpError, instance: str | None = None) -> dict[str, Any]:
-    told = {"type": "about:blank", "title": TITLES.get(refused.status, "Error"), "status": refused.status,
+    """Return the problem details of an error; `instance` is the path of the request."""
+    details = {"type": "about:blank", "title": TITLES.get(refused.status, "Error"), "status": refused.status,
             "detail": str(refused), "instance": instance, **refused.facts}
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in details.items() if value is not None}
 
 
 def response(error: Exception, instance: str | None = None) -> Response:
-    """The whole answer."""
+    """Return the whole answer to an error."""
     refused = of(error)
     body = orjson.dumps(as_dict(refused, instance), default=str)
     return Response(body, refused.status, headers=refused.headers, media_type=MEDIA_TYPE)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """How OpenAPI is told of the problems that an operation may answer with."""
+    """Return the entries of the OpenAPI document for the problems that an operation may answer with."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": TITLES[status], "content": content} for status in statuses}

@@ -1,4 +1,4 @@
-"""How often one caller may call: a bucket of tokens for each, in the memory of this process."""
+"""How often each caller may call: a token bucket for each, in the memory of this process."""
 
 import math
 import time
@@ -12,14 +12,20 @@ BURST_S = 2.0  # so many seconds of the rate may come at once
 
 
 class RateLimiter:
+    """Used on one event loop. `clock` gives seconds."""
+
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, and when they were counted
 
     def take(self, caller: str, rate_per_s: float, burst: float | None = None) -> None:
-        """Take one token of the caller's; `burst` may come at once, else the tokens of BURST_S.
+        """Take one token of a caller.
 
-        Raises `HttpError` with the time to wait; a rate of 0 is no limit.
+        Args:
+            rate_per_s: tokens that are added each second; 0 is no limit.
+            burst: tokens that may be taken at once, else those of BURST_S seconds.
+
+        Raises: `HttpError` with the time to wait.
         """
         if rate_per_s <= 0:
             return

@@ -1,4 +1,4 @@
-"""How an endpoint is declared: its role, its body and its problems, which OpenAPI and the guard both go by."""
+"""How an endpoint is declared: its role, its body and its problems, by which it is documented and checked."""
 
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -20,13 +20,13 @@ from engine.services.api.http.problems import HttpError
 
 Model = TypeVar("Model", bound=BaseModel)
 
-GONE = 499  # nobody is there to read the answer: for the audit log only
+GONE = 499  # the caller has gone and reads no answer: for the audit log only
 ALWAYS = (400, 401, 403, 422, 429, 503)  # any call may be answered so
 BODIES: set[type[BaseModel]] = set()
 
 
 class ApiRoute(APIRoute):
-    """Refuses who may not, and tells every error of the engine as problem details."""
+    """Checks the role of the caller and the names of parameters, and answers every error with problem details."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         inner = super().get_route_handler()
@@ -51,12 +51,19 @@ def _role(route: APIRoute) -> Role:
 
 
 def role_of(router: APIRouter, endpoint: Callable[..., Any]) -> Role:
-    """The least role that may use an endpoint, as its route says."""
+    """Return the least role that may use an endpoint, as its route says."""
     return next(_role(one) for one in router.routes if isinstance(one, APIRoute) and one.endpoint is endpoint)
 
 
 async def answered(request: Request, role: Role, call: Callable[[Request], Awaitable[Response]]) -> Response:
-    """The answer to a call by whoever may make it; a refusal is an answer too."""
+    """Return the answer to a request.
+
+    Args:
+        role: the least role that may make it.
+        call: makes the answer.
+
+    Raises: `HTTPException` of the router alone: every other error is an answer too.
+    """
     try:
         principal_of(request).must_be(role)
         return await call(request)
@@ -79,7 +86,14 @@ def api_router(tag: str) -> APIRouter:
 
 def route_spec(role: Role, *statuses: int, body: type[BaseModel] | None = None, body_required: bool = True,
                **more: Any) -> dict[str, Any]:
-    """Keyword arguments of a route: who may, what may go wrong, what comes in."""
+    """Return the keyword arguments of a route.
+
+    Args:
+        role: the least role that may use it.
+        statuses: of the problems that it may answer with, beside those of every endpoint.
+        body: the model of the body that it is sent.
+        more: other arguments of the route, such as `responses`.
+    """
     extra: dict[str, Any] = {"x-role": role.name.lower()}
     if role is not Role.NONE:
         extra["security"] = [{"key": []}]
@@ -93,5 +107,12 @@ def route_spec(role: Role, *statuses: int, body: type[BaseModel] | None = None, 
 
 
 async def parse_body(request: Request, model: type[Model], *, required: bool = True) -> Model:
-    """The body of a request. Raises `HttpError` for one that is not JSON, or not what the model asks for."""
+    """Return the body of a request.
+
+    Args:
+        model: what the body has to be.
+        required: whether there has to be one; else a missing body is `{}`.
+
+    Raises: `HttpError` for a body that is not JSON, or not what the model asks for.
+    """
     return await bodies.read(request, model, required=required)

@@ -1,12 +1,12 @@
-"""Stands before all endpoints: who calls, how often, how much, how long; and what everybody sees of it afterwards.
+"""Checks every request before the endpoints: its caller, and how often, how large and how long it may be.
 
-1. identify the caller, take from their rate;
-2. bound the body and the time;
-3. turn whatever escapes into problem details: no caller ever sees a traceback;
-4. put security headers on every answer;
-5. write each changing call to the audit log.
+1. Identify the caller, and take a token of its rate.
+2. Bound the body and the time.
+3. Turn every error that the endpoints let through into problem details: no caller ever sees a traceback.
+4. Add security headers to every answer.
+5. Write each call that may change something to the audit log.
 
-It is plain ASGI, since it is on the path of every request.
+It is plain ASGI, since every request passes it.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ HEADERS: list[tuple[bytes, bytes]] = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 DOCS = "/api/v1/docs"
-METRICS = "/metrics"  # says that Redis is away, so whoever had a key when the keys were read last may go on to ask
+METRICS = "/metrics"  # says that Redis is away, so a key is good here that was one when the keys were read last
 BODIES_MAX = 8  # of the largest size that are in memory at once,
 BODY_BYTES_FREE = 65_536  # beside those that are so small
 FAILURES_PER_S, FAILURES_AT_ONCE = 10.0, 200.0  # calls without a valid key, of one address: the rest gets 429
@@ -43,6 +43,8 @@ audit = logging.getLogger("ganger.audit")
 
 
 class SecurityMiddleware:
+    """ASGI middleware; other scopes than http and lifespan end here."""
+
     def __init__(self, app: ASGIApp, context: ApiContext) -> None:
         self.app, self.context = app, context
         self.origins = frozenset(part.strip() for part in context.settings.api_cors_origins.split(",") if part.strip())

@@ -27,7 +27,7 @@ log = logging.getLogger("ganger.execution")
 
 
 class ApiServer(uvicorn.Server):
-    """Leaves signals to whoever runs it."""
+    """A server of uvicorn that leaves signals to its caller."""
 
     def __init__(self, config: uvicorn.Config, context: ApiContext) -> None:
         super().__init__(config)
@@ -38,15 +38,19 @@ class ApiServer(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let go those that would listen for ever, then end as uvicorn does."""
+        """End the event streams, which have no end by themselves, then end as uvicorn does."""
         self.context.hang_up()
         await super().shutdown(sockets)
 
 
 def listen(settings: Settings, *, beside_predecessor: bool = False) -> socket.socket:
-    """The socket, bound and listening. Raises `EngineError` that says why it cannot be.
+    """Return a socket that listens where the settings say.
 
-    At a reload a successor listens beside its predecessor, until it is ready and that one goes.
+    Args:
+        beside_predecessor: whether another API of this engine may listen there: at a reload the successor listens
+            before its predecessor ends.
+
+    Raises: `EngineError` that says why nobody can listen there.
     """
     host, port = settings.api_host, settings.api_port
     try:
@@ -68,12 +72,16 @@ def listen(settings: Settings, *, beside_predecessor: bool = False) -> socket.so
 
 
 def url_of(listener: socket.socket) -> str:
+    """Return the URL of the API behind a socket."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/api/v1"
 
 
 def check_open(settings: Settings) -> str | None:
-    """What to warn of once it listens. Raises `EngineError` where anybody who can reach us could use the engine."""
+    """Return what to warn of once the API listens, if anything.
+
+    Raises: `EngineError` where everybody who can reach this host could use the engine.
+    """
     provider = RedisBrokerProvider(settings)
     try:
         broker = provider.broker()
@@ -90,14 +98,15 @@ def check_open(settings: Settings) -> str | None:
     return "the API serves everybody who can reach it: there are no keys"
 
 
-def tell_listening(url: str, warning: str | None) -> None:
+def log_listening(url: str, warning: str | None) -> None:
+    """Log where the API listens, and the warning of `check_open`."""
     log.info("the API listens", extra={"url": url})
     if warning:
         log.warning(warning, extra={"url": url})
 
 
 def make_server(settings: Settings, *, is_child: bool = False) -> ApiServer:
-    """Ready to serve a socket on the running event loop."""
+    """Return a server that is ready to serve a socket on the running event loop."""
     context = ApiContext(settings, is_child=is_child)
     config = uvicorn.Config(
         create_app(context), http=bounded(settings.api_timeout_s), log_config=None, access_log=False,
@@ -111,7 +120,7 @@ def serve(settings: Settings) -> int:
     warning = check_open(settings)
     listener = listen(settings)
     keep_log(composition.engine_log(settings), "api")
-    tell_listening(url_of(listener), warning)
+    log_listening(url_of(listener), warning)
     server = make_server(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signalled(server, listener))

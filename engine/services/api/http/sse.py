@@ -1,4 +1,4 @@
-"""Server-sent events: the form of what is sent, and the bound on how many listen."""
+"""Server-sent events: their form, and the bound on the number of listeners."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ DOCUMENTED: dict[str, Any] = {"response_class": Response, "responses": {200: {
 
 
 def message(kind: str, data: bytes, entry_id: str | None = None) -> bytes:
-    """One event. The id is what a listener that comes back says it has seen."""
+    """Return one event. A listener that connects again names the last `entry_id` that it has seen."""
     head = f"id: {entry_id}\n" if entry_id is not None else ""
     return f"{head}event: {kind}\ndata: ".encode() + data + b"\n\n"
 
@@ -29,7 +29,7 @@ Seconds = Annotated[float | None, Query(gt=0, le=86_400, description="End it aft
 
 
 def stream(request: Request, messages: AsyncIterator[bytes], seconds: float | None) -> Response:
-    """An answer without end, or until then. Raises `BrokerUnavailable` when too many listen."""
+    """Return an answer that goes on for `seconds`, or without end. Raises `BrokerUnavailable` when too many listen."""
     context = context_of(request)
     if context.listeners >= LISTENERS_MAX:
         raise BrokerUnavailable(f"{LISTENERS_MAX} listen already")

@@ -15,12 +15,12 @@ class Clock:
         return self.now_s
 
 
-def test_a_duty_that_fails_is_logged_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_that_fails_is_logged_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
     async def scene() -> None:
         clock, runs, again = Clock(), 0, asyncio.Event()
         background = Background(pause_s=0.001, clock=clock)
 
-        async def duty() -> None:
+        async def job() -> None:
             nonlocal runs
             runs += 1
             if runs == 1:
@@ -30,7 +30,7 @@ def test_a_duty_that_fails_is_logged_and_started_again(caplog: pytest.LogCapture
             again.set()
             await asyncio.Event().wait()
 
-        background.keep("figures", duty)
+        background.keep("figures", job)
         await again.wait()
         assert background.troubles() == ["figures: it ended"]
         clock.now_s = WELL_S + 1
@@ -38,23 +38,23 @@ def test_a_duty_that_fails_is_logged_and_started_again(caplog: pytest.LogCapture
         background.close()
 
     asyncio.run(scene())
-    told = [(row.duty, row.reason, row.failures) for row in caplog.records]  # type: ignore[attr-defined]
+    told = [(row.job, row.reason, row.failures) for row in caplog.records]  # type: ignore[attr-defined]
     assert told == [("figures", "ZeroDivisionError: by zero", 1), ("figures", "it ended", 2)]
 
 
-def test_a_duty_in_a_thread_is_started_again() -> None:
+def test_a_job_in_a_thread_is_started_again() -> None:
     async def scene() -> None:
         runs, again, over = [0], threading.Event(), threading.Event()
         background = Background(pause_s=0.001)
 
-        def duty() -> None:
+        def job() -> None:
             runs[0] += 1
             if runs[0] < 3:
                 raise RuntimeError("no more")
             again.set()
             over.wait()
 
-        background.keep_thread("feed", duty)
+        background.keep_thread("feed", job)
         await asyncio.to_thread(again.wait)
         assert background.troubles() == ["feed: RuntimeError: no more"]
         background.close()
@@ -74,11 +74,11 @@ def test_the_pauses_grow_and_have_a_bound(caplog: pytest.LogCaptureFixture, monk
                 background.stop()
                 slept.set()
 
-        async def duty() -> None:
+        async def job() -> None:
             raise OSError
 
         monkeypatch.setattr(asyncio, "sleep", sleep)
-        background.keep("keys", duty)
+        background.keep("keys", job)
         await slept.wait()
         assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
 
@@ -95,4 +95,4 @@ def test_an_error_in_what_is_done_once_is_logged(caplog: pytest.LogCaptureFixtur
         assert background.troubles() == []
 
     asyncio.run(scene())
-    assert [row.message for row in caplog.records] == ["something in the background failed"]
+    assert [row.message for row in caplog.records] == ["background work failed"]

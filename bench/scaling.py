@@ -4,8 +4,8 @@ A pool and Redis pay for each task and for each step (one script call, which car
 
     µs per task = µs of the task + µs of a step x steps per task
 
-Points come from pools of 2 to 128 simulated workers (bench/crew.py), which differ in how many tasks a step carries, and
-from several pools on one Redis and on two. docs/scaling.md reads the result.
+Points come from pools of 2 to 128 simulated workers (bench/simulated_workers.py), which differ in how many tasks a step
+carries, and from several pools on one Redis and on two. docs/scaling.md reads the result.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from typing import Any
 import redis
 
 from bench import rig
-from bench.crew_pool import crew_pool
 from bench.processes import cpu_s
+from bench.simulated_pool import simulated_pool
 from engine.client import Client
 
 # shards, that is Redis servers; pools of each; workers of each pool
@@ -83,7 +83,7 @@ def _point(transport: str, shards: int, pools: int, workers: int) -> Point:
     warm_up = pools * workers * 20
     with contextlib.ExitStack() as stack:
         urls = [stack.enter_context(rig.redis_server(transport)) for _ in range(shards)]
-        running = [stack.enter_context(crew_pool(url, workers)) for url in urls for _ in range(pools)]
+        running = [stack.enter_context(simulated_pool(url, workers)) for url in urls for _ in range(pools)]
         clients, servers = [Client(url) for url in urls], [redis.Redis.from_url(url) for url in urls]
         for client, server in zip(clients, servers, strict=True):
             client.submit_many([NAP] * warm_up)  # how long they take is learnt

@@ -1,7 +1,7 @@
 """What a pool's size costs: the supervisor's CPU per task with few and with many workers, in tasks that sleep 2 ms.
 
 `real` workers are processes: on two cores their own switching bounds the rate. `simulated` ones answer from one process
-(bench/crew.py) over the same pipes, so that pool and Redis can be seen at the rate of a large machine.
+(bench/simulated_workers.py) over the same pipes, so that pool and Redis can be seen at the rate of a large machine.
 """
 
 import time
@@ -10,8 +10,8 @@ from typing import Any
 import redis
 
 from bench import rig
-from bench.crew_pool import crew_pool
 from bench.processes import cpu_s
+from bench.simulated_pool import simulated_pool
 from engine.client import Client
 
 NAP_S = 0.002
@@ -43,7 +43,7 @@ def simulated(transport: str, workers: int, nap_s: float = NAP_S, seconds: float
     """A pool of so many simulated workers under full load: tasks a second; CPU of pool and Redis per task, µs."""
     nap = {"task_type": "nap", "payload": {"s": nap_s}}
     tasks = max(1_000, int(min(workers / nap_s, 40_000) * seconds))
-    with rig.redis_server(transport) as url, crew_pool(url, workers) as pool:
+    with rig.redis_server(transport) as url, simulated_pool(url, workers) as pool:
         client, connection = Client(url), redis.Redis.from_url(url)
         client.submit_many([nap] * min(tasks, workers * 20))
         rig.await_completed(connection, min(tasks, workers * 20))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine, rig
-from bench.isolation_scenes import Figures, Scenes
+from bench.isolation_scenarios import Figures, Scenarios
 from bench.peers import environment
 from bench.peers.drive import drive
 from bench.peers.peer import PHASE_VARIABLE, URL_VARIABLE
@@ -53,19 +53,19 @@ class _Ganger:
 
 
 def _ganger(runs: int) -> Figures:
-    scenes: tuple[Callable[[Scenes], Figures], ...] = (
-        lambda scenes: {key: value for name, _ in WHAT for key, value in scenes.hang(name, runs).items()},
-        Scenes.orphans, lambda scenes: scenes.storm(2 * runs), lambda scenes: _urgent(scenes, runs))
+    scenarios: tuple[Callable[[Scenarios], Figures], ...] = (
+        lambda scenarios: {key: value for name, _ in WHAT for key, value in scenarios.hang(name, runs).items()},
+        Scenarios.orphans, lambda scenarios: scenarios.storm(2 * runs), lambda scenarios: _urgent(scenarios, runs))
     figures: Figures = {}
-    for scene in scenes:
+    for scenario in scenarios:
         with _running() as peer, tempfile.TemporaryDirectory(prefix="ganger-bench-") as folder:
-            figures |= scene(Scenes(peer, Path(folder), LIMIT_S))
+            figures |= scenario(Scenarios(peer, Path(folder), LIMIT_S))
     return figures
 
 
-def _urgent(scenes: Scenes, runs: int) -> Figures:
+def _urgent(scenarios: Scenarios, runs: int) -> Figures:
     """All behind one task of a minute."""
-    return scenes.urgent(runs, BURN_S, anew=False)
+    return scenarios.urgent(runs, BURN_S, anew=False)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.isolation_scenes import Figures, Scenes
+from bench.isolation_scenarios import Figures, Scenarios
 from bench.peers.driver import end_with_parent, workers
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -36,20 +36,20 @@ def main() -> int:
     module, name = PEERS[options.peer]
     make: Callable[[], Any] = getattr(importlib.import_module(f"bench.peers.{module}"), name)
     figures: Figures = {}
-    for scene in _scenes(make.has_priorities, options.runs):  # type: ignore[attr-defined]
+    for scenario in _scenarios(make.has_priorities, options.runs):  # type: ignore[attr-defined]
         with tempfile.TemporaryDirectory(prefix="ganger-bench-") as folder, _running(make) as peer:
-            figures |= scene(Scenes(peer, Path(folder), options.limit_s))
+            figures |= scenario(Scenarios(peer, Path(folder), options.limit_s))
     told = {"label": make.label, "versions": {one: version(one) for one in make.packages}}  # type: ignore[attr-defined]
     print(json.dumps({**told, "figures": figures}))
     return 0
 
 
-def _scenes(has_priorities: bool, runs: int) -> list[Callable[[Scenes], Figures]]:
+def _scenarios(has_priorities: bool, runs: int) -> list[Callable[[Scenarios], Figures]]:
     """Each on a worker of its own: a peer may not survive one."""
-    scenes: list[Callable[[Scenes], Figures]] = [
-        lambda scenes: scenes.hang("loop", runs), lambda scenes: scenes.hang("deaf", runs),
-        lambda scenes: scenes.hang("in_c", runs), Scenes.orphans, lambda scenes: scenes.storm(2 * runs)]
-    return [*scenes, lambda scenes: scenes.urgent(max(3, runs // 2))] if has_priorities else scenes
+    scenarios: list[Callable[[Scenarios], Figures]] = [
+        lambda scenarios: scenarios.hang("loop", runs), lambda scenarios: scenarios.hang("deaf", runs),
+        lambda scenarios: scenarios.hang("in_c", runs), Scenarios.orphans, lambda scenarios: scenarios.storm(2 * runs)]
+    return [*scenarios, lambda scenarios: scenarios.urgent(max(3, runs // 2))] if has_priorities else scenarios
 
 
 @contextmanager

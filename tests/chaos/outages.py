@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.chaos.estate import Estate
+from tests.chaos.engine_harness import EngineHarness
 from tests.chaos.storm.redis import StormyRedis
 
 LOSSES = ("restart", "kill", "freeze", "cut_clients", "change_password", "fill", "forget_scripts", "fill_disk",
@@ -62,11 +62,11 @@ class Outages:
 
     def __init__(self, folder: Path, seed: int = 1) -> None:
         self.redis = StormyRedis(Random(seed))
-        self.estate = Estate(folder / "engine", self.redis.server, self.redis.url)
-        self.estate.start()
+        self.harness = EngineHarness(folder / "engine", self.redis.server, self.redis.url)
+        self.harness.start()
 
     def close(self) -> None:
-        self.estate.close()
+        self.harness.close()
         self.redis.close()
 
     def why_not(self, loss: str) -> str:
@@ -74,8 +74,8 @@ class Outages:
         return "" if loss in (fault.__name__ for fault in self.redis.faults) else "; ".join(self.redis.lacks)
 
     def lose(self, loss: str, for_s: float) -> Recovery:
-        client = self.estate.client
-        held = self.estate.submit_held(timeout=0)
+        client = self.harness.client
+        held = self.harness.submit_held(timeout=0)
         held.started()
         delayed = client.submit("echo", {}, delay=DELAY_S)
         waiting = Waiter(lambda: client.result(held.id, wait=for_s + 60))

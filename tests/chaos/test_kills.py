@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.estate import Estate
+from tests.chaos.engine_harness import EngineHarness
 from tests.chaos.kills import SCENARIOS, Kills
 
 CHOSEN = ("worker_booting", "worker_receiving", "worker_running", "worker_sending", "worker_dying", "server_running",
@@ -16,14 +16,14 @@ pytestmark = pytest.mark.timeout(240)
 
 @pytest.fixture(scope="module")
 def kills(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kills]:
-    estate = Estate(tmp_path_factory.mktemp("kills") / "log")
-    estate.start()
-    yield Kills(estate, seed=1)
-    estate.close()
+    harness = EngineHarness(tmp_path_factory.mktemp("kills") / "log")
+    harness.start()
+    yield Kills(harness, seed=1)
+    harness.close()
 
 
 @pytest.mark.parametrize("name", CHOSEN)
 def test_after_a_kill_the_tree_is_whole_and_every_task_ends_once(kills: Kills, name: str) -> None:
     assert name in SCENARIOS
     getattr(kills, name)()
-    kills.estate.await_whole()
+    kills.harness.await_whole()

@@ -10,7 +10,7 @@ import pytest
 
 from engine.core.task.lifecycle import TaskStatus
 from engine.errors import MoveRefused
-from tests.faults.party import Party
+from tests.faults.fault_harness import FaultHarness
 from tests.faults.seam import MODES, Mode, Seam
 from tests.redis_server import RedisServer, binaries
 
@@ -33,47 +33,47 @@ def seam(server: RedisServer, tmp_path: Path) -> Iterator[Seam]:
     seam.close()
 
 
-def submit_and_run(party: Party) -> None:
+def submit_and_run(harness: FaultHarness) -> None:
     for _ in range(3):
-        party.submit("works", COMPLETED)
+        harness.submit("works", COMPLETED)
 
 
-def settle_an_end(party: Party) -> None:
-    party.submit("fails", FAILED)
+def settle_an_end(harness: FaultHarness) -> None:
+    harness.submit("fails", FAILED)
 
 
-def retry(party: Party) -> None:
-    party.submit("raises", COMPLETED)
+def retry(harness: FaultHarness) -> None:
+    harness.submit("raises", COMPLETED)
 
 
-def cancel(party: Party) -> None:
-    task_id = party.submit("waits", CANCELLED)
-    party.pump(lambda: any(known == task_id for known, _ in party.began), "it runs")
-    ask_to_cancel(party, task_id)
+def cancel(harness: FaultHarness) -> None:
+    task_id = harness.submit("waits", CANCELLED)
+    harness.pump(lambda: any(known == task_id for known, _ in harness.began), "it runs")
+    ask_to_cancel(harness, task_id)
 
 
-def rescue(party: Party) -> None:
-    task_id = party.submit("waits", CANCELLED)
-    party.pump(lambda: any(known == task_id for known, _ in party.began), "it runs")
-    party.lose_pool()
-    party.hire()
-    party.pump(lambda: sum(known == task_id for known, _ in party.began) > 1, "it runs again")
-    ask_to_cancel(party, task_id)
+def rescue(harness: FaultHarness) -> None:
+    task_id = harness.submit("waits", CANCELLED)
+    harness.pump(lambda: any(known == task_id for known, _ in harness.began), "it runs")
+    harness.lose_pool()
+    harness.hire()
+    harness.pump(lambda: sum(known == task_id for known, _ in harness.began) > 1, "it runs again")
+    ask_to_cancel(harness, task_id)
 
 
-def shut_down(party: Party) -> None:
-    task_id = party.submit("waits", CANCELLED)
-    party.pump(lambda: any(known == task_id for known, _ in party.began), "it runs")
-    party.leave()
-    ask_to_cancel(party, task_id)
+def shut_down(harness: FaultHarness) -> None:
+    task_id = harness.submit("waits", CANCELLED)
+    harness.pump(lambda: any(known == task_id for known, _ in harness.began), "it runs")
+    harness.leave()
+    ask_to_cancel(harness, task_id)
 
 
-def ask_to_cancel(party: Party, task_id: str) -> None:
+def ask_to_cancel(harness: FaultHarness, task_id: str) -> None:
     """Said twice, where the first answer was lost, it may be over already."""
     try:
-        party.insist(lambda: party.client.cancel(task_id, "why"))
+        harness.insist(lambda: harness.client.cancel(task_id, "why"))
     except MoveRefused:
-        assert party.status(task_id) is CANCELLED
+        assert harness.status(task_id) is CANCELLED
 
 
 @pytest.mark.timeout(600)
@@ -81,19 +81,19 @@ def ask_to_cancel(party: Party, task_id: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("scenario", [submit_and_run, settle_an_end, retry, cancel, rescue, shut_down],
                          ids=lambda scenario: scenario.__name__)
-def test_whatever_call_fails_nothing_is_lost(server: RedisServer, seam: Seam, scenario: Callable[[Party], None],
+def test_whatever_call_fails_nothing_is_lost(server: RedisServer, seam: Seam, scenario: Callable[[FaultHarness], None],
                                              mode: Mode, for_good: bool) -> None:
     first = 1 + crc32(f"{scenario.__name__} {mode} {for_good}".encode()) % STRIDE
     with server.client() as direct:
         for nth in range(first, CALLS_MAX, STRIDE):
-            with Party(server, seam, direct) as party:
+            with FaultHarness(server, seam, direct) as harness:
                 seam.fail(nth, mode, for_good=for_good)
                 try:
-                    scenario(party)
-                    party.pump(party.have_ended, "all have ended")
+                    scenario(harness)
+                    harness.pump(harness.have_ended, "all have ended")
                     has_failed = seam.has_failed
                     seam.heal()
-                    party.judge()
+                    harness.judge()
                 except AssertionError as error:
                     raise AssertionError(f"call {nth} {mode}: {error}") from error
             if not has_failed:

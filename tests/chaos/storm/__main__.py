@@ -19,7 +19,7 @@ from engine import Client
 from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
 from engine.core.task.lifecycle import FINAL
 from engine.errors import BrokerError
-from tests.chaos.estate import Estate
+from tests.chaos.engine_harness import EngineHarness
 from tests.chaos.outages import LOSSES, Outages
 from tests.chaos.storm.ledger import Kept, Ledger, judge, kept, report, waits_for_long
 from tests.chaos.storm.load import Load
@@ -42,7 +42,7 @@ class Storm:
                      "GANGER_MAX_CRASHES": "5", "GANGER_HANDLER_INTENSITY": "1000", "GANGER_LOG_LEVEL": "WARNING",
                      "GANGER_RESULT_TTL_S": "1000000", "GANGER_FAILED_TTL_S": "1000000"}
         hidden = HIDDEN if chance.random() < 0.5 and not _why_not_hidden() else ()
-        self.trees = [Estate(self.folder / f"engine-{number}", self.redis.server, self.redis.url, {
+        self.trees = [EngineHarness(self.folder / f"engine-{number}", self.redis.server, self.redis.url, {
             **variables, **self.redis.clocks.variables(f"host {number}")}, under) for number, under in enumerate(
                 ((), hidden))]
         if hidden:

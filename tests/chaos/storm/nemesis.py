@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from itertools import count
 from random import Random
 
-from tests.chaos.estate import Estate
+from tests.chaos.engine_harness import EngineHarness
 from tests.chaos.storm import deploys
 from tests.chaos.storm.redis import StormyRedis
 
@@ -29,7 +29,7 @@ TICK_S = 0.05
 class Nemesis:
     """`counts` has the blows by name. A root that has ended is started anew, as a service manager would."""
 
-    def __init__(self, chance: Random, redis: StormyRedis, trees: list[Estate], often_s: float) -> None:
+    def __init__(self, chance: Random, redis: StormyRedis, trees: list[EngineHarness], often_s: float) -> None:
         self.chance, self.redis, self.trees, self.often_s = chance, redis, trees, often_s
         self.counts: Counter[str] = Counter()
         self.trace: list[str] = []
@@ -80,14 +80,14 @@ class Nemesis:
         else:
             self._signal(self.trees[number], signal.SIGSTOP)
 
-    def _deploy(self, tree: Estate, modules: str) -> None:
+    def _deploy(self, tree: EngineHarness, modules: str) -> None:
         """Its root drains, and the next one has other code."""
         if tree.variables.get("GANGER_HANDLERS") != modules:
             tree.variables = {**tree.variables, "GANGER_HANDLERS": modules}
             tree.root.terminate()
             self._note(f"deploy {modules.rpartition('.')[2]}", 0.0)
 
-    def _stop_tree(self, tree: Estate) -> None:
+    def _stop_tree(self, tree: EngineHarness) -> None:
         is_whole = self.chance.random() < 0.3
         found = tree.processes().items()
         pids = [pid for pid, title in found if is_whole or not title.startswith("ganger: worker")]
@@ -100,7 +100,7 @@ class Nemesis:
                     signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
         self._note("stop a whole tree" if is_whole else "stop a tree but its workers", for_s)
 
-    def _signal(self, tree: Estate, which: signal.Signals) -> None:
+    def _signal(self, tree: EngineHarness, which: signal.Signals) -> None:
         kind = self.chance.choice(KINDS[1:] if tree.under and which is signal.SIGSTOP else KINDS)
         pids = [tree.root.pid] if kind == "root" else tree.pids(kind)
         if not pids:

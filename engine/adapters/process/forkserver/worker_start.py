@@ -32,7 +32,7 @@ from engine.adapters.process.between_runs.copies import ForkHooks
 from engine.adapters.process.forkserver.handler_table import LoadedHandler
 from engine.adapters.process.resources.final_usage import Write
 from engine.adapters.process.worker import lifetime
-from engine.adapters.process.worker.process import Worker, WorkerSettings
+from engine.adapters.process.worker.process import WorkerLoop, WorkerSettings
 from engine.adapters.process.worker.title import ProcessTitle
 from engine.core.task.outcome import EXIT_DESCRIPTORS_CLOSED
 from engine.tasks.import_guard import enter_worker
@@ -85,7 +85,7 @@ def become_worker(ends: WorkerDescriptors, start: WorkerStart) -> NoReturn:
         os.dup2(ends.stdout, 1)
         os.dup2(ends.stderr, 2)
         ends = ends.out_of_reach()
-        worker = Worker(start.settings, start.handlers, ends.tasks, ends.replies, ends.control,
+        worker = WorkerLoop(start.settings, start.handlers, ends.tasks, ends.replies, ends.control,
                         (ends.stdout, ends.stderr), ProcessTitle(start.title), start.write_mark)
         if start.load is None:
             _restart_gevent()
@@ -131,7 +131,7 @@ def _restart_gevent() -> None:
         gevent.get_hub().loop.reset_sigchld()
 
 
-def _take_signals(worker: Worker, ends: WorkerDescriptors) -> None:
+def _take_signals(worker: WorkerLoop, ends: WorkerDescriptors) -> None:
     worker.interrupts.listen()
     for number in DEFERRED:
         set_handler(number, deferred)

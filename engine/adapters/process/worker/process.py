@@ -55,7 +55,7 @@ class WorkerSettings:
     growth_bytes_max: int = 0  # beyond what it held at its start; 0: as much as it likes
 
 
-class Worker:
+class WorkerLoop:
     """The loop, and what one run needs. Not to be used from any thread but the main one."""
 
     def __init__(self, settings: WorkerSettings, handlers: dict[bytes, LoadedHandler], tasks: int, replies: int,

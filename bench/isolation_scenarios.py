@@ -27,7 +27,7 @@ class Engine(Protocol):
         """Submit a task of `isolation_tasks` by its name."""
 
 
-class Scenes:
+class Scenarios:
     """`limit_s` is how long a task may take; `folder` is for the marks."""
 
     def __init__(self, engine: Engine, folder: Path, limit_s: float) -> None:

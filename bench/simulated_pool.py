@@ -1,6 +1,6 @@
-"""`python -m bench.crew_pool URL WORKERS`: a pool by itself, as `ganger run` would have it, whose workers are a crew.
+"""`python -m bench.simulated_pool URL WORKERS`: a pool as `ganger run` starts it, whose workers are simulated.
 
-It runs until its standard input ends. See bench/crew.py.
+It runs until its standard input ends. See bench/simulated_workers.py.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from bench.crew import CrewHost
+from bench.simulated_workers import SimulatedHost
 from engine.adapters.poller import EpollPoller
 from engine.config import Settings
 from engine.services.bootstrap import Bootstrap
@@ -20,9 +20,9 @@ from engine.services.pool.process import make_loop
 
 
 @contextlib.contextmanager
-def crew_pool(url: str, workers: int) -> Iterator[psutil.Process]:
+def simulated_pool(url: str, workers: int) -> Iterator[psutil.Process]:
     """Run one; give its process when its workers are up."""
-    pool = subprocess.Popen([sys.executable, "-m", "bench.crew_pool", url, str(workers)], stdin=subprocess.PIPE,
+    pool = subprocess.Popen([sys.executable, "-m", "bench.simulated_pool", url, str(workers)], stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE)
     assert pool.stdin is not None
     assert pool.stdout is not None
@@ -44,7 +44,7 @@ def main(url: str, workers: int) -> None:
             print("ready", flush=True)
 
     settings = Settings(redis_url=url, max_workers=workers)
-    loop = make_loop("default", Bootstrap(settings=settings), poller, told, CrewHost)
+    loop = make_loop("default", Bootstrap(settings=settings), poller, told, SimulatedHost)
     poller.register(sys.stdin.fileno(), lambda mask: ended.append(os.read(sys.stdin.fileno(), 1) == b""))
     while not ended:
         loop.turn(1.0)

@@ -38,7 +38,7 @@ def until(holds: Callable[[], Any], what: str, pause_s: float = 0.005) -> Any:
     return found
 
 
-class Estate:
+class EngineHarness:
     """One engine after the other on one Redis; `log` gets what they say. `variables` are added to their environment."""
 
     def __init__(self, log: Path, redis: RedisServer | None = None, url: str = "",

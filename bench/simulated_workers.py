@@ -27,12 +27,13 @@ _ENDS = 5
 _HANDLERS = [{"name": "nap", "queue": "bench", "timeout": 60}]
 
 
-class CrewServer(ForkServerClient):
-    boot = "import sys; sys.path.insert(0, sys.argv[1]); from bench.crew import main; main(int(sys.argv[2]))"
+class SimulatedForkServer(ForkServerClient):
+    boot = ("import sys; sys.path.insert(0, sys.argv[1]); from bench.simulated_workers import main; "
+            "main(int(sys.argv[2]))")
 
 
-class CrewHost(ProcessHost):
-    server = CrewServer
+class SimulatedHost(ProcessHost):
+    server = SimulatedForkServer
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class Worker:
 
 
 @dataclass(slots=True)
-class Crew:
+class SimulatedWorkers:
     control: socket.socket
     idle: dict[int, Worker] = field(default_factory=dict)  # by the descriptor of its tasks
     ends: list[tuple[float, int, Worker]] = field(default_factory=list)  # a heap
@@ -115,4 +116,4 @@ def main(fd: int) -> None:
             sys.exit(0)
         config = joiner.feed(packet)
     say(control, {"ready": {"handlers": _HANDLERS, "failures": {}}})
-    Crew(control).serve()
+    SimulatedWorkers(control).serve()

@@ -13,7 +13,7 @@ VERDICTS = {"works": frames.COMPLETED, "fails": frames.FAILED, "raises": frames.
 CAUSES = {frames.COMPLETED: "returned", frames.INTERRUPTED: "cancelled"}
 
 
-class Crew:
+class ScriptedWorkers:
     """`began` counts the starts of each run. A task of the type "waits" goes on until it is interrupted; one of the
     type "raises" does so in its first run, and works in its second."""
 

@@ -29,7 +29,7 @@ from engine.services.keeper.duty_list import make_rounds
 from engine.services.keeper.reports import SupervisorReports
 from engine.services.pool.pool_terms import PoolTerms
 from engine.services.pool.supervisor import Pool, Surroundings
-from tests.faults.crew import Crew
+from tests.faults.scripted_workers import ScriptedWorkers
 from tests.faults.seam import Seam
 from tests.redis_server import RedisServer
 
@@ -40,7 +40,7 @@ POLICY = RunPolicy(retry=RetryPolicy(max_retries=2, backoff_s=0.001, jitter=0.0)
 Answer = TypeVar("Answer")
 
 
-class Party:
+class FaultHarness:
     def __init__(self, server: RedisServer, seam: Seam, direct: redis.Redis) -> None:
         self.seam, self.direct = seam, direct
         direct.flushall()
@@ -69,7 +69,7 @@ class Party:
         self.link = RedisSupervisorBroker(self.seam.url, self.keys, terms, clock, poller)
         core = Dispatch(2, RestartBudget(1000, 1.0), Windows(1), Timing(), lambda: 0.5)
         self.pool = Pool(PoolTerms(name, "default", (), POLICY, fences=False, grace_s=0.2), core, Surroundings(
-            Crew(self.began), self.link, poller, clock, lambda message: None, self.now_s))
+            ScriptedWorkers(self.began), self.link, poller, clock, lambda message: None, self.now_s))
         self.pool.start()
 
     def lose_pool(self) -> None:
@@ -165,7 +165,7 @@ class Party:
             if cursor is None:
                 break
 
-    def __enter__(self) -> "Party":
+    def __enter__(self) -> "FaultHarness":
         return self
 
     def __exit__(self, *error: object) -> None:

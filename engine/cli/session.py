@@ -1,8 +1,8 @@
-"""What every command has in common: the options to reach an engine, the way there, and how an error ends it.
+"""What every command has in common: the options to reach an engine, the connection, and how an error ends a command.
 
 `@command(app, "name")` turns a function of a `Session` and its own arguments
 into a command that also takes the common options. Heavy modules are imported
-where they are used: `ganger --help` must not wait for redis or pydantic.
+where they are used, so that `ganger --help` does not wait for redis or pydantic.
 """
 
 import inspect
@@ -60,26 +60,27 @@ class Common:
 
 
 class Session:
-    """One command at work: finds the settings, opens the way to Redis, prints."""
+    """One command at work: finds the settings, connects to Redis, prints."""
 
     def __init__(self, common: Common) -> None:
         self.common = common
         self.out = Output(as_json=common.json)
 
     def load(self, **flags: Any) -> "Loaded":
-        """The settings, with what the command line says of them. Raises `InvalidSetting`."""
+        """Return the settings, with those of the command line first. Raises `InvalidSetting`."""
         from engine.config import load_settings
 
         return load_settings(self.flags(**flags), self.common.config)
 
     def flags(self, **flags: Any) -> dict[str, Any]:
+        """Return the common options as settings by name, with these beside them."""
         common = self.common
         return {"redis_url": common.redis_url, "data_dir": common.data_dir, "queue_prefix": common.queue_prefix,
                 **flags}
 
     @contextmanager
     def reach(self, settings: "Settings | None" = None) -> "Iterator[Settings]":
-        """Settings with the URL of a Redis; while inside, this process is a user of the embedded one, if that is it."""
+        """Give settings with the URL of a Redis. Without one, this process uses the embedded Redis while inside."""
         from engine.client.provider import reachable
 
         with reachable(settings or self.load().settings) as found:
@@ -87,6 +88,7 @@ class Session:
 
     @contextmanager
     def client(self) -> "Iterator[Client]":
+        """Give a client. Raises `InvalidSetting` or `EngineError`; its verbs raise `BrokerError`."""
         from engine.client import Client
 
         with self.reach() as settings, Client(settings=settings) as client:
@@ -94,6 +96,7 @@ class Session:
 
     @contextmanager
     def broker(self) -> "Iterator[EngineBroker]":
+        """Give a broker that is connected. Raises `InvalidSetting`, `EngineError` or `BrokerError`."""
         from engine.client.provider import connected
 
         with self.reach() as settings:
@@ -152,7 +155,7 @@ def with_common(function: Callable[..., int | None], *, with_json: bool = True) 
 
 @contextmanager
 def told_in_one_line(out: Output) -> Iterator[None]:
-    """Turn what may happen to a command into one line on stderr and an exit code."""
+    """Turn an error of a command into one line on stderr and an exit code."""
     try:
         yield
     except GangerError as error:
@@ -169,7 +172,7 @@ def told_in_one_line(out: Output) -> Iterator[None]:
 
 
 def settings_of(assignments: list[str] | None) -> dict[str, str]:
-    """`--set NAME=VALUE` as flags. Raises `InvalidSetting` for one without `=`."""
+    """Return `--set NAME=VALUE` as settings by name. Raises `InvalidSetting` for text without `=`."""
     found = {}
     for assignment in assignments or []:
         name, equals, value = assignment.partition("=")

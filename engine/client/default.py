@@ -1,6 +1,6 @@
 """The client that `my_handler.submit(…)` uses: made from the settings when first asked for.
 
-A started Scheduler and the inline engine put themselves in its place while they run.
+A Scheduler that runs and an inline engine put their own client in its place.
 """
 
 import os
@@ -11,39 +11,39 @@ if TYPE_CHECKING:
     from engine.client.client import Client
 
 
-class _Default:
+class _DefaultClient:
     lock = Lock()
     client: "Client | None" = None
 
 
 def default_client() -> "Client":
-    """The client of this process; made from the settings where nobody has set one.
+    """Return the client of this process. It is made from the settings where none was set.
 
-    Raises `InvalidSetting` where the settings are wrong.
+    Raises `InvalidSetting` if the settings are wrong.
     """
-    with _Default.lock:
-        if _Default.client is None:
+    with _DefaultClient.lock:
+        if _DefaultClient.client is None:
             from engine.client.client import Client
 
-            _Default.client = Client()
-        return _Default.client
+            _DefaultClient.client = Client()
+        return _DefaultClient.client
 
 
 def set_default_client(client: "Client | None") -> "Client | None":
-    """Make `client` the default one; return the one before, to put it back later."""
-    with _Default.lock:
-        before, _Default.client = _Default.client, client
+    """Make `client` the default client; return the one before, so that the caller can put it back."""
+    with _DefaultClient.lock:
+        before, _DefaultClient.client = _DefaultClient.client, client
         return before
 
 
 def default_client_is(client: object) -> bool:
-    """Whether `client` is the default one now."""
-    return _Default.client is client
+    """Return whether `client` is the default client now."""
+    return _DefaultClient.client is client
 
 
 def _renew_lock() -> None:
     """In the child of a fork: a thread of the parent may have held it."""
-    _Default.lock = Lock()
+    _DefaultClient.lock = Lock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)

@@ -1,4 +1,4 @@
-"""A model whose instances may be made before their fields are read: each field is read when somebody asks for it.
+"""A model whose instances may be made before their fields are read: a field is read at its first use.
 
 1. Only `later` makes such an instance. One that was validated is an ordinary model of pydantic's.
 2. It has some fields from the start. A field of `read_alone` is read by itself, any other together with all the rest,

@@ -1,4 +1,4 @@
-"""Which tasks: the filter of `tasks`, `page` and `retry_many`, checked at the door."""
+"""The filters of `find`, `page` and `retry_many`, and their checks."""
 
 from collections.abc import Mapping
 from typing import Any, TypedDict
@@ -11,7 +11,7 @@ from engine.tasks import options as check
 
 
 class Filter(TypedDict, total=False):
-    """Only tasks that agree with all that is given."""
+    """Selects the tasks that match every filter that is given. None is the same as left out."""
 
     status: TaskStatus | str | None
     type: str | None  # the same as task_type
@@ -20,11 +20,11 @@ class Filter(TypedDict, total=False):
     priority: TaskPriority | str | int | None
     name: str | None
     tag: str | None
-    quarantined: bool | None  # set aside, having cost as many workers as it may
+    quarantined: bool | None  # failed for good, because its runs cost too many workers
 
 
 def query_of(given: Mapping[str, Any]) -> TaskQuery:
-    """The query of a filter. Raises `InvalidOption` that names what is wrong."""
+    """Return the query of the filters. Raises `InvalidOption` with the name of the wrong one."""
     found: dict[str, Any] = {}
     for name, value in given.items():
         if name not in Filter.__annotations__:

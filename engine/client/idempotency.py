@@ -1,6 +1,6 @@
-"""Whether a submit with a known idempotency key is the same submit again.
+"""Decides whether a submit with a known idempotency key is the same submit again.
 
-It is if the task type and the payload agree. Everything else of a task may have been changed since.
+It is the same if the task type and the payload are equal. All else of a task may have been changed since.
 """
 
 from collections.abc import Sequence
@@ -25,17 +25,17 @@ def conflicts(broker: EngineBroker, submissions: Sequence[Submission]) -> list[I
     keyed = {(made.record.queue, made.idempotency_key): made for made in reversed(submissions) if made.idempotency_key}
     ids = broker.earlier_ids(list(keyed)) if keyed else {}
     known = dict(zip(ids, broker.read(list(ids.values())), strict=True)) if ids else {}
-    told: list[IdempotencyConflict | None] = []
+    found: list[IdempotencyConflict | None] = []
     for made in submissions:
         key = made.record.queue, made.idempotency_key or ""
         first, earlier = keyed.get(key), known.get(key)
         if earlier is not None:
-            told.append(conflict(made, earlier))
+            found.append(conflict(made, earlier))
         elif first is not None and not _is_same(made, first.record.task_type, first.record.payload):
-            told.append(_error(made))
+            found.append(_error(made))
         else:
-            told.append(None)
-    return told
+            found.append(None)
+    return found
 
 
 def _error(made: Submission) -> IdempotencyConflict:
@@ -53,5 +53,5 @@ def _is_same(made: Submission, task_type: str, payload: bytes) -> bool:
 
 
 def _sorted(payload: bytes) -> bytes:
-    """The order of an object's keys does not matter."""
+    """Return the payload with sorted keys: their order does not matter."""
     return orjson.dumps(orjson.loads(payload), option=orjson.OPT_SORT_KEYS)

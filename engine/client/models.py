@@ -1,6 +1,6 @@
-"""What users get to see of tasks, queues and pools: frozen pydantic models, the same for Python, CLI and API.
+"""What a client returns of tasks, queues and pools: frozen pydantic models, the same for Python, CLI and API.
 
-`Task.of` is the one place where a stored record, life and outcome become a Task.
+Only `Task.of` makes a Task of a stored record, state and outcome.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ class TaskError(Model):
 
 
 class Progress(Model):
-    """What the handler last said of how far it is."""
+    """The latest progress that the handler has reported."""
 
     fraction: float | None = None
     message: str | None = None
@@ -102,24 +102,25 @@ def _values(stored: StoredTask) -> dict[str, Any]:
     """The fields of a Task. What was stored was checked as it was read (core/task/stored_json.py)."""
     record, life, options = stored.record, stored.life, stored.record.options
     outcome: Mapping[str, Any] = stored.outcome or _NO_OUTCOME
-    told, said = outcome.get, cast(Mapping[str, Any], options).get
+    of_outcome, option = outcome.get, cast(Mapping[str, Any], options).get
     running = life.status is TaskStatus.RUNNING
-    started_ms, ended_ms = (life.at_ms, None) if running else (told("started_ms"), told("ended_ms"))
-    due_ms, expires_ms, tags = said("due_ms"), said("expires_ms"), said("tags")
-    error, wall_s, cpu_s, created_ms = told("error"), told("wall_s"), told("cpu_s"), record.created_ms
+    started_ms, ended_ms = (life.at_ms, None) if running else (of_outcome("started_ms"), of_outcome("ended_ms"))
+    due_ms, expires_ms, tags = option("due_ms"), option("expires_ms"), option("tags")
+    error, wall_s, cpu_s, created_ms = of_outcome("error"), of_outcome("wall_s"), of_outcome("cpu_s"), record.created_ms
     return {
-        "id": stored.id, "name": said("name"), "task_type": record.task_type, "status": life.status,
+        "id": stored.id, "name": option("name"), "task_type": record.task_type, "status": life.status,
         "priority": life.priority, "queue": record.queue, "payload": _payload(record.payload),
         "attempts": life.attempts, "crashes": life.crashes, "run": life.run,
-        "result": told("result"), "error": TaskError(**error) if error else None, "cause": told("cause"),
+        "result": of_outcome("result"), "error": TaskError(**error) if error else None, "cause": of_outcome("cause"),
         "progress": _progress(stored.progress) if stored.progress else None,
         "created_at": moment(created_ms), "due_at": _moment(due_ms), "expires_at": _moment(expires_ms),
         "started_at": _moment(started_ms), "ended_at": _moment(ended_ms),
         "wait_s": _wait_s(created_ms, due_ms, started_ms, life.run),
         "wall_s": None if wall_s is None else float(wall_s), "cpu_s": None if cpu_s is None else float(cpu_s),
-        "peak_rss_bytes": told("peak_rss_bytes"), "worker": life.owner if running else told("worker"),
-        "pid": told("pid"), "quarantined": is_quarantined(life.status, outcome), "post_mortem": told("post_mortem"),
-        "tags": list(tags) if tags else [], "fair_key": said("fair_key")}
+        "peak_rss_bytes": of_outcome("peak_rss_bytes"), "worker": life.owner if running else of_outcome("worker"),
+        "pid": of_outcome("pid"), "quarantined": is_quarantined(life.status, outcome),
+        "post_mortem": of_outcome("post_mortem"),
+        "tags": list(tags) if tags else [], "fair_key": option("fair_key")}
 
 
 _NO_OUTCOME: Mapping[str, Any] = {}
@@ -133,11 +134,12 @@ class QueueStats(Model):
     queue: str
     paused: bool = False
     queued: dict[str, int] = {}  # by the name of the priority
-    oldest_s: float | None = None  # how long the first of the line has waited
-    aside: dict[str, int] = {}  # tasks among them that a pool met without knowing their type, by type
+    oldest_s: float | None = None  # how long the first of these tasks has waited
+    aside: dict[str, int] = {}  # how many of them wait for a pool that knows their type, by type
 
     @property
     def total(self) -> int:
+        """How many tasks wait in the queue."""
         return sum(self.queued.values())
 
 
@@ -146,7 +148,7 @@ class EngineStatus(Model):
 
     state: Literal["stopped", "running", "failed"]
     pid: int | None = None  # of the root process
-    exit_code: int | None = None  # of a root that ended by itself
+    exit_code: int | None = None  # of a root process that ended by itself
     pools: list[dict[str, Any]] = []  # the reports of its supervisors, with their slots
     workers: int = 0
     busy: int = 0  # workers that run a task
@@ -178,19 +180,19 @@ def _moment(at_ms: float | None) -> datetime | None:
 
 
 def _wait_s(created_ms: int, due_ms: int | None, started_ms: float | None, run: int) -> float | None:
-    """Only the first run's wait is known: a later one's includes the run before."""
+    """Return the wait of the first run, in seconds. The wait of a later run would include the run before it."""
     if started_ms is None or run != 1:
         return None
     return max(0.0, (started_ms - max(created_ms, due_ms or 0)) / 1000)
 
 
 def _payload(text: bytes) -> Any:
-    """As text where it is not JSON: the run that gets it will be refused, and say so."""
+    """Return the payload; as text where it is not JSON, since the run that gets it will fail and report that."""
     try:
         return orjson.loads(text)
     except ValueError:
         return text.decode(errors="replace")
 
 
-def _progress(told: Mapping[str, Any]) -> Progress:
-    return Progress(fraction=told.get("fraction"), message=told.get("message"), at=_moment(told.get("at_ms")))
+def _progress(stored: Mapping[str, Any]) -> Progress:
+    return Progress(fraction=stored.get("fraction"), message=stored.get("message"), at=_moment(stored.get("at_ms")))

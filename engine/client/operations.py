@@ -1,6 +1,6 @@
-"""What a server does for its callers: the verbs of tasks for many callers in one round trip, and for many tasks.
+"""The verbs of tasks for a server: for many callers in one round trip, and for many tasks.
 
-It shares the client's checks of submits, and needs an engine in Redis.
+The API uses them beside a client, and needs an engine in Redis.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -27,7 +27,7 @@ Operation = Literal["cancel", "retry", "delete", "priority"]
 
 
 class TaskOperations:
-    """Any number of threads may share one, as with `Client`. Every method may raise `BrokerError`."""
+    """Checks, writes, selects and changes many tasks. Threads may share it. Every method may raise `BrokerError`."""
 
     def __init__(self, client: Client, provider: EngineBrokerProvider) -> None:
         self._client, self._provider = client, provider
@@ -37,19 +37,19 @@ class TaskOperations:
     def prepare(self, task: Mapping[str, Any]) -> Submission:
         """Check one task, given as to `submit_many`, and write nothing.
 
-        Raises a subclass of `InvalidInput`, or `DurabilityUnavailable`: here, so that only this task is refused and not
-        the others that are written with it.
+        Raises a subclass of `InvalidInput`, or `DurabilityUnavailable`. It is raised here, so that only this task is
+        refused and not the others that are written with it.
         """
         if task.get("durability") is not None:
             self._provider.broker().check_durability()
         return self._client.tasks.prepare(task)
 
     def write(self, submissions: Sequence[Submission]) -> list[StoredTask | IdempotencyConflict]:
-        """Write what was prepared, in one round trip.
+        """Write prepared tasks in one round trip.
 
-        Returns the tasks in order. Where the queue knows the idempotency key, the earlier task is returned; where that
-        one has another type or payload, an `IdempotencyConflict`. A delayed task is read back, since only Redis knows
-        the moment when it was written.
+        Returns the tasks in order. Where the queue knows the idempotency key, the earlier task is returned, or an
+        `IdempotencyConflict` if the earlier task has another type or payload. A delayed task is read back, since only
+        Redis knows the moment when it was written.
         """
         broker = self._provider.broker()
         ids = broker.submit(submissions)
@@ -60,7 +60,7 @@ class TaskOperations:
                 for task_id, made in zip(ids, submissions, strict=True)]
 
     def conflicts(self, submissions: Sequence[Submission]) -> list[IdempotencyConflict | None]:
-        """Return for each whether its idempotency key stands for another task already. Nothing is written."""
+        """Return for each task what is wrong with its idempotency key, None where nothing is. Nothing is written."""
         return idempotency.conflicts(self._provider.broker(), submissions)
 
     # -- read -----------------------------------------------------------------------------------------------------

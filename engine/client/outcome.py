@@ -1,4 +1,4 @@
-"""What a task that has ended gives to those who wait for it: its value, or the error that says why not."""
+"""The result of a task that has ended: its value, or the error that says why there is none."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,8 @@ _ERRORS: dict[TaskStatus, type[TaskFailed]] = {TaskStatus.TIMEOUT: TaskTimedOut,
 
 
 def value_of(task_id: str, status: TaskStatus, outcome: Mapping[str, Any] | None) -> Any:
-    """The handler's return value. Raises `TaskFailed`, `TaskTimedOut` or `TaskCancelled`."""
+    """Return what the handler returned. Raises `TaskFailed`, `TaskTimedOut` or `TaskCancelled`."""
     assert status.is_final, status
-    if status is TaskStatus.COMPLETED and not (outcome or {}).get("error"):  # with one, its outcome cannot be read
+    if status is TaskStatus.COMPLETED and not (outcome or {}).get("error"):  # with an error, its outcome cannot be read
         return (outcome or {}).get("result")
     raise _ERRORS.get(status, TaskFailed)(task_id, status, dict(outcome or {}))

@@ -1,11 +1,11 @@
-"""How clients and commands get to Redis: the one module above the adapters that imports that of Redis for them.
+"""How clients and commands connect to Redis. Above the adapters, only this module imports Redis's adapter for them.
 
 A client's connection is opened at first use, again after a fork, and closed once:
 
-1. Where no `redis_url` is set it is a user of the embedded Redis of `data_dir`.
-2. A child of os.fork gets a broker of its own; the parent's is left alone, since both share its sockets.
-3. While modules and the main script are executed in the fork server, using it ends that: what they would submit is
-   submitted by the real process.
+1. Where no `redis_url` is set, the client is a user of the embedded Redis of `data_dir`.
+2. A child of os.fork gets a broker of its own. It leaves the parent's broker alone, since both share its sockets.
+3. In the fork server, the first use of a client ends the execution of a module or of the main script: the real process
+   submits these tasks, and the fork server must not.
 """
 
 import os
@@ -24,7 +24,7 @@ from engine.tasks.import_guard import check_use
 
 
 class RedisBrokerProvider:
-    """Holds the broker of one client. Thread-safe."""
+    """Opens and holds the broker of one client. Fulfils `BrokerProvider`. Threads may share it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -35,11 +35,11 @@ class RedisBrokerProvider:
         _ALL.add(self)
 
     def broker(self) -> RedisClientBroker:
-        """The broker, connected. Raises `BrokerError` or, where the embedded Redis does not start, `EngineError`."""
+        """Return the connected broker. Raises `BrokerError`, or `EngineError` if the embedded Redis does not start."""
         return self._broker or self._open()
 
     def now_ms(self) -> int:
-        """Redis's time; asked for again twice a minute, so that a host that slept does not date tasks wrongly."""
+        """Return Redis's time, read again twice a minute: a host that has slept must not date tasks wrongly."""
         return self.broker().redis.now_ms()
 
     def now_s(self) -> float:
@@ -74,23 +74,22 @@ class RedisBrokerProvider:
             return self._broker
 
     def forget(self) -> None:
-        """In the child of a fork: what was open belongs to the parent."""
+        """In the child of a fork: let go of the broker, which belongs to the parent."""
         _PARENTS.append((self._broker, self._embedded))
         self._lock = Lock()  # a thread of the parent may have held it
         self._broker = self._embedded = None
 
 
 def connected(settings: Settings) -> EngineBroker:
-    """A broker for settings that name a Redis, after one round trip to it. The caller closes it. Raises `BrokerError`.
-    """
+    """Return a broker for settings with a URL, after one round trip. The caller closes it. Raises `BrokerError`."""
     return connect(settings)
 
 
 @contextmanager
 def reachable(settings: Settings) -> Iterator[Settings]:
-    """The settings, with the URL of a Redis. While inside, this process is a user of the embedded one, if that is it.
+    """Give the settings with the URL of a Redis. Without one, this process uses the embedded Redis while inside.
 
-    Raises `EngineError` where the embedded Redis does not start.
+    Raises `EngineError` if the embedded Redis does not start.
     """
     if settings.redis_url is not None:
         yield settings
@@ -100,12 +99,12 @@ def reachable(settings: Settings) -> Iterator[Settings]:
 
 
 _ALL: "weakref.WeakSet[RedisBrokerProvider]" = weakref.WeakSet()
-_PARENTS: list[object] = []  # kept, so that no finaliser closes what the parent still uses
+_PARENTS: list[object] = []  # kept, so that no finaliser closes connections that the parent still uses
 
 
 def _forget_all() -> None:
-    for reach in list(_ALL):
-        reach.forget()
+    for provider in list(_ALL):
+        provider.forget()
 
 
 os.register_at_fork(after_in_child=_forget_all)

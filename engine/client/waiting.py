@@ -1,6 +1,6 @@
-"""Waiting for tasks to end, through all that may happen to Redis meanwhile.
+"""Waits for tasks to end, also through restarts of Redis.
 
-Tasks are read as they end, a slice at a time, while others still run.
+Tasks are read as they end, a slice at a time, while others still run. The provider has the clock.
 """
 
 import math
@@ -26,11 +26,18 @@ _READ_MAX = 500  # tasks in one slice
 
 def ended(provider: BrokerProvider, ids: Iterable[str], until_s: float, *, records: bool = True,
           look_first: bool = False) -> Iterator[Ended]:
-    """Yield each task once it has ended, with its status, until all have or the provider's clock shows `until_s`.
+    """Yield each task once it has ended, with its status, until all have ended or the provider's clock shows `until_s`.
 
-    Without `records` only status and outcome can be read of them; `look_first` where most have ended already. Raises
-    `TaskNotFound` for an id that there is not, and a `BrokerError` if Redis is away at the end of the wait, or does not
-    let this client in at all.
+    Args:
+        provider: gives the broker and the clock.
+        ids: the tasks to wait for.
+        until_s: the end of the wait, in seconds of the provider's clock.
+        records: read the records too; without them only status and outcome can be read.
+        look_first: read the tasks before the wait, where most have ended already.
+
+    Raises:
+        TaskNotFound: there is no such task.
+        BrokerError: Redis is away at the end of the wait, or has never let this client in.
     """
     pending = dict.fromkeys(ids)
     was_let_in = False
@@ -40,7 +47,7 @@ def ended(provider: BrokerProvider, ids: Iterable[str], until_s: float, *, recor
                 was_let_in = True
                 for raw in _read(provider, over, records=records):
                     status = raw.status
-                    if status in FINAL:  # else somebody has tried it again meanwhile
+                    if status in FINAL:  # else it has been retried meanwhile
                         del pending[raw.id]
                         yield raw, status
             if provider.now_s() >= until_s:
@@ -53,7 +60,7 @@ def ended(provider: BrokerProvider, ids: Iterable[str], until_s: float, *, recor
 
 def _slices(provider: BrokerProvider, pending: Mapping[str, None], until_s: float,
             look_first: bool) -> Iterator[Collection[str]]:
-    """Tasks that may have ended. Nobody is asked to tell of ends once it is too late for that."""
+    """Yield tasks that may have ended. Once the time is up, Redis is not asked to report ends any more."""
     if look_first or provider.now_s() >= until_s:
         yield list(pending)
     if pending and provider.now_s() < until_s:
@@ -61,7 +68,7 @@ def _slices(provider: BrokerProvider, pending: Mapping[str, None], until_s: floa
 
 
 def await_all(provider: BrokerProvider, ids: Sequence[str], wait_s: float) -> list[Task]:
-    """Wait up to `wait_s` until all have ended; return them in order, as they are then. Raises as `ended` does."""
+    """Wait up to `wait_s` seconds for all; return the tasks in order, as they are then. Raises as `ended` does."""
     found: dict[str, Task] = {}
     if wait_s > 0:
         ends = ended(provider, ids, provider.now_s() + wait_s)
@@ -73,7 +80,7 @@ def await_all(provider: BrokerProvider, ids: Sequence[str], wait_s: float) -> li
 
 def as_completed(provider: BrokerProvider, ids: Sequence[str], wait_s: float, *,
                  records: bool = True) -> Iterator[Ended]:
-    """Yield tasks as they end. Raises `ResultNotReady` if some have not within `wait_s`, else as `ended` does."""
+    """Yield tasks as they end. Raises `ResultNotReady` if some have not in `wait_s` seconds, else as `ended` does."""
     left = dict.fromkeys(ids)
     for end in ended(provider, ids, provider.now_s() + wait_s, records=records):
         del left[end[0].id]
@@ -85,9 +92,9 @@ def as_completed(provider: BrokerProvider, ids: Sequence[str], wait_s: float, *,
 
 
 def in_order(provider: BrokerProvider, ids: Sequence[str], wait_s: float) -> Iterator[Any]:
-    """Yield what tasks returned, in the order of `ids`. Of those that end before their turn only a slice is kept.
+    """Yield what tasks returned, in the order of `ids`. Only a slice of the tasks is kept at a time.
 
-    Raises the error of the first that has no result, and else as `as_completed` does.
+    Raises the error of the first task that has no result, and else as `as_completed` does.
     """
     until_s = provider.now_s() + wait_s
     for start in range(0, len(ids), _READ_MAX):
@@ -103,13 +110,13 @@ def in_order(provider: BrokerProvider, ids: Sequence[str], wait_s: float) -> Ite
 
 
 def await_outcome(provider: BrokerProvider, task_id: str, wait_s: float) -> tuple[TaskStatus, Mapping[str, Any] | None]:
-    """Wait up to `wait_s` for one task; return what it came to. Mostly that comes with the news and is not read."""
+    """Wait up to `wait_s` seconds for one task; return its status and outcome. Most outcomes come with the message."""
     until_s = provider.now_s() + wait_s
     if wait_s > 0:
-        with suppress(BrokerUnavailable):  # at the end of the wait; the read says it once more
-            told = provider.broker().hear(task_id, until_s)
-            if told is not None:
-                return told
+        with suppress(BrokerUnavailable):  # at the end of the wait; the read below raises it again
+            end = provider.broker().hear(task_id, until_s)
+            if end is not None:
+                return end
         for raw, status in ended(provider, [task_id], until_s, records=False, look_first=True):
             return status, raw.outcome()
     raw = next(_read(provider, [task_id], records=False))
@@ -126,12 +133,12 @@ def _read(provider: BrokerProvider, ids: Iterable[str], *, records: bool = True)
 
 
 def wait_seconds(value: Any, field: str) -> float:
-    """A number of seconds to wait; None and infinity wait without end. Raises `InvalidOption` that names the field."""
+    """Return how many seconds to wait; None and infinity are without end. Raises `InvalidOption`, with the field."""
     return FOR_EVER if value is None or value == math.inf else check.seconds(value, field)
 
 
 def known_id(task_id: Any) -> str:
-    """The id, if it can be one at all. Raises `TaskNotFound`."""
+    """Return the id. Raises `TaskNotFound` for a value that cannot be an id."""
     if isinstance(task_id, str) and is_task_id(task_id):
         return task_id
     raise TaskNotFound(task_id)

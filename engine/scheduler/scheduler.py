@@ -254,7 +254,7 @@ class Scheduler(ShortVerbs):
             logging.getLogger("ganger.errors").error("the engine did not stop in good order: %s", error)
 
 
-class _OfProcess:
+class _ProcessScheduler:
     lock = RLock()
     scheduler: Scheduler | None = None
 
@@ -271,11 +271,11 @@ def get_scheduler(**overrides: Any) -> Scheduler:
         InvalidSetting: a setting is wrong, or a later call has other settings than the first one. `Scheduler(…)` makes
             another scheduler.
     """
-    with _OfProcess.lock:
-        if _OfProcess.scheduler is None:
-            _OfProcess.scheduler = Scheduler(**overrides)
-        elif overrides and overrides != _OfProcess.scheduler.overrides:
+    with _ProcessScheduler.lock:
+        if _ProcessScheduler.scheduler is None:
+            _ProcessScheduler.scheduler = Scheduler(**overrides)
+        elif overrides and overrides != _ProcessScheduler.scheduler.overrides:
             raise InvalidSetting("the scheduler of this process has been made with other settings; call "
                                  "get_scheduler() without any, or make another one with Scheduler(…)", field="settings",
                                  value=", ".join(overrides), limit="the settings of the first call")
-        return _OfProcess.scheduler
+        return _ProcessScheduler.scheduler

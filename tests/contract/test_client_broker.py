@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine import Client, TaskPriority, TaskStatus
-from engine.errors import InvalidOption, MoveRefused, ResultNotReady, TaskCancelled, TaskNotFound
+from engine.errors import EngineError, InvalidOption, MoveRefused, ResultNotReady, TaskCancelled, TaskNotFound
 from engine.testing import Inline
 
 NOWHERE = "0" * 19
@@ -170,3 +170,22 @@ def test_results_come_in_the_order_of_their_ids(client: Client) -> None:
     client.cancel(queued[0], "first")
     with pytest.raises(TaskCancelled, match="first"):
         next(client.results(queued))
+
+
+def test_an_engine_without_supervisors_tells_so(client: Client) -> None:
+    assert client.workers() == client.workers.supervisors(alive_only=False) == client.processes() == []
+    assert client.workers.usage_history("nowhere", 1) == []
+    assert client.workers.send("nobody", {"do": "level", "level": "DEBUG"}) is False
+    assert client.engine.control({"do": "restart"}) == 0
+    with pytest.raises(EngineError, match="there is no supervisor nobody"):
+        client.workers.stacks("nobody", 0, 1.0)
+
+
+def test_a_task_that_is_prepared_is_checked_and_not_written(client: Client) -> None:
+    prepared = client.tasks.prepare({"task_type": "x", "payload": 7, "queue": "q"})
+    assert (prepared.record.task_type, prepared.record.queue, prepared.record.payload) == ("x", "q", b"7")
+    with pytest.raises(InvalidOption, match="queue"):
+        client.tasks.prepare({"task_type": "x", "queue": "no queue"})
+    with pytest.raises(TaskNotFound):
+        client.get(prepared.id)
+    assert client.tasks.find() == client.tasks() == []

@@ -163,7 +163,7 @@ def test_a_tree_that_dies_is_noticed(redis_url: str) -> None:
 
 
 def test_there_is_one_scheduler_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.scheduler.scheduler._OfProcess.scheduler", None)
+    monkeypatch.setattr("engine.scheduler.scheduler._ProcessScheduler.scheduler", None)
     scheduler = get_scheduler(max_workers=1)
     assert get_scheduler() is scheduler
     assert get_scheduler(max_workers=1) is scheduler

@@ -36,11 +36,11 @@ def expected(model: ReferenceModel) -> dict[str, Any]:
 def found(state: dict[str, Any], prefix: str, model: ReferenceModel) -> dict[str, Any]:
     """The same of a database. A task that was never claimed has no state of its own: its record has its priority."""
     here = {key.removeprefix(prefix): value for key, value in state.items()}
-    ranks = {member: int(score) for key, value in here.items() if key.startswith("line:") for member, score in value}
+    ranks = {member: int(score) for key, value in here.items() if key.startswith("lane:") for member, score in value}
     states = {}
     for member in here.get("tasks", {}):
-        if member in here.get("life", {}):
-            life = Life.parse(here["life"][member])
+        if member in here.get("states", {}):
+            life = Life.parse(here["states"][member])
             assert member not in ranks or ranks[member] == life.place
         else:
             life = Life(S.QUEUED, priority=model.store.tasks[member.decode()].record.priority, place=ranks[member])
@@ -50,9 +50,9 @@ def found(state: dict[str, Any], prefix: str, model: ReferenceModel) -> dict[str
         "places": _places(here),
         "expiring": _members(here.get("expiring", [])), "outcomes": set(here.get("outcomes", {})),
         "rescues": here.get("rescues", {}),
-        "commands": {key.removeprefix("orders:"): len(value) for key, value in here.items()
-                     if key.startswith("orders:")},
-        "cancel requests": here.get("cancels", {}),
+        "commands": {key.removeprefix("commands:"): len(value) for key, value in here.items()
+                     if key.startswith("commands:")},
+        "cancel requests": here.get("cancel_requests", {}),
         "idempotency": {key.removeprefix("idempotency:"): value for key, value in here.items()
                         if key.startswith("idempotency:")},
         "paused": {queue for queue, state in here.get("queues", {}).items() if state == b"paused"},
@@ -68,9 +68,9 @@ def _home(task: ModelTask) -> str:
     """The one collection that has it."""
     status = task.life.status
     if status is S.QUEUED:
-        return f"line:{task.record.queue}:{task.life.priority.name}"
+        return f"lane:{task.record.queue}:{task.life.priority.name}"
     if status is S.RUNNING:
-        return f"held:{task.life.owner}"
+        return f"running:{task.life.owner}"
     return f"ended:{status}" if status in FINAL else "due"
 
 
@@ -78,7 +78,7 @@ def _places(here: dict[str, Any]) -> dict[str, set[bytes]]:
     """What has ids. Whether a task waits in its lane or aside depends on who has met it there, so both are one."""
     places: dict[str, set[bytes]] = {}
     for key, value in here.items():
-        if key == "due" or key.startswith(("line:", "ended:", "held:")):
+        if key == "due" or key.startswith(("lane:", "ended:", "running:")):
             home = ":".join(key.split(":")[:3])
             assert not places.get(home, set()) & _members(value), f"in two places: {key}"
             places.setdefault(home, set()).update(_members(value))

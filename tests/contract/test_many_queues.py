@@ -98,12 +98,12 @@ def test_they_can_be_looked_at_mended_and_are_forgotten(shop: Shop) -> None:
     reconcile_all(shop)
     assert [stats["queue"] for stats in shop.broker.queue_stats()] == ["hostile-7"]
     assert shop.life(used).status is TaskStatus.QUEUED
-    assert len(shop.client.keys(shop.keys.base + "flows:*")) == 1
+    assert len(shop.client.keys(shop.keys.base + "cursors:*")) == 1
 
 
 def test_a_foreign_entry_among_them_is_removed_and_stops_nothing(shop: Shop) -> None:
     shop.client.hset(shop.keys.queues, "not a name", 1)
-    shop.client.zadd(shop.keys.base + "turns:NORMAL", {"not a name": 1})
+    shop.client.zadd(shop.keys.base + "round_robin:NORMAL", {"not a name": 1})
     task_id = shop.submit()
     supervisor = Supervisor(shop)
     assert supervisor.claim(1) == [task_id]

@@ -10,7 +10,7 @@ from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.query import TaskQuery
 
 
-@pytest.mark.parametrize("prefix", ["acme:held:jobs", "a:line:q:NORMAL", "x:tasks", "turns:LOW"])
+@pytest.mark.parametrize("prefix", ["acme:running:jobs", "a:lane:q:NORMAL", "x:tasks", "round_robin:LOW"])
 def test_tasks_are_found_and_counted_below_any_prefix(redis_url: str, prefix: str) -> None:
     settings = load_settings({"redis_url": redis_url, "queue_prefix": prefix}).settings
     provider = RedisBrokerProvider(settings)

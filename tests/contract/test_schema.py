@@ -25,13 +25,14 @@ from engine.services.keeper.reports import SupervisorReports
 from tests.scripts.shop import HOUR_MS, Shop, messages
 
 NEWER = b"%d %d" % (schema.VERSION + 1, schema.VERSION + 1)
+OLDER = b"%d %d" % (schema.READS_FROM - 1, schema.READS_FROM - 1)
 READABLE = b"%d %d" % (schema.VERSION + 1, schema.VERSION)  # newer, and written so that we do no harm
 WAIT_S = 30.0
 
 
 @pytest.mark.parametrize(("stored", "is_refused"), [
-    (None, False), (schema.OURS.encode(), False), (READABLE, False), (NEWER, True), (b"nonsense", False), (b"", False),
-    (b"9 9 9", False), (b"9" * 5000 + b" 1", False)])
+    (OLDER, True), (None, False), (schema.OURS.encode(), False), (READABLE, False), (NEWER, True), (b"nonsense", False),
+    (b"", False), (b"9 9 9", False), (b"9" * 5000 + b" 1", False)])
 def test_what_is_refused(stored: bytes | None, is_refused: bool) -> None:
     assert (schema.refusal(stored) is not None) is is_refused
 
@@ -45,13 +46,22 @@ def test_a_client_refuses_data_that_it_does_not_know(shop: Shop) -> None:
     assert shop.client.keys() == [shop.keys.schema.encode()]
 
 
+def test_a_client_refuses_data_of_an_older_format_and_says_what_to_do(shop: Shop) -> None:
+    shop.client.set(shop.keys.schema, OLDER)
+    broker = RedisClientBroker(f"unix://{shop.socket}")
+    with pytest.raises(SchemaMismatch, match="let the older version finish its tasks and start with an empty Redis"):
+        broker.read(["0" * 19])
+    broker.close()
+
+
 def test_the_first_keeper_that_leads_names_the_format(shop: Shop) -> None:
     assert shop.keeper.poll("one", shop.now_ms + HOUR_MS).refusal is None
     assert shop.client.get(shop.keys.schema) == schema.OURS.encode()
 
 
-def test_a_keeper_never_leads_where_a_newer_version_has_written(shop: Shop) -> None:
-    shop.client.set(shop.keys.schema, NEWER)
+@pytest.mark.parametrize("stored", [NEWER, OLDER])
+def test_a_keeper_never_leads_where_it_cannot_read_the_data(shop: Shop, stored: bytes) -> None:
+    shop.client.set(shop.keys.schema, stored)
     polled = shop.unchanged(lambda: shop.keeper.poll("one", shop.now_ms + HOUR_MS))
     assert not polled.leads
     assert polled.refusal is not None
@@ -109,7 +119,9 @@ def test_a_supervisor_stays_away_from_the_moment_at_which_the_format_changes(
         assert reason in event.reason
 
 
-def test_a_keeper_that_raises_the_format_has_supervisors_look_at_it(shop: Shop) -> None:
+def test_a_keeper_that_raises_the_format_has_supervisors_look_at_it(
+        shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "READS_FROM", 0)
     shop.client.zadd(shop.keys.supervisors, {"sup": shop.now_ms + HOUR_MS})
     shop.client.set(shop.keys.schema, "0 0")
     heard = shop.hearing(shop.keys.wakeup("sup"))

@@ -30,7 +30,7 @@ class Linked:
 
     def __init__(self, url: str) -> None:
         self.poller = EpollPoller()
-        self.link = SupervisorLink(url, "ganger:{0}:bell:sup", RedisClock(), self.poller, timeout_s=2.0)
+        self.link = SupervisorLink(url, "ganger:{0}:wakeup:sup", RedisClock(), self.poller, timeout_s=2.0)
 
     def _turn(self) -> list[object]:
         self.link.tick(time.monotonic())

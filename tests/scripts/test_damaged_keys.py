@@ -27,7 +27,7 @@ COMMANDS_MAX = 6_000
 NORMAL = TaskPriority.NORMAL
 UNTOUCHED = {"schema", "api:keys", "api:keyed"}  # nobody may move these away unseen
 NAMES = [*sorted({key.removeprefix(BASE) for key in key_types.always_there(BASE)} - UNTOUCHED),
-         "line:q:NORMAL", "flows:q:NORMAL", "held:sup", "orders:sup", "types:sup"]
+         "lane:q:NORMAL", "cursors:q:NORMAL", "running:sup", "commands:sup", "types:sup"]
 
 
 class Tasks(NamedTuple):
@@ -120,7 +120,7 @@ def test_a_line_that_was_written_over_stops_no_other(shop: Shop) -> None:
     assert world.claimable() == {world.tasks.queued}
 
 
-@pytest.mark.parametrize("name", ["due", "line:q:NORMAL", "supervisors", "life"])
+@pytest.mark.parametrize("name", ["due", "lane:q:NORMAL", "supervisors", "states"])
 def test_the_doctor_says_what_it_moved_away(shop: Shop, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(doctor, "_WATCH_S", 0.0)
     shop.submit(), shop.pending()
@@ -130,7 +130,7 @@ def test_the_doctor_says_what_it_moved_away(shop: Shop, monkeypatch: pytest.Monk
     assert Supervisor(shop).claim(5)
 
 
-@pytest.mark.parametrize("name", ["tasks", "line:q:NORMAL", "idle"])
+@pytest.mark.parametrize("name", ["tasks", "lane:q:NORMAL", "idle_supervisors"])
 def test_an_error_names_the_key_that_is_of_the_wrong_type(shop: Shop, name: str) -> None:
     write_over(shop, BASE + name)
     with pytest.raises(BrokerError, match=f"key {BASE}{name} is a list and has to be a [hz]".replace("{", r"\{")):

@@ -21,7 +21,7 @@ def supervisor(shop: Shop) -> Supervisor:
 
 @pytest.fixture
 def heard(shop: Shop) -> Iterator[Any]:
-    heard = shop.hearing(shop.keys.base + "bell:sup", shop.keys.base + "bell:free")
+    heard = shop.hearing(shop.keys.base + "wakeup:sup", shop.keys.base + "wakeup:free")
     yield heard
     heard.close()
 

@@ -30,16 +30,16 @@ def test_promote_queues_what_is_due(shop: Shop) -> None:
     assert shop.keeper.promote(10) == (3, int(shop.client.zscore(P + "due", later)))
 
     changed = changes(shop, before)
-    lives = changed.pop(P + "life")
+    lives = changed.pop(P + "states")
     assert stands(lives[first.encode()]) == "QUEUED 1 1 0 1 1 -"
     assert stands(lives[delayed.encode()]) == "QUEUED 0 0 0 1 3 -"
     assert stands(lives[other.encode()]) == "QUEUED 0 0 0 2 1 -"
-    line = changed.pop(P + "line:q:NORMAL")
+    line = changed.pop(P + "lane:q:NORMAL")
     assert [line[0], line[-1]] == [(first.encode(), 1.0), (delayed.encode(), 3.0)]
     assert [task_id for task_id, _ in changed.pop(P + "due")] == [later.encode()]
-    assert [queue for queue, _ in changed.pop(P + "turns:HIGH")] == [b"x"]
-    assert changed == {P + "flows:q:NORMAL": {b"k:": b"3", b"v": b"1"}, P + "line:x:HIGH": [(other.encode(), 1.0)],
-                       P + "flows:x:HIGH": {b"k:": b"1"}}
+    assert [queue for queue, _ in changed.pop(P + "round_robin:HIGH")] == [b"x"]
+    assert changed == {P + "cursors:q:NORMAL": {b"k:": b"3", b"v": b"1"}, P + "lane:x:HIGH": [(other.encode(), 1.0)],
+                       P + "cursors:x:HIGH": {b"k:": b"1"}}
     assert sorted(told(shop)[-3:]) == sorted([(first, "QUEUED", 1), (delayed, "QUEUED", 0), (other, "QUEUED", 0)])
 
 
@@ -48,7 +48,7 @@ def test_promote_gives_a_task_its_new_priority(shop: Shop) -> None:
     shop.broker.set_priority(task_id, TaskPriority.URGENT)
     make_due(shop, task_id)
     shop.keeper.promote(10)
-    assert shop.dump()[P + "line:q:URGENT"] == [(task_id.encode(), 1.0)]
+    assert shop.dump()[P + "lane:q:URGENT"] == [(task_id.encode(), 1.0)]
 
 
 def test_promote_in_pieces(shop: Shop) -> None:
@@ -59,8 +59,8 @@ def test_promote_in_pieces(shop: Shop) -> None:
 
 
 def test_promote_wakes_supervisors_and_forgets_strays(shop: Shop) -> None:
-    heard = shop.hearing(P + "bell:sup")
-    shop.client.hset(P + "idle", "sup", "*")
+    heard = shop.hearing(P + "wakeup:sup")
+    shop.client.hset(P + "idle_supervisors", "sup", "*")
     make_due(shop, shop.pending())
     shop.client.zadd(P + "due", {"0" * 19: 1})
     assert shop.keeper.promote(10) == (2, None)
@@ -94,10 +94,10 @@ def test_expire(shop: Shop) -> None:
     assert shop.keeper.expire(10) == (4, int(shop.client.zscore(P + "expiring", kept)))
 
     changed = changes(shop, before)
-    assert {stands(changed[P + "life"][task_id.encode()]) for task_id in (queued, pending)} == {"FAILED 0 0 0 1 0 -"}
+    assert {stands(changed[P + "states"][task_id.encode()]) for task_id in (queued, pending)} == {"FAILED 0 0 0 1 0 -"}
     assert orjson.loads(changed[P + "outcomes"][f"{queued}:0".encode()])["cause"] == "expired"
     assert [task_id for task_id, _ in changed[P + "expiring"]] == [kept.encode()]
-    assert changed[P + "line:q:NORMAL"] == [(kept.encode(), 1.0)]
+    assert changed[P + "lane:q:NORMAL"] == [(kept.encode(), 1.0)]
     assert {task_id for task_id, _ in changed[P + "ended:FAILED"]} == {queued.encode(), pending.encode()}
     assert changed[P + "due"] is None
     assert messages(heard, 1) == [queued.encode()]
@@ -116,7 +116,7 @@ def test_sweep(shop: Shop, status: TaskStatus) -> None:
     assert shop.keeper.sweep(2) == (2, int(shop.client.zscore(P + "ended:FAILED", kept)))
 
     changed = changes(shop, before)
-    assert set(changed) == {P + "counters", P + "flows:q:NORMAL", P + "supervisors"}
+    assert set(changed) == {P + "counters", P + "cursors:q:NORMAL", P + "supervisors"}
 
 
 def test_sweep_takes_what_has_no_business_there_and_leaves_its_task(shop: Shop) -> None:
@@ -150,8 +150,8 @@ def test_sweep_forgets_all_that_is_kept_of_a_task(shop: Shop) -> None:
     shop.client.zadd(P + "expiring", {task_id: 1})
     shop.client.rpush(P + "log:" + task_id, "{}")
     assert shop.keeper.sweep(10) == (1, None)
-    assert set(changes(shop, before)) <= {P + "counters", P + "flows:q:NORMAL", P + "queues", P + "supervisors",
-                                          P + "turns:NORMAL", P + "events"}
+    assert set(changes(shop, before)) <= {P + "counters", P + "cursors:q:NORMAL", P + "queues", P + "supervisors",
+                                          P + "round_robin:NORMAL", P + "events"}
 
 
 def test_lead_passes_on_when_it_lapses_or_is_given_up(shop: Shop) -> None:
@@ -188,10 +188,10 @@ class TestRescue:
         task_id, other = shop.claimed(), shop.submit()
         shop.client.hset(P + "progress", task_id, "{}")
         shop.client.hset(P + "reports", "sup", "{}")
-        shop.client.hset(P + "idle", mapping={"sup": "*", "alive": "*"})
-        shop.client.hset(P + "recovers", "sup", 3)
-        shop.client.rpush(P + "orders:sup", b'{"do":"level"}')
-        heard = shop.hearing(P + "bell:alive")
+        shop.client.hset(P + "idle_supervisors", mapping={"sup": "*", "alive": "*"})
+        shop.client.hset(P + "syncs", "sup", 3)
+        shop.client.rpush(P + "commands:sup", b'{"do":"level"}')
+        heard = shop.hearing(P + "wakeup:alive")
         self.silence(shop)
         before = shop.dump()
         assert shop.keeper.lapsed() == ["sup"]
@@ -200,14 +200,14 @@ class TestRescue:
 
         assert (report.released, report.failed, report.cancelled, report.is_over) == (1, 0, 0, True)
         changed = changes(shop, before)
-        assert stands(changed.pop(P + "life")[task_id.encode()]) == "QUEUED 1 0 0 1 1 -"
+        assert stands(changed.pop(P + "states")[task_id.encode()]) == "QUEUED 1 0 0 1 1 -"
         assert orjson.loads(changed.pop(P + "outcomes")[f"{task_id}:1".encode()])["cause"] == "lease_lost"
         assert changed.pop(P + "counters")[b"rescued"] == b"1"
         assert changed == {
-            P + "line:q:NORMAL": [(task_id.encode(), 1.0), (other.encode(), 2.0)],
+            P + "lane:q:NORMAL": [(task_id.encode(), 1.0), (other.encode(), 2.0)],
             P + "rescues": {task_id.encode(): b"1"},
-            **dict.fromkeys(P + key for key in ("held:sup", "supervisors", "reports", "orders:sup", "idle",
-                                                "progress", "recovers"))}
+            **dict.fromkeys(P + key for key in ("running:sup", "supervisors", "reports", "commands:sup",
+                                                "idle_supervisors", "progress", "syncs"))}
         assert messages(heard, 1) == [b"q"]
         assert shop.keeper.lapsed() == []
         assert told(shop)[-1] == (task_id, "QUEUED", 1)
@@ -265,26 +265,26 @@ class TestRescue:
     def test_a_run_that_was_settled_is_only_let_go(self, shop: Shop) -> None:
         task_id = shop.claimed()
         shop.settle(task_id, TaskStatus.COMPLETED)
-        shop.client.sadd(P + "held:sup", task_id, "0" * 19)
+        shop.client.sadd(P + "running:sup", task_id, "0" * 19)
         self.silence(shop)
         assert shop.keeper.rescue("sup", 10).is_over
         assert shop.life(task_id).status is TaskStatus.COMPLETED
-        assert not shop.client.exists(P + "held:sup", P + "supervisors")
+        assert not shop.client.exists(P + "running:sup", P + "supervisors")
 
 
 class TestRecover:
     def test_what_redis_believes_and_nobody_knows_goes_back(self, shop: Shop) -> None:
         known, unknown = shop.claimed(), shop.claimed(priority=TaskPriority.URGENT)
-        shop.client.sadd(P + "held:sup", "0" * 19)
+        shop.client.sadd(P + "running:sup", "0" * 19)
         before = shop.dump()
 
         assert sync_held_runs(shop, [(known, 1)]) == []
 
         changed = changes(shop, before)
-        assert set(changed.pop(P + "recovers")) == {b"sup"}
-        assert stands(changed.pop(P + "life")[unknown.encode()]) == "QUEUED 1 0 0 3 1 -"
+        assert set(changed.pop(P + "syncs")) == {b"sup"}
+        assert stands(changed.pop(P + "states")[unknown.encode()]) == "QUEUED 1 0 0 3 1 -"
         assert changed.pop(P + "counters")[b"released"] == b"1"
-        assert changed == {P + "held:sup": {known.encode()}, P + "line:q:URGENT": [(unknown.encode(), 1.0)]}
+        assert changed == {P + "running:sup": {known.encode()}, P + "lane:q:URGENT": [(unknown.encode(), 1.0)]}
         assert told(shop)[-1] == (unknown, "QUEUED", 1)
 
     def test_what_it_knows_and_is_not_its_own_any_more_is_named(self, shop: Shop) -> None:
@@ -297,22 +297,22 @@ class TestRecover:
         task_id = shop.claimed()
         before = shop.dump()
         assert sync_held_runs(shop, [(task_id, 1), ("0" * 19, 1)]) == [b"0" * 19]
-        assert set(changes(shop, before)) == {P + "recovers"}
+        assert set(changes(shop, before)) == {P + "syncs"}
 
     @pytest.mark.parametrize("record", [b"", b"nonsense\n{}", b"7\n{}", b'["t"]\n{}', b'["t",["q"],1]\n{}', b"\xff\n"])
     def test_what_cannot_be_read_is_passed_over_and_the_others_go_back(self, shop: Shop, record: bytes) -> None:
         broken, sound = shop.claimed(), shop.claimed()
         shop.client.hset(P + "tasks", broken, record)
         assert sync_held_runs(shop, []) == []
-        assert shop.client.smembers(P + "held:sup") == {broken.encode()}
+        assert shop.client.smembers(P + "running:sup") == {broken.encode()}
         assert shop.life(sound).status is TaskStatus.QUEUED
 
     def test_a_run_of_any_queue_goes_back_and_has_its_turn(self, shop: Shop) -> None:
         task_id = shop.claimed("x")
-        shop.client.delete(P + "turns:NORMAL")
+        shop.client.delete(P + "round_robin:NORMAL")
         sync_held_runs(shop, [])
         assert shop.life(task_id).status is TaskStatus.QUEUED
-        assert [queue for queue, _ in shop.dump()[P + "turns:NORMAL"]] == [b"x"]
+        assert [queue for queue, _ in shop.dump()[P + "round_robin:NORMAL"]] == [b"x"]
 
 
 def test_farewell(shop: Shop) -> None:

@@ -130,7 +130,7 @@ def test_what_was_moved_to_another_priority_stays_there(shop: Shop) -> None:
     shop.broker.set_priority(task_id, TaskPriority.HIGH)
     lose_states(shop)
     assert mended(shop) == {"state": 1}
-    assert place_of(shop, task_id) == {"line:q:HIGH"}
+    assert place_of(shop, task_id) == {"lane:q:HIGH"}
     assert (shop.life(task_id).status, shop.life(task_id).priority) == (TaskStatus.QUEUED, TaskPriority.HIGH)
 
 
@@ -202,7 +202,7 @@ def test_what_was_kept_long_enough_is_forgotten_and_what_waits_is_not(shop: Shop
 def test_a_task_that_waits_is_not_touched(shop: Shop) -> None:
     plain, aside = shop.submit(), shop.submit(task_type="other")
     Supervisor(shop, "old", types=("x",)).claim(5)
-    assert place_of(shop, plain) == {"line:q:NORMAL:t"}
+    assert place_of(shop, plain) == {"lane:q:NORMAL:t"}
     shop.unchanged(lambda: shop.keeper._readable([plain, aside]))
 
 

@@ -11,7 +11,7 @@ from tests.scripts.test_step import Supervisor
 
 P = "ganger:{0}:"
 NOBODY = "0" * 19
-NORMAL = P + "line:q:NORMAL"
+NORMAL = P + "lane:q:NORMAL"
 
 
 def place_of(shop: Shop, task_id: str) -> set[str]:
@@ -28,14 +28,14 @@ def place_of(shop: Shop, task_id: str) -> set[str]:
 def lost_from_its_line(shop: Shop) -> tuple[str, str, set[str]]:
     task_id = shop.submit()
     shop.client.zrem(NORMAL, task_id)
-    return task_id, "line", {"line:q:NORMAL"}
+    return task_id, "line", {"lane:q:NORMAL"}
 
 
 def lost_from_its_line_with_a_life(shop: Shop) -> tuple[str, str, set[str]]:
     task_id = shop.ended()
     shop.broker.revive(task_id)
     shop.client.zrem(NORMAL, task_id)
-    return task_id, "line", {"line:q:NORMAL"}
+    return task_id, "line", {"lane:q:NORMAL"}
 
 
 def lost_from_due(shop: Shop) -> tuple[str, str, set[str]]:
@@ -61,32 +61,32 @@ def never_to_be_removed(shop: Shop) -> tuple[str, str, set[str]]:
 def running_without_a_lease(shop: Shop) -> tuple[str, str, set[str]]:
     task_id = shop.claimed()
     shop.client.zrem(P + "supervisors", "sup")
-    shop.client.delete(P + "held:sup")
-    return task_id, "held", {"line:q:NORMAL"}
+    shop.client.delete(P + "running:sup")
+    return task_id, "held", {"lane:q:NORMAL"}
 
 
 def running_under_the_lease_of_nobody(shop: Shop) -> tuple[str, str, set[str]]:
     task_id = shop.claimed()
     shop.client.zrem(P + "supervisors", "sup")
-    return task_id, "held", {"line:q:NORMAL"}
+    return task_id, "held", {"lane:q:NORMAL"}
 
 
 def running_and_not_held(shop: Shop) -> tuple[str, str, set[str]]:
     task_id = shop.claimed()
-    shop.client.delete(P + "held:sup")
-    return task_id, "held", {"held:sup"}
+    shop.client.delete(P + "running:sup")
+    return task_id, "held", {"running:sup"}
 
 
 def held_and_not_running(shop: Shop) -> tuple[str, str, set[str]]:
     shop.claimed()
     task_id = shop.submit()
-    shop.client.sadd(P + "held:sup", task_id)
-    return task_id, "set", {"line:q:NORMAL"}
+    shop.client.sadd(P + "running:sup", task_id)
+    return task_id, "set", {"lane:q:NORMAL"}
 
 
 def held_without_a_task(shop: Shop) -> tuple[str, str, set[str]]:
     shop.claimed()
-    shop.client.sadd(P + "held:sup", NOBODY)
+    shop.client.sadd(P + "running:sup", NOBODY)
     return NOBODY, "set", set()
 
 
@@ -98,9 +98,9 @@ def queued_without_a_task(shop: Shop) -> tuple[str, str, set[str]]:
 
 def queued_twice(shop: Shop) -> tuple[str, str, set[str]]:
     task_id = shop.submit()
-    shop.client.zadd(P + "line:q:HIGH", {task_id: 1})
-    shop.client.zadd(P + "turns:HIGH", {"q": 1})
-    return task_id, "zset", {"line:q:NORMAL"}
+    shop.client.zadd(P + "lane:q:HIGH", {task_id: 1})
+    shop.client.zadd(P + "round_robin:HIGH", {"q": 1})
+    return task_id, "zset", {"lane:q:NORMAL"}
 
 
 def due_after_its_end(shop: Shop) -> tuple[str, str, set[str]]:
@@ -117,8 +117,8 @@ def ended_otherwise(shop: Shop) -> tuple[str, str, set[str]]:
 
 def a_life_without_a_task(shop: Shop) -> tuple[str, str, set[str]]:
     task_id = shop.submit()
-    shop.client.hset(P + "life", NOBODY, "QUEUED 0 0 0 1 1 1 -")
-    return task_id, "life", {"line:q:NORMAL"}
+    shop.client.hset(P + "states", NOBODY, "QUEUED 0 0 0 1 1 1 -")
+    return task_id, "life", {"lane:q:NORMAL"}
 
 
 FAULTS = [lost_from_its_line, lost_from_its_line_with_a_life, lost_from_due, never_to_be_removed,
@@ -142,7 +142,7 @@ def test_mend(shop: Shop, fault: Callable[[Shop], tuple[str, str, set[str]]]) ->
     assert place_of(shop, task_id) == home
     assert int(shop.dump()[P + "counters"][b"mended"]) == 1
     assert not reconcile_all(shop)
-    assert shop.client.hget(P + "life", NOBODY) is None
+    assert shop.client.hget(P + "states", NOBODY) is None
 
 
 def test_a_released_run_is_queued_at_its_place(shop: Shop) -> None:
@@ -159,7 +159,7 @@ def test_flows_with_nothing_waiting_are_forgotten(shop: Shop) -> None:
     shop.submit(fair_key="c")
     shop.submit(fair_key="c")
     assert reconcile_all(shop) == {"flows": 2}
-    assert shop.dump()[P + "flows:q:NORMAL"] == {b"v": b"2", b"k:c": b"4"}
+    assert shop.dump()[P + "cursors:q:NORMAL"] == {b"v": b"2", b"k:c": b"4"}
 
 
 def test_it_goes_through_everything_in_bounded_steps(shop: Shop) -> None:
@@ -194,12 +194,12 @@ def test_a_run_that_must_not_be_started_again_fails_when_its_supervisor_is_gone(
         shop.client.hset(P + "handlers", "t", b'{"name":"t","max_deliveries":1}')
     lost, held = shop.claimed(**options), shop.claimed(supervisor="alive", **options)
     shop.client.zrem(P + "supervisors", "sup")
-    shop.client.delete(P + "held:sup", P + "held:alive")
+    shop.client.delete(P + "running:sup", P + "running:alive")
     mended = reconcile_all(shop)
     assert mended["spent"] == 2
     stored = shop.broker.read([lost])[0]
     assert (stored.life.status, stored.outcome["cause"]) == (TaskStatus.FAILED, "lease_lost")
-    assert (place_of(shop, lost), place_of(shop, held)) == ({"ended:FAILED"}, {"held:alive"})
+    assert (place_of(shop, lost), place_of(shop, held)) == ({"ended:FAILED"}, {"running:alive"})
     assert not reconcile_all(shop)
 
 
@@ -217,13 +217,13 @@ def test_when_all_life_lines_are_lost_nothing_is_run_again_that_was_over_or_is_n
     life = shop.life(running)
     assert (life.status, life.run, life.owner) == (TaskStatus.RUNNING, 1, "sup")
     assert shop.life(queued).status is TaskStatus.QUEUED
-    assert shop.client.zrange(shop.keys.base + "line:q:NORMAL", 0, -1) == [queued.encode()]
+    assert shop.client.zrange(shop.keys.base + "lane:q:NORMAL", 0, -1) == [queued.encode()]
     assert not shop.unchanged(lambda: reconcile_all(shop))
 
 
 def test_queues_that_were_deleted_come_back_with_their_tasks(shop: Shop) -> None:
     task_id = shop.submit()
-    shop.client.delete(shop.keys.queues, shop.keys.base + "turns:NORMAL")
+    shop.client.delete(shop.keys.queues, shop.keys.base + "round_robin:NORMAL")
     assert reconcile_all(shop)["line"] == 1
     assert [stats["queue"] for stats in shop.broker.queue_stats()] == ["q"]
     assert Supervisor(shop).claim(1) == [task_id]

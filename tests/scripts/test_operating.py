@@ -34,13 +34,13 @@ def test_cancel_a_queued_task(shop: Shop) -> None:
     assert shop.broker.cancel(gone, "not wanted") is TaskStatus.CANCELLED
 
     changed = changes(shop, before)
-    assert stands(changed.pop(P + "life")[gone.encode()]) == "CANCELLED 0 0 0 1 0 -"
+    assert stands(changed.pop(P + "states")[gone.encode()]) == "CANCELLED 0 0 0 1 0 -"
     outcome = orjson.loads(changed.pop(P + "outcomes")[f"{gone}:0".encode()])
     assert (outcome["cause"], outcome["error"]["message"], outcome["run"]) == ("cancelled", "not wanted", 0)
     [(member, removed_ms)] = changed.pop(P + "ended:CANCELLED")
     assert member == gone.encode()
     assert 0 <= removed_ms - now_ms - KEPT_MS < 60_000
-    assert changed == {P + "line:q:NORMAL": [(kept.encode(), 2.0)], P + "flows:q:NORMAL": {b"k:a": b"1"},
+    assert changed == {P + "lane:q:NORMAL": [(kept.encode(), 2.0)], P + "cursors:q:NORMAL": {b"k:a": b"1"},
                        P + "counters": {b"submitted": b"2", b"CANCELLED": b"1"}}
     assert told(shop)[-1] == (gone, "CANCELLED", 0)
 
@@ -53,24 +53,24 @@ def test_cancel_what_is_due_later(shop: Shop) -> None:
     assert {shop.broker.cancel(task_id, "why") for task_id in (pending, retrying)} == {TaskStatus.CANCELLED}
 
     changed = changes(shop, before)
-    assert stands(changed[P + "life"][pending.encode()]) == "CANCELLED 0 0 0 1 0 -"
-    assert stands(changed[P + "life"][retrying.encode()]) == "CANCELLED 2 1 0 1 1 -"
+    assert stands(changed[P + "states"][pending.encode()]) == "CANCELLED 0 0 0 1 0 -"
+    assert stands(changed[P + "states"][retrying.encode()]) == "CANCELLED 2 1 0 1 1 -"
     assert set(changed[P + "outcomes"]) == {f"{pending}:0".encode(), f"{retrying}:1".encode(), f"{retrying}:2".encode()}
     assert {key for key, value in changed.items() if value is None} == {P + "due", P + "expiring", P + "progress"}
-    assert P + "line:q:NORMAL" not in changed
+    assert P + "lane:q:NORMAL" not in changed
     assert [outcome["run"] for outcome in shop.broker.outcomes(retrying)] == [1, 2]
 
 
 def test_cancel_a_running_task_tells_its_supervisor(shop: Shop) -> None:
     task_id = shop.claimed()
-    heard = shop.hearing(P + "bell:sup")
+    heard = shop.hearing(P + "wakeup:sup")
     before = shop.dump()
 
     assert shop.broker.cancel(task_id, "not wanted") is TaskStatus.RUNNING
 
     changed = changes(shop, before)
-    assert changed.pop(P + "cancels") == {task_id.encode(): b"1 not wanted"}
-    letters = changed.pop(P + "orders:sup")
+    assert changed.pop(P + "cancel_requests") == {task_id.encode(): b"1 not wanted"}
+    letters = changed.pop(P + "commands:sup")
     assert not changed
     [letter] = map(orjson.loads, letters)
     assert len(letter.pop("letter")) == 12
@@ -82,14 +82,14 @@ def test_no_letter_is_like_another(shop: Shop) -> None:
     shop.claimed()
     for _ in range(2):
         shop.broker.order("sup", {"do": "stack", "slot": 0})
-    assert len(set(shop.client.lrange(P + "orders:sup", 0, -1))) == 2
+    assert len(set(shop.client.lrange(P + "commands:sup", 0, -1))) == 2
 
 
 def test_a_mailbox_is_bounded(shop: Shop) -> None:
     shop.claimed()
     for n in range(1005):
         shop.broker.order("sup", {"n": n})
-    letters = shop.client.lrange(P + "orders:sup", 0, -1)
+    letters = shop.client.lrange(P + "commands:sup", 0, -1)
     assert [orjson.loads(letter)["n"] for letter in letters] == list(range(5, 1005))
 
 
@@ -112,16 +112,17 @@ def test_revive(shop: Shop, status: TaskStatus) -> None:
     shop.broker.revive(task_id)
 
     changed = changes(shop, before)
-    assert stands(changed.pop(P + "life")[task_id.encode()]) == "QUEUED 1 0 0 1 3 -"
-    assert changed.pop(P + "line:q:NORMAL")[-1] == (task_id.encode(), 3.0)
+    assert stands(changed.pop(P + "states")[task_id.encode()]) == "QUEUED 1 0 0 1 3 -"
+    assert changed.pop(P + "lane:q:NORMAL")[-1] == (task_id.encode(), 3.0)
     assert changed.pop(P + "counters")[b"revived"] == b"1"
-    assert changed == {f"{P}ended:{status}": None, P + "rescues": None, P + "flows:q:NORMAL": {b"k:": b"3", b"v": b"2"}}
+    assert changed == {f"{P}ended:{status}": None, P + "rescues": None,
+                       P + "cursors:q:NORMAL": {b"k:": b"3", b"v": b"2"}}
     assert told(shop)[-1] == (task_id, "QUEUED", 1)
 
 
 def test_revive_many_passes_over_what_cannot_be(shop: Shop) -> None:
     ids = [shop.ended(), shop.submit(), shop.ended(queue="x"), "0" * 19, shop.ended(TaskStatus.COMPLETED)]
-    shop.client.hset(P + "idle", "sup", "*")
+    shop.client.hset(P + "idle_supervisors", "sup", "*")
     assert shop.broker.revive_many(ids) == 2
     assert [shop.life(ids[n]).status for n in (0, 1, 2, 4)] == ["QUEUED", "QUEUED", "QUEUED", "COMPLETED"]
 
@@ -141,10 +142,10 @@ def test_set_priority_of_a_queued_task(shop: Shop) -> None:
     shop.broker.set_priority(task_id, TaskPriority.URGENT)
 
     changed = changes(shop, before)
-    assert stands(changed.pop(P + "life")[task_id.encode()]) == "QUEUED 0 0 0 3 2 -"
-    assert changed == {P + "line:q:NORMAL": None, P + "flows:q:NORMAL": {b"k:": b"0"},
-                       P + "line:q:URGENT": [(other.encode(), 1.0), (task_id.encode(), 2.0)],
-                       P + "flows:q:URGENT": {b"k:": b"2"}}
+    assert stands(changed.pop(P + "states")[task_id.encode()]) == "QUEUED 0 0 0 3 2 -"
+    assert changed == {P + "lane:q:NORMAL": None, P + "cursors:q:NORMAL": {b"k:": b"0"},
+                       P + "lane:q:URGENT": [(other.encode(), 1.0), (task_id.encode(), 2.0)],
+                       P + "cursors:q:URGENT": {b"k:": b"2"}}
     assert shop.broker.cancel(task_id, "why") is TaskStatus.CANCELLED
 
 
@@ -152,7 +153,7 @@ def test_set_priority_of_what_is_due_later(shop: Shop) -> None:
     for task_id in (shop.pending(), shop.retrying()):
         before = shop.dump()
         shop.broker.set_priority(task_id, TaskPriority.LOW)
-        assert set(changes(shop, before)) == {P + "life"}
+        assert set(changes(shop, before)) == {P + "states"}
         assert (shop.life(task_id).priority, shop.life(task_id).place) == (TaskPriority.LOW, 0)
 
 
@@ -160,8 +161,8 @@ def test_pause_and_resume(shop: Shop) -> None:
     shop.broker.pause("q")
     assert shop.dump() == {P + "queues": {b"q": b"paused"}}
     ids = [shop.submit() for _ in range(2)]
-    heard = shop.hearing(P + "bell:a", P + "bell:b", P + "bell:c")
-    shop.client.hset(P + "idle", mapping={"a": "*", "b": "*", "c": "*"})
+    heard = shop.hearing(P + "wakeup:a", P + "wakeup:b", P + "wakeup:c")
+    shop.client.hset(P + "idle_supervisors", mapping={"a": "*", "b": "*", "c": "*"})
     shop.broker.resume("q")
     assert messages(heard, 2) == [b"q"] * 2
     assert heard.get_message(timeout=0) is None
@@ -204,6 +205,6 @@ def test_delete_leaves_nothing(shop: Shop) -> None:
     assert shop.broker.delete([task_id, kept, "0" * 19]) == 1
 
     changed = changes(shop, before)
-    for key in ("counters", "flows:q:NORMAL", "supervisors"):
+    for key in ("counters", "cursors:q:NORMAL", "supervisors"):
         changed.pop(P + key)
     assert changed == {}

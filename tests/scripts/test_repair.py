@@ -26,21 +26,21 @@ class Nobody:
 def contradict(shop: Shop) -> dict[str, str]:
     """One of each kind; their tasks by kind."""
     held = shop.claimed()
-    shop.client.srem(P + "held:sup", held)
-    shop.client.sadd(P + "held:sup", NOBODY)
-    shop.client.zadd(P + "line:q:HIGH", {NOBODY: 1})
-    shop.client.zadd(P + "turns:HIGH", {"q": 1})
+    shop.client.srem(P + "running:sup", held)
+    shop.client.sadd(P + "running:sup", NOBODY)
+    shop.client.zadd(P + "lane:q:HIGH", {NOBODY: 1})
+    shop.client.zadd(P + "round_robin:HIGH", {"q": 1})
     queued = shop.submit()
-    shop.client.zrem(P + "line:q:NORMAL", queued)
+    shop.client.zrem(P + "lane:q:NORMAL", queued)
     orphan = shop.claimed(supervisor="buried")
     shop.client.zrem(P + "supervisors", "buried")
     return {"held": held, "queued": queued, "orphan": orphan}
 
 
 def check_that_all_is_well(shop: Shop, tasks: dict[str, str]) -> None:
-    assert shop.client.smembers(P + "held:sup") == {tasks["held"].encode()}
-    assert shop.client.zscore(P + "line:q:HIGH", NOBODY) is None
-    line = shop.client.zrange(P + "line:q:NORMAL", 0, -1)
+    assert shop.client.smembers(P + "running:sup") == {tasks["held"].encode()}
+    assert shop.client.zscore(P + "lane:q:HIGH", NOBODY) is None
+    line = shop.client.zrange(P + "lane:q:NORMAL", 0, -1)
     assert sorted(line) == sorted(tasks[name].encode() for name in ("queued", "orphan"))
     assert shop.life(tasks["orphan"]).status is TaskStatus.QUEUED
     assert shop.broker.counters()["mended"] == 5

@@ -21,14 +21,14 @@ def test_plain_tasks_cost_a_record_and_a_place(shop: Shop) -> None:
 
     state = shop.dump()
     row = state[P + "events"]
-    assert [[queue for queue, _ in state.pop(P + turns)] for turns in ("turns:NORMAL", "turns:URGENT")] == [
+    assert [[queue for queue, _ in state.pop(P + turns)] for turns in ("round_robin:NORMAL", "round_robin:URGENT")] == [
         [b"q"], [b"mail"]]
     assert state == {
         P + "tasks": {task.id.encode(): task.record.encode() for task in (first, second, other)},
-        P + "line:q:NORMAL": [(first.id.encode(), 1.0), (second.id.encode(), 2.0)],
-        P + "flows:q:NORMAL": {b"k:": b"2"},
-        P + "line:mail:URGENT": [(other.id.encode(), 1.0)],
-        P + "flows:mail:URGENT": {b"k:": b"1"},
+        P + "lane:q:NORMAL": [(first.id.encode(), 1.0), (second.id.encode(), 2.0)],
+        P + "cursors:q:NORMAL": {b"k:": b"2"},
+        P + "lane:mail:URGENT": [(other.id.encode(), 1.0)],
+        P + "cursors:mail:URGENT": {b"k:": b"1"},
         P + "queues": {b"q": b"open", b"mail": b"open"},
         P + "counters": {b"submitted": b"3"},
         P + "events": row,
@@ -45,18 +45,18 @@ def test_detailed_tasks(shop: Shop) -> None:
     shop.broker.submit([later, fair, once])
 
     state = shop.dump()
-    status, *_, at_ms, owner = state[P + "life"].pop(later.id.encode()).decode().split(" ")
+    status, *_, at_ms, owner = state[P + "states"].pop(later.id.encode()).decode().split(" ")
     assert (status, owner) == ("PENDING", "-")
     assert 0 <= int(at_ms) - now_ms < 60_000
     assert state.pop(P + "events")
-    assert [queue for queue, _ in state.pop(P + "turns:NORMAL")] == [b"q"]
+    assert [queue for queue, _ in state.pop(P + "round_robin:NORMAL")] == [b"q"]
     assert state == {
         P + "tasks": {task.id.encode(): task.record.encode() for task in (later, fair, once)},
-        P + "life": {},
+        P + "states": {},
         P + "due": [(later.id.encode(), float(now_ms + HOUR_MS))],
         P + "expiring": [(later.id.encode(), float(now_ms + 2 * HOUR_MS))],
-        P + "line:q:NORMAL": [(fair.id.encode(), 1.0), (once.id.encode(), 1.0)],
-        P + "flows:q:NORMAL": {b"k:a": b"1", b"k:": b"1"},
+        P + "lane:q:NORMAL": [(fair.id.encode(), 1.0), (once.id.encode(), 1.0)],
+        P + "cursors:q:NORMAL": {b"k:a": b"1", b"k:": b"1"},
         P + "queues": {b"q": b"open"},
         P + "idempotency:q:once": once.id.encode(),
         P + "counters": {b"submitted": b"3"},
@@ -67,8 +67,8 @@ def test_detailed_tasks(shop: Shop) -> None:
 
 def test_what_was_due_before_is_queued_at_once(shop: Shop) -> None:
     task_id = shop.submit(due_ms=shop.now_ms - 1)
-    assert shop.client.zscore(P + "line:q:NORMAL", task_id) == 1
-    assert not shop.client.exists(P + "life", P + "due")
+    assert shop.client.zscore(P + "lane:q:NORMAL", task_id) == 1
+    assert not shop.client.exists(P + "states", P + "due")
 
 
 def test_one_key_in_one_call_stands_for_one_task(shop: Shop) -> None:
@@ -97,18 +97,19 @@ def test_a_paused_queue_stays_paused(shop: Shop) -> None:
 def test_fair_keys_take_turns_and_one_that_was_away_starts_level(shop: Shop) -> None:
     many = shop.broker.submit([shop.new(fair_key="a") for _ in range(4)])
     few = shop.broker.submit([shop.new(fair_key="b") for _ in range(2)])
-    line = [task_id.decode() for task_id, _ in shop.dump()[P + "line:q:NORMAL"]]
+    line = [task_id.decode() for task_id, _ in shop.dump()[P + "lane:q:NORMAL"]]
     assert line == [many[0], few[0], many[1], few[1], many[2], many[3]]
 
     for task_id in line[:5]:
         shop.claim(task_id)
     late = shop.submit(fair_key="c")
-    assert shop.client.zscore(P + "line:q:NORMAL", late) == shop.client.zscore(P + "line:q:NORMAL", many[3]) == 4
+    assert shop.client.zscore(P + "lane:q:NORMAL", late) == shop.client.zscore(P + "lane:q:NORMAL", many[3]) == 4
 
 
 def test_a_submit_wakes_as_many_as_there_are_tasks_and_passes_the_dead_over(shop: Shop) -> None:
-    heard = shop.hearing(P + "bell:one", P + "bell:two", P + "bell:other")
-    shop.client.hset(P + "idle", mapping={"dead": "*", "one": "*", "two": ",x,q,", "other": ",x,", "strange": "*"})
+    heard = shop.hearing(P + "wakeup:one", P + "wakeup:two", P + "wakeup:other")
+    shop.client.hset(P + "idle_supervisors", mapping={
+        "dead": "*", "one": "*", "two": ",x,q,", "other": ",x,", "strange": "*"})
     for supervisor in ("dead", "one", "two", "other"):
         shop.client.sadd(P + "types:" + supervisor, "t")
 
@@ -116,15 +117,15 @@ def test_a_submit_wakes_as_many_as_there_are_tasks_and_passes_the_dead_over(shop
     assert len(messages(heard, 1)) == 1
     shop.submit(fair_key="a")
     assert messages(heard, 1) == [b"q"]
-    assert shop.client.hget(P + "idle", "other") == b",x,"
+    assert shop.client.hget(P + "idle_supervisors", "other") == b",x,"
 
     shop.submit()
-    assert shop.dump()[P + "idle"] == {b"other": b",x,", b"strange": b"*"}
+    assert shop.dump()[P + "idle_supervisors"] == {b"other": b",x,", b"strange": b"*"}
     assert heard.get_message(timeout=0) is None
 
 
 def test_a_delayed_task_tells_the_keeper(shop: Shop) -> None:
-    heard = shop.hearing(P + "bell:keeper")
+    heard = shop.hearing(P + "wakeup:keeper")
     due_ms = shop.now_ms + HOUR_MS
     shop.submit(due_ms=due_ms)
     assert messages(heard, 1) == [str(due_ms).encode()]
@@ -134,7 +135,7 @@ def test_many_batches_keep_their_order(shop: Shop) -> None:
     tasks = [shop.new() for _ in range(700)]
     tasks[300] = shop.new(fair_key="a")
     assert shop.broker.submit(tasks) == [task.id for task in tasks]
-    line = [task_id.decode() for task_id, _ in shop.dump()[P + "line:q:NORMAL"]]
+    line = [task_id.decode() for task_id, _ in shop.dump()[P + "lane:q:NORMAL"]]
     assert [task_id for task_id in line if task_id != tasks[300].id] == [
         task.id for task in tasks if task is not tasks[300]]
     assert len(told(shop)) == 700

@@ -52,7 +52,7 @@ def test_a_broken_record_in_a_line(shop: Shop, record: bytes) -> None:
     shop.client.hset(P + "tasks", broken, record)
     assert mended(shop) == {"unreadable": 1, "zset": 1}, "its queue stood in the record: the id is found later"
     assert end_of(shop, broken) == ("FAILED", "UnreadableRecord")
-    assert shop.client.zrange(P + "line:q:NORMAL", 0, -1) == [sound.encode()]
+    assert shop.client.zrange(P + "lane:q:NORMAL", 0, -1) == [sound.encode()]
     assert not mended(shop)
 
 
@@ -71,7 +71,7 @@ def test_a_broken_record_of_a_run_whose_supervisor_is_gone(shop: Shop) -> None:
 def test_a_broken_life_line(shop: Shop, line: bytes) -> None:
     due, held, sound = shop.pending(), shop.claimed(), shop.claimed()
     for task_id in (due, held):
-        shop.client.hset(P + "life", task_id, line)
+        shop.client.hset(P + "states", task_id, line)
     shop.client.zadd(P + "due", {due: 1})
     assert end_of(shop, due) == ("FAILED", "UnreadableRecord")
     shop.keeper.promote(10)
@@ -90,11 +90,11 @@ def test_a_broken_life_line(shop: Shop, line: bytes) -> None:
 def test_what_is_no_id_is_taken_out(shop: Shop, member: bytes) -> None:
     sound = shop.pending()
     shop.claimed()
-    for key in ("due", "expiring", "ended:FAILED", "line:q:NORMAL"):
+    for key in ("due", "expiring", "ended:FAILED", "lane:q:NORMAL"):
         shop.client.zadd(P + key, {member: 1})
     shop.client.zadd(P + "due", {sound: 2})
-    shop.client.sadd(P + "held:sup", member)
-    for key in ("tasks", "life"):
+    shop.client.sadd(P + "running:sup", member)
+    for key in ("tasks", "states"):
         shop.client.hset(P + key, member, BROKEN)
     assert shop.keeper.promote(10)[0] == 1
     shop.keeper.expire(10)
@@ -109,7 +109,7 @@ def test_what_is_no_id_is_taken_out(shop: Shop, member: bytes) -> None:
 
 def test_letters_and_counts_that_make_no_sense(shop: Shop) -> None:
     task_id = shop.claimed()
-    shop.client.rpush(P + "orders:sup", b"", b"7", b"[]", b"\xff", b'{"do":"cancel"}',
+    shop.client.rpush(P + "commands:sup", b"", b"7", b"[]", b"\xff", b'{"do":"cancel"}',
                       b'{"do":"cancel","id":[],"run":1}')
     shop.client.hset(P + "rescues", task_id, "many")
     shop.keeper.expire_lease("sup")
@@ -155,9 +155,9 @@ def test_an_outcome_that_cannot_be_read(shop: Shop, outcome: bytes) -> None:
 
 def test_counters_and_places_that_are_none(shop: Shop) -> None:
     shop.client.hset(P + "counters", mapping={"submitted": "x", "mended": "y", "FAILED": "z"})
-    shop.client.hset(P + "flows:q:NORMAL", mapping={"v": "x", "k:": "y"})
+    shop.client.hset(P + "cursors:q:NORMAL", mapping={"v": "x", "k:": "y"})
     task_id = shop.submit()
-    assert shop.client.zscore(P + "line:q:NORMAL", task_id) == 1
+    assert shop.client.zscore(P + "lane:q:NORMAL", task_id) == 1
     assert shop.broker.cancel(task_id, "why") is TaskStatus.CANCELLED
     assert shop.submit("q", expires_ms=shop.now_ms + HOUR_MS)
     assert "submitted" not in shop.broker.counters()

@@ -24,7 +24,7 @@ def busy(shop: Shop) -> Supervisor:
 
 @pytest.fixture
 def heard(shop: Shop) -> Iterator[Any]:
-    heard = shop.hearing(shop.keys.base + "bell:sup", shop.keys.base + "bell:free")
+    heard = shop.hearing(shop.keys.base + "wakeup:sup", shop.keys.base + "wakeup:free")
     yield heard
     heard.close()
 
@@ -59,7 +59,7 @@ def test_an_urgent_task_wakes_it_once_and_stays_in_its_line(shop: Shop, busy: Su
 def test_who_has_a_free_worker_comes_first(shop: Shop, busy: Supervisor, heard: Any) -> None:
     Supervisor(shop, "free").step(want=1, idle=0)
     shop.submit(priority=URGENT)
-    assert [heard.get_message(timeout=5)["channel"] for _ in range(1)] == [shop.keys.base.encode() + b"bell:free"]
+    assert [heard.get_message(timeout=5)["channel"] for _ in range(1)] == [shop.keys.base.encode() + b"wakeup:free"]
     assert shop.dump()[shop.keys.idle_supervisors] == {b"sup": b"!*"}
 
 
@@ -104,7 +104,7 @@ def test_an_urgent_line_that_was_passed_over_is_served_too(shop: Shop) -> None:
 
 
 def test_not_all_are_called_for_one_task(shop: Shop) -> None:
-    heard = shop.hearing(*(f"{shop.keys.base}bell:{n}" for n in range(9)))
+    heard = shop.hearing(*(f"{shop.keys.base}wakeup:{n}" for n in range(9)))
     for n in range(9):
         Supervisor(shop, str(n)).step(want=0, makes_way="!")
     shop.submit(priority=URGENT)
@@ -144,7 +144,7 @@ def released(shop: Shop) -> None:
 
 @pytest.mark.parametrize("comes", [raised, opened, promoted, revived, with_options, released])
 def test_whatever_brings_an_urgent_task_wakes_it(shop: Shop, comes: Callable[[Shop], None]) -> None:
-    heard = shop.hearing(shop.keys.base + "bell:sup")
+    heard = shop.hearing(shop.keys.base + "wakeup:sup")
     Supervisor(shop).step(want=0, makes_way="!")
     comes(shop)
     assert messages(heard, 1) == [b"q"]

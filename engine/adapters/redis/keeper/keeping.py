@@ -49,7 +49,8 @@ class RedisKeeperBroker:
         """Ask to be the keeper that acts until then, if no other is; with a moment that is over, stand down."""
         keys, layout = self._keys, LAYOUTS["poll"]
         word, leases, *told, cancels, stored = self._redis.run("poll", layout.keys(keys), layout.args(
-            base=keys.base, now_ms=self._redis.now_ms(), keeper=keeper, until_ms=until_ms, version=schema.VERSION))
+            base=keys.base, now_ms=self._redis.now_ms(), keeper=keeper, until_ms=until_ms, version=schema.VERSION,
+            reads_from=schema.READS_FROM))
         due_ms, expires_ms, removal_ms = (float(moment or "inf") for moment in told)
         return PollResult(word == b"LEADS", self._named(leases), due_ms, expires_ms, removal_ms, cancels,
                       schema.refusal(stored))

@@ -9,15 +9,15 @@ from engine.errors import BrokerError
 
 # By the whole name below the base, or by what stands before the first colon where more follows.
 _TYPES = {
-    **dict.fromkeys(("tasks", "life", "outcomes", "progress", "rescues", "queues", "unused", "cancels", "reports",
-                     "recovers", "idle", "handlers", "waiters", "counters", "api:keys", "api:webhooks",
-                     "api:deliveries", "flows:", "processes:"), "hash"),
-    **dict.fromkeys(("due", "expiring", "supervisors", "announced", "api:deliveries:due", "line:", "turns:", "ended:"),
-                    "zset"),
-    **dict.fromkeys(("aside", "held:", "types:"), "set"),
+    **dict.fromkeys(("tasks", "states", "outcomes", "progress", "rescues", "queues", "unused", "cancel_requests",
+                     "reports", "syncs", "idle_supervisors", "handlers", "waiters", "counters", "api:keys",
+                     "api:webhooks", "api:deliveries", "cursors:", "processes:"), "hash"),
+    **dict.fromkeys(("due", "expiring", "supervisors", "announced", "api:deliveries:due", "lane:", "round_robin:",
+                     "ended:"), "zset"),
+    **dict.fromkeys(("types_aside", "running:", "types:"), "set"),
     **dict.fromkeys(("schema", "keeper", "api:keyed", "api:deliveries:position", "api:deliverer", "idempotency:"),
                     "string"),
-    **dict.fromkeys(("orders:", "log:", "history:"), "list"),
+    **dict.fromkeys(("commands:", "log:", "history:"), "list"),
     **dict.fromkeys(("events", "api:journal"), "stream"),
 }
 NAMED_MAX = 5  # in one message
@@ -38,7 +38,7 @@ def always_there(base: str) -> list[str]:
     """The keys whose names do not depend on queues, supervisors or tasks."""
     names = [name for name in _TYPES if not name.endswith(":")]
     return [base + name for name in (*names, *(f"ended:{status}" for status in sorted(FINAL)),
-                                     *(f"turns:{priority.name}" for priority in DESCENDING))]
+                                     *(f"round_robin:{priority.name}" for priority in DESCENDING))]
 
 
 def error_naming(calls: Calls, base: str, keys: Sequence[str]) -> BrokerError:

@@ -19,7 +19,7 @@ class Keys:
         self.base = base  # what the scripts make the names of channels from
         # tasks
         self.tasks = base + "tasks"  # hash id -> record
-        self.states = base + "life"  # hash id -> state; absent: QUEUED at submit and never claimed
+        self.states = base + "states"  # hash id -> state; absent: QUEUED at submit and never claimed
         self.outcomes = base + "outcomes"  # hash "id:run" -> outcome JSON
         self.progress = base + "progress"  # hash id -> JSON, while it runs
         self.rescues = base + "rescues"  # hash id -> how many of its runs were lost with their supervisor
@@ -27,16 +27,16 @@ class Keys:
         # order
         self.queues = base + "queues"  # hash queue -> "open" or "paused"
         self.unused = base + "unused"  # hash queue -> "since_ms places": it has been empty, and nobody claimed from it
-        self.types_aside = base + "aside"  # set of the types of which tasks wait aside
+        self.types_aside = base + "types_aside"  # set of the types of which tasks wait aside
         self.due = base + "due"  # zset id -> due_ms of PENDING and RETRYING tasks
         self.expiring = base + "expiring"  # zset id -> expires_ms of tasks not started yet
-        self.cancel_requests = base + "cancels"  # hash id -> "run reason": was to be cancelled while that run went on
+        self.cancel_requests = base + "cancel_requests"  # hash id -> "run reason": that run was to be cancelled
         # who works
         self.supervisors = base + "supervisors"  # zset supervisor -> lease end, ms
         self.reports = base + "reports"  # hash supervisor -> JSON
-        self.syncs = base + "recovers"  # hash supervisor -> number of the recover that was heeded last
+        self.syncs = base + "syncs"  # hash supervisor -> number of the recover that was heeded last
         # hash supervisor -> "serves idle_workers said_ms", or "!serves": see lua/include/wakeup.lua
-        self.idle_supervisors = base + "idle"
+        self.idle_supervisors = base + "idle_supervisors"
         self.handlers = base + "handlers"  # hash handler -> JSON announcement
         self.announced = base + "announced"  # zset handler -> when a pool announced it last, ms
         self.keeper = base + "keeper"  # string "keeper until_ms"
@@ -75,11 +75,11 @@ class Keys:
 
     def lane(self, queue: str, priority: TaskPriority, task_type: str | None = None) -> str:
         """zset id -> place: the queued tasks of one queue and priority; with a type, those of it that wait aside."""
-        return f"{self.base}line:{queue}:{priority.name}" + ("" if task_type is None else f":{task_type}")
+        return f"{self.base}lane:{queue}:{priority.name}" + ("" if task_type is None else f":{task_type}")
 
     def round_robin(self, priority: TaskPriority, task_type: str | None = None) -> str:
         """zset queue -> when its line was served last, µs: the lines that may have tasks. See include/lanes.lua."""
-        return f"{self.base}turns:{priority.name}" + ("" if task_type is None else f":{task_type}")
+        return f"{self.base}round_robin:{priority.name}" + ("" if task_type is None else f":{task_type}")
 
     def types(self, supervisor: str) -> str:
         """set of the types that a supervisor can run."""
@@ -87,7 +87,7 @@ class Keys:
 
     def cursors(self, queue: str, priority: TaskPriority) -> str:
         """hash "v" -> place claimed last, "k:<fair key>" -> place given last to that key."""
-        return f"{self.base}flows:{queue}:{priority.name}"
+        return f"{self.base}cursors:{queue}:{priority.name}"
 
     def ended(self, status: str) -> str:
         """zset id -> moment of its removal, ms."""
@@ -99,11 +99,11 @@ class Keys:
 
     def running(self, supervisor: str) -> str:
         """set of the ids that run under that supervisor's lease."""
-        return f"{self.base}held:{supervisor}"
+        return f"{self.base}running:{supervisor}"
 
     def commands(self, supervisor: str) -> str:
         """list of JSON: the mailbox of a supervisor."""
-        return f"{self.base}orders:{supervisor}"
+        return f"{self.base}commands:{supervisor}"
 
     def log(self, task_id: str) -> str:
         """list of JSON rows: what the runs of a task printed and logged."""
@@ -119,12 +119,12 @@ class Keys:
 
     def wakeup(self, supervisor: str) -> str:
         """Channel that wakes a supervisor: "!" look in your mailbox, else the queue that has work."""
-        return f"{self.base}bell:{supervisor}"
+        return f"{self.base}wakeup:{supervisor}"
 
     @property
     def keeper_wakeup(self) -> str:
         """Channel that tells the keeper of an earlier due time than it may know."""
-        return self.base + "bell:keeper"
+        return self.base + "wakeup:keeper"
 
     def done(self, client: str) -> str:
         """Channel on which a client hears the ids, joined by ",", of tasks that ended."""

@@ -105,7 +105,7 @@ LAYOUTS = {
     # -- the keeper -----------------------------------------------------------------------------------------------
     "poll": Layout(
         "keeper supervisors due expiring ended_completed ended_failed ended_cancelled ended_timeout cancel_requests "
-        "schema", "base now_ms keeper until_ms version"),
+        "schema", "base now_ms keeper until_ms version reads_from"),
     "expire_lease": Layout("supervisors", "supervisor seen_ms"),
     "promote": Layout("states queues due idle_supervisors events lanes[lane cursors]",
                       "base now_ms lane_count lanes[queue] tasks[id state lane fair_key]"),

@@ -1,9 +1,10 @@
 -- poll: all that a keeper goes by, in one call. With it the keeper asks to be the one that acts, until a moment.
 --
--- until_ms: not later than now_ms to stand down. version: of the format that the keeper writes
+-- until_ms: not later than now_ms to stand down. version: of the format that the keeper writes.
+-- reads_from: the oldest one that it reads
 -- gives LEADS | FOLLOWS, {supervisor, lease end in ms, …}, and in ms the moment at which the first task is due,
 --       expires, may be removed; '' where there is none; how many tasks were to be cancelled while they ran; and
---       'version oldest' of the format as stored. A keeper that does not know the format never leads. One that writes a
+--       'version oldest' of the format as stored. A keeper that cannot read the format never leads. One that writes a
 --       newer format raises it, and has supervisors connect again, so that those which do not know it stay away.
 -- include: commands
 -- include: keys
@@ -28,7 +29,9 @@ local leases, schema = redis.call('ZRANGE', KEYS.supervisors, 0, -1, 'WITHSCORES
 local answer = { 'FOLLOWS', leases, first_moment(KEYS.due), first_moment(KEYS.expiring),
   removal and tostring(removal) or '', size(KEYS.cancel_requests), schema }
 local stored, oldest = string.match(schema, '^(%d+) (%d+)$')
-if tonumber(oldest or 1) > tonumber(ARGV.version) then return answer end
+if stored and (tonumber(oldest) > tonumber(ARGV.version) or tonumber(stored) < tonumber(ARGV.reads_from)) then
+  return answer
+end
 if not may_take_lead(KEYS.keeper, ARGV.keeper) then return answer end
 ------------------------------------------------------------------- write
 if not take_lead(KEYS.keeper, ARGV.keeper) then return answer end

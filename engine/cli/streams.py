@@ -17,7 +17,7 @@ import select
 import sys
 from typing import Any
 
-from engine.adapters.kernel.standard_streams import open_closed
+from engine.adapters.kernel.terminal import open_closed
 from engine.cli.exit_codes import Exit
 
 NEAREST = {"✓": "+", "✗": "x", "→": ">", "…": "~", "·": ".", "─": "-", "├": "|", "└": "`", "│": "|", "▶": ">", "█": "#",

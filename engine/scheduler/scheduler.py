@@ -18,7 +18,7 @@ from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 
-from engine.adapters.kernel.standard_streams import open_closed
+from engine.adapters.kernel.terminal import open_closed
 from engine.client.short_verbs import ShortVerbs
 from engine.errors import BrokerError, EngineError, GangerError, InvalidSetting
 from engine.tasks.handler import register

@@ -24,21 +24,20 @@ from typing import Any
 
 from setproctitle import setproctitle
 
-from engine.adapters.kernel.hangup import Hangup
 from engine.adapters.kernel.prctl import adopt_orphans
 from engine.adapters.kernel.service_manager import ServiceManager
+from engine.adapters.kernel.terminal import Hangup
 from engine.config import Settings
 from engine.core.tree.restart import RestartBudget
 from engine.core.tree.supervision import Action, GiveUp, KillChild, StartChild, StopChild, Supervision
 from engine.ports.poller import Poller
 from engine.services import redis_log
 from engine.services.bootstrap import Bootstrap
+from engine.services.tree.announcements import Readiness, ServiceNotices
 from engine.services.tree.children import ChildDeaths, ChildProcesses
 from engine.services.tree.control import Control
 from engine.services.tree.generations import Generations
 from engine.services.tree.hang_watch import LOOK_S, HangWatch
-from engine.services.tree.readiness import Readiness
-from engine.services.tree.service_notices import ServiceNotices
 from engine.services.tree.services import STOP_S, child_specs, without_generation
 from engine.services.tree.signal_queue import SignalQueue
 

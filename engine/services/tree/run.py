@@ -21,7 +21,7 @@ from engine.config import Settings
 from engine.errors import BrokerError, EngineError, GangerError, SchemaMismatch
 from engine.services import composition
 from engine.services.bootstrap import Bootstrap
-from engine.services.tree.readiness import Readiness
+from engine.services.tree.announcements import Readiness
 from engine.services.tree.root import Root
 
 

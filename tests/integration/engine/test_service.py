@@ -24,7 +24,7 @@ from engine.cli.app import app
 from engine.cli.exit_codes import Exit
 from engine.core.tree.restart import RestartBudget
 from engine.core.tree.supervision import ChildSpec, Supervision
-from engine.services.tree.service_notices import ServiceNotices
+from engine.services.tree.announcements import ServiceNotices
 
 HANDLERS = "tests.integration.engine.tree_handlers"
 ROOT = Path(__file__).parents[3]

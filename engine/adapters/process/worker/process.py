@@ -16,10 +16,8 @@ from typing import Any, NoReturn
 
 import orjson
 
+from engine.adapters.process.between_runs.cleanup import LEAVES_S, BetweenRuns, Leftovers, MemoryGrowth
 from engine.adapters.process.between_runs.copies import leave
-from engine.adapters.process.between_runs.inspection import LEAVES_S, BetweenRuns
-from engine.adapters.process.between_runs.leftovers import Leftovers
-from engine.adapters.process.between_runs.memory_growth import MemoryGrowth
 from engine.adapters.process.between_runs.orphans import Orphans
 from engine.adapters.process.forkserver.handler_table import ALWAYS, LoadedHandler
 from engine.adapters.process.resources.final_usage import Write
@@ -28,9 +26,8 @@ from engine.adapters.process.worker.capture import OutputCapture
 from engine.adapters.process.worker.interrupts import Interrupts, Shield, call
 from engine.adapters.process.worker.meter import Meter
 from engine.adapters.process.worker.native_output import NativeOutput
-from engine.adapters.process.worker.outbox import Outbox
+from engine.adapters.process.worker.outbox import Outbox, ProgressReporter
 from engine.adapters.process.worker.outcomes import InvalidResult, OutcomeWriter, PayloadRefused, RunFacts, refused
-from engine.adapters.process.worker.reporting import ProgressReporter
 from engine.adapters.process.worker.title import ProcessTitle
 from engine.adapters.waiting_mark import WAITING_THREADS
 from engine.core.worker import frames
@@ -75,7 +72,7 @@ class WorkerLoop:
     def serve(self, take_signals: Callable[[], None]) -> NoReturn:
         """Run tasks until told to quit, or until the pool is gone. `take_signals` puts signals back after a run."""
         growth = MemoryGrowth(self._settings.growth_bytes_max, self.outbox.post)
-        self.between = BetweenRuns(growth, Leftovers(self.capture, take_signals), self.orphans, self.meter)
+        self.between_runs = BetweenRuns(growth, Leftovers(self.capture, take_signals), self.orphans, self.meter)
         self.outbox.reply(frames.frame(frames.BOOTED, 0, orjson.dumps({"pid": os.getpid()})))
         WAITING_THREADS.tell_to(lambda does: self.outbox.post(frames.frame(frames.WAITING, 0, b"1" if does else b"0")))
         receive, tasks, run = read, self._tasks, self._run
@@ -133,8 +130,8 @@ class WorkerLoop:
                                   wall_s, cpu_s, meter.peak_bytes, dropped)
         wall_us = min(int(wall_s * 1e6), WALL_US_MAX)
         self.outbox.reply(FRAME_HEAD.pack(len(body), REPLIED, token, COMPLETED, wall_us) + body)
-        if ended_s >= self.between.due_s:
-            self.between.tidy(ended_s)
+        if ended_s >= self.between_runs.due_s:
+            self.between_runs.clean_up(ended_s)
 
     def _look_after(self, handler: LoadedHandler, wall_s: float) -> None:
         """Before the reply of a run that was not short, or whose handler's runs were not short so far."""
@@ -145,7 +142,7 @@ class WorkerLoop:
             handler.settles -= 1
             handler.measured = True  # so that we look again, however short its runs are
         if wall_s > LEAVES_S:
-            self.between.due_s = 0.0
+            self.between_runs.due_s = 0.0
 
     def _fail(self, message: bytes, handler: LoadedHandler | None, error: BaseException, started_s: float) -> None:
         """Reply for a run that an exception ended."""
@@ -162,7 +159,7 @@ class WorkerLoop:
                          self.meter.end(handler, wall_s), self.meter.peak_bytes, self.capture.finish())
         verdict, body = self._outcomes.failed(handler, error, facts)
         self.outbox.reply(frames.frame(REPLIED, token, body, verdict, int(wall_s * 1e6)))
-        self.between.tidy(ended_s)
+        self.between_runs.clean_up(ended_s)
 
     def _find(self, message: bytes) -> LoadedHandler:
         """The handler of a task whose name has to be read properly."""

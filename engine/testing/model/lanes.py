@@ -9,7 +9,8 @@
    starts level with the others.
 4. A task keeps its rank over retries and releases. It gets a new one when it is requeued after its end, and when its
    priority changes. A task that leaves its lane without being claimed gives one rank back to its fair key.
-5. A paused queue keeps its tasks, and nobody is given any of them.
+5. A paused queue keeps its tasks, and no supervisor is given any of them. A lane that was passed over because of that
+   counts as served at the moment when its queue is resumed.
 """
 
 from bisect import bisect_left, insort
@@ -26,6 +27,7 @@ class ModelLane:
     queue: str
     priority: TaskPriority
     served_us: int = 0  # when it was served last, or got its first task; in microseconds, and so unique
+    was_passed_over: bool = False  # since its queue was paused
     rank_claimed: int = 0  # the highest rank that was claimed
     ranks_given: dict[str, int] = field(default_factory=dict)  # fair key -> its last rank
     ranks: dict[str, tuple[int, int]] = field(default_factory=dict)  # task id -> rank, number by submission
@@ -39,7 +41,7 @@ class ModelLane:
 
     def insert(self, task_id: str, rank: int, number: int, now_ms: int) -> None:
         if not self.ranks:
-            self.served_us = now_ms * 1000
+            self.served_us, self.was_passed_over = now_ms * 1000, False
         self.ranks[task_id] = rank, number
         insort(self._order, (rank, number, task_id))
 
@@ -84,10 +86,11 @@ class ModelLanes:
         return (lane for lane in self._lanes.values() if lane.ranks)
 
     def resume(self, queue: str, now_ms: int) -> None:
-        """Open a queue again; its lanes take their turn behind those that were served before now."""
+        """Open a queue again."""
         self.paused.discard(queue)
         for lane in self.of_queue(queue):
-            lane.served_us = now_ms * 1000
+            if lane.was_passed_over:
+                lane.served_us, lane.was_passed_over = now_ms * 1000, False
 
     def choose(self, count: int, now_ms: int, can_run: Callable[[str], bool], *,
                queues: Collection[str] | None = None, ageing_ms: int = 0) -> list[str]:
@@ -101,8 +104,10 @@ class ModelLanes:
 
         Returns: their ids, in the order in which they are to start. They are in their lanes until they are claimed.
         """
-        open_lanes = [lane for lane in self.waiting()
-                      if lane.queue not in self.paused and (queues is None or lane.queue in queues)]
+        served = [lane for lane in self.waiting() if queues is None or lane.queue in queues]
+        for lane in served:
+            lane.was_passed_over = lane.was_passed_over or lane.queue in self.paused
+        open_lanes = [lane for lane in served if lane.queue not in self.paused]
         tasks = {id(lane): filter(can_run, lane) for lane in open_lanes}
         latest_us = max((lane.served_us for lane in open_lanes), default=0)
         latest_us = max(latest_us, now_ms * 1000)
@@ -118,7 +123,7 @@ class ModelLanes:
             chosen.append(task_id)
             return True
 
-        oldest = min(open_lanes, key=_turn, default=None)
+        oldest = min(open_lanes, key=lambda lane: (lane.served_us, -lane.priority), default=None)
         if count > 0 and ageing_ms and oldest and now_ms - oldest.served_us // 1000 >= ageing_ms:
             serve(oldest)
         for priority in DESCENDING:

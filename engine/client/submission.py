@@ -135,8 +135,8 @@ class SubmissionFactory:
             try:
                 submissions.append(self._from_mapping(task, now_ms, ids))
             except InvalidInput as error:
-                place = f"tasks[{len(submissions)}]"
-                raise type(error)(f"{place}: {error}", field=f"{place}.{error.field}", value=error.value,
+                item = f"tasks[{len(submissions)}]"
+                raise type(error)(f"{item}: {error}", field=f"{item}.{error.field}", value=error.value,
                                   limit=error.limit) from error
         return submissions
 

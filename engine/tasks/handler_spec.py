@@ -162,5 +162,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, TaskPriority):
         return value.name
     if isinstance(value, tuple):
-        return [f"{one.__module__}:{one.__qualname__}" for one in value]
+        return [f"{error.__module__}:{error.__qualname__}" for error in value]
     return value

@@ -38,14 +38,14 @@ def read_signature(function: Callable[..., Any], name: str) -> Signature:
         parameters = _parameters(own)
     except (TypeError, ValueError):  # some functions written in C have none
         return Signature(takes_payload=True, wants_context=False, payload_model=None)
-    hints = {one.name: _hint(own, one, name) for one in parameters if one.kind in _POSITIONAL}
-    taken = [one for one in parameters if one.kind in _POSITIONAL]
-    variadic = any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters)
-    for one in parameters:
-        if one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is one.empty:
-            raise _misfit(own, name, f"{one.name!r} can only be given by keyword")
-        if one.kind is inspect.Parameter.VAR_KEYWORD and not (taken or variadic):
-            raise _misfit(own, name, f"'**{one.name}' would get nothing, since the payload is one argument")
+    hints = {parameter.name: _hint(own, parameter, name) for parameter in parameters if parameter.kind in _POSITIONAL}
+    taken = [parameter for parameter in parameters if parameter.kind in _POSITIONAL]
+    variadic = any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
+    for parameter in parameters:
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
+            raise _misfit(own, name, f"{parameter.name!r} can only be given by keyword")
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD and not (taken or variadic):
+            raise _misfit(own, name, f"'**{parameter.name}' would get nothing, since the payload is one argument")
     if taken and _is_context(taken[0], hints):
         return Signature(takes_payload=False, wants_context=True, payload_model=None)
     wants_context = len(taken) > 1 and _is_context(taken[1], hints)
@@ -63,7 +63,8 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 def _whose_parameters(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function whose parameters count: a decorated one has those of its wrapper, unless that takes anything."""
     try:
-        while hasattr(function, "__wrapped__") and all(one.kind in _VARIADIC for one in _parameters(function)):
+        while hasattr(function, "__wrapped__") and all(
+                parameter.kind in _VARIADIC for parameter in _parameters(function)):
             function = function.__wrapped__
     except (TypeError, ValueError):  # written in C
         pass
@@ -166,8 +167,8 @@ def _is_context(parameter: inspect.Parameter, hints: dict[str, Any]) -> bool:
         return True
     if hint is parameter.empty:
         return parameter.name in _CONTEXT_NAMES
-    return any((one.__module__, one.__name__) == ("engine.tasks.context", "Context")
-               for one in (hint, *typing.get_args(hint)) if isinstance(one, type))
+    return any((kind.__module__, kind.__name__) == ("engine.tasks.context", "Context")
+               for kind in (hint, *typing.get_args(hint)) if isinstance(kind, type))
 
 
 def _misfit(function: Callable[..., Any], name: str, problem: str) -> InvalidHandler:

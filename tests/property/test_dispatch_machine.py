@@ -26,9 +26,10 @@ from engine.core.pool.actions import (
     Unwatch,
     Watch,
 )
+from engine.core.pool.backlog import BACKLOG_S_MAX
 from engine.core.pool.breaker import Breaker, BreakerTerms
 from engine.core.pool.deadlines import Timing
-from engine.core.pool.dispatch import BACKLOG_S_MAX, Dispatch
+from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.preemption import PreemptionLimits
 from engine.core.pool.slot import Phase, Run
 from engine.core.pool.window import PATIENCE_S, Windows
@@ -379,7 +380,7 @@ class World(RuleBasedStateMachine):
     @invariant()
     def every_claimed_run_is_held_once_or_settled_once(self) -> None:
         held = Counter(run.task_id for slot in self.core.slots for run in slot.runs)
-        held += Counter(run.task_id for run in self.core.backlog)
+        held += Counter(run.task_id for run in self.core.backlog.runs)
         assert held == Counter(self.core.runs.keys())
         assert held + self.settled == Counter(run.task_id for run in self.claimed)
 
@@ -414,7 +415,7 @@ class World(RuleBasedStateMachine):
         self.core.fill(self.now)
         self.obey()
         if any(slot.phase is Phase.SUSPENDED for slot in self.core.slots) and not self.core.is_stranded:
-            waiting = sum(run.priority == URGENT for run in self.core.backlog)
+            waiting = sum(run.priority == URGENT for run in self.core.backlog.runs)
             idle = sum(slot.counts_toward_size and not slot.runs and not slot.retiring for slot in self.core.slots
                        if slot.phase in (Phase.UP, Phase.BOOTING, Phase.DOWN))
             assert idle <= waiting
@@ -450,7 +451,7 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def nothing_lies_in_the_backlog_for_long(self) -> None:
-        assert all(self.now - run.since_s < BACKLOG_S_MAX for run in self.core.backlog)
+        assert all(self.now - run.since_s < BACKLOG_S_MAX for run in self.core.backlog.runs)
 
     @invariant()
     def it_gives_up_when_the_budget_is_exceeded(self) -> None:

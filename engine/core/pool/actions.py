@@ -118,3 +118,11 @@ class Halt:
 
 Action = (Send | Settle | Watch | Unwatch | Spawn | TakeBack | Suspend | Resume | Interrupt | Kill | Quit |
            Stopped | Halt)
+
+
+def withdraw(actions: list[Action], index: int) -> list[int]:
+    """Remove what is asked of the worker in a slot, which is gone. Returns the tokens of runs that were not sent."""
+    unsent = [action.run.token for action in actions if type(action) is Send and action.slot == index]
+    actions[:] = [action for action in actions
+                  if isinstance(action, Settle | Halt | Stopped) or action.slot != index]
+    return unsent

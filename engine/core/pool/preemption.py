@@ -51,17 +51,16 @@ class Preemption:
     """Works on the slots of a dispatcher.
 
     `weigh` returns the memory in bytes of the worker in a slot and everything below it.
-    `send` gives a run to a worker, at a moment in seconds.
     """
 
     def __init__(self, slots: list[Slot], actions: list[Action], workers: WorkerLifecycle, limits: PreemptionLimits,
-                 weigh: Callable[[int], int], send: Callable[[Slot, Run, float], None]) -> None:
+                 weigh: Callable[[int], int]) -> None:
         self.slots, self.actions, self.workers, self.limits = slots, actions, workers, limits
         self.is_on = limits.suspended_max > 0
         self.is_active = False  # a run is suspended
         self.ripe_s = NEVER  # when a run could be suspended, if nothing happens until then
         self.suspended_count = 0  # since the pool has started
-        self._weigh, self._send = weigh, send
+        self._weigh = weigh
         self._refused_until_s = 0.0
 
     def suspended(self) -> list[Slot]:
@@ -126,7 +125,7 @@ class Preemption:
     def _deal(self, urgent: deque[Run], backlog: deque[Run], windows: Windows, now_s: float) -> None:
         for slot, run in dealing.deal(urgent, self.slots, windows, now_s, self.workers.tasks_max):
             backlog.remove(run)
-            self._send(slot, run, now_s)
+            self.workers.send(slot, run, now_s)
 
     # -- suspending -----------------------------------------------------------------------------------------------
 
@@ -150,11 +149,7 @@ class Preemption:
         self.actions.append(Suspend(victim.index, victim.runs[0]))
         self.is_active = True
         self.suspended_count += 1
-        ready = self.standby()
-        if not ready:
-            self.workers.add(now_s)
-        else:
-            self.workers.promote(replacement if replacement in ready else ready[0], now_s)
+        self.add_worker(now_s, replacement)
 
     # -- resuming -------------------------------------------------------------------------------------------------
 
@@ -214,6 +209,14 @@ class Preemption:
     def _was_suspended_long(self, slot: Slot, now_s: float) -> bool:
         suspended_s_max = self.limits.suspended_s_max
         return suspended_s_max > 0 and slot.suspended_s(now_s) >= suspended_s_max
+
+    def add_worker(self, now_s: float, preferred: Slot | None = None) -> None:
+        """Have one more worker count: one on standby, `preferred` if it is there, or else a fresh one."""
+        ready = self.standby()
+        if not ready:
+            self.workers.add(now_s)
+        else:
+            self.workers.promote(preferred if preferred in ready else ready[0], now_s)
 
     # -- standby --------------------------------------------------------------------------------------------------
 

@@ -7,12 +7,13 @@ Duties
 4. Retire a worker that has served its number of runs, was interrupted, or has lowered its own CPU priority for good.
 """
 
-from engine.core.pool.actions import Action, Halt, Quit, Spawn, TakeBack, Unwatch, Watch
+from engine.core.pool.actions import Action, Halt, Quit, Send, Spawn, TakeBack, Unwatch, Watch
 from engine.core.pool.deadlines import Deadlines
 from engine.core.pool.replacement import Replacements
-from engine.core.pool.slot import NEVER, Phase, Slot
-from engine.core.pool.window import Windows
+from engine.core.pool.slot import NEVER, Phase, Run, Slot
+from engine.core.pool.window import PATIENCE_S, Windows
 from engine.core.task.limits import Limits
+from engine.core.task.outcome import Cause
 from engine.core.tree.restart import RestartBudget
 from engine.core.worker import frames
 
@@ -94,10 +95,28 @@ class WorkerLifecycle:
         self.deadlines.set(slot, now_s + self.deadlines.timing.boot_s)
         self.actions.append(Spawn(slot.index))
 
-    def boot_timed_out(self, slot: Slot) -> None:
-        """A worker has not become ready in time: kill it."""
-        slot.boot_timed_out = True
-        self.deadlines.kill(slot, None)
+    def send(self, slot: Slot, run: Run, now_s: float) -> None:
+        """Give a worker a run, behind those that it has."""
+        slot.runs.append(run)
+        if slot.limits is None and run.policy.limits is not None:
+            self.hold_to_limits(slot, run.policy.limits, now_s)
+        self.actions.append(Send(slot.index, run))
+        if len(slot.runs) == 1:
+            self.deadlines.begin(slot, now_s)
+        elif len(slot.runs) == 2:
+            self.deadlines.set(slot, min(slot.deadline_s, slot.since_s + PATIENCE_S))
+
+    def deadline_passed(self, slot: Slot, now_s: float) -> None:
+        """The moment `deadline_s` of a slot has come; see `Phase` for what that means."""
+        if slot.phase is Phase.DOWN:
+            self.spawn(slot, now_s)
+        elif slot.runs:
+            self.deadlines.overdue(slot, now_s)
+        elif slot.phase is Phase.STANDBY:
+            self.dismiss(slot, now_s)
+        else:
+            slot.boot_timed_out = slot.phase is Phase.BOOTING
+            self.deadlines.kill(slot, None)
 
     def add(self, now_s: float) -> None:
         """Start one more worker that counts toward the pool's size."""
@@ -166,6 +185,12 @@ class WorkerLifecycle:
         elif wall_s >= LEAVES_MEMORY_S_MIN:  # the memory that it has left must not be charged to the next run
             self.actions.append(Watch(slot.index, limits))
 
+    def exceeded(self, slot: Slot, limits: Limits, cause: Cause, message: str) -> None:
+        """A run has passed one of these limits: kill its worker, if it is still held to them."""
+        if slot.limits is limits and slot.runs and slot.phase is not Phase.DYING:
+            slot.limit_message = message
+            self.deadlines.kill(slot, cause)
+
     def lift_limits(self, slot: Slot, limits: Limits) -> None:
         """The last of the runs that had these limits has ended."""
         slot.limits = None
@@ -196,6 +221,20 @@ class WorkerLifecycle:
             slot.retiring = True
             if slot.runs:
                 self.actions.append(TakeBack(slot.index))
+
+    def kill_all(self) -> None:
+        """End every worker now, and start none."""
+        for slot in self.slots:
+            if slot.phase is Phase.DOWN:
+                slot.deadline_s = NEVER
+            else:
+                self.deadlines.kill(slot, None)
+
+    def kill_busy(self) -> None:
+        """End every worker that has runs."""
+        for slot in self.slots:
+            if slot.runs:
+                self.deadlines.kill(slot, None)
 
     def retire(self, slot: Slot, now_s: float) -> None:
         """Tell a worker to exit if it has no runs and is to be retired, or the pool drains."""

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from engine.core.pool.actions import Preempt, Settle
-from engine.core.pool.dispatch import Room
 from engine.core.pool.lease_fence import FenceMargin
+from engine.core.pool.room import Room
 from engine.core.pool.slot import Run
 from engine.core.task.lifecycle import Move
 from engine.core.task.outcome import Outcome

@@ -1,8 +1,9 @@
 """Short runs that are sent ahead: what becomes of those that wait behind another in a worker's pipe."""
 
 from engine.core.pool.actions import Interrupt, Kill, Send, Settle, TakeBack
+from engine.core.pool.backlog import BACKLOG_S_MAX
 from engine.core.pool.deadlines import Timing
-from engine.core.pool.dispatch import BACKLOG_S_MAX, Dispatch
+from engine.core.pool.dispatch import Dispatch
 from engine.core.pool.slot import Run
 from engine.core.pool.window import Windows
 from engine.core.task.lifecycle import Move
@@ -54,7 +55,7 @@ def test_no_more_than_a_worker_may_run() -> None:
     core = pool(tasks_max=3)
     claim(core, 1, 2, 3, 4)
     assert sent(core) == [1, 2, 3]
-    assert [run.token for run in core.backlog] == [4]
+    assert [run.token for run in core.backlog.runs] == [4]
 
 
 def test_one_that_waits_in_the_pipe_is_cancelled_by_taking_it_back() -> None:

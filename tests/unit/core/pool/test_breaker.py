@@ -91,4 +91,4 @@ def test_a_pool_holds_back_what_is_stopped_and_runs_all_others() -> None:
     claim("bad")
     good = claim("good")
     assert [action.run for action in core.actions if isinstance(action, Send)] == [good]
-    assert not core.backlog
+    assert not core.backlog.runs

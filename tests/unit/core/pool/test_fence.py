@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.core.pool.dispatch import Room
 from engine.core.pool.lease_fence import FenceMargin
+from engine.core.pool.room import Room
 from engine.services.pool.step_pipeline import BEAT_S
 from tests.unit.services.pool.test_step_pipeline import Bench, bench  # noqa: F401
 

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from engine.core.pool.actions import Interrupt, Kill, Preempt, Quit, Resume, Send, Settle, Spawn, Suspend
+from engine.core.pool.backlog import BACKLOG_S_MAX
 from engine.core.pool.deadlines import Timing
-from engine.core.pool.dispatch import BACKLOG_S_MAX, Dispatch, Room
+from engine.core.pool.dispatch import Dispatch, Room
 from engine.core.pool.preemption import REFUSED_PAUSE_S, STANDBY_S, PreemptionLimits
 from engine.core.pool.slot import NEVER, Phase, Run
 from engine.core.pool.window import PATIENCE_S, Windows

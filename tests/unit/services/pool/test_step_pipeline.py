@@ -3,7 +3,7 @@
 import pytest
 
 from engine.adapters.clock import RedisClock
-from engine.core.pool.dispatch import Room
+from engine.core.pool.room import Room
 from engine.core.task.policy import RunPolicy
 from engine.ports.supervisor_broker import Parted, Refused, Settlement, Stepped
 from engine.services.pool.pool_terms import PoolTerms

@@ -35,7 +35,7 @@ def scale(
         if not before:
             raise NotRunning(f"no pool {pool!r} is running")
         if not client.engine.control({"do": "scale", "workers": asked, "pool": pool}):
-            raise EngineError("no engine is running that could be told")
+            raise EngineError("no engine is running")
         after = _await_reports(client, pool, before)
     if session.out.as_json:
         session.out.json([{"supervisor": report["supervisor"], "pool": pool, "scale": report.get("scale"),

@@ -24,15 +24,15 @@ from engine.services.composition import engine_version
 
 BASE = "/api/v1"
 DESCRIPTION = """
-Submit tasks, see what becomes of them, and run the engine.
+Submit tasks, follow them, and operate the engine.
 
-Every error is told as problem details (RFC 9457). Where there are keys, send one as `Authorization: Bearer KEY`;
+Every error is answered with problem details (RFC 9457). Where there are keys, send one as `Authorization: Bearer KEY`;
 `x-role` of an operation is the least role that may use it: read, submit, operate, admin.
 """
 
 
 def create_app(context: ApiContext) -> ASGIApp:
-    """The whole application."""
+    """Return the whole application."""
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await context.open()
@@ -49,7 +49,7 @@ def create_app(context: ApiContext) -> ASGIApp:
     methods = _methods()
 
     async def refuse(request: Request, error: Exception) -> Response:
-        """What the router itself refuses: no such path, no such method."""
+        """Answer what the router itself refuses: an unknown path, a method that is not there."""
         assert isinstance(error, HTTPException)
         headers = dict(error.headers or {})
         if error.status_code == 405:
@@ -69,7 +69,7 @@ def create_app(context: ApiContext) -> ASGIApp:
 
 
 def _methods() -> dict[str, set[str]]:
-    """The methods of each path: the router itself names those of one route only."""
+    """Return the methods of each path: the router itself names those of one route only."""
     methods: dict[str, set[str]] = {}
     for base, routers in ((BASE, ROUTERS), ("", ROOT_ROUTERS)):
         for endpoint in (endpoint for router in routers for endpoint in router.routes):
@@ -79,14 +79,14 @@ def _methods() -> dict[str, set[str]]:
 
 
 def _allowed(methods: dict[str, set[str]], path: str) -> list[str]:
-    """Of that path; where several agree with it, of the one with the fewest places to fill."""
+    """Return the methods of a path; if several templates match it, of the one with the fewest parameters."""
     found = [template for template in methods if compile_path(template)[0].match(path)]
     allowed = methods[min(found, key=lambda template: template.count("{"))] if found else set()
     return sorted(allowed | ({"HEAD"} if "GET" in allowed else set()))
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the models that are read by hand."""
+    """Return the OpenAPI document, with the models of bodies, which FastAPI does not parse."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
@@ -101,7 +101,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 def _page(app: FastAPI) -> str:
-    """The document as a page, made when it is first asked for."""
+    """Return the document as a page, made for the first request."""
     if not hasattr(app.state, "page"):
         app.state.page = reference.page(_document(app))
     return str(app.state.page)

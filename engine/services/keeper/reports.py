@@ -1,6 +1,6 @@
 """What the keeper uses of the reports of supervisors. It reads them when the supervisors change, and every half minute.
 
-Anybody who can write to Redis can write a report: what makes no sense in one counts as not told.
+Anybody who can write to Redis can write a report: a field that makes no sense counts as missing.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,7 +20,7 @@ class SupervisorReport:
 
     host_id: str
     processes: tuple[Identity, ...]
-    lease_s: float | None  # None: not told
+    lease_s: float | None  # None: the report does not say
 
 
 class SupervisorReports:
@@ -37,7 +37,7 @@ class SupervisorReports:
         named = frozenset(names)
         if at_once or named != self._names or now_s >= self._read_s + REFRESH_S:
             self._names, self._read_s = named, now_s
-            self._known = {told["supervisor"]: _report(told) for told in self._read() if "supervisor" in told}
+            self._known = {report["supervisor"]: _report(report) for report in self._read() if "supervisor" in report}
 
     def of(self, supervisor: str) -> SupervisorReport | None:
         return self._known.get(supervisor)
@@ -46,16 +46,16 @@ class SupervisorReports:
         return self._known
 
 
-def _report(told: dict[str, Any]) -> SupervisorReport:
-    lease_s = told.get("lease_s")
+def _report(report: dict[str, Any]) -> SupervisorReport:
+    lease_s = report.get("lease_s")
     is_length = isinstance(lease_s, int | float) and 0 < lease_s <= LEASE_S_MAX
-    return SupervisorReport(*_processes(told), float(lease_s) if is_length and lease_s is not None else None)
+    return SupervisorReport(*_processes(report), float(lease_s) if is_length and lease_s is not None else None)
 
 
-def _processes(told: dict[str, Any]) -> tuple[str, tuple[Identity, ...]]:
-    match told.get("identity"):
+def _processes(report: dict[str, Any]) -> tuple[str, tuple[Identity, ...]]:
+    match report.get("identity"):
         case {"host_id": str(host_id), "pid": int(pid), "born_at": int(born_at), **rest}:
-            below = _pairs(rest["below"]) if "below" in rest else _of_slots(told.get("slots"))
+            below = _pairs(rest["below"]) if "below" in rest else _of_slots(report.get("slots"))
             return host_id, (Identity(pid, born_at), *below[:PROCESSES_MAX])
     return "", ()
 

@@ -30,7 +30,7 @@ class Rounds:
     Args:
         name: of this keeper, among all that run.
         duties: in the order of their importance.
-        refusals: what Redis refuses of the duties; told here too of what fails a whole round.
+        refusals: takes what Redis refuses; errors that end a whole round are passed to it too.
         monotonic_s: a clock, in seconds.
     """
 

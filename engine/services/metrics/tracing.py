@@ -3,8 +3,8 @@
 Only with the extra `otel`, and where spans have somewhere to go: the standard variable OTEL_EXPORTER_OTLP_ENDPOINT
 (or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) is set, or whoever started this process has set a tracer provider up.
 
-The wait and the run are told after the end of the task, from what is kept of it, so that workers need to know nothing
-of tracing. Only the API process that leads the deliveries tells of them, so that nothing is told twice.
+The spans of the wait and the run are made after the end of the task, from its record and outcome, so that workers need
+to know nothing of tracing. Only the API process that leads the deliveries makes them, so that none is made twice.
 """
 
 import os
@@ -16,7 +16,7 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 def found() -> "Tracing | None":
-    """How spans are told here; None where nobody wants any. Raises `ImportError` if they are wanted, and cannot be."""
+    """Return how spans are made here; None if none are wanted. Raises `ImportError` if the extra is missing."""
     if any(os.environ.get(name) for name in ENDPOINTS):
         return Tracing(_exporting(), owns=True)
     try:
@@ -49,7 +49,7 @@ class Tracing:
         self._otel, self._context, self._propagator = trace, context, TraceContextTextMapPropagator()
 
     def submitted(self, traceparent: str | None, task_type: str) -> str | None:
-        """A span for a submit; the trace context for the task to carry, which is the caller's where nobody records."""
+        """Make the span of a submit; return the trace context for the task, which is the caller's if nobody records."""
         span = self._tracer.start_span(
             f"submit {task_type}", context=self._parent(traceparent), kind=self._otel.SpanKind.PRODUCER,
             attributes={"messaging.system": "ganger", "ganger.task_type": task_type})
@@ -61,7 +61,7 @@ class Tracing:
         return carrier.get("traceparent", traceparent)
 
     def ended(self, stored: StoredTask) -> None:
-        """Spans for the wait and the last run of a task that carries a trace context."""
+        """Make the spans of the wait and the last run of a task that has a trace context."""
         record, outcome = stored.record, stored.outcome or {}
         traceparent = record.options.get("traceparent")
         started_ms, ended_ms = outcome.get("started_ms"), outcome.get("ended_ms")

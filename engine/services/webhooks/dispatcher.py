@@ -79,7 +79,7 @@ class WebhookDispatcher:
         """Return the position where the process before left off; the first one ever begins now."""
         position = self.store.position()
         if position is not None and not is_entry_id(position):
-            log.error("the place of the webhooks in the events cannot be read; they begin anew from now",
+            log.error("the position of the webhooks in the events cannot be read; they begin anew from now",
                       extra={"position": position[:80]})
             position = None
         if position is None:
@@ -96,7 +96,7 @@ class WebhookDispatcher:
                     return
                 renewed_s = time.monotonic()
             if batch.gap:
-                log.warning("some ends were not told to webhooks: the stream did not have them any more")
+                log.warning("webhooks missed some ends of tasks: the stream did not have them any more")
             if batch.entries:
                 if not await self._threads.run(self._take_on, batch.entries):
                     return
@@ -109,7 +109,7 @@ class WebhookDispatcher:
         if webhooks:
             messages = self._messages(entries, webhooks)
             if messages and store.count_under_way() + len(messages) > UNDER_WAY_MAX:
-                log.error("ends were not told to webhooks: too many messages are under way",
+                log.error("webhooks missed some ends of tasks: too many messages are under way",
                           extra={"messages": len(messages), "limit": UNDER_WAY_MAX})
                 messages = {}
         if messages or time.monotonic() - self._saved_s > SAVE_S:
@@ -130,7 +130,7 @@ class WebhookDispatcher:
                 if stored is not None:
                     messages.update(messages_of(entry_id, event, stored, webhooks))
             except Exception as error:
-                log.error("an end was not told to webhooks", exc_info=error, extra={"task_id": event.id})
+                log.error("no webhook message could be made of an end", exc_info=error, extra={"task_id": event.id})
         return messages
 
     # -- sending them ---------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class WebhookDispatcher:
         try:
             await self._threads.run(write)
         except GangerError as error:
-            log.warning("what became of a webhook could not be noted", extra={"reason": str(error)})
+            log.warning("the result of a webhook message could not be saved", extra={"reason": str(error)})
 
     def resign(self) -> None:
         """Let another process lead at once. Called in a thread. Raises `BrokerError`."""

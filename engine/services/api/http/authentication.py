@@ -107,13 +107,13 @@ class Authenticator:
         A table without keys and without a mark, as after FLUSHALL, does not open what was closed.
         """
         known = {}
-        for key_id, told in table.keys.items():
+        for key_id, row in table.keys.items():
             try:
-                queues = told.get("queues")
+                queues = row.get("queues")
                 known[key_id] = _StoredKey(Principal(
-                    f"{told['name']} ({key_id})", Role[str(told["role"]).upper()],
-                    None if queues is None else frozenset(queues), float(told.get("rate_per_s") or 0)),
-                    str(told["hash"]))
+                    f"{row['name']} ({key_id})", Role[str(row["role"]).upper()],
+                    None if queues is None else frozenset(queues), float(row.get("rate_per_s") or 0)),
+                    str(row["hash"]))
             except (KeyError, TypeError, ValueError):
                 continue
         is_first, had, wanted = self._learned_s is None, self._keys.keys(), self.wants_keys

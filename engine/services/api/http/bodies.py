@@ -19,7 +19,7 @@ from engine.services.api.http.problems import HttpError
 
 SMALL_BYTES = 16_384
 KEYS_MAX = 100_000  # of all objects in one body
-FIELDS_MAX = 20  # told of one refusal
+FIELDS_MAX = 20  # named by one refusal
 
 Model = TypeVar("Model", bound=BaseModel)
 # A text, and the colon behind it if it is a key. Nothing is tried twice, and a text without an end is one match: so the

@@ -75,7 +75,7 @@ async def answered(request: Request, role: Role, call: Callable[[Request], Await
         return Response(status_code=GONE)
     except HTTPException:
         raise
-    except Exception as error:  # noqa: BLE001  a fault of ours: it is logged, and told in the form of all others
+    except Exception as error:  # noqa: BLE001  a fault of ours: it is logged, and answered like all others
         return problems.response(error, request.url.path)
 
 

@@ -14,7 +14,7 @@ def _is_whole(value: object) -> bool:
 
 
 def _not_a_number(value: object) -> object:
-    """A moment is told as RFC 3339 does; a number could be seconds or milliseconds."""
+    """Refuse a number for a moment: it could be seconds or milliseconds. RFC 3339 is clear."""
     if isinstance(value, str) and not _DATED.match(value):
         raise ValueError("a date and time with its offset, such as 2026-01-01T12:00:00Z")
     return value

@@ -10,7 +10,7 @@ from engine.services.api.models.base import EXAMPLE_ID, ResponseModel
 
 
 class TaskEvent(ResponseModel):
-    """A task came into a status. `task_type` and `queue` are told where a filter needed them."""
+    """A task came into a status. `task_type` and `queue` are there where a filter needed them."""
 
     id: str = Field(examples=[EXAMPLE_ID])
     status: TaskStatus

@@ -1,4 +1,4 @@
-"""The engine as a whole: what it does, how well, how it is told what to do."""
+"""The engine as a whole: its state, its metrics, its workers, and how it is controlled."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -27,7 +27,7 @@ class SchedulerControl(RequestModel):
 
 
 class SchedulerControlled(ResponseModel):
-    """Who was told."""
+    """How many heard the command."""
 
     action: Action
     engines: int = Field(description="Engines that heard it.")
@@ -115,8 +115,8 @@ class Worker(ResponseModel):
     last_death: dict[str, Any] | None = Field(
         default=None, description="Why the worker before it ended, and when.",
         examples=[{"cause": "timeout", "at_ms": 1764270000000, "task": "01M8F8Y5HY867HG395G"}])
-    frozen: bool | None = Field(default=None, description="Its run stands still so that an urgent one has its place.")
-    has_place: bool | None = Field(default=None, description="Not: it stands by, or still, or is on its way out.")
+    frozen: bool | None = Field(default=None, description="Its run is suspended for an urgent one.")
+    has_place: bool | None = Field(default=None, description="False: it is a spare, is suspended, or is about to end.")
     task: dict[str, Any] | None = None
     cpu_percent: float | None = None
     rss_bytes: int | None = None

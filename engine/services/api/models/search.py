@@ -27,7 +27,7 @@ OPERATED_MAX = 10_000
 
 
 class TaskFilter(RequestModel):
-    """Only tasks that agree with all that is given."""
+    """Tasks match if they match every field that is set."""
 
     model_config = ConfigDict(extra="forbid", strict=False, json_schema_extra={"examples": [
         {"status": ["FAILED", "TIMEOUT"], "queue": "images", "created_after": "2026-01-01T00:00:00Z"}]})
@@ -93,7 +93,7 @@ class TaskBatchEnvelope(RequestModel):
 
 
 class BatchItem(ResponseModel):
-    """What became of one task of a batch."""
+    """The result of one task of a batch."""
 
     index: int
     status: int = Field(examples=[201], description="What a submit of this task alone would have answered.")
@@ -102,7 +102,7 @@ class BatchItem(ResponseModel):
 
 
 class BatchResult(ResponseModel):
-    """What became of each task of a batch, in order."""
+    """The result of each task of a batch, in order."""
 
     submitted: int
     refused: int

@@ -1,4 +1,4 @@
-"""Tasks: what is submitted, changed and told of one."""
+"""Tasks: what is submitted, changed and read of one."""
 
 from collections.abc import Mapping
 from datetime import datetime

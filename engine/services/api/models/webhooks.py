@@ -1,4 +1,4 @@
-"""Webhooks: where to tell of the ends of tasks."""
+"""Webhooks: URLs that get a message when a task ends."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -18,7 +18,7 @@ ENDS: list[End] = ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"]
 
 
 class TaskWebhook(RequestModel):
-    """Where to tell of the end of one task."""
+    """The webhook of one task."""
 
     url: Url
     on: Ends = Field(default_factory=lambda: list(ENDS))
@@ -28,7 +28,7 @@ class TaskWebhook(RequestModel):
 
 
 class WebhookCreate(RequestModel):
-    """A webhook for every task that agrees with what is given."""
+    """A webhook for every task that matches the fields that are set."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [
         {"url": "https://example.org/hooks/ganger", "on": ["FAILED", "TIMEOUT"], "queue": "images"}]})
@@ -41,7 +41,7 @@ class WebhookCreate(RequestModel):
 
 
 class Webhook(ResponseModel):
-    """A webhook. `secret` is told once, when it is made: what is sent is signed with it."""
+    """A webhook. Its messages are signed with `secret`, which only the answer to its creation has."""
 
     id: str = Field(examples=["5f0c2a9be1d34c77"])
     url: str = Field(examples=["https://example.org/hooks/ganger"])
@@ -60,7 +60,7 @@ class WebhookSecret(ResponseModel):
 
 
 class Delivery(ResponseModel):
-    """One message that is under way, or that was given up."""
+    """A message that has not been delivered yet."""
 
     id: str
     webhook: str | None = Field(default=None, description="The webhook, or null for one of the task's own.")

@@ -1,4 +1,4 @@
-"""Many tasks in one call: submit, list, search, and do something to all that agree with a filter."""
+"""Many tasks in one call: submit, list and search them, and operate on all that match a filter."""
 
 from typing import Annotated, Any
 
@@ -45,8 +45,8 @@ async def submit_tasks(
     context = context_of(request)
     batch = await parse_body(request, TaskBatchEnvelope)
     allow_time(request, BATCH_S)
-    became = await context.threads.run(_submitted, context, principal_of(request), batch, traceparent)
-    items = [_item(index, one) for index, one in enumerate(became)]
+    results = await context.threads.run(_submit_all, context, principal_of(request), batch, traceparent)
+    items = [_item(index, result) for index, result in enumerate(results)]
     refused = sum(item.id is None for item in items)
     request.scope["audit"] = {"submitted": len(items) - refused, "refused": refused}
     if refused and batch.all_or_nothing:
@@ -60,9 +60,9 @@ async def submit_tasks(
     return Response(result.model_dump_json(), 207 if refused else 201, media_type=JSON)
 
 
-def _submitted(context: ApiContext, principal: Principal, batch: TaskBatchEnvelope,
+def _submit_all(context: ApiContext, principal: Principal, batch: TaskBatchEnvelope,
                traceparent: str) -> list[StoredTask | Exception]:
-    """What became of each; in a thread."""
+    """Return the result of each; in a thread."""
     requests = [_submit_request(value, principal, traceparent) for value in batch.tasks]
     return context.submitter.submit_all(requests, all_or_nothing=batch.all_or_nothing)
 
@@ -76,10 +76,10 @@ def _submit_request(value: Any, principal: Principal, traceparent: str) -> Submi
     return made
 
 
-def _item(index: int, became: StoredTask | Exception) -> BatchItem:
-    if isinstance(became, StoredTask):
-        return BatchItem(index=index, status=201, id=became.id)
-    refused = problems.of(became)
+def _item(index: int, submitted: StoredTask | Exception) -> BatchItem:
+    if isinstance(submitted, StoredTask):
+        return BatchItem(index=index, status=201, id=submitted.id)
+    refused = problems.of(submitted)
     return BatchItem(index=index, status=refused.status, problem=Problem(**problems.as_dict(refused)))
 
 
@@ -119,48 +119,48 @@ async def _page(request: Request, search: TaskSearch) -> Response:
     return Response(page.model_dump_json(), media_type=JSON)
 
 
-@router.post("/tasks/batch/cancel", summary="Cancel the tasks that agree with a filter", **route_spec(
+@router.post("/tasks/batch/cancel", summary="Cancel the tasks that match a filter", **route_spec(
     Role.OPERATE, body=BatchOperation))
 async def cancel_tasks(request: Request) -> BatchReport:
     """Those that wait and those that run. With dry_run they are only counted."""
     return await _operate(request, "cancel", await parse_body(request, BatchOperation))
 
 
-@router.post("/tasks/batch/retry", summary="Run the tasks again that agree with a filter", **route_spec(
+@router.post("/tasks/batch/retry", summary="Run the tasks again that match a filter", **route_spec(
     Role.OPERATE, body=BatchOperation))
 async def retry_tasks(request: Request) -> BatchReport:
     """Those that FAILED, were CANCELLED or timed out. With dry_run they are only counted."""
     return await _operate(request, "retry", await parse_body(request, BatchOperation))
 
 
-@router.post("/tasks/batch/delete", summary="Forget the tasks that agree with a filter", **route_spec(
+@router.post("/tasks/batch/delete", summary="Forget the tasks that match a filter", **route_spec(
     Role.ADMIN, body=BatchOperation))
 async def delete_tasks(request: Request) -> BatchReport:
     """Those that have ended, with their results. With dry_run they are only counted."""
     return await _operate(request, "delete", await parse_body(request, BatchOperation))
 
 
-@router.post("/tasks/batch/priority", summary="Change the priority of the tasks that agree with a filter", **route_spec(
+@router.post("/tasks/batch/priority", summary="Change the priority of the tasks that match a filter", **route_spec(
     Role.OPERATE, body=PriorityOperation))
 async def prioritize_tasks(request: Request) -> BatchReport:
     """Those that have not started. With dry_run they are only counted."""
-    asked = await parse_body(request, PriorityOperation)
-    return await _operate(request, "priority", asked, TaskPriority.parse(asked.priority))
+    body = await parse_body(request, PriorityOperation)
+    return await _operate(request, "priority", body, TaskPriority.parse(body.priority))
 
 
-async def _operate(request: Request, operation: Operation, asked: BatchOperation,
+async def _operate(request: Request, operation: Operation, body: BatchOperation,
                    priority: TaskPriority = TaskPriority.NORMAL) -> BatchReport:
     allow_time(request, BATCH_S)
     context = context_of(request)
-    report = await context.threads.run(_done, context, principal_of(request), operation, asked, priority)
+    report = await context.threads.run(_apply, context, principal_of(request), operation, body, priority)
     request.scope["audit"] = {"matched": report.matched, "done": report.done, "dry_run": report.dry_run}
     return report
 
 
-def _done(context: ApiContext, principal: Principal, operation: Operation, asked: BatchOperation,
+def _apply(context: ApiContext, principal: Principal, operation: Operation, body: BatchOperation,
           priority: TaskPriority) -> BatchReport:
-    able, is_complete = context.operations.select(asked.filter.wanted(principal.queues), operation, asked.limit)
-    done = 0 if asked.dry_run else context.operations.apply(able, operation, reason=asked.reason, priority=priority)
-    return BatchReport(matched=len(able), done=done, dry_run=asked.dry_run, is_complete=is_complete)
+    able, is_complete = context.operations.select(body.filter.wanted(principal.queues), operation, body.limit)
+    done = 0 if body.dry_run else context.operations.apply(able, operation, reason=body.reason, priority=priority)
+    return BatchReport(matched=len(able), done=done, dry_run=body.dry_run, is_complete=is_complete)
 
 

@@ -24,7 +24,7 @@ from engine.services.api.models.tasks import LogEntry
 from engine.services.api.routes.tasks import TaskId
 
 POLL_S = 0.3  # for new lines of a log
-PIECE_EVENTS = 200  # that are told to one listener in one go
+PIECE_EVENTS = 200  # sent to one listener in one go
 router = api_router("events")
 
 
@@ -40,7 +40,7 @@ class EventFilter:
     def at_first_sight(self, event: Event) -> bool:
         return event.status in self.statuses and self.task_id in (None, event.id)
 
-    def agrees(self, stored: StoredTask | None) -> bool:
+    def matches(self, stored: StoredTask | None) -> bool:
         return (stored is not None and self.principal.sees(stored.record.queue)
                 and self.task_type in (None, stored.record.task_type) and self.queue in (None, stored.record.queue)
                 and (self.tag is None or self.tag in stored.record.options.get("tags", ())))
@@ -50,7 +50,7 @@ class EventFilter:
             **route_spec(Role.READ, **sse.DOCUMENTED))
 async def follow_events(
     request: Request,
-    status: Annotated[list[TaskStatus] | None, Query(max_length=8, description="Only these.")] = None,
+    status: Annotated[list[TaskStatus] | None, Query(max_length=8, description="Only these statuses.")] = None,
     task_id: Annotated[str | None, Query(max_length=64)] = None,
     task_type: Annotated[str | None, Query(max_length=200)] = None,
     queue: Annotated[str | None, Query(max_length=64)] = None,
@@ -61,21 +61,21 @@ async def follow_events(
     """Server-sent events, kind `status`, data a TaskEvent. With Last-Event-ID from behind that one on; a `gap` says
     that some before are not kept any more. What was sent just before a connection was lost may come again."""
     event_filter = EventFilter(principal_of(request), status, task_id, task_type, queue, tag)
-    return sse.stream(request, _told(context_of(request), event_filter, last_event_id or None), seconds)
+    return sse.stream(request, _messages(context_of(request), event_filter, last_event_id or None), seconds)
 
 
-async def _told(context: ApiContext, event_filter: EventFilter, after: str | None) -> AsyncIterator[bytes]:
+async def _messages(context: ApiContext, event_filter: EventFilter, after: str | None) -> AsyncIterator[bytes]:
     yield b"retry: 2000\n\n"
     async for batch in context.feed.follow(after):
         if batch.gap:
             yield sse.message("gap", b'{"detail":"some events are not kept any more"}')
-        texts, events_told = [], 0
+        texts, events_sent = [], 0
         for entry in batch.entries:  # many at once: each piece costs the server a turn of its loop
             texts.append(await _text(context, event_filter, entry))
-            events_told += len(entry.events)
-            if events_told >= PIECE_EVENTS:
+            events_sent += len(entry.events)
+            if events_sent >= PIECE_EVENTS:
                 yield b"".join(texts)
-                texts, events_told = [], 0
+                texts, events_sent = [], 0
                 await asyncio.sleep(0)
         if text := b"".join(texts):
             yield text
@@ -90,7 +90,7 @@ async def _text(context: ApiContext, event_filter: EventFilter, entry: StreamEnt
     if chosen and event_filter.must_look:
         ids = list(dict.fromkeys(event.id for event in chosen))
         found = dict(zip(ids, await context.threads.run(context.operations.read, ids), strict=True))
-        chosen = [event for event in chosen if event_filter.agrees(found[event.id])]
+        chosen = [event for event in chosen if event_filter.matches(found[event.id])]
     at = datetime.fromtimestamp(entry.at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     texts = []
     for number, event in enumerate(chosen, 1):

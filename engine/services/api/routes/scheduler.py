@@ -32,30 +32,30 @@ router = api_router("scheduler")
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
-@router.post("/scheduler/control", status_code=202, summary="Tell the engine what to do", **route_spec(
+@router.post("/scheduler/control", status_code=202, summary="Control the engine", **route_spec(
     Role.ADMIN, 409, body=SchedulerControl))
 async def control_scheduler(request: Request) -> SchedulerControlled:
-    """start, stop, restart, pause, resume, drain or scale; 409 where no engine heard it."""
+    """start, stop, restart, pause, resume, drain or scale; 409 if no engine heard it."""
     principal_of(request).must_see_all()
-    asked = await parse_body(request, SchedulerControl)
-    if asked.action == "scale" and asked.workers is None:
+    command = await parse_body(request, SchedulerControl)
+    if command.action == "scale" and command.workers is None:
         raise InvalidOption("a scale needs `workers`", field="workers", limit="a whole number from 1 to 1024, or auto")
-    request.scope["audit"] = asked.model_dump(exclude_none=True)
-    return await context_of(request).threads.run(_control, context_of(request), asked)
+    request.scope["audit"] = command.model_dump(exclude_none=True)
+    return await context_of(request).threads.run(_control, context_of(request), command)
 
 
-def _control(context: ApiContext, asked: SchedulerControl) -> SchedulerControlled:
+def _control(context: ApiContext, command: SchedulerControl) -> SchedulerControlled:
     client = context.client
-    if asked.action in ("pause", "resume"):
+    if command.action in ("pause", "resume"):
         names = [stats.queue for stats in client.queues.stats()]
         for name in names:
-            (client.queues.pause if asked.action == "pause" else client.queues.resume)(name)
-        return SchedulerControlled(action=asked.action, engines=0, queues=len(names))
-    more = {"workers": asked.workers, "pool": asked.pool} if asked.action == "scale" else {}
-    heard = client.engine.control({"do": asked.action, **more})
+            (client.queues.pause if command.action == "pause" else client.queues.resume)(name)
+        return SchedulerControlled(action=command.action, engines=0, queues=len(names))
+    more = {"workers": command.workers, "pool": command.pool} if command.action == "scale" else {}
+    heard = client.engine.control({"do": command.action, **more})
     if not heard:
-        raise HttpError(409, "no engine is running that could be told")
-    return SchedulerControlled(action=asked.action, engines=heard, queues=0)
+        raise HttpError(409, "no engine is running")
+    return SchedulerControlled(action=command.action, engines=heard, queues=0)
 
 
 @router.get("/scheduler/status", summary="What runs where, and what waits", **route_spec(Role.READ))
@@ -129,7 +129,7 @@ async def get_health(
 @router.get("/scheduler/logs", summary="The engine's own log, the newest first", **route_spec(Role.ADMIN))
 async def list_engine_logs(
     request: Request,
-    level: Annotated[Level, Query(description="The least severe to be told.")] = "INFO",
+    level: Annotated[Level, Query(description="The least severe lines to return.")] = "INFO",
     since: Annotated[Asked | None, Query()] = None,
     until: Annotated[Asked | None, Query()] = None,
     process: Annotated[str | None, Query(max_length=100, description="Such as `root`, `keeper`, `pool default`.")]

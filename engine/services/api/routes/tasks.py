@@ -59,7 +59,7 @@ async def submit_task(
 @router.get("/tasks/{task_id}/status", summary="Where a task is", response_model=TaskState,
             **route_spec(Role.READ, 404))
 async def get_task_status(request: Request, task_id: TaskId) -> Response:
-    """The least that can be asked, and the quickest."""
+    """The cheapest call."""
     stored = await context_of(request).task(task_id, principal_of(request))
     return Response(TaskState.of(stored).model_dump_json(), media_type=JSON)
 
@@ -87,7 +87,7 @@ async def get_task_result(
     request: Request, task_id: TaskId,
     wait: Annotated[float, Query(ge=0, le=WAIT_S_MAX, description="Seconds to wait for the end.")] = 0,
 ) -> Response:
-    """How the task ended; 409 with its status while it has not, after waiting as long as asked."""
+    """How the task ended; 409 with its status while it has not, after waiting for `wait` seconds."""
     context = context_of(request)
     allow_time(request, wait)
     stored = await context.ended_task(task_id, principal_of(request), wait)
@@ -164,8 +164,8 @@ def allow_time(request: Request, more_s: float) -> None:
 
 def _task(stored: StoredTask, status: int = 200, headers: dict[str, str] | None = None,
           reason: str | None = None) -> Response:
-    told = TaskResponse.of(stored)
+    task = TaskResponse.of(stored)
     if reason is not None:
-        told = told.model_copy(update={"reason": reason})
-    return Response(told.model_dump_json(), status, media_type=JSON,
+        task = task.model_copy(update={"reason": reason})
+    return Response(task.model_dump_json(), status, media_type=JSON,
                     headers={"ETag": f'"{stored.version}"', **(headers or {})})

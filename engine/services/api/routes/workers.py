@@ -1,4 +1,4 @@
-"""`/workers`: who works, on what, with how much; their stacks, and fresh ones in their place."""
+"""`/workers`: each worker with its task, its CPU and memory, and its stack; and how to replace it."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -37,8 +37,8 @@ async def get_worker(request: Request, supervisor: Supervisor, slot: Slot) -> Wo
     report, found = await _find(context, supervisor, slot)
     entries = await context.threads.run(
         context.client.workers.usage_history, str(report.get("host")), report.get("root_pid") or 0)
-    history = [Sample(at=datetime.fromtimestamp(told.pop("at_ms") / 1000, UTC), **told)
-               for told in past(entries, f"worker {report.get('pool')}/{slot}")]
+    history = [Sample(at=datetime.fromtimestamp(row.pop("at_ms") / 1000, UTC), **row)
+               for row in past(entries, f"worker {report.get('pool')}/{slot}")]
     return WorkerDetail(**_facts(report, found), history=history)
 
 
@@ -56,17 +56,17 @@ async def get_worker_stack(request: Request, supervisor: Supervisor, slot: Slot)
     return WorkerStack(id=facts["id"], stacks=stacks)
 
 
-@router.post("/workers/{supervisor}/{slot}/restart", status_code=202, summary="A fresh worker in its place",
+@router.post("/workers/{supervisor}/{slot}/restart", status_code=202, summary="Replace a worker",
              **route_spec(Role.OPERATE, 404, body=WorkerOrder, body_required=False))
 async def restart_worker(request: Request, supervisor: Supervisor, slot: Slot) -> WorkerTold:
-    """When it has ended its task; with at_once now, and its task is given back, run elsewhere, charged nothing."""
+    """After its task; with at_once now, and its task is queued again without a charge."""
     context = context_of(request)
     principal_of(request).must_see_all()
-    asked = await parse_body(request, WorkerOrder, required=False)
+    order = await parse_body(request, WorkerOrder, required=False)
     facts = _facts(*await _find(context, supervisor, slot))
-    letter = {"do": "restart", "slot": slot, "at_once": asked.at_once}
-    if not await context.threads.run(context.client.workers.send, supervisor, letter):
-        raise HttpError(404, "this supervisor has gone")
+    command = {"do": "restart", "slot": slot, "at_once": order.at_once}
+    if not await context.threads.run(context.client.workers.send, supervisor, command):
+        raise HttpError(404, "this supervisor is gone")
     return WorkerTold(id=facts["id"], order="restart")
 
 

@@ -76,7 +76,7 @@ class BatchDuty(Duty):
 
 
 class Refusals:
-    """What Redis refuses. It ends one attempt, is logged once a minute, and is told to the `listeners`.
+    """Keeps what Redis refuses to one attempt: it is logged once a minute, and passed to the `listeners`.
 
     Args:
         monotonic_s: a clock, in seconds.

@@ -1,6 +1,6 @@
-"""The duty that looks at Redis itself: whether it may delete tasks, and whether it can write what it is told.
+"""The duty that looks at Redis itself: whether it may delete tasks, and whether it can write to its disk.
 
-1. A Redis that deletes tasks when its memory is full is refused at the start of an engine: the root is told.
+1. A Redis that deletes tasks when its memory is full is refused at the start of an engine: the root gets the reason.
 2. While the engine runs, a fault is logged as an error when it begins, and the end of it too.
 """
 
@@ -21,7 +21,7 @@ class StorageCheck(Duty):
 
     Args:
         info: gives what Redis says of itself.
-        refuse: is told why the engine must not start.
+        refuse: called with the reason why the engine must not start.
         allow_eviction: whether a Redis that deletes tasks will do.
     """
 

@@ -1,4 +1,4 @@
-"""The broker of an inline engine: the client's verbs, on the reference model."""
+"""The broker of an inline engine: what a client asks for, done by the reference model."""
 
 import math
 from collections import deque

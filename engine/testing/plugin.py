@@ -2,9 +2,9 @@
 
     ganger            a private engine with workers, on an embedded Redis in the test's own folder
     ganger_inline     an inline engine: no processes, a clock that stands still
-    ganger_settings   overrides for both; a project may define its own
+    ganger_settings   settings for both; a project may define its own
 
-Handlers are those that are registered when the test begins: import them at the top of the test's module.
+The engines know the handlers that are registered when the test begins: import them at the top of the test's module.
 """
 
 from collections.abc import Iterator
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def ganger_settings() -> dict[str, Any]:
-    """Settings for the engines of the tests; to be overridden in a conftest.py or a test module."""
+    """Settings for the engines of the tests. Override the fixture in a conftest.py or in a test module."""
     return {"max_workers": 2}
 
 
 @pytest.fixture
 def ganger(tmp_path: Path, ganger_settings: dict[str, Any]) -> "Iterator[Scheduler]":
-    """A started engine that nobody else sees; it is stopped and its data is gone after the test."""
+    """A started engine of the test's own. After the test it is stopped, and its data is deleted."""
     from engine.scheduler import Scheduler
 
-    # An empty URL, and not none: whatever the environment says, a test does not touch a Redis of its own accord.
+    # An empty URL overrides the environment: a test must not use the Redis that it names.
     private = {"redis_url": "", "data_dir": str(tmp_path / "ganger"), "shutdown_grace_s": 5.0}
     with Scheduler(**{**private, **ganger_settings}) as scheduler:
         yield scheduler
@@ -37,7 +37,7 @@ def ganger(tmp_path: Path, ganger_settings: dict[str, Any]) -> "Iterator[Schedul
 
 @pytest.fixture
 def ganger_inline(ganger_settings: dict[str, Any]) -> "Iterator[Inline]":
-    """An inline engine; `my_handler.submit(…)` uses it during the test."""
+    """An inline engine. `my_handler.submit(…)` uses it during the test."""
     from engine.testing.inline import Inline
 
     with Inline(**ganger_settings) as inline:

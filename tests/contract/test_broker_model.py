@@ -68,7 +68,7 @@ class Tasks(RuleBasedStateMachine):
         return self.task(task_id).life.status
 
     def held(self, name: str) -> set[str]:
-        return self.model.store.supervisor(name).held
+        return self.model.store.supervisor(name).running
 
     @property
     def now_ms(self) -> int:

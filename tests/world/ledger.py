@@ -167,10 +167,10 @@ class Ledger(Observer):
     def _check_place(self, store: ModelStore, task_id: str) -> None:
         life = store.tasks[task_id].life
         places = [f"lane {lane.priority.name}" for lane in store.lanes.waiting() if task_id in lane.ranks]
-        places += [f"held {name}" for name, one in store.supervisors.items() if task_id in one.held]
+        places += [f"running {name}" for name, one in store.supervisors.items() if task_id in one.running]
         places += [f"ended {status}" for status, ended in store.ended.items() if task_id in ended]
         places += ["due"] * (task_id in store.due)
-        home = {S.QUEUED: f"lane {life.priority.name}", S.RUNNING: f"held {life.owner}", S.PENDING: "due",
+        home = {S.QUEUED: f"lane {life.priority.name}", S.RUNNING: f"running {life.owner}", S.PENDING: "due",
                 S.RETRYING: "due"}.get(life.status, f"ended {life.status}")
         if places != [home]:
             raise BrokenPromise(f"{task_id} is {life.status} and in {places}")

@@ -7,11 +7,11 @@ calls to both and compares all that they keep. The inline engine of `engine.test
 Which moves a task may make is decided by the table in `core/task/lifecycle.py`. A task is in one place at a time, and
 its status names that place. The place says who makes the next move:
 
-    status              place                    next move
-    PENDING, RETRYING   `due`, by moment         the keeper promotes it
-    QUEUED              a lane, by rank          a supervisor claims it
-    RUNNING             `held` of a supervisor   the supervisor settles it; the keeper rescues it when the lease is over
-    COMPLETED, FAILED,  `ended`, by moment       a client requeues it (not COMPLETED); the keeper removes it
+    status               place                        next move
+    PENDING, RETRYING    `due`, by moment             the keeper promotes it
+    QUEUED               a lane, by rank              a supervisor claims it
+    RUNNING              `running` of a supervisor    the supervisor settles it; the keeper, once the lease is over
+    COMPLETED, FAILED,   `ended`, by moment           a client requeues it (not COMPLETED); the keeper removes it
     CANCELLED, TIMEOUT
 
     file                holds

@@ -108,7 +108,7 @@ class KeeperCalls:
             return moves
         commands = [command for text in lost.commands if (command := stored_json.cancel_command(text)) is not None]
         reasons = {(command.task_id, command.run): command.reason for command in commands}
-        for task_id in sorted(lost.held):
+        for task_id in sorted(lost.running):
             moves[self._rescue_run(task_id, supervisor, reasons, now_ms, rescues_max)] += 1
         store.counters["rescued"] += moves.total()
         store.forget(supervisor)

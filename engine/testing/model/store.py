@@ -49,7 +49,7 @@ class ModelSupervisor:
     lease_end_ms: int | None = None  # None before its first step
     types: frozenset[str] = frozenset()  # that it can run
     queues: frozenset[str] | None = None  # that it serves; None: all
-    held: set[str] = field(default_factory=set)  # ids of its runs
+    running: set[str] = field(default_factory=set)  # ids of the tasks that it runs
     commands: list[bytes] = field(default_factory=list)  # that it has not confirmed
     idle_workers: int = 0
     idle_since_ms: int | None = None  # None while it is not idle
@@ -178,7 +178,7 @@ class ModelStore:
             case TaskStatus.PENDING | TaskStatus.RETRYING:
                 del self.due[task.id]
             case TaskStatus.RUNNING:
-                self.supervisor(task.life.owner).held.discard(task.id)
+                self.supervisor(task.life.owner).running.discard(task.id)
                 task.progress = None
             case status:
                 del self.ended[status][task.id]
@@ -193,7 +193,7 @@ class ModelStore:
                 self.due[task.id] = moment_ms
                 self.observer.notify_keeper()
             case TaskStatus.RUNNING:
-                self.supervisor(task.life.owner).held.add(task.id)
+                self.supervisor(task.life.owner).running.add(task.id)
             case status:
                 self.ended[status][task.id] = moment_ms
 

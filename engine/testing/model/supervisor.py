@@ -54,7 +54,7 @@ class SupervisorCalls:
             queues: those that it serves; None: all.
         """
         supervisor = self._store.supervisor(name)
-        unheard = 0 if held is None else max(0, len(supervisor.held) - held)
+        unheard = 0 if held is None else max(0, len(supervisor.running) - held)
         want = max(0, want - unheard) if supervisor.types else 0
         supervisor.lease_end_ms, supervisor.queues = lease_end_ms, queues
         supervisor.report = report or supervisor.report
@@ -69,7 +69,7 @@ class SupervisorCalls:
             supervisor.idle_since_ms = None
         if confirmed in supervisor.commands:
             del supervisor.commands[: supervisor.commands.index(confirmed) + 1]
-        return StepReply(refused, claimed, supervisor.commands[:], len(supervisor.held), len(supervisor.types))
+        return StepReply(refused, claimed, supervisor.commands[:], len(supervisor.running), len(supervisor.types))
 
     # -- settling -------------------------------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class SupervisorCalls:
             return []
         supervisor.last_sync = number
         foreign = [task_id for task_id, run in known.items() if not self._is_its_run(name, task_id, run)]
-        for task_id in sorted(supervisor.held - known.keys()):
+        for task_id in sorted(supervisor.running - known.keys()):
             task = store.tasks[task_id]
             store.move(task, Move.RELEASE, now_ms)
             store.counters["released"] += 1
@@ -173,7 +173,7 @@ class SupervisorCalls:
 
     def leave(self, name: str) -> bool:
         """A supervisor ends. False while it holds runs; then nothing has changed."""
-        if self._store.supervisor(name).held:
+        if self._store.supervisor(name).running:
             return False
         self._store.forget(name)
         return True

@@ -79,11 +79,11 @@ class Session:
                 **flags}
 
     @contextmanager
-    def reach(self, settings: "Settings | None" = None) -> "Iterator[Settings]":
+    def settings_with_redis(self, settings: "Settings | None" = None) -> "Iterator[Settings]":
         """Give settings with the URL of a Redis. Without one, this process uses the embedded Redis while inside."""
-        from engine.client.provider import reachable
+        from engine.client.provider import settings_with_redis
 
-        with reachable(settings or self.load().settings) as found:
+        with settings_with_redis(settings or self.load().settings) as found:
             yield found
 
     @contextmanager
@@ -91,7 +91,7 @@ class Session:
         """Give a client. Raises `InvalidSetting` or `EngineError`; its verbs raise `BrokerError`."""
         from engine.client import Client
 
-        with self.reach() as settings, Client(settings=settings) as client:
+        with self.settings_with_redis() as settings, Client(settings=settings) as client:
             yield client
 
     @contextmanager
@@ -99,7 +99,7 @@ class Session:
         """Give a broker that is connected. Raises `InvalidSetting`, `EngineError` or `BrokerError`."""
         from engine.client.provider import connected
 
-        with self.reach() as settings:
+        with self.settings_with_redis() as settings:
             broker = connected(settings)
             try:
                 yield broker

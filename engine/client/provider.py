@@ -86,7 +86,7 @@ def connected(settings: Settings) -> EngineBroker:
 
 
 @contextmanager
-def reachable(settings: Settings) -> Iterator[Settings]:
+def settings_with_redis(settings: Settings) -> Iterator[Settings]:
     """Give the settings with the URL of a Redis. Without one, this process uses the embedded Redis while inside.
 
     Raises `EngineError` if the embedded Redis does not start.

@@ -14,7 +14,6 @@ from typing import Any, Unpack
 from engine.client import waiting
 from engine.client.filters import Filter, query_of
 from engine.client.models import LogLine, Task
-from engine.client.outcome import value_of
 from engine.client.submission import SubmissionFactory
 from engine.client.waiting import known_id, wait_seconds
 from engine.core.task.lifecycle import TaskStatus
@@ -160,7 +159,7 @@ class TasksClient:
         status, outcome = waiting.await_outcome(self._provider, known_id(task_id), wait_s)
         if not status.is_final:
             raise ResultNotReady(task_id, status, wait_s)
-        return value_of(task_id, status, outcome)
+        return waiting.value_of(task_id, status, outcome)
 
     def results(self, task_ids: Iterable[str], timeout: float | None = None) -> Iterator[Any]:
         """Yield what the handlers returned, in the order of the ids, each once it is there. Payloads are not read.

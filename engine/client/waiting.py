@@ -10,10 +10,18 @@ from itertools import islice
 from typing import Any
 
 from engine.client.models import Task
-from engine.client.outcome import value_of
 from engine.core.task.lifecycle import FINAL, TaskStatus
 from engine.core.task.task_id import is_task_id
-from engine.errors import BrokerError, BrokerUnavailable, ResultNotReady, TaskNotFound, passes
+from engine.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    ResultNotReady,
+    TaskCancelled,
+    TaskFailed,
+    TaskNotFound,
+    TaskTimedOut,
+    passes,
+)
 from engine.ports.client_broker import BrokerProvider, RawTask
 from engine.tasks import options as check
 
@@ -22,6 +30,7 @@ Ended = tuple[RawTask, TaskStatus]
 FOR_EVER = math.inf
 _PAUSE_S = 0.1  # before the next try while Redis is away
 _READ_MAX = 500  # tasks in one slice
+_ERRORS: dict[TaskStatus, type[TaskFailed]] = {TaskStatus.TIMEOUT: TaskTimedOut, TaskStatus.CANCELLED: TaskCancelled}
 
 
 def ended(provider: BrokerProvider, ids: Iterable[str], until_s: float, *, records: bool = True,
@@ -130,6 +139,14 @@ def _read(provider: BrokerProvider, ids: Iterable[str], *, records: bool = True)
             if raw is None:
                 raise TaskNotFound(task_id)
             yield raw
+
+
+def value_of(task_id: str, status: TaskStatus, outcome: Mapping[str, Any] | None) -> Any:
+    """Return what the handler returned. Raises `TaskFailed`, `TaskTimedOut` or `TaskCancelled`."""
+    assert status.is_final, status
+    if status is TaskStatus.COMPLETED and not (outcome or {}).get("error"):  # with an error, its outcome cannot be read
+        return (outcome or {}).get("result")
+    raise _ERRORS.get(status, TaskFailed)(task_id, status, dict(outcome or {}))
 
 
 def wait_seconds(value: Any, field: str) -> float:

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from engine.client import Client
 from engine.client.models import Task
-from engine.client.provider import reachable
+from engine.client.provider import settings_with_redis
 from engine.config import Settings, cores
 from engine.core.task.lifecycle import TaskStatus
 from engine.demo import processes
@@ -59,7 +59,7 @@ def _run_all(console: Console, folder: Path, demo_tasks: Sequence[DemoTask],
     real = len(demo_tasks) - misbehaving
     console.print(f"[bold]Ganger[/bold]: {real} tasks on the files of Python's library, and {misbehaving} that "
                   "misbehave.", width=min(console.width, WIDTH_MAX))
-    with reachable(_settings(folder, workers)) as settings, _engine(settings) as scheduler:
+    with settings_with_redis(_settings(folder, workers)) as settings, _engine(settings) as scheduler:
         console.print(f"[dim]Redis and {workers} workers are up; their data is in {escape(str(folder))}[/dim]")
         started_s = time.monotonic()
         ended = _watch(console, scheduler.client, demo_tasks)

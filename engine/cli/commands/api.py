@@ -45,5 +45,5 @@ def api(
         from engine.services.api.http.server import serve
     except ImportError as error:
         raise EngineError(f"{MISSING} ({error})") from None
-    with session.reach(settings) as reached:
+    with session.settings_with_redis(settings) as reached:
         return Exit.OK if serve(reached) == 0 else Exit.ENGINE

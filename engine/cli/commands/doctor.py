@@ -61,7 +61,7 @@ def _of_redis(session: Session, settings: "Settings", *, mend: bool) -> list[Fin
     from engine.cli.doctor.repair import repair
 
     try:
-        with session.reach(settings) as reached:
+        with session.settings_with_redis(settings) as reached:
             return [*examine(reached, embedded=settings.redis_url is None), *(repair(reached) if mend else [])]
     except GangerError as error:
         return [Finding("redis", State.FAIL, str(error), "start it, or name another one with --redis-url")]

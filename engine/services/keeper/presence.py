@@ -1,12 +1,12 @@
-"""Which supervisors of this very kernel are gone, by its word rather than by a lapsed lease; the end of what is left.
+"""Which supervisors of this host are gone, as the kernel says before their leases are over; and the end of their rest.
 
 Duties
 1. Name the supervisors that are gone with all their processes: nothing of them can still be running a task.
-2. End what is left below a supervisor that is gone itself, such as a fork server that was stopped.
-3. End all that is left of a supervisor whose lease is over, before its runs are given to others.
+2. End the processes below a supervisor that is gone itself, such as a fork server that was stopped.
+3. End all processes of a supervisor whose lease is over, before others get its runs.
 
-Silence proves nothing. A process that cannot be seen from here, because it is another user's or has another space of
-process ids, is believed to live until its lease is over.
+Silence proves nothing. A process that cannot be seen from here, because it belongs to another user or has another
+namespace of process ids, is believed to live until its lease is over.
 """
 
 import logging
@@ -17,8 +17,8 @@ from engine.adapters.kernel import identity
 from engine.adapters.kernel.identity import Identity, Presence
 from engine.services.keeper.reports import SupervisorReport, SupervisorReports
 
-SURE_S = 0.5  # gone for this long: what it has started is gone too
-END_S_MAX = 1.0  # for what was killed to go
+SURE_S = 0.5  # a supervisor has to be gone for this long: its children may end a moment later
+END_S_MAX = 1.0  # that killed processes have to end
 
 log = logging.getLogger("ganger.execution")
 
@@ -40,20 +40,27 @@ class LocalKernel:
 
 
 class SupervisorPresence:
+    """Used by one thread. `kernel` is another than the real one in tests."""
+
     def __init__(self, reports: SupervisorReports, kernel: Kernel | None = None) -> None:
         self._reports, self._kernel = reports, kernel or LocalKernel()
         self._host_id = self._kernel.host_id()
         self._missed: dict[str, float] = {}  # supervisor -> when it was first seen to be gone
 
     def gone(self, now_s: float, supervisors: Iterable[str]) -> list[str]:
-        """Those of the supervisors that have been gone for a moment; each is named until the reports no longer do."""
+        """Return the supervisors of this host that have been gone for SURE_S seconds.
+
+        Args:
+            now_s: by the monotonic clock.
+            supervisors: those that have a lease; their reports are read anew where these change.
+        """
         self._reports.refresh(now_s, supervisors, at_once=bool(self._missed))
         missing = {name for name, report in self._reports.all().items() if self._is_gone(name, report)}
         self._missed = {name: self._missed.get(name, now_s) for name in missing}
         return [name for name, since_s in self._missed.items() if now_s - since_s >= SURE_S]
 
     def end(self, supervisor: str) -> None:
-        """End what is left of it on this kernel, as far as we may and can see it."""
+        """End the processes of a supervisor on this host, as far as they can be seen and we are allowed to."""
         report = self._reports.of(supervisor)
         if report is None or not self._is_here(report):
             return
@@ -65,7 +72,7 @@ class SupervisorPresence:
                         extra={"supervisor": supervisor, "pids": " ".join(str(one.pid) for one in left)})
 
     def _is_here(self, report: SupervisorReport) -> bool:
-        """Whether it speaks of this kernel, and well enough to be judged by."""
+        """Return whether a report is of this host, and names processes."""
         return bool(report.processes) and report.host_id == self._host_id != ""
 
     def _is_gone(self, name: str, report: SupervisorReport) -> bool:

@@ -1,4 +1,4 @@
-"""What the keeper uses of the reports of supervisors. It reads them when the supervisors change, and every half minute.
+"""The part of the supervisors' reports that a keeper needs. It is read when the supervisors change, and twice a minute.
 
 Anybody who can write to Redis can write a report: a field that makes no sense counts as missing.
 """
@@ -16,7 +16,7 @@ PROCESSES_MAX = 4096
 
 @dataclass(frozen=True, slots=True)
 class SupervisorReport:
-    """`processes`: the supervisor's own first, then its fork server's and its workers'; none where it does not tell."""
+    """`processes`: the supervisor, its fork server and its workers, in this order; empty if the report has none."""
 
     host_id: str
     processes: tuple[Identity, ...]
@@ -24,7 +24,7 @@ class SupervisorReport:
 
 
 class SupervisorReports:
-    """`read` gives them as they are stored."""
+    """Used by one thread. `read` gives the reports as they are stored, and may raise `BrokerError`."""
 
     def __init__(self, read: Callable[[], list[dict[str, Any]]]) -> None:
         self._read = read
@@ -33,16 +33,25 @@ class SupervisorReports:
         self._read_s = float("-inf")
 
     def refresh(self, now_s: float, names: Iterable[str], *, at_once: bool = False) -> None:
-        """Read them if it is time, if the supervisors are others than before, or `at_once`."""
+        """Read the reports if it is time, if the supervisors are others than before, or `at_once`.
+
+        Args:
+            now_s: by the monotonic clock.
+            names: of the supervisors that have a lease.
+
+        Raises: `BrokerError`.
+        """
         named = frozenset(names)
         if at_once or named != self._names or now_s >= self._read_s + REFRESH_S:
             self._names, self._read_s = named, now_s
             self._known = {report["supervisor"]: _report(report) for report in self._read() if "supervisor" in report}
 
     def of(self, supervisor: str) -> SupervisorReport | None:
+        """Return the report of a supervisor, None if it has made none."""
         return self._known.get(supervisor)
 
     def all(self) -> dict[str, SupervisorReport]:
+        """Return the reports by supervisor."""
         return self._known
 
 

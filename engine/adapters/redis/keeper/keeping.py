@@ -113,11 +113,6 @@ class RedisKeeperBroker:
             base=keys.base, now_ms=self._redis.now_ms(), limit=limit))
         return swept, int(next_ms) if next_ms else None
 
-    def lapsed(self) -> list[str]:
-        """The supervisors whose lease is over."""
-        now_ms = self._redis.now_ms()
-        return [name for name, end_ms in self.leases().items() if end_ms < now_ms]
-
     def leases(self) -> dict[str, int]:
         """Until when each supervisor's lease holds, ms."""
         return self._named(self._redis.call("ZRANGE", self._keys.supervisors, 0, -1, "WITHSCORES"))

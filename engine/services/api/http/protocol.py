@@ -1,6 +1,6 @@
-"""uvicorn's protocol with bounds on what comes before a request is one: how large a head is, and how long it takes.
+"""uvicorn's protocol with bounds on the head of a request: its size, and the time until it is complete.
 
-What is refused here has no request to answer in style, so the answer is plain text.
+An answer to such a head is plain text: there is no request yet that problem details could be an answer to.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ HEAD_BYTES_MAX = 65_536
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. Between requests uvicorn's own timer for those that stay open runs."""
+    """One connection. Between requests uvicorn's own timer for idle connections runs."""
 
     head_s = 10.0
 
@@ -48,7 +48,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_timer()
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > HEAD_BYTES_MAX:  # it came in one piece
+        if size > HEAD_BYTES_MAX:  # it arrived in one piece
             self._is_refused = True
             self._refuse(b"431 Request Header Fields Too Large")
             return
@@ -70,7 +70,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _too_slow(self) -> None:
         if self._in_head:
             self._refuse(b"408 Request Timeout")
-        else:  # it never asked for anything
+        else:  # it never sent anything
             self.transport.close()
 
     def _refuse(self, status: bytes) -> None:
@@ -81,5 +81,5 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def bounded(head_s: float) -> type[BoundedProtocol]:
-    """For requests whose head has to be there within that time."""
+    """Return the protocol for requests whose head has to be complete within `head_s` seconds."""
     return type("BoundedProtocol", (BoundedProtocol,), {"head_s": head_s})

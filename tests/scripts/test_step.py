@@ -31,13 +31,13 @@ class Supervisor:
                        supervisor=self.name, now_ms=self.clock_ms, ttl_ms=HOUR_MS)
 
     def step(self, settlements: list[tuple[Any, ...]] | None = None, want: int = 0, report: bytes = b"",
-             serves: str = "", idle: int | str = 0, held: int = 1000, makes_way: str = "",
+             serves: str = "", idle: int | str = 0, held: int = 1000, preempts: str = "",
              ) -> tuple[list[Any], list[tuple[str, str]], list[bytes], int, int]:
         refused, claimed, *rest = self.shop.call(
             "step", *(part for one in settlements or [] for part in one), supervisor=self.name, now_ms=self.clock_ms,
             lease_end_ms=self.clock_ms + 15_000, want=want, ageing_ms=self.ageing_ms, serves=serves or self.serves,
             expired_remove_ms=self.clock_ms + HOUR_MS, report=report, idle_workers=idle, known_runs=held,
-            preempts=makes_way, last_command=self.heard, slice=SLICE)
+            preempts=preempts, last_command=self.heard, slice=SLICE)
         self.heard = rest[0][-1] if rest[0] else b""
         words = [one.decode() if isinstance(one, bytes) else one for one in refused]
         pairs = list(zip([one.decode() for one in claimed[::3]], [one.decode() for one in claimed[2::3]], strict=True))

@@ -18,7 +18,7 @@ def busy(shop: Shop) -> Supervisor:
     """It claimed as much as it wanted, and makes way since then."""
     shop.submit(priority=LOW)
     supervisor = Supervisor(shop)
-    assert len(supervisor.step(want=1, makes_way="+")[1]) == 1
+    assert len(supervisor.step(want=1, preempts="+")[1]) == 1
     return supervisor
 
 
@@ -67,15 +67,15 @@ def test_it_claims_urgent_tasks_only(shop: Shop, busy: Supervisor) -> None:
     for priority in (LOW, HIGH, TaskPriority.NORMAL):
         shop.submit(priority=priority)
     urgent = [shop.submit(priority=URGENT) for _ in range(2)]
-    assert [task_id for task_id, _ in busy.step(want=1, makes_way="!")[1]] == urgent[:1]
+    assert [task_id for task_id, _ in busy.step(want=1, preempts="!")[1]] == urgent[:1]
     assert shop.keys.idle_supervisors not in shop.dump(), "there may be more"
-    assert [task_id for task_id, _ in busy.step(want=5, makes_way="!")[1]] == urgent[1:]
+    assert [task_id for task_id, _ in busy.step(want=5, preempts="!")[1]] == urgent[1:]
     assert shop.dump()[shop.keys.idle_supervisors] == {b"sup": b"!*"}
 
 
 def test_it_may_listen_without_having_room_yet(shop: Shop, busy: Supervisor) -> None:
     shop.submit(priority=URGENT)
-    assert busy.step(want=0, makes_way="!")[1] == []
+    assert busy.step(want=0, preempts="!")[1] == []
     assert shop.dump()[shop.keys.idle_supervisors] == {b"sup": b"!*"}
 
 
@@ -85,7 +85,7 @@ def test_it_stops_listening(shop: Shop, busy: Supervisor) -> None:
 
 
 def test_it_hears_of_its_own_queues_only(shop: Shop, busy: Supervisor, heard: Any) -> None:
-    busy.step(want=0, makes_way="!", serves=",x,y,")
+    busy.step(want=0, preempts="!", serves=",x,y,")
     shop.submit(priority=URGENT)
     assert silent(heard)
     shop.submit("y", priority=URGENT)
@@ -95,18 +95,18 @@ def test_it_hears_of_its_own_queues_only(shop: Shop, busy: Supervisor, heard: An
 def test_an_urgent_line_that_was_passed_over_is_served_too(shop: Shop) -> None:
     shop.submit(priority=LOW)
     supervisor = Supervisor(shop, ageing_ms=1_000)
-    supervisor.step(want=1, makes_way="+")
+    supervisor.step(want=1, preempts="+")
     waiting, urgent = shop.submit(priority=LOW), shop.submit(priority=URGENT)
-    supervisor.step(want=0, makes_way="!")
+    supervisor.step(want=0, preempts="!")
     supervisor.clock_ms += 5_000
-    assert [task_id for task_id, _ in supervisor.step(want=2, makes_way="!")[1]] == [urgent]
+    assert [task_id for task_id, _ in supervisor.step(want=2, preempts="!")[1]] == [urgent]
     assert shop.life(waiting).status is TaskStatus.QUEUED
 
 
 def test_not_all_are_called_for_one_task(shop: Shop) -> None:
     heard = shop.hearing(*(f"{shop.keys.base}wakeup:{n}" for n in range(9)))
     for n in range(9):
-        Supervisor(shop, str(n)).step(want=0, makes_way="!")
+        Supervisor(shop, str(n)).step(want=0, preempts="!")
     shop.submit(priority=URGENT)
     assert messages(heard, 3) == [b"q"] * 3
     assert silent(heard)
@@ -145,7 +145,7 @@ def released(shop: Shop) -> None:
 @pytest.mark.parametrize("comes", [raised, opened, promoted, revived, with_options, released])
 def test_whatever_brings_an_urgent_task_wakes_it(shop: Shop, comes: Callable[[Shop], None]) -> None:
     heard = shop.hearing(shop.keys.base + "wakeup:sup")
-    Supervisor(shop).step(want=0, makes_way="!")
+    Supervisor(shop).step(want=0, preempts="!")
     comes(shop)
     assert messages(heard, 1) == [b"q"]
     assert shop.keys.idle_supervisors not in shop.dump()

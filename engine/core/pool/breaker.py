@@ -2,7 +2,7 @@
 
 1. More than `intensity` deaths of workers under one handler's runs within `period_s` stop it for `pause_s`.
 2. If it is stopped again within `period_s` of going on, the pause is twice the one before, up to `pause_s_max`.
-3. Only deaths that nobody here asked for count: no timeouts, cancels, and limits that a run has passed.
+3. Only deaths that the engine has not caused count: no timeouts, cancels, and limits that a run has passed.
 """
 
 from dataclasses import dataclass, field

@@ -14,7 +14,7 @@ def is_open(slot: Slot, now_s: float) -> bool:
 
 
 def room(slots: list[Slot], window: int, now_s: float) -> tuple[int, int]:
-    """How many runs the workers could be given, and how many workers have none at all."""
+    """Return how many runs the workers could take, and how many workers have none at all."""
     room, idle = 0, 0
     for slot in slots:
         if slot.phase is Phase.UP and not slot.retiring:

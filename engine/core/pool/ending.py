@@ -85,12 +85,12 @@ class Ending:
         self.settle(run, RELEASED, b"")
 
     def held_back(self, run: Run, pause_s: float, deaths: int) -> None:
-        """Its handler is stopped: to be run again after the pause, at nobody's cost."""
+        """The handler is stopped: run again after the pause of `pause_s` seconds. No budget is charged."""
         outcome = Outcome.handler_stopped(run.number, run.task_type, pause_s, deaths)
         self.settle(run, Verdict(Move.RETRY, ChargedTo.NOBODY, pause_s * (1 + _SPREAD * self.chance())), outcome)
 
     def _given_back(self, run: Run) -> None:
-        """Its worker does not know the type: it waits, at nobody's cost, for a pool that does."""
+        """The worker has no handler of this type: the task waits for a pool that has. No budget is charged."""
         if run.cancelled is not None:
             self.cancelled(run)
         else:
@@ -112,12 +112,11 @@ class Ending:
                        chance=self.chance(), retryable=retryable, after_s=after_s)
 
 
-
 def _with_message(outcome: bytes, message: str) -> bytes:
-    """The worker does not know why it was to end; whoever asked said so to us."""
+    """The outcome with the reason for the cancel, which the worker does not know."""
     try:
-        told = orjson.loads(outcome)
-        told["error"]["message"] = message
-    except (ValueError, TypeError, KeyError):  # not as our worker writes it; it will be shown as what cannot be read
+        parsed = orjson.loads(outcome)
+        parsed["error"]["message"] = message
+    except (ValueError, TypeError, KeyError):  # not written by the engine's worker: shown as unreadable later
         return outcome
-    return orjson.dumps(told)
+    return orjson.dumps(parsed)

@@ -2,7 +2,7 @@
 
 The rules are OTP's (erlang/otp, supervisor.erl). A child is `permanent`
 (always restarted), `transient` (restarted if it ended badly) or `temporary`
-(never). When one is to be restarted, the strategy says who restarts with it.
+(never). When one is restarted, the strategy says which others restart with it.
 More than `intensity` restarts within a period, and the supervisor stops all
 children and gives up, so that whatever started it can decide.
 

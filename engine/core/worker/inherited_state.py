@@ -14,7 +14,7 @@ _FORK_WORDS = "fork()"  # GNU OpenMP's last words in a forked worker name it
 
 
 def warnings(inherited: Mapping[str, Any]) -> list[str]:
-    """A sentence for what may make runs hang, and one for connections that they will not find."""
+    """Return a sentence about threads that may make runs hang, and one about connections that are ended; if any."""
     found = []
     where = _where(inherited)
     if threads := threads_text(inherited):

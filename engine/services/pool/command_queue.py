@@ -48,16 +48,16 @@ class CommandQueue(Part):
     def _obey(self, command: bytes, now_s: float) -> None:
         core = self.core
         try:
-            told = orjson.loads(command)
+            parsed = orjson.loads(command)
         except ValueError:
-            told = None
-        match told:
+            parsed = None
+        match parsed:
             case {"do": "cancel", "id": str(task_id)}:
-                core.cancel(task_id.encode(), str(told.get("reason") or "cancelled"), now_s)
+                core.cancel(task_id.encode(), str(parsed.get("reason") or "cancelled"), now_s)
             case {"do": "stack", "slot": int(slot)} if 0 <= slot < len(core.slots) and core.slots[slot].pid:
                 self.host.dump(slot)
             case {"do": "restart", "slot": int(slot)} if 0 <= slot < len(core.slots):
-                core.replace(slot, now_s, at_once=bool(told.get("at_once")))
+                core.replace(slot, now_s, at_once=bool(parsed.get("at_once")))
             case {"do": "level", "level": str(level)} if level in LEVELS:
                 logging.getLogger("ganger").setLevel(level)
             case _:

@@ -1,10 +1,10 @@
-"""What the imports of a pool's handlers came to, in words that fit into a message and a report."""
+"""Says which modules of handlers could not be imported, short enough for a message and a report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 TEXT_CHARS_MAX = 8_000  # of one traceback: its beginning and its end tell most
-FAILURES_MAX = 16  # told in full
+FAILURES_MAX = 16  # with their tracebacks
 _CUT = "\n… {} characters left out …\n"
 
 

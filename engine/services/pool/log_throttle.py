@@ -1,21 +1,22 @@
-"""What goes on for as long as Redis is away or full is written to the log at once, and then once a minute."""
+"""Logs a state that lasts, such as a Redis that is away or full, when it begins and then once a minute."""
 
 AGAIN_S = 60.0
 
 
 class LogThrottle:
-    """`should_log` says whether to write it down; another reason is news at once."""
+    """For one kind of state, which may have one reason after another."""
 
     def __init__(self) -> None:
         self._reason: str | None = None
         self._again_s = 0.0
 
     def should_log(self, reason: str, now_s: float) -> bool:
+        """Whether to log it now (a moment in seconds): a new reason at once, the same one again after `AGAIN_S`."""
         if reason == self._reason and now_s < self._again_s:
             return False
         self._reason, self._again_s = reason, now_s + AGAIN_S
         return True
 
     def reset(self) -> None:
-        """Should it happen again, that will be news."""
+        """The state is over: log it at once if it begins again."""
         self._reason = None

@@ -23,7 +23,7 @@ class PoolTerms:
     policy: RunPolicy  # for handlers and tasks that say nothing
     lease_s: float = 15.0
     fence_margin_s: float = 2.0  # runs are ended so long before the lease lapses
-    fences: bool = True  # not on a Unix socket: whoever else could reach that Redis shares its fate
+    fences: bool = True  # not on a Unix socket: no other host can reach that Redis
     outcomes_pending_max: int = 10_000
     claim_max: int = 256  # of one step
     settle_max: int = 256  # of one step

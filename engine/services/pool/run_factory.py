@@ -1,6 +1,6 @@
-"""Makes runs of what Redis gave out: reads each record's first line and finds the policy that holds for it.
+"""Makes runs of claimed tasks: reads the first line of each record and finds the policy of the run.
 
-Redis may have been written to by anybody. What the rest of the pool takes for granted is made sure of here.
+Other programs may write to Redis too, so everything that the rest of the pool relies on is checked here.
 """
 
 from collections.abc import Iterable
@@ -32,6 +32,8 @@ _Head = tuple[str, str, int, RunPolicy]  # type, queue, priority, and what holds
 
 
 class RunFactory:
+    """`default`: the policy where neither handler nor task says otherwise."""
+
     def __init__(self, default: RunPolicy) -> None:
         self.default = default
         self.policies: dict[str, RunPolicy] = {}
@@ -39,9 +41,9 @@ class RunFactory:
         self._token = 0
 
     def learn(self, handlers: Iterable[dict[str, Any]]) -> None:
-        """Take the handlers' own wishes over."""
+        """Take the options of the handlers over. `handlers` are announcements of the fork server."""
         self._heads.clear()
-        self.policies = {one["name"]: self.default.with_handler(one) for one in handlers}
+        self.policies = {handler["name"]: self.default.with_handler(handler) for handler in handlers}
 
     def make(self, task_id: bytes, record: bytes, counters: bytes) -> Run:
         """`counters` is b"run attempts crashes priority", the last only where it may differ from what the record says.
@@ -82,7 +84,7 @@ class RunFactory:
         return read
 
     def placeholder_run(self, task_id: bytes, number: int, queue: str = "") -> Run:
-        """For what could not be read or cannot be run here: only to be settled."""
+        """A run of a task that cannot be read or cannot be run here: only to be settled."""
         return Run(task_id, number, 0, 0, "", queue, self.default, b"", 0)
 
 

@@ -1,7 +1,7 @@
-"""What the log says of a pool's work: each end of a run that is not a completion, and once a minute the figures.
+"""Logs a pool's work: each end of a run that is not a completion, and once a minute the figures.
 
-Completions are told at level DEBUG only, and ends that come by the thousand are counted instead: a log line costs more
-than a short run does.
+Completions are logged at level DEBUG only. Above `ROWS_PER_S_MAX` ends in a second the others are only counted: a log
+line costs more than a short run does.
 """
 
 import logging
@@ -36,13 +36,13 @@ class RunLogger:
         if not self._may_tell(int(self._monotonic_s())):
             self._untold += 1
             return
-        told = _read(outcome)
+        parsed = _read(outcome)
         facts = {"task_id": run.task_id.decode(errors="replace"), "task_type": run.task_type, "run": run.number,
-                 **{name: told.get(name) for name in ("worker", "pid", "cause", "wall_s", "cpu_s", "peak_rss_bytes")}}
+                 **{name: parsed.get(name) for name in ("worker", "pid", "cause", "wall_s", "cpu_s", "peak_rss_bytes")}}
         if verdict is COMPLETED:
             execution.debug("a run has completed", extra=facts)
             return
-        error = told.get("error")
+        error = parsed.get("error")
         if not isinstance(error, dict):
             error = {}
         logger, level = (execution, logging.INFO) if verdict.move is Move.CANCEL else (errors, logging.WARNING)
@@ -79,9 +79,9 @@ class RunLogger:
 
 
 def _read(outcome: bytes) -> dict[str, Any]:
-    """Empty for what is not an outcome: a handler can write to its worker's pipe whatever it likes."""
+    """The outcome as a dict; empty if it is none, since a handler can write any bytes to its worker's pipe."""
     try:
-        told = orjson.loads(outcome)
+        parsed = orjson.loads(outcome)
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}

@@ -49,7 +49,7 @@ def _cpu_s(usage: Mapping[str, Any], since_s: float, wall_s: float) -> float | N
 
 
 _NOT_MEASURED_S = 0.1
-DEATHS_MAX = 10  # that are told of
+DEATHS_MAX = 10  # that are reported
 
 
 class DeathLog:
@@ -96,10 +96,10 @@ def _with_last_words(event: Exited, token: int) -> dict[str, Any] | None:
     """What is known of the death, what the run said last, and how far it was."""
     if event.post_mortem is None:
         return None
-    told: dict[str, Any] = {}
+    added: dict[str, Any] = {}
     if (progress := event.progress(token)) is not None:
         with suppress(ValueError):  # a worker may have written anything before it died
-            told["progress"] = orjson.loads(progress)
+            added["progress"] = orjson.loads(progress)
     if output := event.output(token):
-        told["output"] = output
-    return {**event.post_mortem, **told}
+        added["output"] = output
+    return {**event.post_mortem, **added}

@@ -22,7 +22,7 @@ local function weigh_in_full(id, state, run, verdict, at)
     local priority = string.match(record, '^%["[^"\\]*","[^"]*",([0-3])') or 1
     state = format_state('RUNNING', run, 0, 0, priority, 0, ARGV.now_ms, supervisor)
   end
-  local move, payer = string.match(verdict, '^(%S+) (%S+)$')
+  local move, charged_to = string.match(verdict, '^(%S+) (%S+)$')
   local to = MOVES['RUNNING:' .. (move or '')]
   if not to then return 'ILLEGAL' end
   local status, at_run, attempts, crashes, priority, rank, _, owner = parse_state(state)
@@ -39,7 +39,7 @@ local function weigh_in_full(id, state, run, verdict, at)
   elseif not is_moment(at) then
     return 'ILLEGAL'
   end
-  if payer == 'attempt' then attempts = attempts + 1 elseif payer == 'crash' then crashes = crashes + 1 end
+  if charged_to == 'attempt' then attempts = attempts + 1 elseif charged_to == 'crash' then crashes = crashes + 1 end
   return nil, table.concat({ to, run, attempts, crashes, priority, rank }, ' '), to
 end
 

@@ -7,7 +7,7 @@
 -- preempts: '' never; '+' once it has all it wants; '!' now: it wants URGENT tasks only
 -- last_command: the last command that the last answer brought, '' for none: it and those before it are removed
 -- For each settlement:
---   verdict  'move payer'; payer is attempt, crash or nobody
+--   verdict  'move charged_to'; charged_to is attempt, crash or nobody
 --   at       due_ms of a retry; the queue of a release, with the type behind a space if the supervisor does not know it;
 --            else the moment of removal in ms
 -- gives refused: {position, word, …} with word ALREADY | STALE | GONE | ILLEGAL; all others were settled

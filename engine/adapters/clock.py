@@ -17,6 +17,7 @@ class RedisClock:
         self._calibrated_s = float("-inf")
 
     def now_ms(self) -> int:
+        """Milliseconds since the epoch, by Redis's clock."""
         return int(time.monotonic() * 1000 + self.offset_ms)
 
     def calibrate(self, redis_time_ms: float, sent_s: float, received_s: float) -> None:

@@ -12,6 +12,8 @@ from engine.ports.poller import READ
 
 
 class EpollPoller:
+    """Calls the callbacks of descriptors that are ready. Fulfils `ports.Poller`."""
+
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], object]] = {}
@@ -26,6 +28,7 @@ class EpollPoller:
         return self._epoll.fileno()
 
     def modify(self, fd: int, mask: int) -> None:
+        """Wait for other events of `fd`."""
         self._epoll.modify(fd, mask)
 
     def unregister(self, fd: int) -> None:
@@ -44,4 +47,5 @@ class EpollPoller:
         return len(ready)
 
     def close(self) -> None:
+        """Close the descriptor of epoll."""
         self._epoll.close()

@@ -53,6 +53,8 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class DemoFindings:
+    """All that came of a demo."""
+
     elapsed_s: float
     workers: int
     kinds: list[TaskTypeFindings]
@@ -69,10 +71,12 @@ class DemoFindings:
 
     @property
     def total(self) -> int:
+        """How many tasks have ended."""
         return len(self.completed) + len(self.hung) + len(self.crashed) + len(self.failed) + len(self.cancelled)
 
     @property
     def cpu_s(self) -> float:
+        """CPU seconds of all completed tasks."""
         return sum(task.cpu_s or 0.0 for task in self.completed)
 
 

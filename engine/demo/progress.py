@@ -29,6 +29,7 @@ class Tally:
 
     @classmethod
     def of(cls, tasks: Iterable[Task]) -> "Tally":
+        """Count the tasks by what they do."""
         known = list(tasks)
         running = [task for task in known if task.status is TaskStatus.RUNNING]
         return cls(

@@ -202,4 +202,5 @@ def as_json(found: DemoFindings, leftovers: Sequence[str]) -> dict[str, object]:
 
 
 def show(console: Console, found: DemoFindings, leftovers: Sequence[str]) -> None:
+    """Print the summary, at most WIDTH_MAX columns wide."""
     console.print(summary(found, leftovers), width=min(console.width, WIDTH_MAX))

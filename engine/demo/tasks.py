@@ -32,14 +32,17 @@ class DemoTask:
 
     @property
     def misbehaves(self) -> bool:
+        """Whether it is one of the misbehaving tasks."""
         return self.task_type.startswith("misbehaving.")
 
     def submission(self) -> dict[str, Any]:
+        """The arguments of a submit."""
         return {"task_type": self.task_type, "payload": self.payload, **self.options}
 
 
 def misbehave(name: str, end: TaskStatus, *, cancel: bool = False, timeout: float | None = None,
               **payload: Any) -> DemoTask:
+    """A task that misbehaves as the handler `misbehaving.<name>` does, and is to end so."""
     options = {} if timeout is None else {"timeout": timeout}
     return DemoTask(f"misbehaving.{name}", payload, options, end, cancel)
 

@@ -1,8 +1,7 @@
 """Everything below a process, and how to end it so that nothing gets away.
 
-Stop first, then kill: a stopped process starts no further children and does
-not see its own die. Who escapes, having been forked at the wrong moment, becomes
-an orphan, and comes to the nearest ancestor that adopts them: the fork server,
+Stop first, then kill: a stopped process starts no further children and does not see its own die. A process that was
+forked at the wrong moment escapes and becomes an orphan. The nearest ancestor that adopts orphans is the fork server,
 which ends it before it reports the death of the worker.
 """
 
@@ -27,7 +26,7 @@ def stat_fields(pid: int) -> list[str] | None:
 
 
 def can_look() -> bool:
-    """Whether there is a descriptor to look at processes with. If not, nobody seems to be there."""
+    """Whether there is a descriptor to look at processes with. Without one, no process can be seen."""
     try:
         os.close(os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC))
     except OSError:
@@ -57,7 +56,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def freeze(roots: Iterable[int]) -> list[int]:
-    """Stop processes and everything below them, until a look finds nobody new; return who they are.
+    """Stop processes and everything below them, until a look finds no new one; return their pids.
 
     Whether they have stopped is not waited for: on a busy machine that takes as long as it takes them to get a
     processor. A fork that was under way may still come out, and is an orphan then.
@@ -77,13 +76,14 @@ def freeze(roots: Iterable[int]) -> list[int]:
 
 
 def end(roots: Iterable[int]) -> list[int]:
-    """Freeze, then kill, processes and all below them; return who they were. Reaping is their parents' part."""
+    """Freeze, then kill, processes and all below them; return their pids. Their parents have to reap them."""
     known = freeze(roots)
     kill(known)
     return known
 
 
 def kill(pids: Iterable[int]) -> None:
+    """Send SIGKILL to each of these processes that is still there."""
     for pid in pids:
         send(pid, signal.SIGKILL)
 

@@ -32,8 +32,10 @@ class Identity(NamedTuple):
 
 
 class Presence(Enum):
+    """Whether a process is there, as far as this one can see."""
+
     LIVES = "lives"
-    GONE = "gone"  # it has ended, whether or not somebody has reaped it
+    GONE = "gone"  # it has ended, whether or not it was reaped
     HIDDEN = "hidden"  # a process has that number, and nothing tells whether it is the same
 
 
@@ -111,7 +113,7 @@ def _find(one: Identity) -> tuple[Presence, int | None]:
 
 
 def _stop_below(held: dict[int, int]) -> bool:
-    """Stop everything below, until a look finds nobody new. False if something there may not be stopped."""
+    """Stop everything below, until a look finds no new one. Return False if something there may not be stopped."""
     until_s, refused = time.monotonic() + _STOP_S_MAX, set[int]()
     while True:
         fresh = [(parent, pid) for parent in list(held) for pid in children(parent)

@@ -1,6 +1,6 @@
 """Speaks to the service manager that started us, as sd_notify(3) says: a datagram of NAME=VALUE lines for each message.
 
-Where nobody has named a socket nothing is sent. The variables are taken out of the environment, so that no handler can
+Where no socket is named, nothing is sent. The variables are taken out of the environment, so that no handler can
 speak in our name by accident.
 """
 

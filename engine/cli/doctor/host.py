@@ -26,7 +26,7 @@ for name in sys.argv[1:]:
         failures[name] = f"{type(error).__name__}: {error}"
     audit.look(name)
 from engine.tasks.handler_spec import REGISTRY
-print("\\n" + json.dumps({"failures": failures, "handlers": sorted(REGISTRY), "inherited": audit.found().told()}))
+print("\\n" + json.dumps({"failures": failures, "handlers": sorted(REGISTRY), "inherited": audit.found().as_dict()}))
 """
 _ADOPT = "from engine.adapters.kernel.prctl import adopt_orphans; adopt_orphans()"
 _DUMP = """

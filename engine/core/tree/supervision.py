@@ -25,12 +25,16 @@ REFUSED_PAUSE_S, REFUSED_PAUSE_S_MAX = 0.1, 5.0  # before the next try; doubled 
 
 
 class Restart(StrEnum):
+    """When a child that has ended is started again."""
+
     PERMANENT = "permanent"
     TRANSIENT = "transient"
     TEMPORARY = "temporary"
 
 
 class Strategy(StrEnum):
+    """Which children are restarted with one that died."""
+
     ONE_FOR_ONE = "one_for_one"
     ONE_FOR_ALL = "one_for_all"
     REST_FOR_ONE = "rest_for_one"  # the one that died, and those started after it
@@ -47,6 +51,8 @@ class ChildSpec:
 
 @dataclass(frozen=True, slots=True)
 class StartChild:
+    """Start the child."""
+
     name: str
 
 
@@ -59,6 +65,8 @@ class StopChild:
 
 @dataclass(frozen=True, slots=True)
 class KillChild:
+    """Kill the child, which had its time to end."""
+
     name: str
 
 
@@ -73,6 +81,8 @@ Action = StartChild | StopChild | KillChild | GiveUp
 
 
 class ChildPhase(Enum):
+    """Whether a child has a process, and whether that is to end."""
+
     DOWN = "down"
     UP = "up"
     STOPPING = "stopping"  # told to end; `deadline_s` is when to kill it
@@ -81,6 +91,8 @@ class ChildPhase(Enum):
 
 @dataclass(slots=True)
 class ChildState:
+    """One child, as the supervisor knows it."""
+
     spec: ChildSpec
     phase: ChildPhase = ChildPhase.DOWN
     deadline_s: float = NEVER
@@ -92,6 +104,8 @@ class ChildState:
 
 
 class Supervision:
+    """The children of one supervisor. See above for its calls."""
+
     def __init__(self, specs: Iterable[ChildSpec], budget: RestartBudget,
                  strategy: Strategy = Strategy.ONE_FOR_ONE) -> None:
         self.children = {spec.name: ChildState(spec) for spec in specs}
@@ -102,6 +116,7 @@ class Supervision:
         self._over = False
 
     def start(self, now_s: float) -> list[Action]:
+        """Start every child."""
         return self._advance(now_s)
 
     def exited(self, name: str, well: bool, now_s: float) -> list[Action]:
@@ -125,6 +140,7 @@ class Supervision:
         return self._advance(now_s)
 
     def has_started(self, name: str) -> None:
+        """A child that was to be started has a process."""
         self.children[name].refusals = 0
 
     def add(self, spec: ChildSpec, now_s: float) -> list[Action]:
@@ -152,6 +168,7 @@ class Supervision:
         return self._advance(now_s)
 
     def tick(self, now_s: float) -> list[Action]:
+        """Time has passed: kill children that were told to end and did not, and start those whose pause is over."""
         actions: list[Action] = []
         for child in self.children.values():
             if child.phase is ChildPhase.STOPPING and now_s >= child.deadline_s:
@@ -159,6 +176,7 @@ class Supervision:
         return [*actions, *self._advance(now_s)]
 
     def next_deadline_s(self) -> float:
+        """When to call `tick`, infinity if there is nothing to wait for."""
         deadline_s = min((child.deadline_s for child in self.children.values()), default=NEVER)
         waiting_s = min((max(self._start_s, child.start_s) for child in self.children.values()
                          if child.wanted and child.phase is ChildPhase.DOWN), default=NEVER)

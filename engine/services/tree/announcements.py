@@ -72,10 +72,12 @@ class ServiceNotices:
         self._is_reloading = False
 
     def ready(self) -> None:
+        """The tree is up."""
         self._said = self._status()
         self.manager.tell(READY=1, STATUS=self._said)
 
     def reloading(self) -> None:
+        """A reload begins."""
         self._is_reloading, self._said = True, None
         self.manager.tell(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000, STATUS="reloading")
 

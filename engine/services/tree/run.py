@@ -32,7 +32,7 @@ def run_root(settings: Settings, reload: Callable[[], Settings]) -> int:
     Raises `EngineError` if the embedded Redis cannot be started, or something else that a first start needs is not
     there: a handler module that cannot be imported, say.
     """
-    manager = ServiceManager.from_environ(os.environ)  # first of all: whoever we start is not to speak in our name
+    manager = ServiceManager.from_environ(os.environ)  # first of all: no child may speak in our name
     take_over()
     path = dict.fromkeys([os.getcwd(), *map(os.path.abspath, sys.path)])
     return _run(Bootstrap(settings=settings, sys_path=list(path)), reload, Readiness(), None, manager)

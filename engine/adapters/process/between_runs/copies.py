@@ -57,6 +57,7 @@ class ForkHooks:
         self._kept = local()  # of the thread that forks: its mask, and its children
 
     def register(self) -> None:
+        """Have the hooks called around each os.fork() from now on."""
         os.register_at_fork(before=self._before, after_in_parent=self._after_in_parent,
                             after_in_child=self._after_in_child)
 

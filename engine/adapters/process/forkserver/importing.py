@@ -24,13 +24,14 @@ from engine.tasks.handler_spec import REGISTRY
 
 @dataclass(slots=True)
 class ImportedHandlers:
-    """What there is to run, and what is to be told of it."""
+    """What there is to run, and what the pool is told of it."""
 
     handlers: dict[bytes, LoadedHandler] = field(default_factory=dict)
-    told: dict[str, Any] = field(default_factory=dict)  # {"handlers", "failures", "inherited"}
+    report: dict[str, Any] = field(default_factory=dict)  # {"handlers", "failures", "inherited"}
 
 
 def starting_of(config: dict[str, Any]) -> Starting:
+    """How workers start, by the configuration."""
     return Starting(**config["starting"])
 
 
@@ -39,7 +40,7 @@ def import_all(config: dict[str, Any]) -> ImportedHandlers:
     audit = ImportAudit()
     failures = load(config["modules"], config["main"], config["functions"], audit.look)
     failures |= _leave_out_misfits(config)
-    inherited = audit.found().told() if starting_of(config).imports_once else {}
+    inherited = audit.found().as_dict() if starting_of(config).imports_once else {}
     return ImportedHandlers(make_handler_table(REGISTRY), {
         "handlers": [spec.announcement() for spec in REGISTRY.values()], "failures": failures, "inherited": inherited})
 
@@ -57,19 +58,19 @@ def send_scout(config: dict[str, Any]) -> dict[str, Any]:
         os.close(fd)
     descendants.end(descendants.children(os.getpid()))  # what it has left came to us; there are no workers yet
     try:
-        told: dict[str, Any] = orjson.loads(found)
+        report: dict[str, Any] = orjson.loads(found)
     except ValueError:
         names = [*config["modules"], *(config["main"] or {}).values()]
         why = f"importing ended the process with {os.waitstatus_to_exitcode(status)}\n"
-        told = {"handlers": [], "failures": dict.fromkeys(names, why), "inherited": {}}
-    return told
+        report = {"handlers": [], "failures": dict.fromkeys(names, why), "inherited": {}}
+    return report
 
 
 def import_in_worker(config: dict[str, Any], known: dict[str, str], handlers: dict[bytes, LoadedHandler],
                      post: Callable[[bytes], None]) -> None:
     """Fill `handlers`. Raises `StartFailed`, and tells the pool, for an import that the scout had no trouble with."""
     imported = import_all(config)
-    for name, trace in imported.told["failures"].items():
+    for name, trace in imported.report["failures"].items():
         if name not in known:
             last = trace.strip().splitlines()[-1] if trace.strip() else "it failed"
             post(failure(name, "import", last, trace))
@@ -83,7 +84,7 @@ def _scout(config: dict[str, Any], writer: int) -> None:
     try:
         os.setsid()
         prctl.die_with_parent(SIGKILL)
-        found = memoryview(orjson.dumps(import_all(config).told))
+        found = memoryview(orjson.dumps(import_all(config).report))
         while found:
             found = found[os.write(writer, found) :]
         prctl.flush_output()

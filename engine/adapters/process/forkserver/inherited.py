@@ -1,7 +1,7 @@
 """What the imports left in a process that is about to be forked, and that a fork does not carry over whole.
 
-1. A fork has one thread, the one that forked. Locks and queues that the others serve are in it all the same, so whoever
-   waits for one of those threads waits for ever.
+1. A fork has one thread, the one that forked. Locks and queues that the others serve are in it all the same, so code
+   that waits for one of those threads waits for ever.
 2. A fork has the descriptors of its parent. A connected socket is one conversation, in which all workers would take
    part, and each might read the answer that another one asked for. So each worker gets an ended one in its place.
 
@@ -37,8 +37,8 @@ class Inherited:
     sockets: list[str] = field(default_factory=list)
     modules: list[str] = field(default_factory=list)  # the handler modules that brought threads or sockets
 
-    def told(self) -> dict[str, Any]:
-        """As JSON values; empty where there is nothing to tell."""
+    def as_dict(self) -> dict[str, Any]:
+        """What was found, as JSON values; empty where nothing was."""
         return {name: value for name, value in asdict(self).items() if value}
 
 

@@ -1,6 +1,6 @@
 """Imports the handlers, once, in the fork server. What fails is reported with its traceback; the others go on.
 
-Modules and the main script are named by whoever starts the engine, never by who submits a task.
+The user that starts the engine names modules and the main script. A submitted task cannot name any.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """The main script of a Scheduler, executed again where its functions are needed: up to its first use of the engine.
 
 In the fork server, and in the processes that a handler starts through multiprocessing by "spawn" or "forkserver". Those
-would execute the script themselves, to its end: `main_of_children` is told to them as the main module instead.
+would execute the script themselves, to its end: they get `main_of_children` as the main module instead.
 """
 
 import importlib.util

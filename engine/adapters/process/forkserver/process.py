@@ -45,6 +45,8 @@ _ENDS = 6
 
 @dataclass(slots=True)
 class ForkServer:
+    """One fork server, which serves the pool at the other end of `control`."""
+
     control: socket.socket
     config: dict[str, Any]
     handlers: dict[bytes, LoadedHandler] = field(default_factory=dict)
@@ -72,11 +74,11 @@ class ForkServer:
         os.environ.pop("SPT_NOENV", None)  # it is read at the first call; programs of handlers need not see it
         if self.starting.imports_once:
             imported = import_all(config)
-            self.handlers, told = imported.handlers, imported.told
+            self.handlers, report = imported.handlers, imported.report
         else:
-            told = send_scout(config)
+            report = send_scout(config)
         _check_open(self.control)
-        self.failures = told["failures"]
+        self.failures = report["failures"]
         if self.starting.method == "spawn":
             self.config_fd = write_config(config, self.failures)
         self.reaper.own = frozenset(descendants.children(os.getpid()))
@@ -87,7 +89,7 @@ class ForkServer:
         gc.disable()
         gc.collect()
         gc.freeze()  # what exists now is never looked at again, so its pages stay shared
-        self._say({"ready": told})
+        self._say({"ready": report})
 
     # -- loop -----------------------------------------------------------------------------------------------------
 
@@ -168,7 +170,7 @@ class ForkServer:
 
 
 def _check_open(control: socket.socket) -> None:
-    """Nothing can be told to the pool over a closed socket: stderr is the engine's own."""
+    """Nothing can be sent to the pool over a closed socket: stderr is the engine's own."""
     try:
         control.getpeername()
     except OSError as error:
@@ -190,7 +192,7 @@ def _receive_config(control: socket.socket) -> dict[str, Any]:
 
 def main(fd: int) -> None:
     """Serve the pool at the other end of descriptor `fd`."""
-    os.setsid()  # so that all below is in another session than the pool, and can be told from its own children
+    os.setsid()  # so that all below is in another session than the pool, and is not taken for one of its own children
     prctl.die_with_parent(signal.SIGKILL)  # while we import, nobody watches the control socket
     control = socket.socket(fileno=prctl.move_up(fd))  # where no file gets its number if a module should close it
     config = _receive_config(control)

@@ -28,7 +28,7 @@ _ROUND_MS_MAX = 100  # each waits for the deaths of the one before, this long at
 
 @dataclass(slots=True)
 class WorkerDeath:
-    """A worker that has ended and is not yet reported. `status` is as of os.wait(), None if somebody else took it."""
+    """A worker that has ended and is not yet reported. `status` is as of os.wait(), None if user code has reaped it."""
 
     spawn: int
     status: int | None = None
@@ -38,7 +38,7 @@ class WorkerDeath:
 
 @dataclass(slots=True)
 class Reaper:
-    """Watches the children of this process. `report` is told of each dead worker that has left nothing behind."""
+    """Watches the children of this process. `report` is called with each dead worker of which nothing is left."""
 
     report: Callable[[WorkerDeath], None]
     own: frozenset[int] = frozenset()  # children that the imports started: not to be killed while this process lives
@@ -124,7 +124,7 @@ class Reaper:
         try:
             pid, status, usage = wait4(which, WNOHANG)
         except ChildProcessError:
-            if which > 0:  # its pidfd says that it has ended, so somebody else has reaped it
+            if which > 0:  # its pidfd says that it has ended, so user code has reaped it
                 self._ended(which, WorkerDeath(self.workers.get(which, 0)))
             return False
         if pid:

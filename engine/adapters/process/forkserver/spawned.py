@@ -51,22 +51,23 @@ def execute_worker(ends: WorkerDescriptors, slot: int, server: int, config_fd: i
         os._exit(code)
 
 
-def main(order: str) -> NoReturn:
+def main(order_json: str) -> NoReturn:
     """In the fresh interpreter: import the handlers, and serve."""
-    told = orjson.loads(order)
+    order = orjson.loads(order_json)
     signals.ignore()
-    setproctitle.setproctitle(f"ganger: worker {told['slot']}")
+    setproctitle.setproctitle(f"ganger: worker {order['slot']}")
     os.environ.pop("SPT_NOENV", None)
-    ends = WorkerDescriptors(*told["ends"])
+    ends = WorkerDescriptors(*order["ends"])
     for fd in ends.all():
         os.set_inheritable(fd, False)
-    written = orjson.loads(os.pread(told["config"], os.fstat(told["config"]).st_size, 0))
-    os.close(told["config"])
+    written = orjson.loads(os.pread(order["config"], os.fstat(order["config"]).st_size, 0))
+    os.close(order["config"])
     config, known = written["config"], dict.fromkeys(written["known"], "")
     if config["sys_path"]:
         sys.path[:] = config["sys_path"]
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-    settings = WorkerSettings(f"{config['supervisor']}/{told['slot']}", **config["limits"])
+    slot, write_mark = order["slot"], UsageMarks(order["page"]).writer(order["slot"])
+    settings = WorkerSettings(f"{config['supervisor']}/{slot}", **config["limits"])
     become_worker(ends, WorkerStart(
-        settings, {}, told["server"], f"ganger: worker {told['slot']}", UsageMarks(told["page"]).writer(told["slot"]),
+        settings, {}, order["server"], f"ganger: worker {slot}", write_mark,
         lambda handlers, post: import_in_worker(config, known, handlers, post), has_left_home=True))

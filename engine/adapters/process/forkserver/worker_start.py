@@ -52,6 +52,7 @@ class WorkerDescriptors:
     dump: int
 
     def all(self) -> list[int]:
+        """The numbers, in order."""
         return [getattr(self, field.name) for field in fields(self)]
 
     def out_of_reach(self) -> "WorkerDescriptors":
@@ -115,6 +116,7 @@ def become_worker(ends: WorkerDescriptors, start: WorkerStart) -> NoReturn:
 
 
 def leave_home(server: int) -> None:
+    """Leave the session of the fork server `server`, a pid, and die with it."""
     os.setsid()
     prctl.die_with_parent(signal.SIGKILL)
     if os.getppid() != server:  # it died before we had asked

@@ -1,4 +1,4 @@
-"""What can be told of a process that is ending: its stacks, what the kernel says of it, and who ended it."""
+"""What is known of a process that is ending: its stacks, what the kernel says of it, and what has ended it."""
 
 import contextlib
 import os
@@ -32,10 +32,12 @@ class StackText:
         self.clear()
 
     def clear(self) -> None:
+        """Forget what has come."""
         self._parts: list[bytes] = []
         self._size = 0
 
     def feed(self, data: bytes) -> None:
+        """Take what was read from the pipe."""
         room = STACK_BYTES_MAX - self._size
         self._parts.append(data[:room])
         self._size += min(room, len(data))
@@ -56,8 +58,7 @@ class StackText:
 
 
 class OutputTail:
-    """The last rows that a worker has sent, with what came round Python, and how far its run was by its own word. So a
-    death can be told with them."""
+    """The last rows of output of a worker and the last progress of its run, for the report of its death."""
 
     __slots__ = ("_progress", "_rows")
 
@@ -66,18 +67,20 @@ class OutputTail:
         self._rows: deque[tuple[int, bytes | str]] = deque(maxlen=TAIL_ROWS_MAX)
 
     def logged(self, token: int, row: bytes) -> None:
+        """Take a row of the run `token`."""
         self._rows.append((token, row))
 
     def spilled(self, text: str) -> None:
-        """Of whatever run is going on."""
+        """Take output past Python, which belongs to the run that is going on."""
         if text:
             self._rows.append((_ANY, text))
 
     def progressed(self, token: int, body: bytes) -> None:
+        """Take a report of progress of the run `token`."""
         self._progress = token, body
 
     def progress_of(self, token: int) -> bytes | None:
-        """What the run said last of how far it is."""
+        """The last progress of the run, None if it reported none."""
         return self._progress[1] if self._progress[0] == token else None
 
     def new_run(self) -> None:
@@ -87,7 +90,7 @@ class OutputTail:
         self._rows.extend(kept)
 
     def of(self, token: int) -> str:
-        """The last output of the run, in order; empty if it said nothing."""
+        """The last output of the run, in order; empty if it has written nothing."""
         texts = [_text_of(row) for its, row in self._rows if its in (token, _ANY)]
         return "\n".join(text.rstrip("\n") for text in texts)[-TAIL_CHARS_MAX:]
 
@@ -129,6 +132,7 @@ def answers(pid: int) -> bool:
 
 
 def signal_name(number: int) -> str:
+    """Its name, as "SIGKILL", or "signal 42" where it has none."""
     try:
         return signals.Signals(number).name
     except ValueError:

@@ -72,6 +72,7 @@ class ForkServerClient:
                 _close(fds)
 
     def kill(self) -> None:
+        """Send SIGKILL to the fork server."""
         with suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGKILL)
 

@@ -1,8 +1,7 @@
 """The pool's end of a worker's pipe for tasks. It never blocks: what does not fit waits here.
 
-A pipe in packet mode (O_DIRECT) keeps the bounds of each write, so that what
-nobody has read can be taken back a message at a time; it costs half of what a
-socket does. The pool opens the worker's end a second time for that.
+A pipe in packet mode (O_DIRECT) keeps the bounds of each write, so that messages that were not read can be taken back
+one by one. It costs half of what a socket does. The pool opens the worker's end a second time for that.
 """
 
 import fcntl
@@ -43,7 +42,7 @@ class TaskChannel:
         self._flush()
 
     def take_back(self) -> list[bytes]:
-        """Take every message whose beginning nobody has read, oldest first.
+        """Take every message that the worker has not begun to read, oldest first.
 
         The reader may take one at the same time: each goes to one of us. One in pieces can end up with neither; then
         it is in what this returns, without its end, and the reader passes over what it got.
@@ -60,6 +59,7 @@ class TaskChannel:
         return messages
 
     def close(self) -> None:
+        """Close the pool's descriptors."""
         self._wait(False)
         os.close(self._fd)
         os.close(self._second)

@@ -21,6 +21,7 @@ class Timers:
             self._due[action] = at_s
 
     def next_s(self) -> float | None:
+        """The moment of the next action, None if there is none."""
         return min(self._due.values()) if self._due else None
 
     def run_due(self, now_s: float) -> None:

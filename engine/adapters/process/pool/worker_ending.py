@@ -42,7 +42,7 @@ class WorkerEnding:
         self._stacks = StackText()
         self._no_stacks = ""  # why there will be none, if there are none
         self._is_asked = False  # stacks are awaited
-        self._is_watched = False  # by somebody who wants them while the run goes on
+        self._is_watched = False  # by a user, while the run goes on
         self._is_listening = False
 
     def spawned(self, pid: int, pidfd: int) -> None:
@@ -110,7 +110,7 @@ class WorkerEnding:
             patience_s = self._patience_s() if hears else _DUMP_DEAF_S
             self._no_stacks = f"it did not answer within {patience_s:g} s" if hears else "it blocks or ignores SIGUSR2"
         self._timers.set(self._have_stacks, time.monotonic() + patience_s)
-        if self._is_asked:  # by somebody who watches
+        if self._is_asked:  # for a user
             return
         self._is_asked, self._facts = True, proc_facts(self._pid)
         self._read_dump()

@@ -54,6 +54,7 @@ class WorkerCgroup:
             self._write("pids.max", "max")
 
     def members(self) -> list[int]:
+        """The pids of its processes."""
         with suppress(OSError):
             return [int(line) for line in (self._path / "cgroup.procs").read_text().split()]
         return []
@@ -78,10 +79,11 @@ class WorkerCgroup:
         self._write("cgroup.kill", "1")
 
     def freeze(self) -> bool:
-        """Have all stand still, and whoever they start in this moment too. False where the kernel cannot."""
+        """Stop all processes, and those that they start in this moment. Return False where the kernel cannot."""
         return self._write("cgroup.freeze", "1")
 
     def thaw(self) -> None:
+        """Let all go on."""
         self._write("cgroup.freeze", "0")
 
     def remove(self) -> bool:
@@ -133,6 +135,7 @@ class WorkerCgroups:
         return None
 
     def remove(self, group: WorkerCgroup) -> None:
+        """Remove a cgroup, now or when its last process is gone."""
         if not group.remove():
             self._leaving.append(group)
 
@@ -140,7 +143,7 @@ class WorkerCgroups:
 def take_over() -> Path | None:
     """Move this process to a group of its own below the one that was delegated to it; return the latter, if any.
 
-    To be called before there are children. A group counts as delegated if it is ours to write and nobody else is in it.
+    To be called before there are children. A group is delegated if we may write to it and all its processes are ours.
     """
     own = our_group()
     if own is None or own.name == ENGINE:

@@ -29,6 +29,7 @@ class ResourceEnforcer:
         self.is_hungry = False  # it has passed its limit of memory
 
     def begin(self, pid: int) -> None:
+        """The worker has the process `pid`: put it into a cgroup."""
         self._pid, self._group = pid, self._groups.make(pid)
 
     def booted(self) -> None:
@@ -49,6 +50,7 @@ class ResourceEnforcer:
         self._watch = LimitWatch(self._pid, limits, usage, self._timers, exceeded)
 
     def unwatch(self) -> None:
+        """Hold the runs that follow to no limits."""
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
@@ -60,11 +62,12 @@ class ResourceEnforcer:
         return self._group is not None and self._group.freeze()
 
     def resume(self) -> None:
+        """Let everything in the cgroup go on."""
         if self._group is not None:
             self._group.thaw()
 
     def kill(self) -> None:
-        """Everything in the group, whoever its parent is by now."""
+        """Kill everything in the cgroup, also processes that other parents have adopted."""
         if self._group is not None:
             self._group.kill()
 

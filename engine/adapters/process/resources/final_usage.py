@@ -42,11 +42,13 @@ class UsagePage:
         self._memory = prctl.map_shared(self.fd, _BYTES)
 
     def read(self, slot: int) -> UsageMark:
+        """The last mark of the worker in `slot`."""
         if slot >= SLOTS_MAX:
             return UsageMark(0.0, 0.0)
         return UsageMark(*_MARK.unpack_from(self._memory, slot * _MARK.size))
 
     def close(self) -> None:
+        """Give the page back."""
         prctl.unmap(self._memory)
         os.close(self.fd)
 

@@ -1,4 +1,4 @@
-"""Holds what a worker runs to its limits: looks as often as it takes, and says when one is passed."""
+"""Watches what the run of a worker uses: looks as often as its limits need, and reports when one is passed."""
 
 import os
 import time
@@ -15,7 +15,8 @@ _COST_SHARE = 20  # a look that cost much CPU time is not repeated before so man
 class UsageSource(Protocol):
     """Where the figures come from."""
 
-    def look(self) -> Usage: ...
+    def look(self) -> Usage:
+        """What is used now."""
 
 
 class LimitWatch:
@@ -33,10 +34,11 @@ class LimitWatch:
             timers.set(self._look, time.monotonic() + SAMPLE_S_MIN)
 
     def stop(self) -> None:
+        """Look no more."""
         self._timers.set(self._look, None)
 
     def facts(self) -> dict[str, Any]:
-        """For a post-mortem: the limits, and what was used when somebody looked last."""
+        """For a post-mortem: the limits, and what was used at the last look."""
         return {"limits": self.limits.as_options(), "memory_bytes": self._seen.memory_bytes, "cpu_s": self._seen.cpu_s,
                 "processes": self._seen.processes}
 

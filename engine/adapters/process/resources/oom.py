@@ -1,7 +1,7 @@
-"""Whether it was the kernel's OOM killer that ended a process: a SIGKILL itself says nothing of who sent it.
+"""Whether it was the kernel's OOM killer that ended a process: a SIGKILL itself does not say where it came from.
 
-The kernel tells, from the surest to the least sure: in its log, by the number of the process (/dev/kmsg, for root,
-outside of containers); in a counter of the memory cgroup that we live in; in a counter of the whole host.
+The kernel shows it, from the surest source to the least sure: in its log, by the number of the process (/dev/kmsg, for
+root, outside of containers); in a counter of the memory cgroup that we live in; in a counter of the whole host.
 """
 
 import os
@@ -39,6 +39,7 @@ class OomKiller:
         return "the counter of this host rose" if on_host > since[1] else None
 
     def close(self) -> None:
+        """Close the kernel's log."""
         if self._log >= 0:
             os.close(self._log)
             self._log = -1

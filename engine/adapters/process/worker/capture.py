@@ -1,12 +1,10 @@
 """What a run prints and logs, as rows for its log: capped per run, then only counted.
 
-sys.stdout, sys.stderr and the logging module of a worker lead here; output that
-goes round Python (C code, children) is on the worker's descriptors 1 and 2,
-which the pool reads itself.
+sys.stdout, sys.stderr and the logging module of a worker lead here. Output past Python (C code, children) is on the
+worker's descriptors 1 and 2, which the pool reads itself.
 
-The first rows of a run are sent line by line, so that somebody who watches sees
-them at once; a run that talks much is sent in larger pieces, since each row
-costs the supervisor a few microseconds.
+The first rows of a run are sent line by line, so that a user that watches sees them at once. A run that writes much is
+sent in larger pieces, since each row costs the supervisor a few microseconds.
 
 In a process that a handler has forked, all of these are ordinary streams on descriptors 1 and 2.
 """
@@ -77,6 +75,7 @@ class OutputCapture:
 
     @property
     def is_full(self) -> bool:
+        """Whether the log of the run has as many bytes as it may have."""
         return self.used >= self._bytes_max
 
     def row(self, stream: str, level: str | None, text: str) -> None:

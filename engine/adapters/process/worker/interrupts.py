@@ -67,6 +67,7 @@ class Interrupts:
         set_handler(signal.SIGUSR1, self._on_signal)
 
     def install(self) -> None:
+        """Take SIGUSR1, and raise interrupts again that a finaliser has swallowed."""
         self.listen()
         usual = sys.unraisablehook
         sys.unraisablehook = lambda unraisable: self._not_ignored(unraisable, usual)

@@ -74,7 +74,7 @@ def reseed() -> None:
     Python's own `random` does so itself after a fork.
     """
     if (numpy_random := sys.modules.get("numpy.random")) is not None:
-        with suppress(Exception):  # a numpy in which somebody has replaced it
+        with suppress(Exception):  # user code may have replaced it
             numpy_random.seed()
     if (torch := sys.modules.get("torch")) is not None:
         with suppress(Exception):
@@ -123,6 +123,7 @@ def _tell(post: Post, hook: Callable[[], Any], moment: str, error: BaseException
 
 
 def failure(hook: str, moment: str, message: str, trace: str) -> bytes:
+    """The frame that reports it; `moment` is "on_worker_start", "on_worker_stop" or "import"."""
     body = {"hook": hook, "moment": moment, "message": message, "traceback": trace[-_TRACEBACK_CHARS_MAX:]}
     text = {name: value.encode("utf-8", "replace").decode() for name, value in body.items()}
     return frame(HOOK_FAILED, 0, orjson.dumps(text))

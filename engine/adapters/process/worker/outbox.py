@@ -1,6 +1,6 @@
 """The worker's end of the pipe to its pool: whole frames, in order, from any thread and from signal handlers.
 
-Progress of a run goes the same way: a burst at once, then as much as somebody can read.
+Progress of a run goes the same way: a burst at once, then as much as a user can read.
 """
 
 import os

@@ -93,6 +93,7 @@ class OutcomeWriter:
 
     def completed(self, run: int, result: bytes, started_ms: int, ended_ms: int, wall_s: float, cpu_s: float,
                   peak_rss_bytes: int, logs_dropped_bytes: int) -> bytes:
+        """The outcome of a run that has returned; `result` is JSON, moments are in milliseconds since the epoch."""
         return self._template % (run, result, started_ms, ended_ms, wall_s, cpu_s, peak_rss_bytes, logs_dropped_bytes)
 
     def failed(self, handler: LoadedHandler | None, error: BaseException, facts: RunFacts) -> tuple[bytes, bytes]:

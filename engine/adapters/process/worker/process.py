@@ -148,7 +148,7 @@ class WorkerLoop:
         """Reply for a run that an exception ended."""
         ended_s = monotonic()
         if self.is_copy:
-            leave(None if type(error) is InvalidResult else error)  # nobody waits for the result of a copy
+            leave(None if type(error) is InvalidResult else error)  # the result of a copy is not wanted
         _, token, run, _, offset_ms, _ = TASK_HEAD.unpack_from(message)
         wall_s = ended_s - started_s
         if self.interrupts.suspended == token:

@@ -24,9 +24,11 @@ class OutputRows(Protocol):
     rows: int
 
     @property
-    def is_full(self) -> bool: ...
+    def is_full(self) -> bool:
+        """Whether further rows would be dropped."""
 
-    def row(self, stream: str, level: str | None, text: str) -> None: ...
+    def row(self, stream: str, level: str | None, text: str) -> None:
+        """Send a row of `stream`; `level` is that of a log record."""
 
 
 class CapturedStream(io.TextIOBase):
@@ -90,6 +92,7 @@ class CapturedStream(io.TextIOBase):
             self.write(self._decoder.decode(data))
 
     def flush(self) -> None:
+        """Send what is held back, unless the run writes too much."""
         if self._plain is not None:
             self._plain.flush()
             return
@@ -118,6 +121,7 @@ class CapturedStream(io.TextIOBase):
                 self._send(text)
 
     def forget(self) -> None:
+        """Drop what is held back."""
         self._parts, self._chars = [], 0
         self._decoder.reset()
 
@@ -142,7 +146,7 @@ class CapturedStream(io.TextIOBase):
 
 
 class _Bytes(io.BufferedIOBase):
-    """`sys.stdout.buffer`, for those who print bytes. It stays open, whoever wraps it and drops the wrapper."""
+    """`sys.stdout.buffer`, for code that prints bytes. It stays open when a wrapper around it is dropped."""
 
     mode = "wb"
 

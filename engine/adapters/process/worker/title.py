@@ -16,10 +16,12 @@ class ProcessTitle:
         setproctitle.setproctitle(idle)
 
     def begin(self, handler: str, task_id: bytes) -> None:
+        """A run has begun: show its handler and its task."""
         self._has_run = True
         setproctitle.setproctitle(f"{self._idle} {handler} {task_id.decode()}")
 
     def end(self) -> None:
+        """The run has ended."""
         if self._has_run:
             self._has_run = False
             setproctitle.setproctitle(self._idle)

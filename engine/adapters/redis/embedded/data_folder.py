@@ -39,6 +39,7 @@ class DataFolder(NamedTuple):
 
     @property
     def is_own(self) -> bool:
+        """Whether it belongs to the user of this process."""
         return self.owner == os.geteuid()
 
     def open_lock(self, name: str) -> int:
@@ -53,12 +54,14 @@ class DataFolder(NamedTuple):
             raise unusable(self.path, error) from None
 
     def open_log(self) -> BinaryIO:
+        """Open the log of the server for appending. Raises `EngineError`."""
         try:
             return folder_files.open_log(self.path / folder_files.SERVER_LOG)
         except OSError as error:
             raise unusable(self.path, error) from None
 
     def note(self) -> SupervisorNote | None:
+        """What the supervisor of this folder has written last; None where there is nothing to read."""
         try:
             descriptor = folder_files.open_lock(self.path / folder_files.SUPERVISOR_LOCK, create=False)
         except OSError:
@@ -72,7 +75,7 @@ class DataFolder(NamedTuple):
             os.close(descriptor)
 
     def not_running(self) -> EngineError:
-        """What to tell a root who has come upon a folder in which nothing runs."""
+        """The error for root, in a folder of another user in which nothing runs."""
         name = user_name(self.owner)
         return EngineError(f"no Redis runs in the folder {self.path}, which belongs to {name}, and root does not start "
                            f"one there: run this command as that user (sudo -u {name}), or {_REMEDY}")
@@ -112,6 +115,7 @@ def socket_path(folder: Path) -> str:
 
 
 def unusable(path: Path, error: OSError) -> EngineError:
+    """The error for a folder that cannot be used, with its reason and a remedy."""
     owner = _owner(path) if isinstance(error, PermissionError) else None
     if owner not in (None, os.geteuid()):
         return _foreign(path, owner)
@@ -133,6 +137,7 @@ def _foreign(path: Path, owner: int) -> EngineError:
 
 
 def user_name(uid: int) -> str:
+    """The name of a user, or "#1000" where it has none."""
     with suppress(KeyError):
         return pwd.getpwuid(uid).pw_name
     return f"#{uid}"

@@ -47,6 +47,7 @@ class SupervisorLaunch:
         self._raise_failure()
 
     def close(self) -> None:
+        """Close the pipe."""
         if self._reader >= 0:
             os.close(self._reader)
             self._reader = -1

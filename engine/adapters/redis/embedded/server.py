@@ -54,6 +54,7 @@ class EmbeddedRedis:
         self._watcher.start()
 
     def fileno(self) -> int:
+        """The descriptor that makes its holders users of the folder."""
         return self._lock
 
     def close(self) -> None:

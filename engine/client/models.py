@@ -82,7 +82,7 @@ class Task(Deferred, Model):
 
     @classmethod
     def of(cls, stored: StoredTask) -> Self:
-        """The task of a stored record, life and outcome."""
+        """The task of a stored record, state and outcome."""
         return cls.made(_values(stored))
 
     @classmethod
@@ -100,25 +100,25 @@ class Task(Deferred, Model):
 
 def _values(stored: StoredTask) -> dict[str, Any]:
     """The fields of a Task. What was stored was checked as it was read (core/task/stored_json.py)."""
-    record, life, options = stored.record, stored.life, stored.record.options
+    record, state, options = stored.record, stored.state, stored.record.options
     outcome: Mapping[str, Any] = stored.outcome or _NO_OUTCOME
     of_outcome, option = outcome.get, cast(Mapping[str, Any], options).get
-    running = life.status is TaskStatus.RUNNING
-    started_ms, ended_ms = (life.at_ms, None) if running else (of_outcome("started_ms"), of_outcome("ended_ms"))
+    running = state.status is TaskStatus.RUNNING
+    started_ms, ended_ms = (state.at_ms, None) if running else (of_outcome("started_ms"), of_outcome("ended_ms"))
     due_ms, expires_ms, tags = option("due_ms"), option("expires_ms"), option("tags")
     error, wall_s, cpu_s, created_ms = of_outcome("error"), of_outcome("wall_s"), of_outcome("cpu_s"), record.created_ms
     return {
-        "id": stored.id, "name": option("name"), "task_type": record.task_type, "status": life.status,
-        "priority": life.priority, "queue": record.queue, "payload": _payload(record.payload),
-        "attempts": life.attempts, "crashes": life.crashes, "run": life.run,
+        "id": stored.id, "name": option("name"), "task_type": record.task_type, "status": state.status,
+        "priority": state.priority, "queue": record.queue, "payload": _payload(record.payload),
+        "attempts": state.attempts, "crashes": state.crashes, "run": state.run,
         "result": of_outcome("result"), "error": TaskError(**error) if error else None, "cause": of_outcome("cause"),
         "progress": _progress(stored.progress) if stored.progress else None,
         "created_at": moment(created_ms), "due_at": _moment(due_ms), "expires_at": _moment(expires_ms),
         "started_at": _moment(started_ms), "ended_at": _moment(ended_ms),
-        "wait_s": _wait_s(created_ms, due_ms, started_ms, life.run),
+        "wait_s": _wait_s(created_ms, due_ms, started_ms, state.run),
         "wall_s": None if wall_s is None else float(wall_s), "cpu_s": None if cpu_s is None else float(cpu_s),
-        "peak_rss_bytes": of_outcome("peak_rss_bytes"), "worker": life.owner if running else of_outcome("worker"),
-        "pid": of_outcome("pid"), "quarantined": is_quarantined(life.status, outcome),
+        "peak_rss_bytes": of_outcome("peak_rss_bytes"), "worker": state.owner if running else of_outcome("worker"),
+        "pid": of_outcome("pid"), "quarantined": is_quarantined(state.status, outcome),
         "post_mortem": of_outcome("post_mortem"),
         "tags": list(tags) if tags else [], "fair_key": option("fair_key")}
 

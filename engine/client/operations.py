@@ -15,7 +15,7 @@ from engine.core.task.lifecycle import MOVES, Move, TaskStatus
 from engine.core.task.options import amendable
 from engine.core.task.priority import TaskPriority
 from engine.core.task.query import QueryPage, TaskQuery
-from engine.core.task.state import Life
+from engine.core.task.state import StoredState
 from engine.core.task.stored_task import StoredTask
 from engine.core.task.task_id import is_task_id
 from engine.errors import IdempotencyConflict, MoveRefused, TaskNotFound
@@ -164,4 +164,4 @@ def fresh(made: Submission) -> StoredTask:
     """Return a task as it is the moment after it was submitted."""
     record = made.record
     status = TaskStatus.PENDING if "due_ms" in record.options else TaskStatus.QUEUED
-    return StoredTask(made.id, record, Life(status, priority=record.priority, at_ms=record.created_ms))
+    return StoredTask(made.id, record, StoredState(status, priority=record.priority, at_ms=record.created_ms))

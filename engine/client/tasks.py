@@ -82,7 +82,7 @@ class TasksClient:
 
     def status(self, task_id: str) -> TaskStatus:
         """Return the status of a task. Raises `TaskNotFound`."""
-        return TaskStatus(self._stored(task_id).life.status)
+        return TaskStatus(self._stored(task_id).state.status)
 
     def find(self, *, limit: int = 100, **matching: Unpack[Filter]) -> list[Task]:
         """Return up to `limit` tasks that match, the newest first where Redis knows that order.

@@ -31,7 +31,7 @@ class _ReadTask(NamedTuple):
 
     @property
     def status(self) -> TaskStatus:
-        return self.task.life.status
+        return self.task.state.status
 
     def outcome(self) -> Mapping[str, Any] | None:
         return self.task.outcome
@@ -81,7 +81,7 @@ class InlineBroker:
         while True:
             self._engine.run_due()
             over = {task_id for task_id, task in zip(pending, self.read(pending), strict=True)
-                    if task is None or task.life.status.is_final}
+                    if task is None or task.state.status.is_final}
             if over:
                 yield [task_id for task_id in pending if task_id in over]
                 pending = [task_id for task_id in pending if task_id not in over]
@@ -114,7 +114,7 @@ class InlineBroker:
         return {}
 
     def reason(self, stored: StoredTask) -> str | None:
-        if stored.life.status is TaskStatus.QUEUED and stored.record.queue in self._model.store.lanes.paused:
+        if stored.state.status is TaskStatus.QUEUED and stored.record.queue in self._model.store.lanes.paused:
             return f"its queue {stored.record.queue!r} is paused"
         return None
 
@@ -167,7 +167,7 @@ class InlineBroker:
     # -- the engine -----------------------------------------------------------------------------------------------
 
     def status_counts(self) -> dict[str, int]:
-        statuses = [task.life.status for task in self._model.store.tasks.values()]
+        statuses = [task.state.status for task in self._model.store.tasks.values()]
         return {status: statuses.count(status) for status in TaskStatus}
 
     def counters(self) -> dict[str, int]:
@@ -199,6 +199,6 @@ class InlineBroker:
 
 
 def _stored(task: ModelTask) -> StoredTask:
-    outcome = task.outcomes.get(task.life.run)
-    return StoredTask(task.id, task.record, task.life, None if outcome is None else orjson.loads(outcome),
+    outcome = task.outcomes.get(task.state.run)
+    return StoredTask(task.id, task.record, task.state, None if outcome is None else orjson.loads(outcome),
                       task.progress)

@@ -112,13 +112,13 @@ class InlineEngine:
         if judgement.move is Move.COMPLETE:
             after_s = policy.result_ttl_s
         now_ms = self.clock.now_ms()
-        end = RunEnd(task.id, task.life.run, judgement.wire_code, now_ms + int(after_s * 1000), outcome)
+        end = RunEnd(task.id, task.state.run, judgement.wire_code, now_ms + int(after_s * 1000), outcome)
         refused = self.model.supervisor.settle(WORKER, end, now_ms)
         assert not refused, refused
         self.model.store.supervisor(WORKER).commands.clear()
 
     def _judge(self, task: ModelTask, policy: RunPolicy, reply: RunReply) -> tuple[Verdict, bytes]:
-        run, told = task.life.run, orjson.loads(reply.outcome)
+        run, told = task.state.run, orjson.loads(reply.outcome)
         reason = self._cancel_reason(task)
         if reason is not None:  # asked for before the run ended: the first decision wins
             return CANCELLED, Outcome.cancelled(run, reason, ended_ms=self.clock.now_ms()).encode()
@@ -134,10 +134,10 @@ class InlineEngine:
         """Why the run is to be cancelled, as the first command of that kind says: by the handler, or what it calls."""
         commands = map(stored_json.cancel_command, self.model.store.supervisor(WORKER).commands)
         return next((command.reason for command in commands
-                     if command is not None and (command.task_id, command.run) == (task.id, task.life.run)), None)
+                     if command is not None and (command.task_id, command.run) == (task.id, task.state.run)), None)
 
     def _verdict(self, task: ModelTask, policy: RunPolicy, cause: Cause, retryable: bool = True,
                  after_s: float | None = None) -> Verdict:
-        life = task.life
-        return verdict(cause, policy.retry, run=life.run, attempts=life.attempts, crashes=life.crashes,
+        state = task.state
+        return verdict(cause, policy.retry, run=state.run, attempts=state.attempts, crashes=state.crashes,
                        chance=self._chance(), retryable=retryable, after_s=after_s)

@@ -27,7 +27,7 @@ class RunReply(NamedTuple):
 def execute(task: ModelTask, handler: LoadedHandler, outcomes: OutcomeWriter, now_ms: Callable[[], int]) -> RunReply:
     """Call the handler. KeyboardInterrupt passes through; anything else that is raised ends the run."""
     started_ms = now_ms()
-    run = task.life.run
+    run = task.state.run
 
     def wall_s() -> float:
         return (now_ms() - started_ms) / 1000
@@ -55,10 +55,10 @@ def _arguments(task: ModelTask, handler: LoadedHandler, now_ms: Callable[[], int
         return given
 
     def report(fraction: float | None, message: str) -> None:
-        task.progress = {"fraction": fraction, "message": message, "at_ms": now_ms(), "run": task.life.run}
+        task.progress = {"fraction": fraction, "message": message, "at_ms": now_ms(), "run": task.state.run}
 
     name = task.record.options.get("name", task.record.task_type)
-    return (*given, Context(task.id, task.record.task_type, name, task.life.run, task.life.attempts + 1,
+    return (*given, Context(task.id, task.record.task_type, name, task.state.run, task.state.attempts + 1,
                             _report=report))
 
 
@@ -68,7 +68,7 @@ def _kept_log(task: ModelTask, now_ms: Callable[[], int]) -> Iterator[None]:
 
     class Keeper(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            task.log.append({"at_ms": now_ms(), "run": task.life.run, "stream": "log", "level": record.levelname,
+            task.log.append({"at_ms": now_ms(), "run": task.state.run, "stream": "log", "level": record.levelname,
                                "text": record.getMessage()})
 
     keeper, root = Keeper(), logging.getLogger()

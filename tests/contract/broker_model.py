@@ -3,7 +3,7 @@
 from typing import Any
 
 from engine.core.task.lifecycle import FINAL, TaskStatus
-from engine.core.task.state import Life
+from engine.core.task.state import StoredState
 from engine.testing.model import ReferenceModel
 from engine.testing.model.store import ModelTask
 
@@ -19,7 +19,7 @@ def expected(model: ReferenceModel) -> dict[str, Any]:
         places.setdefault(_home(task), set()).add(task_id.encode())
     return {
         "tasks": {task_id.encode() for task_id in store.tasks},
-        "states": {task_id: _compared(task.life) for task_id, task in store.tasks.items()},
+        "states": {task_id: _compared(task.state) for task_id, task in store.tasks.items()},
         "places": places,
         "expiring": {task_id.encode() for task_id in store.expiring},
         "outcomes": {f"{task_id}:{run}".encode() for task_id, task in store.tasks.items() for run in task.outcomes},
@@ -40,11 +40,12 @@ def found(state: dict[str, Any], prefix: str, model: ReferenceModel) -> dict[str
     states = {}
     for member in here.get("tasks", {}):
         if member in here.get("states", {}):
-            life = Life.parse(here["states"][member])
-            assert member not in ranks or ranks[member] == life.place
+            state = StoredState.parse(here["states"][member])
+            assert member not in ranks or ranks[member] == state.place
         else:
-            life = Life(S.QUEUED, priority=model.store.tasks[member.decode()].record.priority, place=ranks[member])
-        states[member.decode()] = _compared(life)
+            priority = model.store.tasks[member.decode()].record.priority
+            state = StoredState(S.QUEUED, priority=priority, place=ranks[member])
+        states[member.decode()] = _compared(state)
     return {
         "tasks": set(here.get("tasks", {})), "states": states,
         "places": _places(here),
@@ -59,18 +60,18 @@ def found(state: dict[str, Any], prefix: str, model: ReferenceModel) -> dict[str
         "counters": here.get("counters", {})}
 
 
-def _compared(life: Life) -> Life:
+def _compared(state: StoredState) -> StoredState:
     """Without its moment; and without its rank once it has ended, since nothing depends on it then."""
-    return life._replace(at_ms=0, place=0 if life.status in FINAL else life.place)
+    return state._replace(at_ms=0, place=0 if state.status in FINAL else state.place)
 
 
 def _home(task: ModelTask) -> str:
     """The one collection that has it."""
-    status = task.life.status
+    status = task.state.status
     if status is S.QUEUED:
-        return f"lane:{task.record.queue}:{task.life.priority.name}"
+        return f"lane:{task.record.queue}:{task.state.priority.name}"
     if status is S.RUNNING:
-        return f"running:{task.life.owner}"
+        return f"running:{task.state.owner}"
     return f"ended:{status}" if status in FINAL else "due"
 
 

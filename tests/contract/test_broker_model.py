@@ -65,7 +65,7 @@ class Tasks(RuleBasedStateMachine):
         return self.model.store.tasks[task_id]
 
     def status(self, task_id: str) -> TaskStatus:
-        return self.task(task_id).life.status
+        return self.task(task_id).state.status
 
     def held(self, name: str) -> set[str]:
         return self.model.store.supervisor(name).running
@@ -125,7 +125,7 @@ class Tasks(RuleBasedStateMachine):
     def purge(self, queue: str, limit: int) -> None:
         queued = [task_id for lane in self.model.store.lanes.of_queue(queue) for task_id in lane]
         assert self.shop.broker.purge(queue, limit) == min(limit, len(queued))
-        gone = [one.id for one in self.shop.broker.read(queued) if one and one.life.status is S.CANCELLED]
+        gone = [one.id for one in self.shop.broker.read(queued) if one and one.state.status is S.CANCELLED]
         assert len(gone) == min(limit, len(queued))
         for task_id in gone:
             self.model.client.cancel(task_id, "its queue was purged", self.now_ms)
@@ -190,21 +190,21 @@ class Tasks(RuleBasedStateMachine):
         assert self.priorities(ids) == self.priorities(possible)[:want]
         self.model.supervisor.start(name, ids, self.now_ms)
         for task_id, counters in claimed:
-            life = self.task(task_id).life
-            told = f"{life.run} {life.attempts} {life.crashes}"
-            assert counters in (told, f"{told} {int(life.priority)}")
+            state = self.task(task_id).state
+            told = f"{state.run} {state.attempts} {state.crashes}"
+            assert counters in (told, f"{told} {int(state.priority)}")
         self.take_commands(name, commands)
         assert held == len(self.held(name))
 
     def priorities(self, ids: list[str]) -> list[TaskPriority]:
-        return [self.task(task_id).life.priority for task_id in ids]
+        return [self.task(task_id).state.priority for task_id in ids]
 
     @rule(name=SUPERVISORS, task_id=ids, verdict=some.sampled_from(sorted(VERDICTS)),
           off=some.sampled_from([0, 0, 0, -1, 1]))
     def settle(self, name: str, task_id: str, verdict: str, off: int) -> None:
         """Also of runs that are not its own, or are over, or have never been."""
         supervisor, task = self.supervisors[name], self.task(task_id)
-        run, is_release = task.life.run + off, verdict.startswith("release")
+        run, is_release = task.state.run + off, verdict.startswith("release")
         at_ms, outcome = supervisor.clock_ms + HOUR_MS, b"" if is_release else b'{"run":%d}' % max(run, 0)
         self.take_commands(name, supervisor.step()[2])
 
@@ -221,7 +221,7 @@ class Tasks(RuleBasedStateMachine):
             assert real() == []
             word = modelled()  # sent once more
         refused = self.shop.unchanged(real)
-        assert refused == word or task.life.run == 0  # one that never ran has no state in Redis, which says GONE
+        assert refused == word or task.state.run == 0  # one that never ran has no state in Redis, which says GONE
         assert refused[0] == word[0] == 1
 
     @rule(name=SUPERVISORS)
@@ -229,7 +229,7 @@ class Tasks(RuleBasedStateMachine):
         held = sorted(self.held(name))
         known = held[::2]
         strangers = [task_id for task_id in self.model.store.tasks if task_id not in held][:2]
-        told = {task_id: self.task(task_id).life.run for task_id in [*known, *strangers]}
+        told = {task_id: self.task(task_id).state.run for task_id in [*known, *strangers]}
         number = self.model.store.supervisor(name).last_sync + 1
         assert self.model.supervisor.sync_held_runs(name, told, self.now_ms, number) == strangers
         assert sync_held_runs(self.shop, list(told.items()), name) == [task_id.encode() for task_id in strangers]

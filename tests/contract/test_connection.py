@@ -82,7 +82,7 @@ def test_full(shop: Shop) -> None:
         assert shop.broker.delete([waiting]) == 1
     finally:
         shop.client.config_set("maxmemory", "0")
-    assert {shop.life(task_id).status for task_id in (lost, due)} == {TaskStatus.QUEUED}
+    assert {shop.state(task_id).status for task_id in (lost, due)} == {TaskStatus.QUEUED}
 
 
 def test_a_read_only_replica(shop: Shop) -> None:

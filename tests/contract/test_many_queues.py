@@ -97,7 +97,7 @@ def test_they_can_be_looked_at_mended_and_are_forgotten(shop: Shop) -> None:
     used = shop.submit("hostile-7")
     reconcile_all(shop)
     assert [stats["queue"] for stats in shop.broker.queue_stats()] == ["hostile-7"]
-    assert shop.life(used).status is TaskStatus.QUEUED
+    assert shop.state(used).status is TaskStatus.QUEUED
     assert len(shop.client.keys(shop.keys.base + "cursors:*")) == 1
 
 

@@ -17,10 +17,11 @@ def test_a_task_as_it_is_stored(shop: Shop) -> None:
     first, second, third, fourth = shop.broker.read([running, "0" * 19, queued, ended])
     assert (first.record.payload, first.record.options, first.progress) == (
         PAYLOAD, {"name": "cover"}, {"fraction": 0.5})
-    assert (first.life.status, first.life.run, first.life.owner, first.outcome) == (TaskStatus.RUNNING, 1, "sup", None)
+    assert (first.state.status, first.state.run, first.state.owner) == (TaskStatus.RUNNING, 1, "sup")
+    assert first.outcome is None
     assert second is None
-    assert (third.life.status, third.life.run, third.life.priority) == (TaskStatus.QUEUED, 0, TaskPriority.HIGH)
-    assert (fourth.life.status, fourth.outcome["run"]) == (TaskStatus.COMPLETED, 1)
+    assert (third.state.status, third.state.run, third.state.priority) == (TaskStatus.QUEUED, 0, TaskPriority.HIGH)
+    assert (fourth.state.status, fourth.outcome["run"]) == (TaskStatus.COMPLETED, 1)
 
 
 def test_more_tasks_than_one_call_reads(shop: Shop) -> None:

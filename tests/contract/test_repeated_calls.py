@@ -51,7 +51,7 @@ def test_a_cancel_that_was_heard_is_not_said_to_be_refused(warm: Shop, lose: Los
     task_id = warm.submit()
     lose("cancel_queued")
     assert warm.broker.cancel(task_id, "why") is TaskStatus.CANCELLED
-    assert warm.life(task_id).status is TaskStatus.CANCELLED
+    assert warm.state(task_id).status is TaskStatus.CANCELLED
     with pytest.raises(MoveRefused):
         warm.broker.cancel(task_id, "again")
 
@@ -60,7 +60,7 @@ def test_a_retry_that_was_heard_is_not_said_to_be_refused(warm: Shop, lose: Lose
     task_id = warm.ended()
     lose("requeue")
     warm.broker.revive(task_id)
-    assert warm.life(task_id).status is TaskStatus.QUEUED
+    assert warm.state(task_id).status is TaskStatus.QUEUED
     with pytest.raises(MoveRefused):
         warm.broker.revive(task_id)
 

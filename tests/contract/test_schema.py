@@ -86,7 +86,7 @@ def test_tasks_of_a_later_format_are_left_as_they_are(shop: Shop) -> None:
     rounds.ring()
     rounds.go()
     rounds.go()
-    assert shop.life(task_id).status is TaskStatus.FAILED, "of our own format it is a broken record"
+    assert shop.state(task_id).status is TaskStatus.FAILED, "of our own format it is a broken record"
 
 
 @pytest.fixture

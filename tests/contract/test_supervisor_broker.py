@@ -76,7 +76,7 @@ def test_what_a_step_claims_is_not_given_back_by_a_recover_that_was_sent_before(
     side.broker.step([], 1, 0, 0, b"")
     side.until(lambda heard: len(heard) == 2)
     assert side.kinds() == [HeldRunsSynced, Stepped]
-    assert shop.life(task_id).status is TaskStatus.RUNNING
+    assert shop.state(task_id).status is TaskStatus.RUNNING
 
 
 def test_what_it_can_run_is_heard_by_a_redis_that_is_full(side: Side, shop: Shop) -> None:

@@ -151,7 +151,7 @@ def test_a_closed_broker_waits_no_more(shop: Shop) -> None:
 
 def step(shop: Shop, task_id: str, verdict: str, outcome: bytes) -> None:
     supervisor = Supervisor(shop)
-    supervisor.end(task_id, verdict, shop.life(task_id).run, outcome=outcome)
+    supervisor.end(task_id, verdict, shop.state(task_id).run, outcome=outcome)
 
 
 def test_a_single_end_is_heard_with_its_outcome(shop: Shop, threads: ThreadPoolExecutor) -> None:
@@ -170,7 +170,7 @@ def test_what_does_not_fit_into_the_news_has_to_be_read(shop: Shop, threads: Thr
     until(lambda: shop.client.hlen(P + "waiters") == 1)
     step(shop, task_id, "complete nobody", outcome)
     assert hearing.result() is None
-    assert shop.life(task_id).status is TaskStatus.COMPLETED
+    assert shop.state(task_id).status is TaskStatus.COMPLETED
 
 
 def test_there_is_no_news_of_what_had_ended_or_never_was(shop: Shop) -> None:

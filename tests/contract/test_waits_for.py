@@ -41,7 +41,7 @@ def test_each_reason_has_its_words(shop: Shop) -> None:
     shop.broker.pause("q")
     assert reason(shop, task_id) == "its queue 'q' is paused"
     ended = shop.ended()
-    assert shop.life(ended).status is TaskStatus.FAILED
+    assert shop.state(ended).status is TaskStatus.FAILED
     assert reason(shop, ended) is None
 
 

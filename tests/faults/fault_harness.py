@@ -126,7 +126,7 @@ class FaultHarness:
 
     def status(self, task_id: str) -> TaskStatus | None:
         stored = self.watcher.read([task_id])[0]
-        return None if stored is None else stored.life.status
+        return None if stored is None else stored.state.status
 
     def have_ended(self) -> bool:
         """All of them, and the keeper knows."""

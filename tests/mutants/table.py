@@ -175,7 +175,7 @@ MUTANTS = [
            f"{ROUNDS} -k starves"),
     Mutant(LUA + "keeper/sweep.lua", "if status == ENDED[set] and #run <= 9 then", "if status then",
            f"{KEEPING} -k no_business"),
-    Mutant(REDIS + "tasks/task_actions.py", "is TaskStatus.RUNNING and str(stored.life.run) == run", "is TaskStatus.RUNNING",
+    Mutant(REDIS + "tasks/task_actions.py", "is TaskStatus.RUNNING and str(stored.state.run) == run", "is TaskStatus.RUNNING",
            f"{INSIST} -k whoever_runs"),
     Mutant(LUA + "tasks/send_command.lua",
            "if ARGV.id ~= '' then redis.call('HSET', KEYS.cancel_requests, ARGV.id, ARGV.cancel_request) end\n", "", INSIST),

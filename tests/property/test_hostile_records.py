@@ -16,7 +16,7 @@ from engine.core.task import stored_json
 from engine.core.task.event import events
 from engine.core.task.policy import RunPolicy
 from engine.core.task.record import Record
-from engine.core.task.state import Life
+from engine.core.task.state import StoredState
 from engine.core.task.stored_task import parse
 from engine.core.worker import frames
 from engine.ports.api_keys import ApiKeyTable
@@ -75,7 +75,7 @@ def test_a_task_is_told_whatever_is_stored_of_it(record: bytes, line: bytes | No
         orjson.dumps(told.model_dump(mode="json"))
     assert Task.model_validate(told.model_dump()) == told, "it is not validated, since it always would be"
     raw = EncodedTask(ID, record, line, None if line is None or found.is_lost else outcome, progress)
-    assert raw.status is found.life.status
+    assert raw.status is found.state.status
     assert Task.unread(raw, raw.status) == told
     assert Task.unread(raw, raw.status).result == told.result
     assert isinstance(found.fair_key, str)
@@ -167,10 +167,10 @@ def test_a_message_to_a_tasks_own_webhook_has_no_other() -> None:
 @given(LINES)
 def test_a_life_line_is_read_or_refused(line: bytes | None) -> None:
     try:
-        life = Life.parse(line or b"")
+        state = StoredState.parse(line or b"")
     except ValueError:
         return
-    assert life.run < 10**9, "it fits into a frame"
+    assert state.run < 10**9, "it fits into a frame"
 
 
 def test_a_letter_that_asks_for_the_end_of_a_run() -> None:

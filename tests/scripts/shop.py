@@ -10,7 +10,7 @@ from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.core.task.record import Record
-from engine.core.task.state import Life
+from engine.core.task.state import StoredState
 from engine.core.task.task_id import task_ids
 from engine.ports.client_broker import Submission
 from tests.redis_server import RedisServer, digest, dump
@@ -78,13 +78,13 @@ class Shop:
     def submit(self, *args: Any, **options: Any) -> str:
         return self.broker.submit([self.new(*args, **options)])[0]
 
-    def life(self, task_id: str) -> Life:
+    def state(self, task_id: str) -> StoredState:
         stored = self.broker.read([task_id])[0]
         assert stored is not None
-        return stored.life
+        return stored.state
 
     def set_life(self, task_id: str, status: TaskStatus, owner: str = "-", **changes: int) -> None:
-        old = self.life(task_id)
+        old = self.state(task_id)
         fields = {"run": old.run, "attempts": old.attempts, "crashes": old.crashes, "priority": int(old.priority),
                   "place": old.place, "at_ms": self.now_ms, **changes}
         self.client.hset(self.keys.states, task_id, " ".join(map(str, [status, *fields.values(), owner])))
@@ -98,14 +98,14 @@ class Shop:
     def claim(self, task_id: str, supervisor: str = "sup", lease_ms: int = HOUR_MS) -> None:
         stored = self.broker.read([task_id])[0]
         assert stored is not None
-        line = self.keys.lane(stored.record.queue, stored.life.priority)
+        line = self.keys.lane(stored.record.queue, stored.state.priority)
         place = self.client.zscore(line, task_id)
         assert place is not None
         self.client.zrem(line, task_id)
         self.client.zrem(self.keys.expiring, task_id)
-        flows = self.keys.cursors(stored.record.queue, stored.life.priority)
+        flows = self.keys.cursors(stored.record.queue, stored.state.priority)
         self.client.hset(flows, "v", max(int(self.client.hget(flows, "v") or 0), int(place)))
-        self.set_life(task_id, TaskStatus.RUNNING, supervisor, run=stored.life.run + 1, place=int(place))
+        self.set_life(task_id, TaskStatus.RUNNING, supervisor, run=stored.state.run + 1, place=int(place))
         self.client.sadd(self.keys.running(supervisor), task_id)
         self.client.zadd(self.keys.supervisors, {supervisor: self.now_ms + lease_ms})
 
@@ -117,10 +117,10 @@ class Shop:
 
     def settle(self, task_id: str, status: TaskStatus, at_ms: int = HOUR_MS) -> None:
         """End a run: `at_ms` from now the task is removed, or due again."""
-        life = self.life(task_id)
-        self.client.srem(self.keys.running(life.owner), task_id)
-        self.set_life(task_id, status, attempts=life.attempts + (status != TaskStatus.COMPLETED))
-        self.client.hset(self.keys.outcomes, f"{task_id}:{life.run}", b'{"run":%d,"cause":"raised"}' % life.run)
+        state = self.state(task_id)
+        self.client.srem(self.keys.running(state.owner), task_id)
+        self.set_life(task_id, status, attempts=state.attempts + (status != TaskStatus.COMPLETED))
+        self.client.hset(self.keys.outcomes, f"{task_id}:{state.run}", b'{"run":%d,"cause":"raised"}' % state.run)
         zset = self.keys.due if status is TaskStatus.RETRYING else self.keys.ended(status)
         self.client.zadd(zset, {task_id: self.now_ms + at_ms})
 

@@ -14,7 +14,7 @@ def test_it_changes_the_record_and_the_line(shop: Shop) -> None:
     amend(shop.broker.redis, shop.keys, task_id, {"name": "new", "timeout": 5.0}, TaskPriority.URGENT,
           {before.version}, kept_ms=HOUR_MS)
     after = shop.broker.read([task_id])[0]
-    assert (after.record.options, after.life.priority) == ({"name": "new", "timeout": 5.0}, TaskPriority.URGENT)
+    assert (after.record.options, after.state.priority) == ({"name": "new", "timeout": 5.0}, TaskPriority.URGENT)
     assert shop.client.zrange(shop.keys.lane("q", TaskPriority.URGENT), 0, -1) == [task_id.encode()]
     assert shop.client.zcard(shop.keys.lane("q", TaskPriority.NORMAL)) == 0
     assert after.version != before.version

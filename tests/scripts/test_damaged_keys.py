@@ -104,12 +104,12 @@ def test_whatever_is_damaged_the_rest_goes_on(shop: Shop, caplog: pytest.LogCapt
         return
     is_moment_lost = name == "due" and damage is not add_foreign_entry
     assert world.claimable() == {tasks.queued, tasks.other} | ({tasks.later[1]} if is_moment_lost else set())
-    life = {task_id: shop.life(task_id).status for task_id in (*tasks.later, tasks.running, *tasks.ended)}
+    state = {task_id: shop.state(task_id).status for task_id in (*tasks.later, tasks.running, *tasks.ended)}
     retried = TaskStatus.RUNNING if is_moment_lost else TaskStatus.RETRYING  # when that was to be stood nowhere else
-    assert list(life.values()) == [TaskStatus.PENDING, retried, TaskStatus.RUNNING, TaskStatus.COMPLETED,
+    assert list(state.values()) == [TaskStatus.PENDING, retried, TaskStatus.RUNNING, TaskStatus.COMPLETED,
                                    TaskStatus.FAILED]
     assert world.supervisor.end(tasks.running, "complete nobody") == []
-    assert shop.life(tasks.running).status is TaskStatus.COMPLETED
+    assert shop.state(tasks.running).status is TaskStatus.COMPLETED
 
 
 def test_a_line_that_was_written_over_stops_no_other(shop: Shop) -> None:

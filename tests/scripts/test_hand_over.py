@@ -30,8 +30,8 @@ def test_it_is_claimed_and_goes_with_the_bell(shop: Shop, supervisor: Supervisor
     task = shop.new(priority=TaskPriority.HIGH)
     assert shop.broker.submit([task]) == [task.id]
     assert messages(heard, 1) == [b"=" + task.id.encode() + b"q " + task.record.encode()]
-    life = shop.life(task.id)
-    assert (life.status, life.run, life.owner, life.priority) == (TaskStatus.RUNNING, 1, "sup", TaskPriority.HIGH)
+    state = shop.state(task.id)
+    assert (state.status, state.run, state.owner, state.priority) == (TaskStatus.RUNNING, 1, "sup", TaskPriority.HIGH)
     state = shop.dump()
     assert state[shop.keys.running("sup")] == {task.id.encode()}
     assert shop.keys.lane("q", TaskPriority.HIGH) not in state
@@ -45,7 +45,7 @@ def test_it_is_claimed_and_goes_with_the_bell(shop: Shop, supervisor: Supervisor
 def test_it_keeps_the_place_it_would_have_had(shop: Shop, supervisor: Supervisor, heard: Any) -> None:
     handed = [shop.submit(), shop.submit()]
     queued = shop.submit()
-    assert [shop.life(task_id).place for task_id in handed] == [1, 2]
+    assert [shop.state(task_id).place for task_id in handed] == [1, 2]
     assert shop.client.zscore(shop.keys.lane("q", TaskPriority.NORMAL), queued) == 3
     late = shop.submit(fair_key="late")
     assert shop.client.zscore(shop.keys.lane("q", TaskPriority.NORMAL), late) == 3, "as any flow that was away"
@@ -60,7 +60,7 @@ def test_as_many_as_there_are_idle_workers(shop: Shop, supervisor: Supervisor, h
 
 def test_the_supervisor_with_the_most_idle_workers_takes_it(shop: Shop, supervisor: Supervisor, heard: Any) -> None:
     Supervisor(shop, "free").step(want=8, idle=3)
-    owners = [shop.life(shop.submit()).owner for _ in range(3)]
+    owners = [shop.state(shop.submit()).owner for _ in range(3)]
     assert owners[0] == "free"
     assert set(owners) == {"free", "sup"}
 
@@ -98,7 +98,7 @@ def test_into_the_line_it_goes_where(make: Callable[[Shop, Supervisor], None], s
 
 def test_a_supervisor_that_does_not_listen_is_passed_over(shop: Shop, supervisor: Supervisor) -> None:
     task_id = shop.submit()
-    assert shop.life(task_id).status is TaskStatus.QUEUED
+    assert shop.state(task_id).status is TaskStatus.QUEUED
     assert shop.keys.idle_supervisors not in shop.dump()
 
 

@@ -11,10 +11,10 @@ P = "ganger:{0}:"
 
 
 def released(shop: Shop, task_id: str) -> None:
-    life = shop.life(task_id)
+    state = shop.state(task_id)
     shop.client.srem(P + "running:sup", task_id)
     shop.set_life(task_id, TaskStatus.QUEUED)
-    shop.client.zadd(P + "lane:q:NORMAL", {task_id: life.place})
+    shop.client.zadd(P + "lane:q:NORMAL", {task_id: state.place})
 
 
 def retried(shop: Shop, task_id: str) -> None:
@@ -35,7 +35,7 @@ def test_what_got_away_is_cancelled(shop: Shop, went: Callable[[Shop, str], None
     assert shop.keeper.reapply_cancel_requests()[0] == 0, "its supervisor has a letter"
     went(shop, task_id)
     assert shop.keeper.reapply_cancel_requests()[0] == 1
-    assert shop.life(task_id).status is TaskStatus.CANCELLED
+    assert shop.state(task_id).status is TaskStatus.CANCELLED
     assert shop.broker.outcomes(task_id)[-1]["error"]["message"] == "not wanted"
     assert not shop.client.exists(P + "cancel_requests")
 
@@ -56,7 +56,7 @@ def test_what_has_ended_is_forgotten(shop: Shop) -> None:
     shop.settle(ids[0], TaskStatus.COMPLETED)
     shop.client.hset(P + "cancel_requests", mapping={"0" * 19: "1 why", "nobody": b"\xff", b"\xff": ""})
     assert shop.keeper.reapply_cancel_requests()[0] == 4
-    assert shop.life(ids[0]).status is TaskStatus.COMPLETED
+    assert shop.state(ids[0]).status is TaskStatus.COMPLETED
     assert not shop.client.exists(P + "cancel_requests")
 
 
@@ -66,7 +66,7 @@ def test_a_task_that_is_tried_again_is_wanted_again(shop: Shop) -> None:
     shop.broker.revive(task_id)
     assert not shop.client.exists(P + "cancel_requests")
     assert shop.keeper.reapply_cancel_requests()[0] == 0
-    assert shop.life(task_id).status is TaskStatus.QUEUED
+    assert shop.state(task_id).status is TaskStatus.QUEUED
 
 
 def test_a_wish_that_was_made_anew_is_kept(shop: Shop) -> None:

@@ -73,7 +73,7 @@ def test_a_retried_task_expires_as_one_that_never_ran(shop: Shop) -> None:
         {"expires_ms": shop.now_ms - 1}, {"expires_ms": expires_ms}, {}))
     assert not shop.client.exists(P + "expiring"), "their claims took them out"
     assert shop.keeper.promote(10) == (3, None)
-    assert [shop.life(task_id).status for task_id in (late, soon, never)] == [
+    assert [shop.state(task_id).status for task_id in (late, soon, never)] == [
         TaskStatus.FAILED, TaskStatus.QUEUED, TaskStatus.QUEUED]
     ended = shop.broker.read([late])[0]
     assert ended is not None
@@ -101,7 +101,7 @@ def test_expire(shop: Shop) -> None:
     assert {task_id for task_id, _ in changed[P + "ended:FAILED"]} == {queued.encode(), pending.encode()}
     assert changed[P + "due"] is None
     assert messages(heard, 1) == [queued.encode()]
-    assert shop.life(started).status is TaskStatus.RUNNING
+    assert shop.state(started).status is TaskStatus.RUNNING
 
 
 @pytest.mark.parametrize("status", [TaskStatus.COMPLETED, TaskStatus.TIMEOUT])
@@ -227,7 +227,7 @@ class TestRescue:
         self.silence(shop)
         assert shop.keeper.rescue("sup", 10).failed == 1
         stored = shop.broker.read([task_id])[0]
-        assert (stored.life.status, stored.outcome["cause"]) == (TaskStatus.FAILED, "lease_lost")
+        assert (stored.state.status, stored.outcome["cause"]) == (TaskStatus.FAILED, "lease_lost")
         assert messages(heard, 1) == [task_id.encode()]
         assert shop.client.zscore(P + "ended:FAILED", task_id) > shop.now_ms
 
@@ -250,7 +250,7 @@ class TestRescue:
         self.silence(shop)
         assert shop.keeper.rescue("sup", 10).failed == 1
         stored = shop.broker.read([task_id])[0]
-        assert (stored.life.status, stored.life.run, stored.outcome["cause"]) == (TaskStatus.FAILED, 6, "poison")
+        assert (stored.state.status, stored.state.run, stored.outcome["cause"]) == (TaskStatus.FAILED, 6, "poison")
         assert not shop.client.exists(P + "rescues")
 
     def test_one_that_was_to_be_cancelled_is(self, shop: Shop) -> None:
@@ -260,7 +260,7 @@ class TestRescue:
         report = shop.keeper.rescue("sup", 10)
         assert (report.cancelled, report.released) == (1, 1)
         assert shop.broker.read([task_id])[0].outcome["error"]["message"] == "not wanted"
-        assert shop.life(other).status is TaskStatus.QUEUED
+        assert shop.state(other).status is TaskStatus.QUEUED
 
     def test_a_run_that_was_settled_is_only_let_go(self, shop: Shop) -> None:
         task_id = shop.claimed()
@@ -268,7 +268,7 @@ class TestRescue:
         shop.client.sadd(P + "running:sup", task_id, "0" * 19)
         self.silence(shop)
         assert shop.keeper.rescue("sup", 10).is_over
-        assert shop.life(task_id).status is TaskStatus.COMPLETED
+        assert shop.state(task_id).status is TaskStatus.COMPLETED
         assert not shop.client.exists(P + "running:sup", P + "supervisors")
 
 
@@ -305,13 +305,13 @@ class TestRecover:
         shop.client.hset(P + "tasks", broken, record)
         assert sync_held_runs(shop, []) == []
         assert shop.client.smembers(P + "running:sup") == {broken.encode()}
-        assert shop.life(sound).status is TaskStatus.QUEUED
+        assert shop.state(sound).status is TaskStatus.QUEUED
 
     def test_a_run_of_any_queue_goes_back_and_has_its_turn(self, shop: Shop) -> None:
         task_id = shop.claimed("x")
         shop.client.delete(P + "round_robin:NORMAL")
         sync_held_runs(shop, [])
-        assert shop.life(task_id).status is TaskStatus.QUEUED
+        assert shop.state(task_id).status is TaskStatus.QUEUED
         assert [queue for queue, _ in shop.dump()[P + "round_robin:NORMAL"]] == [b"x"]
 
 

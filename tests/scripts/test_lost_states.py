@@ -1,4 +1,4 @@
-"""The life lines of all tasks are deleted: nothing that has ended runs again, and everything else goes on."""
+"""The stored states of all tasks are deleted: nothing that has ended runs again, and everything else goes on."""
 
 import logging
 from typing import Any
@@ -42,7 +42,7 @@ def test_what_has_ended_has_ended_again_with_its_outcome(shop: Shop, status: Tas
         assert mended(shop) == {"state": 1}
         assert messages(heard, 1) == [ended.encode()]
     stored = shop.broker.read([ended])[0]
-    assert (stored.life.status, stored.life.run, stored.outcome["run"]) == (status, 1, 1)
+    assert (stored.state.status, stored.state.run, stored.outcome["run"]) == (status, 1, 1)
     assert place_of(shop, ended) == {f"ended:{status}"}
     assert claimable(shop) == {waiting}
     assert not mended(shop)
@@ -65,7 +65,7 @@ def test_what_is_due_now_is_promoted_once_it_has_its_state(shop: Shop) -> None:
     shop.client.hdel(shop.keys.states, first)
     assert shop.keeper.promote(10)[0] == 1
     assert claimable(shop) == {first}
-    assert shop.life(later).status is TaskStatus.PENDING
+    assert shop.state(later).status is TaskStatus.PENDING
 
 
 @pytest.mark.parametrize("repaired", [True, False])
@@ -77,10 +77,10 @@ def test_a_run_that_goes_on_can_end(shop: Shop, repaired: bool, run: int) -> Non
     lose_states(shop)
     if repaired:
         assert mended(shop) == {"state": 1}
-        assert (shop.life(task_id).status, shop.life(task_id).owner) == (TaskStatus.RUNNING, "sup")
-        assert shop.life(task_id).priority is TaskPriority.HIGH
+        assert (shop.state(task_id).status, shop.state(task_id).owner) == (TaskStatus.RUNNING, "sup")
+        assert shop.state(task_id).priority is TaskPriority.HIGH
     assert supervisor.end(task_id, "complete nobody", run) == []
-    assert (shop.life(task_id).status, shop.life(task_id).run) == (TaskStatus.COMPLETED, run)
+    assert (shop.state(task_id).status, shop.state(task_id).run) == (TaskStatus.COMPLETED, run)
     assert not mended(shop)
     assert claimable(shop) == set()
 
@@ -93,7 +93,7 @@ def test_a_run_that_goes_on_can_be_run_again(shop: Shop, verdict: str) -> None:
     assert supervisor.end(task_id, verdict, at="q" if verdict.startswith("release") else 1) == []
     shop.keeper.promote(10)
     assert supervisor.step(want=1)[1][0][0] == task_id
-    assert shop.life(task_id).run == 2
+    assert shop.state(task_id).run == 2
 
 
 def test_another_supervisor_cannot_end_it(shop: Shop) -> None:
@@ -110,7 +110,7 @@ def test_a_supervisor_that_connects_again_keeps_what_it_knows_and_gives_back_the
     if repaired:
         mended(shop)
     assert sync_held_runs(shop, [(known, 4)]) == []
-    assert (shop.life(known).status, shop.life(known).run, shop.life(known).owner) == (TaskStatus.RUNNING, 4, "sup")
+    assert (shop.state(known).status, shop.state(known).run, shop.state(known).owner) == (TaskStatus.RUNNING, 4, "sup")
     assert claimable(shop) == {unknown}
     assert shop.client.smembers(shop.keys.running("sup")) == {known.encode()}
 
@@ -131,7 +131,7 @@ def test_what_was_moved_to_another_priority_stays_there(shop: Shop) -> None:
     lose_states(shop)
     assert mended(shop) == {"state": 1}
     assert place_of(shop, task_id) == {"lane:q:HIGH"}
-    assert (shop.life(task_id).status, shop.life(task_id).priority) == (TaskStatus.QUEUED, TaskPriority.HIGH)
+    assert (shop.state(task_id).status, shop.state(task_id).priority) == (TaskStatus.QUEUED, TaskPriority.HIGH)
 
 
 @pytest.mark.parametrize(("cause", "status"), [
@@ -147,7 +147,7 @@ def test_what_is_in_no_set_and_has_an_outcome_ends_as_that_says(shop: Shop, capl
     with caplog.at_level(logging.ERROR, "ganger.errors"):
         assert mended(shop) == {"unknown": 1}
     assert [told.task_id for told in caplog.records if hasattr(told, "task_id")] == [task_id]
-    assert (shop.life(task_id).status, shop.life(task_id).run) == (status, 75)
+    assert (shop.state(task_id).status, shop.state(task_id).run) == (status, 75)
     assert place_of(shop, task_id) == {f"ended:{status}"}
     assert claimable(shop) == set()
 
@@ -163,7 +163,7 @@ def test_what_has_run_and_nobody_knows_how_it_ended_is_not_run_again(shop: Shop,
     lose_states(shop)
     assert mended(shop) == {"unknown": 1}
     stored = shop.broker.read([task_id])[0]
-    assert (stored.life.status, stored.outcome["cause"]) == (TaskStatus.FAILED, "lease_lost")
+    assert (stored.state.status, stored.outcome["cause"]) == (TaskStatus.FAILED, "lease_lost")
     assert claimable(shop) == set()
 
 

@@ -15,7 +15,7 @@ NORMAL = P + "lane:q:NORMAL"
 
 
 def place_of(shop: Shop, task_id: str) -> set[str]:
-    """The keys, beyond record and life line, that have the id."""
+    """The keys, beyond record and stored state, that have the id."""
     found = set()
     for key, value in shop.dump().items():
         members = {member for member, _ in value} if value and isinstance(value, list) and isinstance(
@@ -149,8 +149,8 @@ def test_a_released_run_is_queued_at_its_place(shop: Shop) -> None:
     shop.submit()
     task_id, _, _ = running_without_a_lease(shop)
     reconcile_all(shop)
-    life = shop.life(task_id)
-    assert (life.status, life.run, life.place, life.owner) == (TaskStatus.QUEUED, 1, 2, "-")
+    state = shop.state(task_id)
+    assert (state.status, state.run, state.place, state.owner) == (TaskStatus.QUEUED, 1, 2, "-")
 
 
 def test_flows_with_nothing_waiting_are_forgotten(shop: Shop) -> None:
@@ -198,25 +198,25 @@ def test_a_run_that_must_not_be_started_again_fails_when_its_supervisor_is_gone(
     mended = reconcile_all(shop)
     assert mended["spent"] == 2
     stored = shop.broker.read([lost])[0]
-    assert (stored.life.status, stored.outcome["cause"]) == (TaskStatus.FAILED, "lease_lost")
+    assert (stored.state.status, stored.outcome["cause"]) == (TaskStatus.FAILED, "lease_lost")
     assert (place_of(shop, lost), place_of(shop, held)) == ({"ended:FAILED"}, {"running:alive"})
     assert not reconcile_all(shop)
 
 
 def test_when_all_life_lines_are_lost_nothing_is_run_again_that_was_over_or_is_not_due(shop: Shop) -> None:
-    """What other keys say of a task is believed, and its life line written anew."""
+    """What other keys say of a task is believed, and its stored state written anew."""
     ended = {status: shop.ended(status) for status in (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOUT)}
     pending, retrying, running, queued = shop.pending(), shop.retrying(), shop.claimed(), shop.submit()
     shop.client.delete(shop.keys.states)
     assert reconcile_all(shop)["state"] == 6
     for status, task_id in ended.items():
-        assert (shop.life(task_id).status, shop.life(task_id).run) == (status, 1)
+        assert (shop.state(task_id).status, shop.state(task_id).run) == (status, 1)
         assert shop.client.zscore(shop.keys.ended(status), task_id) is not None
-    assert (shop.life(pending).status, shop.life(pending).run) == (TaskStatus.PENDING, 0)
-    assert (shop.life(retrying).status, shop.life(retrying).run) == (TaskStatus.RETRYING, 1)
-    life = shop.life(running)
-    assert (life.status, life.run, life.owner) == (TaskStatus.RUNNING, 1, "sup")
-    assert shop.life(queued).status is TaskStatus.QUEUED
+    assert (shop.state(pending).status, shop.state(pending).run) == (TaskStatus.PENDING, 0)
+    assert (shop.state(retrying).status, shop.state(retrying).run) == (TaskStatus.RETRYING, 1)
+    state = shop.state(running)
+    assert (state.status, state.run, state.owner) == (TaskStatus.RUNNING, 1, "sup")
+    assert shop.state(queued).status is TaskStatus.QUEUED
     assert shop.client.zrange(shop.keys.base + "lane:q:NORMAL", 0, -1) == [queued.encode()]
     assert not shop.unchanged(lambda: reconcile_all(shop))
 

@@ -22,7 +22,7 @@ def changes(shop: Shop, before: dict) -> dict:
 
 
 def stands(line: bytes) -> str:
-    """A life line without its time."""
+    """A stored state without its time."""
     status, run, attempts, crashes, priority, place, _, owner = line.decode().split(" ")
     return f"{status} {run} {attempts} {crashes} {priority} {place} {owner}"
 
@@ -124,7 +124,7 @@ def test_revive_many_passes_over_what_cannot_be(shop: Shop) -> None:
     ids = [shop.ended(), shop.submit(), shop.ended(queue="x"), "0" * 19, shop.ended(TaskStatus.COMPLETED)]
     shop.client.hset(P + "idle_supervisors", "sup", "*")
     assert shop.broker.revive_many(ids) == 2
-    assert [shop.life(ids[n]).status for n in (0, 1, 2, 4)] == ["QUEUED", "QUEUED", "QUEUED", "COMPLETED"]
+    assert [shop.state(ids[n]).status for n in (0, 1, 2, 4)] == ["QUEUED", "QUEUED", "QUEUED", "COMPLETED"]
 
 
 def test_a_task_that_was_cancelled_twice_has_two_ends(shop: Shop) -> None:
@@ -154,7 +154,7 @@ def test_set_priority_of_what_is_due_later(shop: Shop) -> None:
         before = shop.dump()
         shop.broker.set_priority(task_id, TaskPriority.LOW)
         assert set(changes(shop, before)) == {P + "states"}
-        assert (shop.life(task_id).priority, shop.life(task_id).place) == (TaskPriority.LOW, 0)
+        assert (shop.state(task_id).priority, shop.state(task_id).place) == (TaskPriority.LOW, 0)
 
 
 def test_pause_and_resume(shop: Shop) -> None:
@@ -182,13 +182,13 @@ def test_a_queue_that_was_emptied_while_it_was_paused_is_served_again(shop: Shop
 
 def test_purge_cancels_what_is_queued_and_nothing_else(shop: Shop) -> None:
     others = [shop.claimed(), shop.pending(), shop.submit("x"), shop.ended()]
-    before = [shop.life(task_id) for task_id in others]
+    before = [shop.state(task_id) for task_id in others]
     ids = [shop.submit(priority=priority) for priority in TaskPriority for _ in range(70)]
     assert shop.broker.purge("q", 100) == 100
     assert shop.broker.purge("q", 1000) == 180
     assert shop.broker.purge("q", 1000) == 0
-    assert {shop.life(task_id).status for task_id in ids} == {TaskStatus.CANCELLED}
-    assert [shop.life(task_id) for task_id in others] == before
+    assert {shop.state(task_id).status for task_id in ids} == {TaskStatus.CANCELLED}
+    assert [shop.state(task_id) for task_id in others] == before
 
 
 def test_delete_leaves_nothing(shop: Shop) -> None:

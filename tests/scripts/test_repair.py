@@ -42,7 +42,7 @@ def check_that_all_is_well(shop: Shop, tasks: dict[str, str]) -> None:
     assert shop.client.zscore(P + "lane:q:HIGH", NOBODY) is None
     line = shop.client.zrange(P + "lane:q:NORMAL", 0, -1)
     assert sorted(line) == sorted(tasks[name].encode() for name in ("queued", "orphan"))
-    assert shop.life(tasks["orphan"]).status is TaskStatus.QUEUED
+    assert shop.state(tasks["orphan"]).status is TaskStatus.QUEUED
     assert shop.broker.counters()["mended"] == 5
 
 
@@ -88,4 +88,4 @@ def test_the_doctor_takes_over_from_a_supervisor_that_nobody_hears_of(shop: Shop
     silent, alive = shop.claimed(supervisor="silent", lease_ms=-1), shop.claimed(supervisor="alive")
     details = repaired(shop)
     assert "1 runs taken over from silent, whose lease is over" in details
-    assert [shop.life(task_id).status for task_id in (silent, alive)] == [TaskStatus.QUEUED, TaskStatus.RUNNING]
+    assert [shop.state(task_id).status for task_id in (silent, alive)] == [TaskStatus.QUEUED, TaskStatus.RUNNING]

@@ -70,8 +70,8 @@ def test_an_end_is_kept_with_its_outcome_and_counted(shop: Shop, supervisor: Sup
     assert supervisor.claim(1) == [task_id]
     removal_ms = supervisor.clock_ms + 5000
     assert supervisor.end(task_id, verdict, at=removal_ms) == []
-    life = shop.life(task_id)
-    assert (life.status, life.run, life.attempts, life.crashes, life.owner) == (status, 1, attempts, crashes, "-")
+    state = shop.state(task_id)
+    assert (state.status, state.run, state.attempts, state.crashes, state.owner) == (status, 1, attempts, crashes, "-")
     keys, state = shop.keys, shop.dump()
     assert state[keys.outcomes] == {f"{task_id}:1".encode(): b'{"run":1}'}
     assert state[keys.ended(status)] == [(task_id.encode(), removal_ms)]
@@ -86,7 +86,7 @@ def test_a_retry_is_due_later_and_the_keeper_hears_of_it(shop: Shop, supervisor:
     with shop.hearing(shop.keys.keeper_wakeup) as heard:
         assert supervisor.end(task_id, "retry attempt", at=supervisor.clock_ms + 700) == []
         assert messages(heard, 1) == [b"%d" % (supervisor.clock_ms + 700)]
-    assert shop.life(task_id).status is TaskStatus.RETRYING
+    assert shop.state(task_id).status is TaskStatus.RETRYING
     assert shop.dump()[shop.keys.due] == [(task_id.encode(), supervisor.clock_ms + 700)]
 
 
@@ -141,14 +141,14 @@ def test_a_settlement_that_does_not_fit_changes_nothing(shop: Shop, supervisor: 
 @pytest.mark.parametrize("clock_ms", [999_999_999_999, 10_000_000_000_000], ids=["in 2001", "in 2286"])
 def test_a_run_is_settled_whatever_the_clock_said_when_it_was_claimed(shop: Shop, supervisor: Supervisor,
                                                                       clock_ms: int) -> None:
-    """A life line whose moment has a digit more or less is not cut in the wrong place."""
+    """A stored state whose moment has a digit more or less is not cut in the wrong place."""
     today_ms, task_id = supervisor.clock_ms, shop.submit()
     supervisor.clock_ms = clock_ms
     assert supervisor.claim(1) == [task_id]
     supervisor.clock_ms = today_ms
     assert supervisor.end(task_id, "complete nobody") == []
-    life = shop.life(task_id)
-    assert (life.status, life.place, life.owner) == (TaskStatus.COMPLETED, 1, "-")
+    state = shop.state(task_id)
+    assert (state.status, state.place, state.owner) == (TaskStatus.COMPLETED, 1, "-")
 
 
 def test_a_second_step_that_asks_for_nothing_leaves_what_the_first_said_of_its_sleep(shop: Shop,
@@ -188,8 +188,8 @@ def test_good_settlements_pass_beside_bad_ones(shop: Shop, supervisor: Superviso
     words = supervisor.step([(bad, 5, "complete nobody", 1, b"{}"), (good, 1, "complete nobody", 1, b"{}"),
                              (good, 1, "complete nobody", 1, b"{}")])[0]
     assert words == [1, "STALE", 3, "STALE"]
-    assert shop.life(good).status is TaskStatus.COMPLETED
-    assert shop.life(bad).status is TaskStatus.RUNNING
+    assert shop.state(good).status is TaskStatus.COMPLETED
+    assert shop.state(bad).status is TaskStatus.RUNNING
 
 
 # -- mail ---------------------------------------------------------------------------------------------------------
@@ -232,8 +232,8 @@ def test_a_claim_says_all_that_the_supervisor_needs(shop: Shop, supervisor: Supe
     task_id = shop.submit(priority=HIGH)
     words, claimed, orders, queues, held = supervisor.step(want=5)
     assert (words, claimed, orders, queues, held) == ([], [(task_id, "1 0 0")], [], 1, 1)
-    life = shop.life(task_id)
-    assert (life.status, life.owner, life.priority) == (TaskStatus.RUNNING, "sup", HIGH)
+    state = shop.state(task_id)
+    assert (state.status, state.owner, state.priority) == (TaskStatus.RUNNING, "sup", HIGH)
     state = shop.dump()
     assert state[shop.keys.running("sup")] == {task_id.encode()}
     assert state[shop.keys.supervisors] == [(b"sup", supervisor.clock_ms + 15_000)]
@@ -328,7 +328,7 @@ def test_what_expired_in_the_queue_is_not_started(shop: Shop, supervisor: Superv
     late, good = shop.submit(expires_ms=supervisor.clock_ms + 500), shop.submit()
     supervisor.clock_ms += 500
     assert supervisor.claim(2) == [good]
-    assert shop.life(late).status is TaskStatus.FAILED
+    assert shop.state(late).status is TaskStatus.FAILED
     stored = shop.broker.read([late])[0]
     assert stored is not None
     assert stored.outcome is not None
@@ -342,7 +342,7 @@ def test_a_retried_task_that_expires_in_its_lane_keeps_the_outcome_of_its_run(sh
     assert shop.keeper.promote(1)[0] == 1
     supervisor.clock_ms += HOUR_MS
     assert supervisor.claim(1) == []
-    assert (shop.life(task_id).status, shop.life(task_id).run) == (TaskStatus.FAILED, 2)
+    assert (shop.state(task_id).status, shop.state(task_id).run) == (TaskStatus.FAILED, 2)
     assert [outcome["cause"] for outcome in shop.broker.outcomes(task_id)] == ["raised", "expired"]
 
 
@@ -369,7 +369,7 @@ def test_a_stray_id_in_a_line_is_dropped(shop: Shop, supervisor: Supervisor) -> 
     shop.client.zadd(shop.keys.lane("q", NORMAL), {ended: 0})
     assert supervisor.claim(5) == [good]
     assert shop.dump()[shop.keys.counters][b"strays"] == b"2"
-    assert shop.life(ended).status is TaskStatus.FAILED
+    assert shop.state(ended).status is TaskStatus.FAILED
 
 
 def test_a_retried_task_keeps_its_counters_and_its_place(shop: Shop, supervisor: Supervisor) -> None:
@@ -405,7 +405,7 @@ def test_every_move_out_of_running_is_one_that_a_supervisor_can_settle_with(shop
     for move in (Move.COMPLETE, Move.RETRY, Move.RELEASE, Move.FAIL, Move.TIME_OUT, Move.CANCEL):
         task_id = shop.submit()
         supervisor.claim(1)
-        run = shop.life(task_id).run
+        run = shop.state(task_id).run
         assert supervisor.end(task_id, f"{move} nobody", run, at="q" if move is Move.RELEASE else None) == [], move
         if move is Move.RELEASE:
             assert supervisor.claim(1) == [task_id]

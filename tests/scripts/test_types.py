@@ -44,8 +44,8 @@ def waiting(shop: Shop, old: Supervisor) -> str:
 def test_a_type_it_does_not_know_is_not_claimed_and_nothing_is_charged(shop: Shop, old: Supervisor) -> None:
     foreign, own = shop.submit(task_type="new"), shop.submit()
     assert old.claim(5) == [own]
-    life = shop.life(foreign)
-    assert (life.status, life.run, life.attempts, life.crashes) == (TaskStatus.QUEUED, 0, 0, 0)
+    state = shop.state(foreign)
+    assert (state.status, state.run, state.attempts, state.crashes) == (TaskStatus.QUEUED, 0, 0, 0)
     state = shop.dump()
     assert foreign.encode() not in state[shop.keys.states]
     assert state[shop.keys.lane("q", NORMAL, "new")] == [(foreign.encode(), 1.0)], "at its place"
@@ -67,7 +67,7 @@ def test_urgent_ones_aside_come_before_others_in_line(shop: Shop, old: Superviso
     normal = shop.submit()
     old.step(want=1)
     assert new.claim(1) == [urgent]
-    assert shop.life(normal).owner == "old"
+    assert shop.state(normal).owner == "old"
 
 
 def test_who_learns_the_type_is_given_what_waits_aside(shop: Shop, old: Supervisor, waiting: str) -> None:
@@ -147,7 +147,7 @@ def test_a_task_alone_is_handed_to_one_that_knows_it_and_wakes_no_other(shop: Sh
         Supervisor(shop, "new", types=("new",)).step(want=2, idle=1)
         task_id = shop.submit(task_type="new")
         assert messages(heard, 1)[0].startswith(b"=" + task_id.encode())
-        assert shop.life(task_id).owner == "new"
+        assert shop.state(task_id).owner == "new"
         shop.submit(task_type="other")
         assert heard.get_message(timeout=0) is None
     assert set(shop.dump()[shop.keys.idle_supervisors]) == {b"old", b"new"}
@@ -170,7 +170,7 @@ def test_what_expires_aside_ends_without_a_run(shop: Shop, old: Supervisor) -> N
     old.claim(1)
     shop.client.zadd(shop.keys.expiring, {task_id: 1})
     assert shop.keeper.expire(10)[0] == 1
-    assert shop.life(task_id).status is TaskStatus.FAILED
+    assert shop.state(task_id).status is TaskStatus.FAILED
     assert aside(shop) == []
 
 
@@ -196,7 +196,7 @@ def test_reprioritized_aside(shop: Shop, waiting: str, new: Supervisor) -> None:
 def test_purged_aside(shop: Shop, waiting: str) -> None:
     other = shop.submit()
     assert shop.broker.purge("q", 10) == 2
-    assert {shop.life(task_id).status for task_id in (waiting, other)} == {TaskStatus.CANCELLED}
+    assert {shop.state(task_id).status for task_id in (waiting, other)} == {TaskStatus.CANCELLED}
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def behind_thousands(shop: Shop, waiting: str) -> str:
 
 def test_purged_behind_thousands_of_types(shop: Shop, behind_thousands: str) -> None:
     assert shop.broker.purge("q", 10) == 1
-    assert shop.life(behind_thousands).status is TaskStatus.CANCELLED
+    assert shop.state(behind_thousands).status is TaskStatus.CANCELLED
 
 
 def test_resumed_behind_thousands_of_types(shop: Shop, behind_thousands: str, new: Supervisor) -> None:

@@ -39,7 +39,7 @@ def test_a_broken_record_of_a_task_that_is_due(shop: Shop, record: bytes, caplog
     with caplog.at_level(logging.ERROR, "ganger.errors"):
         assert shop.keeper.promote(10)[0] == 2
         assert shop.keeper.expire(10)[0] == 1
-    assert shop.life(sound).status is TaskStatus.QUEUED
+    assert shop.state(sound).status is TaskStatus.QUEUED
     assert [end_of(shop, task_id) for task_id in (broken, expiring)] == [("FAILED", "UnreadableRecord")] * 2
     assert [told.task_id for told in caplog.records] == [broken, expiring]
     assert shop.broker.counters()["unreadable"] == 2
@@ -64,7 +64,7 @@ def test_a_broken_record_of_a_run_whose_supervisor_is_gone(shop: Shop) -> None:
     report = shop.keeper.rescue("sup", 10)
     assert (report.failed, report.released, report.is_over) == (1, 1, True)
     assert end_of(shop, broken) == ("FAILED", "UnreadableRecord")
-    assert shop.life(sound).status is TaskStatus.QUEUED
+    assert shop.state(sound).status is TaskStatus.QUEUED
 
 
 @pytest.mark.parametrize("line", LIVES)
@@ -80,8 +80,8 @@ def test_a_broken_life_line(shop: Shop, line: bytes) -> None:
     assert shop.keeper.rescue("sup", 10).is_over
     assert mended(shop) == {"lost": 1}
     assert [end_of(shop, task_id) for task_id in (due, held)] == [("FAILED", "UnreadableRecord")] * 2
-    assert shop.life(held).run > 1, "so that no run that may still be under way can settle"
-    assert shop.life(sound).status is TaskStatus.QUEUED
+    assert shop.state(held).run > 1, "so that no run that may still be under way can settle"
+    assert shop.state(sound).status is TaskStatus.QUEUED
     assert not mended(shop)
     assert shop.broker.delete([due, held]) == 2
 
@@ -102,7 +102,7 @@ def test_what_is_no_id_is_taken_out(shop: Shop, member: bytes) -> None:
     assert shop.broker.purge("q", 10) == 1
     shop.keeper.expire_lease("sup")
     assert shop.keeper.rescue("sup", 10).is_over
-    assert mended(shop) == {"stranger": 2 if member else 1}, "every script removes the life line of nothing"
+    assert mended(shop) == {"stranger": 2 if member else 1}, "every script removes the stored state of nothing"
     assert not mended(shop)
     assert not any(member in str(value).encode() for key, value in shop.dump().items() if member == b"\xff\xfe\xfd")
 

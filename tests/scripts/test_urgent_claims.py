@@ -52,7 +52,7 @@ def test_what_is_not_urgent_does_not_wake_it(shop: Shop, busy: Supervisor, heard
 def test_an_urgent_task_wakes_it_once_and_stays_in_its_line(shop: Shop, busy: Supervisor, heard: Any) -> None:
     task_id = shop.submit(priority=URGENT)
     assert messages(heard, 1) == [b"q"]
-    assert shop.life(task_id).status is TaskStatus.QUEUED
+    assert shop.state(task_id).status is TaskStatus.QUEUED
     assert shop.keys.idle_supervisors not in shop.dump()
 
 
@@ -100,7 +100,7 @@ def test_an_urgent_line_that_was_passed_over_is_served_too(shop: Shop) -> None:
     supervisor.step(want=0, preempts="!")
     supervisor.clock_ms += 5_000
     assert [task_id for task_id, _ in supervisor.step(want=2, preempts="!")[1]] == [urgent]
-    assert shop.life(waiting).status is TaskStatus.QUEUED
+    assert shop.state(waiting).status is TaskStatus.QUEUED
 
 
 def test_not_all_are_called_for_one_task(shop: Shop) -> None:
@@ -166,4 +166,4 @@ def test_since_when_the_heads_of_the_lines_wait(shop: Shop) -> None:
     raised = shop.submit(priority=HIGH)
     shop.broker.set_priority(raised, URGENT)
     told = shop.call("get_lane_waits", supervisor="sup", serves="*")
-    assert told == [raised.encode(), b"%d" % shop.life(raised).at_ms, first.encode(), b""]
+    assert told == [raised.encode(), b"%d" % shop.state(raised).at_ms, first.encode(), b""]

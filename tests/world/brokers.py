@@ -64,7 +64,7 @@ class WorldBroker:
                 self.supervisor, now_ms, now_ms + lease_ms, ends, want=want, idle_workers=idle_workers, held=held,
                 confirmed=last_command, report=report)
             claimed = [part for task in reply.claimed for part in (
-                task.id.encode(), task.record.encode(), b"%d %d %d" % task.life[1:4])]
+                task.id.encode(), task.record.encode(), b"%d %d %d" % task.state[1:4])]
             return Stepped([(settlements[position], word) for position, word in reply.refused], claimed,
                            len(claimed) >= 3 * want, reply.commands, reply.held, sent_s, reply.types_known)
 

@@ -165,7 +165,7 @@ class Ledger(Observer):
                 raise BrokenPromise(f"{task_id} was submitted and is lost")
 
     def _check_place(self, store: ModelStore, task_id: str) -> None:
-        life = store.tasks[task_id].life
+        state = store.tasks[task_id].state
         places = [f"lane {lane.priority.name}" for lane in store.lanes.waiting() if task_id in lane.ranks]
         places += [f"running {name}" for name, one in store.supervisors.items() if task_id in one.running]
         places += [f"ended {status}" for status, ended in store.ended.items() if task_id in ended]
@@ -173,7 +173,7 @@ class Ledger(Observer):
         home = {S.QUEUED: f"lane {life.priority.name}", S.RUNNING: f"running {life.owner}", S.PENDING: "due",
                 S.RETRYING: "due"}.get(life.status, f"ended {life.status}")
         if places != [home]:
-            raise BrokenPromise(f"{task_id} is {life.status} and in {places}")
+            raise BrokenPromise(f"{task_id} is {state.status} and in {places}")
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -182,11 +182,11 @@ class Ledger(Observer):
         if self.commands:
             raise BrokenPromise(f"no supervisor got the commands {self.commands}")
         for task_id, task in store.tasks.items():
-            history, life, record = self.histories[task_id], task.life, task.record
+            history, state, record = self.histories[task_id], task.state, task.record
             if waits_for_long(store, task_id, now_ms):
                 continue  # the clock was set back
-            if life.status not in FINAL:
-                raise BrokenPromise(f"{task_id} ({history.kind}) never ended: {life}")
+            if state.status not in FINAL:
+                raise BrokenPromise(f"{task_id} ({history.kind}) never ended: {state}")
             rescues = sum(move == Move.RELEASE for move in history.ends.values())
             once = record.options.get("max_deliveries") == 1
             allowed = set(ENDS[history.kind])
@@ -194,17 +194,17 @@ class Ledger(Observer):
                 allowed.add(S.TIMEOUT)
             if history.is_cancelled:
                 allowed.add(S.CANCELLED)
-            if life.crashes >= 3 or rescues >= RESCUES_MAX or once:
+            if state.crashes >= 3 or rescues >= RESCUES_MAX or once:
                 allowed.add(S.FAILED)
-            if life.status not in allowed:
-                raise BrokenPromise(f"{task_id} ({history.kind}) ended as {life}")
+            if state.status not in allowed:
+                raise BrokenPromise(f"{task_id} ({history.kind}) ended as {state}")
             if once and len(history.starts) > 1:
                 raise BrokenPromise(f"{task_id} must not be started twice, and was as runs {list(history.starts)}")
 
 
 def waits_for_long(store: ModelStore, task_id: str, now_ms: float) -> bool:
     """Whether a task is to start at a moment that is far away, since the clock was set back."""
-    return store.tasks[task_id].life.status is S.PENDING and store.due[task_id] > now_ms + 15_000
+    return store.tasks[task_id].state.status is S.PENDING and store.due[task_id] > now_ms + 15_000
 
 
 ENDS: dict[str, tuple[TaskStatus, ...]] = {

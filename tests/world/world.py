@@ -113,7 +113,7 @@ class World:
 
     def _is_over(self) -> bool:
         return not self.ledger.commands and all(history.is_confirmed and task_id in self.store.tasks and (
-            self.store.tasks[task_id].life.status in FINAL or waits_for_long(self.store, task_id, self.net.redis_ms()))
+            self.store.tasks[task_id].state.status in FINAL or waits_for_long(self.store, task_id, self.net.redis_ms()))
             for task_id, history in self.ledger.histories.items())
 
     # -- clients --------------------------------------------------------------------------------------------------

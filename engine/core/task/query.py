@@ -42,14 +42,14 @@ class TaskQuery:
 
     def matches(self, stored: StoredTask) -> bool:
         record, options = stored.record, stored.record.options
-        return ((not self.statuses or stored.life.status in self.statuses)
+        return ((not self.statuses or stored.state.status in self.statuses)
                 and self.task_type in (None, record.task_type)
                 and self.queue in (None, record.queue)
                 and (self.queues is None or record.queue in self.queues)
-                and self.priority in (None, stored.life.priority)
+                and self.priority in (None, stored.state.priority)
                 and self.name in (None, options.get("name"))
                 and self.tags.issubset(options.get("tags", ()))
-                and self.quarantined in (None, is_quarantined(stored.life.status, stored.outcome))
+                and self.quarantined in (None, is_quarantined(stored.state.status, stored.outcome))
                 and _within(record.created_ms, self.created_ms)
                 and _within(_started_ms(stored), self.started_ms)
                 and _within((stored.outcome or {}).get("ended_ms"), self.ended_ms)
@@ -69,8 +69,8 @@ def _within(moment_ms: float | None, bounds: RangeMs) -> bool:
 
 
 def _started_ms(stored: StoredTask) -> float | None:
-    if stored.life.status is TaskStatus.RUNNING:
-        return stored.life.at_ms
+    if stored.state.status is TaskStatus.RUNNING:
+        return stored.state.at_ms
     started: float | None = (stored.outcome or {}).get("started_ms")
     return started
 

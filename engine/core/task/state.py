@@ -22,7 +22,7 @@ _STATUSES = {status.encode(): status for status in TaskStatus}
 _PRIORITIES = {b"%d" % priority: priority for priority in TaskPriority}
 
 
-class Life(NamedTuple):
+class StoredState(NamedTuple):
     status: TaskStatus
     run: int = 0  # number of the latest run, 0 before the first
     attempts: int = 0  # runs that ended in the handler's own failure
@@ -33,7 +33,7 @@ class Life(NamedTuple):
     owner: str = "-"  # the supervisor whose lease covers the run
 
     @classmethod
-    def parse(cls, line: bytes) -> "Life":
+    def parse(cls, line: bytes) -> "StoredState":
         """Read a stored line; raises `ValueError` if it is not one."""
         parts = _LINE.fullmatch(line)
         try:
@@ -43,7 +43,7 @@ class Life(NamedTuple):
             return cls(_STATUSES[status], int(run), int(attempts), int(crashes), _PRIORITIES[priority], int(place),
                        int(at_ms), owner.decode())
         except (KeyError, ValueError) as error:  # a UnicodeDecodeError is a ValueError
-            raise ValueError(f"not a life line: {line[:100]!r}") from error
+            raise ValueError(f"not a task state: {line[:100]!r}") from error
 
     @staticmethod
     def status_of(line: bytes) -> TaskStatus | None:

@@ -13,7 +13,7 @@ from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.outcome import Outcome
 from engine.core.task.priority import TaskPriority
 from engine.core.task.record import Record
-from engine.core.task.state import Life
+from engine.core.task.state import StoredState
 from engine.core.task.task_id import created_ms
 
 
@@ -22,12 +22,12 @@ class StoredTask(NamedTuple):
 
     id: str
     record: Record
-    life: Life  # made up for a task that is queued since its submit and has none stored
+    state: StoredState  # made up for a task that was never claimed, which has none stored
     outcome: dict[str, Any] | None = None  # of the latest run, if it has ended
     progress: dict[str, Any] | None = None  # of the run that is under way, or was killed or crashed
-    line: bytes | None = None  # the life line as stored
-    problem: str | None = None  # why its record or its life line cannot be read: others stand in for them
-    is_lost: bool = False  # it is the life line: nobody knows where it is, or whether it runs
+    line: bytes | None = None  # the state as it is stored
+    problem: str | None = None  # why its record or its state cannot be read: others stand in for them
+    is_lost: bool = False  # its state cannot be read: nobody knows where it is, or whether it runs
 
     @property
     def fair_key(self) -> str:
@@ -35,15 +35,15 @@ class StoredTask(NamedTuple):
 
     @property
     def seen(self) -> tuple[str, bytes, int]:
-        """What a script compares, to know whether the task has moved on since: id, life line, whether it is stored."""
+        """What a script compares, to know whether the task has moved on since: id, state, whether that is stored."""
         if self.line is not None:
             return self.id, self.line, 1
-        return self.id, b"QUEUED 0 0 0 %d 0 0 -" % self.life.priority, 0
+        return self.id, b"QUEUED 0 0 0 %d 0 0 -" % self.state.priority, 0
 
     @property
     def next_end(self) -> int:
         """The run that an end without a run counts for: the latest, or the next one if that has its own end."""
-        return self.life.run if self.outcome is None else self.life.run + 1
+        return self.state.run if self.outcome is None else self.state.run + 1
 
     @property
     def version(self) -> str:
@@ -60,17 +60,17 @@ def parse(task_id: str, record: bytes, line: bytes | None, outcome: bytes | None
         problem = str(error)
         told = Record("", "", TaskPriority.NORMAL, created_ms(task_id), b"null")  # stands in for it
     if line is None:
-        life = Life(TaskStatus.QUEUED, priority=told.priority, at_ms=told.created_ms)
-        return StoredTask(task_id, told, life, problem=problem)
+        state = StoredState(TaskStatus.QUEUED, priority=told.priority, at_ms=told.created_ms)
+        return StoredTask(task_id, told, state, problem=problem)
     try:
-        life = Life.parse(line)
+        state = StoredState.parse(line)
     except ValueError as error:
         end = Outcome.unreadable(0, str(error)).encode()
-        life = Life(TaskStatus.FAILED, priority=told.priority, at_ms=told.created_ms)
-        return StoredTask(task_id, told, life, stored_json.outcome(end, 0), None, line, str(error), is_lost=True)
-    ended = stored_json.outcome(outcome, life.run) if outcome else None
+        state = StoredState(TaskStatus.FAILED, priority=told.priority, at_ms=told.created_ms)
+        return StoredTask(task_id, told, state, stored_json.outcome(end, 0), None, line, str(error), is_lost=True)
+    ended = stored_json.outcome(outcome, state.run) if outcome else None
     said = stored_json.progress(progress) if progress else _last_progress(ended)
-    return StoredTask(task_id, told, life, ended, said, line, problem)
+    return StoredTask(task_id, told, state, ended, said, line, problem)
 
 
 def _last_progress(outcome: dict[str, Any] | None) -> dict[str, Any] | None:

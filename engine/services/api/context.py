@@ -109,7 +109,7 @@ class ApiContext:
         while True:
             stored = await self.task(task_id, principal)
             left_s = until_s - loop.time()
-            if stored.life.status.is_final or left_s <= 0:
+            if stored.state.status.is_final or left_s <= 0:
                 return stored
             await self.feed.end_of(task_id, min(left_s, 2.0))
 

@@ -63,7 +63,7 @@ class MetricsCollector:
 
     def _report_ends(self, found: list[StoredTask | None]) -> None:
         for stored in found:
-            if stored is not None and stored.life.status.is_final and stored.life.at_ms / 1000 > self._since_s:
+            if stored is not None and stored.state.status.is_final and stored.state.at_ms / 1000 > self._since_s:
                 self._at_end(stored)
 
     def _read(self, task_ids: Sequence[str]) -> list[StoredTask | None]:

@@ -68,9 +68,9 @@ class Tracing:
         if traceparent is None or started_ms is None or ended_ms is None:
             return
         facts = {"messaging.system": "ganger", "ganger.task_id": stored.id, "ganger.task_type": record.task_type,
-                 "ganger.queue": record.queue, "ganger.run": stored.life.run}
+                 "ganger.queue": record.queue, "ganger.run": stored.state.run}
         parent = self._parent(traceparent)
-        if stored.life.run == 1:
+        if stored.state.run == 1:
             ready_ms = max(record.created_ms, record.options.get("due_ms", 0))
             self._span("wait", parent, min(ready_ms, started_ms), started_ms, facts)  # by clocks of two processes
         facts |= {"ganger.cause": str(outcome.get("cause")), "ganger.worker": str(outcome.get("worker")),

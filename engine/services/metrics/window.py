@@ -62,7 +62,7 @@ class MetricsWindow:
 
     def learn(self, found: Iterable[StoredTask | None]) -> list[End]:
         """Keep the details of tasks that ended, and return them."""
-        ends = [end_of(stored) for stored in found if stored is not None and stored.life.status.is_final]
+        ends = [end_of(stored) for stored in found if stored is not None and stored.state.status.is_final]
         self.ends.extend(ends)
         return ends
 
@@ -89,11 +89,11 @@ def end_of(stored: StoredTask) -> End:
     """Return what the metrics need of a task that has ended. The wait is known of a first run only."""
     outcome = stored.outcome or {}
     record = stored.record
-    started_ms, ended_ms = outcome.get("started_ms"), outcome.get("ended_ms") or stored.life.at_ms
-    waited_ms = None if started_ms is None or stored.life.run != 1 else max(
+    started_ms, ended_ms = outcome.get("started_ms"), outcome.get("ended_ms") or stored.state.at_ms
+    waited_ms = None if started_ms is None or stored.state.run != 1 else max(
         0, started_ms - max(record.created_ms, record.options.get("due_ms", 0)))
     names = [sys.intern(str(name)) for name in (record.queue, record.task_type, outcome.get("cause"))]
-    return End(ended_ms / 1000, names[0], names[1], stored.life.status, names[2],
+    return End(ended_ms / 1000, names[0], names[1], stored.state.status, names[2],
                None if waited_ms is None else waited_ms / 1000, outcome.get("wall_s"), outcome.get("cpu_s") or 0.0,
                outcome.get("peak_rss_bytes"))
 

@@ -16,7 +16,7 @@ from engine.core.task.lifecycle import Move, TaskStatus
 from engine.core.task.outcome import Outcome
 from engine.core.task.priority import TaskPriority
 from engine.core.task.record import Record
-from engine.core.task.state import Life
+from engine.core.task.state import StoredState
 from engine.errors import BrokerError, MoveRefused
 from engine.testing.model.store import ModelStore, ModelSupervisor, ModelTask
 
@@ -48,26 +48,26 @@ class ClientCalls:
         if idempotency_key is not None:
             store.idempotency[name] = task_id, now_ms + self._idempotency_ttl_ms
         store.counters["submitted"] += 1
-        life = Life(TaskStatus.QUEUED, priority=record.priority, at_ms=now_ms)
-        task = ModelTask(task_id, record, life, store.counters["submitted"])
+        state = StoredState(TaskStatus.QUEUED, priority=record.priority, at_ms=now_ms)
+        task = ModelTask(task_id, record, state, store.counters["submitted"])
         if record.options.get("due_ms", 0) > now_ms:
-            task.life = task.life._replace(status=TaskStatus.PENDING)
+            task.state = task.state._replace(status=TaskStatus.PENDING)
         is_plain = idempotency_key is None and not record.options.keys() & {"due_ms", "expires_ms", "fair_key"}
         if is_plain and self._hand_over(task, now_ms):
             return task_id
         store.place(task, now_ms)
-        if task.life.status is TaskStatus.QUEUED:
+        if task.state.status is TaskStatus.QUEUED:
             store.wake(record.queue, record.task_type)
         return task_id
 
     def cancel(self, task_id: str, reason: str, now_ms: int) -> TaskStatus:
         """Return CANCELLED, or RUNNING if its supervisor has to stop it first. Raises `MoveRefused`, `TaskNotFound`."""
         store, task = self._store, self._store.get(task_id)
-        life = task.life
-        if life.status is TaskStatus.RUNNING:
-            command = {"do": "cancel", "id": task_id, "run": life.run, "reason": reason}
-            store.cancel_requests[task_id] = life.run, reason
-            store.send(life.owner, orjson.dumps(command))
+        state = task.state
+        if state.status is TaskStatus.RUNNING:
+            command = {"do": "cancel", "id": task_id, "run": state.run, "reason": reason}
+            store.cancel_requests[task_id] = state.run, reason
+            store.send(state.owner, orjson.dumps(command))
             return TaskStatus.RUNNING
         outcome = Outcome.cancelled(task.next_end, reason, ended_ms=now_ms)
         store.end_waiting(task, Move.CANCEL, outcome.encode(), now_ms, "cancel")
@@ -76,7 +76,7 @@ class ClientCalls:
     def requeue(self, task_id: str, now_ms: int) -> None:
         """Raises `MoveRefused` if it has not ended, or has completed; `TaskNotFound`."""
         store, task = self._store, self._store.get(task_id)
-        store.move(task, Move.REVIVE, now_ms, task.life._replace(attempts=0, crashes=0, place=0))
+        store.move(task, Move.REVIVE, now_ms, task.state._replace(attempts=0, crashes=0, place=0))
         task.rescues = 0
         store.cancel_requests.pop(task_id, None)
         store.counters["revived"] += 1
@@ -85,22 +85,22 @@ class ClientCalls:
     def set_priority(self, task_id: str, priority: TaskPriority, now_ms: int) -> None:
         """Raises `MoveRefused` if it runs or has ended, `TaskNotFound`."""
         store, task = self._store, self._store.get(task_id)
-        life = task.life
-        if life.status is TaskStatus.RUNNING or life.status.is_final:
-            raise MoveRefused(task_id, "change the priority of", life.status)
-        if priority is life.priority:
+        state = task.state
+        if state.status is TaskStatus.RUNNING or state.status.is_final:
+            raise MoveRefused(task_id, "change the priority of", state.status)
+        if priority is state.priority:
             return
-        is_queued = life.status is TaskStatus.QUEUED
+        is_queued = state.status is TaskStatus.QUEUED
         if is_queued:
             store.lane_of(task).leave(task_id, task.fair_key)
-        task.life = life._replace(priority=priority, place=0, at_ms=now_ms)  # 0: it gets its rank when it is queued
+        task.state = state._replace(priority=priority, place=0, at_ms=now_ms)  # 0: it gets its rank when it is queued
         if is_queued:
             store.line_up(task, now_ms)
 
     def delete(self, task_ids: Iterable[str]) -> int:
         """Forget tasks that have ended; return how many. Others are passed over."""
         ended = [task_id for task_id in task_ids
-                 if (task := self._store.tasks.get(task_id)) is not None and task.life.status.is_final]
+                 if (task := self._store.tasks.get(task_id)) is not None and task.state.status.is_final]
         for task_id in ended:
             self._store.remove(task_id)
         return len(ended)
@@ -143,7 +143,7 @@ class ClientCalls:
             return False
         lane = store.lane_of(task)
         lane.rank_claimed = rank = lane.give_rank("")
-        task.life = Life(TaskStatus.RUNNING, run=1, priority=record.priority, place=rank, at_ms=now_ms,
+        task.state = StoredState(TaskStatus.RUNNING, run=1, priority=record.priority, place=rank, at_ms=now_ms,
                          owner=taker.name)
         taker.idle_workers -= 1
         store.place(task, now_ms)

@@ -55,10 +55,10 @@ class KeeperCalls:
             if task.expires_ms is not None and task.expires_ms <= now_ms:
                 store.end_waiting(task, Move.EXPIRE, expired_outcome(task, now_ms), now_ms, "expire")
                 continue
-            if task.expires_ms is not None and task.life.status is TaskStatus.RETRYING:
+            if task.expires_ms is not None and task.state.status is TaskStatus.RETRYING:
                 store.expiring[task_id] = task.expires_ms
             store.move(task, Move.PROMOTE, now_ms)
-            store.observer.moved(task_id, task.life.run, Move.PROMOTE, "nobody", "promote", b"")
+            store.observer.moved(task_id, task.state.run, Move.PROMOTE, "nobody", "promote", b"")
             store.wake(task.record.queue)
         return len(ids)
 
@@ -80,11 +80,11 @@ class KeeperCalls:
     def redate(self, now_ms: int, ahead_ms: int) -> int:
         """Begin the pauses of retries anew that were dated more than `ahead_ms` ahead, by a clock that was set back."""
         store = self._store
-        ahead = [task for task_id in store.due if (task := store.tasks[task_id]).life.status is TaskStatus.RETRYING
-                 and task.life.at_ms > now_ms + ahead_ms]
+        ahead = [task for task_id in store.due if (task := store.tasks[task_id]).state.status is TaskStatus.RETRYING
+                 and task.state.at_ms > now_ms + ahead_ms]
         for task in ahead:
-            store.due[task.id] = now_ms + max(0, store.due[task.id] - task.life.at_ms)
-            task.life = task.life._replace(at_ms=now_ms)
+            store.due[task.id] = now_ms + max(0, store.due[task.id] - task.state.at_ms)
+            task.state = task.state._replace(at_ms=now_ms)
         return len(ahead)
 
     # -- lost runs ------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ class KeeperCalls:
     def _rescue_run(self, task_id: str, supervisor: str, reasons: Mapping[tuple[str, int], str], now_ms: int,
                     rescues_max: int) -> Move:
         store, task = self._store, self._store.tasks[task_id]
-        run = task.life.run
+        run = task.state.run
         fate = of_lost_run(run, supervisor, rescues=task.rescues, cancel_reason=reasons.get((task_id, run)),
                            max_deliveries=task.record.options.get("max_deliveries"), now_ms=now_ms,
                            rescues_max=rescues_max)
@@ -139,8 +139,8 @@ class KeeperCalls:
         store, before = self._store, len(self._store.cancel_requests)
         for task_id, (run, reason) in list(store.cancel_requests.items()):
             task = store.tasks.get(task_id)
-            if task is not None and not task.life.status.is_final:
-                is_under_way = task.life.status is TaskStatus.RUNNING and task.life.run == run
+            if task is not None and not task.state.status.is_final:
+                is_under_way = task.state.status is TaskStatus.RUNNING and task.state.run == run
                 if is_under_way or self._client.cancel(task_id, reason, now_ms) is TaskStatus.RUNNING:
                     continue
             del store.cancel_requests[task_id]

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.core.task.lifecycle import FINAL, IllegalMove, Move, TaskStatus, step
 from engine.core.task.record import Record
-from engine.core.task.state import Life
+from engine.core.task.state import StoredState
 from engine.errors import MoveRefused, TaskNotFound
 from engine.testing.model.lanes import ModelLane, ModelLanes
 
@@ -15,11 +15,11 @@ NO_OWNER = "-"
 
 @dataclass(slots=True, eq=False)
 class ModelTask:
-    """One task. Only `ModelStore` changes its `life`: status, run, attempts, crashes, priority, rank, moment, owner."""
+    """One task. Only `ModelStore` changes its `state`: status, run, counts, priority, rank, moment and owner."""
 
     id: str
     record: Record
-    life: Life
+    state: StoredState
     number: int  # by submission
     outcomes: dict[int, bytes] = field(default_factory=dict)  # run -> JSON
     rescues: int = 0  # runs that were lost with their supervisor and run again
@@ -38,7 +38,7 @@ class ModelTask:
     @property
     def next_end(self) -> int:
         """The run that an end without a run counts for: the latest, or the next one if that has its own end."""
-        return self.life.run + (self.life.run in self.outcomes)
+        return self.state.run + (self.state.run in self.outcomes)
 
 
 @dataclass(slots=True, eq=False)
@@ -116,11 +116,11 @@ class ModelStore:
         return self.supervisors[name]
 
     def lane_of(self, task: ModelTask) -> ModelLane:
-        return self.lanes.lane(task.record.queue, task.life.priority)
+        return self.lanes.lane(task.record.queue, task.state.priority)
 
     # -- moving a task --------------------------------------------------------------------------------------------
 
-    def move(self, task: ModelTask, move: Move, now_ms: int, changed: Life | None = None, *, moment_ms: int = 0,
+    def move(self, task: ModelTask, move: Move, now_ms: int, changed: StoredState | None = None, *, moment_ms: int = 0,
              owner: str = NO_OWNER) -> TaskStatus:
         """Make a move: take the task out of the place of its old status and put it into that of the new one.
 
@@ -133,7 +133,7 @@ class ModelStore:
         """
         to = self.check(task, move)
         self._take_out(task, move)
-        task.life = (changed or task.life)._replace(status=to, at_ms=now_ms, owner=owner)
+        task.state = (changed or task.state)._replace(status=to, at_ms=now_ms, owner=owner)
         self._put_in(task, now_ms, moment_ms)
         self.observer.changed(task.id)
         return to
@@ -141,14 +141,14 @@ class ModelStore:
     def check(self, task: ModelTask, move: Move) -> TaskStatus:
         """The status that the move leads to. Raises `MoveRefused`."""
         try:
-            return step(task.life.status, move)
+            return step(task.state.status, move)
         except IllegalMove:
-            raise MoveRefused(task.id, VERBS.get(move, str(move)), task.life.status) from None
+            raise MoveRefused(task.id, VERBS.get(move, str(move)), task.state.status) from None
 
     def end_waiting(self, task: ModelTask, move: Move, outcome: bytes, now_ms: int, by: str) -> None:
         """Cancel or expire a task that no run holds. Raises `MoveRefused`."""
         run = task.next_end
-        status = self.move(task, move, now_ms, task.life._replace(run=run), moment_ms=now_ms + self.failed_ttl_ms)
+        status = self.move(task, move, now_ms, task.state._replace(run=run), moment_ms=now_ms + self.failed_ttl_ms)
         task.outcomes[run] = outcome
         task.progress = None
         self.counters[status] += 1
@@ -167,10 +167,10 @@ class ModelStore:
     def remove(self, task_id: str) -> None:
         """Forget a task that has ended."""
         task = self.tasks.pop(task_id)
-        del self.ended[task.life.status][task_id]
+        del self.ended[task.state.status][task_id]
 
     def _take_out(self, task: ModelTask, move: Move) -> None:
-        match task.life.status:
+        match task.state.status:
             case TaskStatus.QUEUED if move is Move.CLAIM:
                 self.lane_of(task).claim(task.id)
             case TaskStatus.QUEUED:
@@ -178,7 +178,7 @@ class ModelStore:
             case TaskStatus.PENDING | TaskStatus.RETRYING:
                 del self.due[task.id]
             case TaskStatus.RUNNING:
-                self.supervisor(task.life.owner).running.discard(task.id)
+                self.supervisor(task.state.owner).running.discard(task.id)
                 task.progress = None
             case status:
                 del self.ended[status][task.id]
@@ -186,22 +186,22 @@ class ModelStore:
             self.expiring.pop(task.id, None)
 
     def _put_in(self, task: ModelTask, now_ms: int, moment_ms: int) -> None:
-        match task.life.status:
+        match task.state.status:
             case TaskStatus.QUEUED:
                 self.line_up(task, now_ms)
             case TaskStatus.PENDING | TaskStatus.RETRYING:
                 self.due[task.id] = moment_ms
                 self.observer.notify_keeper()
             case TaskStatus.RUNNING:
-                self.supervisor(task.life.owner).running.add(task.id)
+                self.supervisor(task.state.owner).running.add(task.id)
             case status:
                 self.ended[status][task.id] = moment_ms
 
     def line_up(self, task: ModelTask, now_ms: int) -> None:
         """Put a task into its lane, at its old rank if it has one."""
         lane = self.lane_of(task)
-        rank = task.life.place or lane.give_rank(task.fair_key)
-        task.life = task.life._replace(place=rank)
+        rank = task.state.place or lane.give_rank(task.fair_key)
+        task.state = task.state._replace(place=rank)
         lane.insert(task.id, rank, task.number, now_ms)
 
     # -- supervisors ----------------------------------------------------------------------------------------------

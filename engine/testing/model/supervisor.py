@@ -79,9 +79,9 @@ class SupervisorCalls:
         word = self._refusal(name, task, end)
         if word or task is None:
             return word
-        store, life, (move, charged_to) = self._store, task.life, end.wire_code.split()
-        after = life._replace(attempts=life.attempts + (charged_to == "attempt"),
-                              crashes=life.crashes + (charged_to == "crash"))
+        store, state, (move, charged_to) = self._store, task.state, end.wire_code.split()
+        after = state._replace(attempts=state.attempts + (charged_to == "attempt"),
+                              crashes=state.crashes + (charged_to == "crash"))
         status = store.move(task, Move(move), now_ms, after, moment_ms=end.moment_ms)
         if end.outcome:
             task.outcomes[end.run] = end.outcome
@@ -104,15 +104,15 @@ class SupervisorCalls:
     def _refusal(self, name: str, task: ModelTask | None, end: RunEnd) -> str:
         if task is None:
             return "GONE"
-        move, life = end.wire_code.split()[0], task.life
+        move, state = end.wire_code.split()[0], task.state
         to = MOVES[TaskStatus.RUNNING].get(Move(move)) if move in Move.__members__.values() else None
         if to is None:
             return "ILLEGAL"
-        if life.run != end.run:
+        if state.run != end.run:
             return "STALE"
-        if life.status is not TaskStatus.RUNNING:
-            return "ALREADY" if life.status is to else "STALE"
-        return "" if life.owner == name else "STALE"
+        if state.status is not TaskStatus.RUNNING:
+            return "ALREADY" if state.status is to else "STALE"
+        return "" if state.owner == name else "STALE"
 
     # -- claiming -------------------------------------------------------------------------------------------------
 
@@ -136,9 +136,9 @@ class SupervisorCalls:
             if store.expiring.get(task_id, now_ms + 1) <= now_ms:
                 store.end_waiting(task, Move.EXPIRE, expired_outcome(task, now_ms), now_ms, "claim")
                 continue
-            store.move(task, Move.CLAIM, now_ms, task.life._replace(run=task.life.run + 1), owner=name)
+            store.move(task, Move.CLAIM, now_ms, task.state._replace(run=task.state.run + 1), owner=name)
             store.counters["runs"] += 1
-            store.observer.claimed(task_id, task.life.run, name)
+            store.observer.claimed(task_id, task.state.run, name)
             started.append(task)
         return started
 
@@ -167,7 +167,7 @@ class SupervisorCalls:
             task = store.tasks[task_id]
             store.move(task, Move.RELEASE, now_ms)
             store.counters["released"] += 1
-            store.observer.moved(task_id, task.life.run, Move.RELEASE, "nobody", "sync_held_runs", b"")
+            store.observer.moved(task_id, task.state.run, Move.RELEASE, "nobody", "sync_held_runs", b"")
             store.wake(task.record.queue)
         return foreign
 
@@ -180,8 +180,8 @@ class SupervisorCalls:
 
     def _is_its_run(self, name: str, task_id: str, run: int) -> bool:
         task = self._store.tasks.get(task_id)
-        life = task.life if task is not None else None
-        return life is not None and (life.status, life.run, life.owner) == (TaskStatus.RUNNING, run, name)
+        state = task.state if task is not None else None
+        return state is not None and (state.status, state.run, state.owner) == (TaskStatus.RUNNING, run, name)
 
 
 def expired_outcome(task: ModelTask, now_ms: int) -> bytes:

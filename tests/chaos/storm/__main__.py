@@ -86,8 +86,8 @@ class Storm:
             with contextlib.suppress(BrokerError):
                 tasks = look()
                 now_ms = redis_now_ms()
-                return sum(not (task.life.status in FINAL or task.number in unknown or waits_for_long(
-                    task.life, now_ms)) for task in tasks.values())
+                return sum(not (task.state.status in FINAL or task.number in unknown or waits_for_long(
+                    task.state, now_ms)) for task in tasks.values())
             return None
 
         self._await(left, SETTLE_S)

@@ -15,7 +15,7 @@ from engine.adapters.redis.keeper.auditing import AHEAD_MS
 from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.core.task.lifecycle import FINAL, TaskStatus
 from engine.core.task.record import Record
-from engine.core.task.state import Life
+from engine.core.task.state import StoredState
 from tests.chaos.storm.load import Entry, Load
 
 S = TaskStatus
@@ -28,7 +28,7 @@ class Kept:
     """A task as Redis holds it at the end."""
 
     number: int
-    life: Life
+    state: StoredState
     causes: dict[int, str]  # by run
 
 
@@ -55,8 +55,8 @@ def kept(broker: RedisClientBroker) -> dict[str, Kept]:
     lives, found = pairs(keys.states), dict[str, Kept]()
     for task_id, stored in pairs(keys.tasks).items():
         number = orjson.loads(Record.decode(stored, task_id).payload)["n"]
-        life = Life.parse(lives[task_id]) if task_id in lives else Life(S.QUEUED)
-        found[task_id] = Kept(number, life, {})
+        state = StoredState.parse(lives[task_id]) if task_id in lives else StoredState(S.QUEUED)
+        found[task_id] = Kept(number, state, {})
     for of_run, outcome in pairs(keys.outcomes).items():
         task_id, _, run = of_run.partition(":")
         if task_id in found:
@@ -64,9 +64,9 @@ def kept(broker: RedisClientBroker) -> dict[str, Kept]:
     return found
 
 
-def waits_for_long(life: Life, now_ms: int) -> bool:
+def waits_for_long(state: StoredState, now_ms: int) -> bool:
     """Whether it was delayed while Redis's clock was ahead, which has been set back since: it waits for that moment."""
-    return life.status is S.PENDING and life.at_ms > now_ms + AHEAD_MS
+    return state.status is S.PENDING and state.at_ms > now_ms + AHEAD_MS
 
 
 def judge(load: Load, tasks: dict[str, Kept], lines: Path, now_ms: int) -> Ledger:
@@ -87,15 +87,15 @@ def judge(load: Load, tasks: dict[str, Kept], lines: Path, now_ms: int) -> Ledge
 def _judge_entry(ledger: Ledger, entry: Entry, found: list[str], tasks: dict[str, Kept], load: Load,
                  now_ms: int) -> None:
     wrong, what = ledger.wrong, f"{entry.number} {entry.kind}"
-    stalled = {task_id for task_id in found if waits_for_long(tasks[task_id].life, now_ms)}
+    stalled = {task_id for task_id in found if waits_for_long(tasks[task_id].state, now_ms)}
     ledger.wrong["lost"] += [f"{what} {task_id}" for task_id in entry.ids if task_id not in tasks]
     if entry.kind == "idempotent" and len({*found, *entry.ids}) > 1:
         wrong["unexpected"].append(f"{what}: one key, {found}")
     if len(found) > len(set(entry.ids)) + entry.doubts:
         wrong["unexpected"].append(f"{what}: {found}")
     for task_id in found:
-        life, causes = tasks[task_id].life, tasks[task_id].causes
-        ledger.ends[f"{entry.kind} {life.status}"] += 1
+        state, causes = tasks[task_id].state, tasks[task_id].causes
+        ledger.ends[f"{entry.kind} {state.status}"] += 1
         if task_id not in entry.ids:
             ledger.duplicates["tasks: a submit without a key was refused, had been heard, and was said again"] += 1
             if entry.kind == "unwanted":
@@ -103,17 +103,17 @@ def _judge_entry(ledger: Ledger, entry: Entry, found: list[str], tasks: dict[str
         if task_id in stalled:
             ledger.duplicates["tasks: still wait for a moment that Redis's clock, ahead then, has named"] += 1
             continue
-        if life.status not in FINAL:
-            wrong["lost"].append(f"{what} {task_id} never ended: {life}")
+        if state.status not in FINAL:
+            wrong["lost"].append(f"{what} {task_id} never ended: {state}")
             continue
         events = load.ends.get(task_id, [])
         if len(events) != 1:
             wrong["two accepted ends" if events else "ends without an event"].append(f"{what} {task_id}: {events}")
         if "poison" in causes.values():
             ledger.set_aside += 1  # after six supervisors that were lost with it
-        elif life.status is not ENDS[entry.kind] and not (
-                entry.kind == "once" and life.status is S.FAILED and life.run <= 1):
-            wrong["unexpected"].append(f"{what} {task_id} ended as {life} with {causes}")
+        elif state.status is not ENDS[entry.kind] and not (
+                entry.kind == "once" and state.status is S.FAILED and state.run <= 1):
+            wrong["unexpected"].append(f"{what} {task_id} ended as {state} with {causes}")
 
 
 def _judge_runs(ledger: Ledger, tasks: dict[str, Kept], load: Load, kinds: dict[int, str], lines: Path) -> None:

@@ -42,7 +42,7 @@ _errors = logging.getLogger("ganger.errors")
 
 
 class Reconciling:
-    """Goes through every collection in turn: the tasks, the life lines, and all that holds ids."""
+    """Goes through every collection in turn: the tasks, the stored states, and all that holds ids."""
 
     def __init__(self, redis: Connections, keys: Keys, actions: TaskActions, kept_ms: int) -> None:
         self._redis, self._keys, self._actions, self._kept_ms = redis, keys, actions, kept_ms
@@ -52,12 +52,12 @@ class Reconciling:
     def set_aside(self, found: Sequence[StoredTask]) -> Counter[str]:
         """Let tasks fail that cannot be read, with an outcome that says so; return how many by what was wrong.
 
-        One whose record is broken ends by its life line, and, if it runs, by its supervisor. One whose life line is
-        broken gets a new one, with a run number that no run of it can have had.
+        One whose record is broken ends by its stored state, and, if it runs, by its supervisor. One whose stored state
+        is broken gets a new one, with a run number that no run of it can have had.
         """
         check_schema(self._redis.call("GET", self._keys.schema))  # what a newer version has written is no fault
-        waiting = [stored for stored in found if not stored.is_lost and stored.life.status is not TaskStatus.RUNNING
-                   and not stored.life.status.is_final]
+        waiting = [stored for stored in found if not stored.is_lost and stored.state.status is not TaskStatus.RUNNING
+                   and not stored.state.status.is_final]
         withdrawn = self._actions.withdraw(waiting, Move.EXPIRE).count(b"OK") if waiting else 0
         keys = self._keys
         touched = [keys.ended(TaskStatus.FAILED), keys.outcomes, keys.due]
@@ -123,11 +123,11 @@ class Reconciling:
         if strangers:
             self._tell_strangers(key, strangers)
             self._redis.call({"SSCAN": "SREM", "HSCAN": "HDEL"}.get(scan, "ZREM"), key, *strangers)
-        if kind in ("task", TaskStatus.QUEUED):  # most of these have no life line
+        if kind in ("task", TaskStatus.QUEUED):  # most of these have no stored state
             found = look(self._redis, self._keys, ids)
         else:
             found = look_restored(self._redis, self._keys, ids, self._kept_ms)
-        running = [stored for stored in known(found) if stored.life.status is TaskStatus.RUNNING]
+        running = [stored for stored in known(found) if stored.state.status is TaskStatus.RUNNING]
         self._bounds = deliveries(self._redis, self._keys, running) if running and kind == "task" else {}
         broken = [stored for stored in known(found) if stored.problem is not None] if kind == "task" else []
         suspects = [suspect for task_id, stored in zip(ids, found, strict=True)
@@ -206,37 +206,38 @@ class Reconciling:
             what = {"life": "life", TaskStatus.RUNNING: "set"}.get(kind, "zset")
             return (what, task_id, line, int(bool(line)), [key], "", "") if kind != "task" else None
         _, line, is_stored = stored.seen
-        life, queue = stored.life, stored.record.queue
-        if stored.problem is not None and (kind == "task" or life.status is TaskStatus.QUEUED):
+        state, queue = stored.state, stored.record.queue
+        if stored.problem is not None and (kind == "task" or state.status is TaskStatus.QUEUED):
             return None  # it is set aside, and nobody knows its queue
         if kind == "task":
             what, names = self._home(stored)
         elif kind == "life":
             return None
         elif kind == TaskStatus.RUNNING:
-            what = "" if life.status is TaskStatus.RUNNING and key == self._keys.running(life.owner) else "set"
+            what = "" if state.status is TaskStatus.RUNNING and key == self._keys.running(state.owner) else "set"
             names = [key]
         else:
-            fits = life.status in ((TaskStatus.PENDING, TaskStatus.RETRYING) if kind == "due" else (kind,))
-            if kind == "due" and life.status is TaskStatus.RETRYING and life.at_ms > self._redis.now_ms() + AHEAD_MS:
+            fits = state.status in ((TaskStatus.PENDING, TaskStatus.RETRYING) if kind == "due" else (kind,))
+            if kind == "due" and state.status is TaskStatus.RETRYING and state.at_ms > self._redis.now_ms() + AHEAD_MS:
                 return "ahead", task_id, line, is_stored, [key], "", ""
-            home = self._keys.lane(queue, life.priority), self._keys.lane(queue, life.priority, stored.record.task_type)
+            home = (self._keys.lane(queue, state.priority),
+                    self._keys.lane(queue, state.priority, stored.record.task_type))
             is_elsewhere = kind == TaskStatus.QUEUED and key not in home
             what, names = "" if fits and not is_elsewhere else "zset", [key]
         return (what, task_id, line, is_stored, names, stored.fair_key, queue) if what else None
 
     def _home(self, stored: StoredTask) -> tuple[str, list[str]]:
-        """Where a task belongs by its life: the script looks whether it is there."""
-        keys, life, queue = self._keys, stored.life, stored.record.queue
-        line = [keys.lane(queue, life.priority), keys.cursors(queue, life.priority)]
-        if life.status is TaskStatus.QUEUED:
+        """Where a task belongs by its state: the script looks whether it is there."""
+        keys, state, queue = self._keys, stored.state, stored.record.queue
+        line = [keys.lane(queue, state.priority), keys.cursors(queue, state.priority)]
+        if state.status is TaskStatus.QUEUED:
             return "line", line
-        if life.status is TaskStatus.RUNNING:
+        if state.status is TaskStatus.RUNNING:
             bound = self._bounds.get(stored.id)
-            if bound is not None and life.run >= bound:
-                return "spent", [keys.running(life.owner), keys.ended(TaskStatus.FAILED), keys.outcomes]
-            return "held", [keys.running(life.owner), *line]
-        return ("ended", [keys.ended(life.status)]) if life.status.is_final else ("due", [keys.due])
+            if bound is not None and state.run >= bound:
+                return "spent", [keys.running(state.owner), keys.ended(TaskStatus.FAILED), keys.outcomes]
+            return "held", [keys.running(state.owner), *line]
+        return ("ended", [keys.ended(state.status)]) if state.status.is_final else ("due", [keys.due])
 
     def _mend(self, suspects: Sequence[Suspect]) -> Counter[str]:
         if not suspects:

@@ -89,7 +89,7 @@ class RedisKeeperBroker:
                 promoted += self._actions.withdraw(late, Move.EXPIRE).count(b"OK")
                 found = [stored for stored in found if stored.id not in late_ids]
             if again := [part for stored in expiring
-                         if stored.life.status is TaskStatus.RETRYING and stored.id not in late_ids
+                         if stored.state.status is TaskStatus.RETRYING and stored.id not in late_ids
                          for part in (stored.record.options["expires_ms"], stored.id)]:
                 self._redis.call("ZADD", self._keys.expiring, *again)
             promoted += self._promote(found).count(b"OK")
@@ -101,8 +101,8 @@ class RedisKeeperBroker:
         for ids in self._ripe(self._keys.expiring, limit):
             found = self._readable(ids)
             expired += self._forget_strays(self._keys.expiring, ids, [
-                stored for stored in found if not stored.life.status.is_final and
-                stored.life.status is not TaskStatus.RUNNING])
+                stored for stored in found if not stored.state.status.is_final and
+                stored.state.status is not TaskStatus.RUNNING])
             expired += self._actions.withdraw(found, Move.EXPIRE).count(b"OK") if found else 0
         return expired, self._first(self._keys.expiring)
 
@@ -130,7 +130,7 @@ class RedisKeeperBroker:
         keys, now_ms = self._keys, self._redis.now_ms()
         held, strangers = sorted_out(self._redis.call("SRANDMEMBER", keys.running(supervisor), min(limit, BATCH_TASKS)))
         found = [stored for stored in known(look_restored(self._redis, keys, held, self._kept_ms)) if
-                 stored.life.status is TaskStatus.RUNNING and stored.life.owner == supervisor]
+                 stored.state.status is TaskStatus.RUNNING and stored.state.owner == supervisor]
         strays = set(held) - {stored.id for stored in found}
         if strays or strangers:
             self._redis.call("SREM", keys.running(supervisor), *strays, *strangers)
@@ -173,7 +173,7 @@ class RedisKeeperBroker:
         for stored in found:
             task_id, state, _ = stored.seen
             tasks.append({"id": task_id, "state": state, "fair_key": stored.fair_key,
-                          "lane": lanes.number(stored.record.queue, stored.life.priority)})
+                          "lane": lanes.number(stored.record.queue, stored.state.priority)})
         queues = lanes.queues()
         args = layout.args(base=keys.base, now_ms=self._redis.now_ms(), lane_count=len(queues))
         words: list[bytes] = self._redis.run("promote", [*layout.keys(keys), *lanes.names()], [
@@ -188,10 +188,10 @@ class RedisKeeperBroker:
         reasons = {(letter.task_id, letter.run): letter.reason for letter in letters if letter is not None}
         rescues = self._redis.call("HMGET", self._keys.rescues, *(stored.id for stored in found))
         bounds = deliveries(self._redis, self._keys, found)
-        return [of_unreadable(stored.life.run, stored.problem) if stored.problem is not None else of_lost_run(
-                    stored.life.run, supervisor, rescues=int(before) if before and before.isdigit() else 0,
+        return [of_unreadable(stored.state.run, stored.problem) if stored.problem is not None else of_lost_run(
+                    stored.state.run, supervisor, rescues=int(before) if before and before.isdigit() else 0,
                     max_deliveries=bounds[stored.id], rescues_max=self._rescues_max,
-                    cancel_reason=reasons.get((stored.id, stored.life.run)), now_ms=now_ms)
+                    cancel_reason=reasons.get((stored.id, stored.state.run)), now_ms=now_ms)
                 for stored, before in zip(found, rescues, strict=True)]
 
     def _rescue(self, supervisor: str, runs: Sequence[tuple[StoredTask, LostRunDecision]], now_ms: int) -> list[bytes]:
@@ -200,7 +200,7 @@ class RedisKeeperBroker:
         for stored, decision in runs:
             task_id, state, _ = stored.seen
             tasks.append({"id": task_id, "state": state, "move": decision.move, "outcome": decision.outcome.encode(),
-                          "lane": lanes.number(stored.record.queue, stored.life.priority)})
+                          "lane": lanes.number(stored.record.queue, stored.state.priority)})
         queues = lanes.queues()
         args = layout.args(base=keys.base, now_ms=now_ms, supervisor=supervisor, remove_ms=now_ms + self._kept_ms,
                            lane_count=len(queues))

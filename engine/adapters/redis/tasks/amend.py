@@ -32,9 +32,9 @@ def amend(redis: Connections, keys: Keys, task_id: str, changes: Mapping[str, An
         raw = redis.call("HGET", keys.tasks, task_id)
         if raw is None:
             continue
-        word = _attempt(redis, keys, stored, raw, changes, stored.life.priority if priority is None else priority)
+        word = _attempt(redis, keys, stored, raw, changes, stored.state.priority if priority is None else priority)
         if word == b"ILLEGAL":
-            raise MoveRefused(task_id, verb, stored.life.status)
+            raise MoveRefused(task_id, verb, stored.state.status)
         if word == b"OK":
             return
     raise BrokerError(f"task {task_id} moved on {TRIES} times between reading and writing it")
@@ -45,7 +45,7 @@ def _attempt(redis: Connections, keys: Keys, stored: StoredTask, raw: bytes, cha
     record = Record.decode(raw, stored.id)
     options = {name: value for name, value in {**record.options, **changes}.items() if value is not None}
     new_record = record._replace(options=cast(RecordOptions, options)).encode() if changes else raw
-    queue, old = record.queue, stored.life.priority
+    queue, old = record.queue, stored.state.priority
     layout, (_, state, is_stored) = LAYOUTS["amend"], stored.seen
     names = layout.keys(keys, lane=keys.lane(queue, old), cursors=keys.cursors(queue, old),
                         new_lane=keys.lane(queue, priority), new_cursors=keys.cursors(queue, priority))

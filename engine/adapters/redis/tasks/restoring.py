@@ -1,7 +1,7 @@
-"""The state of tasks whose life line was deleted, found anew by what else is kept of them.
+"""The state of tasks whose stored state was deleted, found anew by what else is kept of them.
 
-Law: without a life line a task that waits in its line is as it should be. Every other one has lost it. It must be found
-here before anybody may queue it, or what has ended would run again.
+A task without a stored state that waits in its lane is as it should be. Any other has lost its state, which must be
+found here before the task may be queued, or tasks that have ended would run again.
 """
 
 import logging

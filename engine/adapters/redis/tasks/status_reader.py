@@ -29,7 +29,7 @@ class StatusReader:
         stored = look(self._redis, self._keys, [task_id])[0]
         if stored is None:
             return []
-        runs = range(max(0, stored.life.run - OUTCOMES_MAX), stored.life.run + 1)
+        runs = range(max(0, stored.state.run - OUTCOMES_MAX), stored.state.run + 1)
         found = self._redis.call("HMGET", self._keys.outcomes, *(f"{task_id}:{run}" for run in runs))
         return [stored_json.outcome(told, run) for run, told in zip(runs, found, strict=True) if told]
 

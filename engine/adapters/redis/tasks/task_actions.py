@@ -51,14 +51,14 @@ class TaskActions:
         Raises `MoveRefused` if it has ended, `TaskNotFound`.
         """
         def attempt(stored: StoredTask) -> TaskStatus | None:
-            if stored.life.status is TaskStatus.RUNNING:
-                letter = {"do": "cancel", "id": task_id, "run": stored.life.run, "reason": reason}
-                return TaskStatus.RUNNING if self._send(stored.life.owner, letter, stored) == b"OK" else None
+            if stored.state.status is TaskStatus.RUNNING:
+                letter = {"do": "cancel", "id": task_id, "run": stored.state.run, "reason": reason}
+                return TaskStatus.RUNNING if self._send(stored.state.owner, letter, stored) == b"OK" else None
             word = self.withdraw([stored], Move.CANCEL, reason)[0]
             return TaskStatus.CANCELLED if _went(word, stored, "cancel") else None
 
         def done(before: StoredTask, now: StoredTask) -> TaskStatus | None:
-            return TaskStatus.CANCELLED if now.life.status is TaskStatus.CANCELLED else None
+            return TaskStatus.CANCELLED if now.state.status is TaskStatus.CANCELLED else None
 
         return self._until_it_holds_still(task_id, attempt, done)
 
@@ -76,9 +76,9 @@ class TaskActions:
         """Whether nothing is left to be done, now, about a task that was to be cancelled."""
         run, _, reason = wish.decode(errors="replace").partition(" ")
         stored = look(self._redis, self._keys, [task_id])[0] if is_task_id(task_id) else None
-        if stored is None or stored.life.status.is_final:
+        if stored is None or stored.state.status.is_final:
             return True
-        if stored.life.status is TaskStatus.RUNNING and str(stored.life.run) == run:
+        if stored.state.status is TaskStatus.RUNNING and str(stored.state.run) == run:
             return False
         try:
             return self.cancel(task_id, reason) is TaskStatus.CANCELLED
@@ -94,7 +94,7 @@ class TaskActions:
             words = self._revive(found)
             revived += words.count(b"OK")
             if self._redis.repeats > repeats:  # nothing but a retry moves on what has ended
-                revived += sum(word == b"MOVED_ON" and stored.life.status.is_final
+                revived += sum(word == b"MOVED_ON" and stored.state.status.is_final
                                for stored, word in zip(found, words, strict=True))
         return revived
 
@@ -105,7 +105,7 @@ class TaskActions:
             return _went(self._revive([stored])[0], stored, "retry")
 
         def done(before: StoredTask, now: StoredTask) -> bool | None:
-            return True if before.life.status.is_final and before.seen != now.seen else None
+            return True if before.state.status.is_final and before.seen != now.seen else None
 
         self._until_it_holds_still(task_id, attempt, done)
 
@@ -132,7 +132,7 @@ class TaskActions:
                 words = self.withdraw(known(look(self._redis, self._keys, ids)), Move.CANCEL, "its queue was purged")
                 went = words.count(b"OK")
                 if self._redis.repeats > repeats:
-                    went += sum(stored.life.status is TaskStatus.CANCELLED
+                    went += sum(stored.state.status is TaskStatus.CANCELLED
                                 for stored in known(look(self._redis, self._keys, ids))) - went
                 purged += went
                 if not went:
@@ -170,7 +170,7 @@ class TaskActions:
         for stored in found:
             (task_id, state, is_stored), run = stored.seen, stored.next_end
             tasks.append({"id": task_id, "state": state, "is_stored": is_stored, "run": run,
-                          "lane": lanes.number(stored.record.queue, stored.life.priority), "fair_key": stored.fair_key,
+                          "lane": lanes.number(stored.record.queue, stored.state.priority), "fair_key": stored.fair_key,
                           "outcome": _end_without_run(stored, move, run, reason, now_ms).encode()})
         names = [*layout.keys(keys, ended=keys.ended(step(TaskStatus.QUEUED, move))), *lanes.names()]
         args = layout.args(base=keys.base, now_ms=now_ms, move=move, remove_ms=now_ms + self._kept_ms)
@@ -191,7 +191,7 @@ class TaskActions:
         for stored in found:
             task_id, state, is_stored = stored.seen
             tasks.append({"id": task_id, "state": state, "is_stored": is_stored, "fair_key": stored.fair_key,
-                          "lane": lanes.number(stored.record.queue, stored.life.priority)})
+                          "lane": lanes.number(stored.record.queue, stored.state.priority)})
         queues = lanes.queues()
         args = layout.args(base=keys.base, now_ms=self._redis.now_ms(), lane_count=len(queues))
         words: list[bytes] = self._redis.run("requeue", [*layout.keys(keys), *lanes.names()], [
@@ -246,5 +246,5 @@ def _refuse_unreadable(stored: StoredTask) -> None:
 def _went(word: bytes, stored: StoredTask, verb: str) -> bool | None:
     """Whether it was done; None if the task had moved on. Raises `MoveRefused`."""
     if word == b"ILLEGAL":
-        raise MoveRefused(stored.id, verb, stored.life.status)
+        raise MoveRefused(stored.id, verb, stored.state.status)
     return True if word == b"OK" else None

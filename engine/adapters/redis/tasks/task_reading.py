@@ -10,7 +10,7 @@ from engine.core.task import stored_json
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.core.task.record import MOMENT_MS_MAX
-from engine.core.task.state import Life
+from engine.core.task.state import StoredState
 from engine.core.task.stored_task import StoredTask, parse
 from engine.core.task.task_id import is_task_id
 
@@ -30,7 +30,7 @@ class EncodedTask(NamedTuple):
     def status(self) -> TaskStatus:
         if self.line is None:
             return TaskStatus.QUEUED
-        return Life.status_of(self.line) or self.stored().life.status
+        return StoredState.status_of(self.line) or self.stored().state.status
 
     def outcome(self) -> dict[str, Any] | None:
         """The outcome of its latest run, if that has ended."""

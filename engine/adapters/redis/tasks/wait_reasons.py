@@ -22,7 +22,7 @@ class WaitReasons:
 
     def reason(self, stored: StoredTask) -> str | None:
         """What a queued task waits for, in words; None where it only waits for its turn."""
-        if stored.life.status is not TaskStatus.QUEUED:
+        if stored.state.status is not TaskStatus.QUEUED:
             return None
         queue, task_type = stored.record.queue, stored.record.task_type
         alive = self._alive()

@@ -68,7 +68,7 @@ class TaskState(ResponseModel):
         progress = None if not said else Progress(
             fraction=said.get("fraction"), message=said.get("message"),
             at=None if said.get("at_ms") is None else moment(said["at_ms"]))
-        return cls(id=stored.id, status=stored.life.status, run=stored.life.run, progress=progress)
+        return cls(id=stored.id, status=stored.state.status, run=stored.state.run, progress=progress)
 
 
 class TaskResult(ResponseModel):
@@ -84,7 +84,7 @@ class TaskResult(ResponseModel):
     def of(cls, stored: StoredTask) -> "TaskResult":
         outcome = stored.outcome or {}
         error = outcome.get("error")
-        return cls(id=stored.id, status=stored.life.status, result=outcome.get("result"),
+        return cls(id=stored.id, status=stored.state.status, result=outcome.get("result"),
                    error=TaskError(**error) if error else None, cause=outcome.get("cause"))
 
 

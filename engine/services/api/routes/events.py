@@ -123,7 +123,7 @@ async def _lines(context: ApiContext, principal: Principal, task_id: str, start:
     """The status is read before the lines: what was written before the end is then among them."""
     while not context.feed.has_hung_up:
         try:
-            ended = (await context.task(task_id, principal)).life.status.is_final
+            ended = (await context.task(task_id, principal)).state.status.is_final
             rows = await context.threads.run(context.client.tasks.logs, task_id, start)
         except TaskNotFound:
             return

@@ -75,7 +75,7 @@ async def get_task(
     if if_none_match and (if_none_match.strip() == "*" or stored.version in _versions(if_none_match)):
         return Response(status_code=304, headers={"ETag": f'"{stored.version}"'})
     reason = None
-    if stored.life.status is TaskStatus.QUEUED:
+    if stored.state.status is TaskStatus.QUEUED:
         context = context_of(request)
         reason = await context.threads.run(context.broker.reason, stored)
     return _task(stored, reason=reason)
@@ -91,8 +91,8 @@ async def get_task_result(
     context = context_of(request)
     allow_time(request, wait)
     stored = await context.ended_task(task_id, principal_of(request), wait)
-    if not stored.life.status.is_final:
-        raise ResultNotReady(task_id, stored.life.status, wait)
+    if not stored.state.status.is_final:
+        raise ResultNotReady(task_id, stored.state.status, wait)
     return Response(TaskResult.of(stored).model_dump_json(), media_type=JSON)
 
 
@@ -102,9 +102,9 @@ async def list_task_runs(request: Request, task_id: TaskId) -> list[TaskRun]:
     context = context_of(request)
     stored = await context.task(task_id, principal_of(request))
     found = [TaskRun.of(outcome) for outcome in await context.threads.run(context.client.tasks.outcomes, task_id)]
-    if stored.life.status is TaskStatus.RUNNING:
-        found.append(TaskRun(run=stored.life.run, is_running=True, worker=stored.life.owner,
-                             started_at=moment(stored.life.at_ms)))
+    if stored.state.status is TaskStatus.RUNNING:
+        found.append(TaskRun(run=stored.state.run, is_running=True, worker=stored.state.owner,
+                             started_at=moment(stored.state.at_ms)))
     return found
 
 
@@ -142,7 +142,7 @@ async def retry_task(request: Request, task_id: TaskId) -> Moved:
     context = context_of(request)
     await context.task(task_id, principal_of(request))
     await context.threads.run(context.client.tasks.retry, task_id)
-    return Moved(id=task_id, status=(await context.task(task_id, principal_of(request))).life.status)
+    return Moved(id=task_id, status=(await context.task(task_id, principal_of(request))).state.status)
 
 
 def _versions(header: str) -> frozenset[str]:

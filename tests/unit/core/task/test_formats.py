@@ -8,7 +8,7 @@ from engine.core.task import task_id
 from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.core.task.record import Record
-from engine.core.task.state import Life
+from engine.core.task.state import StoredState
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 
@@ -57,15 +57,15 @@ def test_a_record_under_what_is_no_id_is_refused() -> None:
 def test_a_life_line_is_read_as_written(status: TaskStatus, run: int, attempts: int, crashes: int,
                                         priority: TaskPriority, place: int, at_ms: int, owner: str) -> None:
     line = f"{status} {run} {attempts} {crashes} {int(priority)} {place} {at_ms} {owner}".encode()
-    assert Life.parse(line) == Life(status, run, attempts, crashes, priority, place, at_ms, owner)
+    assert StoredState.parse(line) == StoredState(status, run, attempts, crashes, priority, place, at_ms, owner)
 
 
 @pytest.mark.parametrize("line", [b"", b"RUNNING", b"NOWHERE 1 0 0 1 5 6 -", b"QUEUED x 0 0 1 5 6 -",
                                   b"QUEUED 1 0 0 7 5 6 -", b"\xff 1 0 0 1 5 6 -",
                                   b"QUEUED 1000000000 0 0 1 5 6 -", b"QUEUED 1 0 0 1 100000000000000 6 -"])
 def test_a_corrupted_life_line_is_refused(line: bytes) -> None:
-    with pytest.raises(ValueError, match="not a life line"):
-        Life.parse(line)
+    with pytest.raises(ValueError, match="not a stored state"):
+        StoredState.parse(line)
 
 
 @given(st.integers(0, 2**45 - 2), st.integers(0, 2**45 - 1), st.integers(0, task_id.SHARDS_MAX - 1))

@@ -129,7 +129,7 @@ class TaskOperations:
         if operation == "delete":
             return tasks.delete(ids)
         if operation == "retry":
-            return self._provider.broker().revive_many(ids)
+            return self._provider.broker().requeue_many(ids)
         done = 0
         for task_id in ids:
             with suppress(MoveRefused, TaskNotFound):
@@ -153,7 +153,7 @@ def _allows(status: TaskStatus, operation: Operation) -> bool:
         case "cancel":
             return Move.CANCEL in MOVES[status]
         case "retry":
-            return Move.REVIVE in MOVES[status]
+            return Move.REQUEUE in MOVES[status]
         case "delete":
             return status.is_final
         case "priority":

@@ -224,7 +224,7 @@ class TasksClient:
 
         Raises `MoveRefused` if its status is another one, `TaskNotFound`.
         """
-        self._provider.broker().revive(known_id(task_id))
+        self._provider.broker().requeue(known_id(task_id))
 
     def retry_many(self, *, limit: int = 10_000, **matching: Unpack[Filter]) -> list[str]:
         """Retry up to `limit` tasks that match (see `Filter`), by default those that FAILED; return their ids.

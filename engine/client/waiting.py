@@ -123,7 +123,7 @@ def await_outcome(provider: BrokerProvider, task_id: str, wait_s: float) -> tupl
     until_s = provider.now_s() + wait_s
     if wait_s > 0:
         with suppress(BrokerUnavailable):  # at the end of the wait; the read below raises it again
-            end = provider.broker().hear(task_id, until_s)
+            end = provider.broker().await_end(task_id, until_s)
             if end is not None:
                 return end
         for raw, status in ended(provider, [task_id], until_s, records=False, look_first=True):

@@ -44,7 +44,7 @@ class WorkersClient:
 
         Returns False if there is no such supervisor. `engine/services/pool/supervisor.py` has the commands.
         """
-        return self._provider.broker().order(supervisor, command)
+        return self._provider.broker().send_command(supervisor, command)
 
     def stacks(self, supervisor: str, slot: int, timeout_s: float) -> str:
         """Return the Python stacks of all threads of a worker. Its run goes on.
@@ -60,7 +60,7 @@ class WorkersClient:
         broker, worker = self._provider.broker(), f"{supervisor}/{slot}"
         before = next((row["id"] for row in broker.engine_log()), None)
         until_s = time.monotonic() + timeout_s
-        if not broker.order(supervisor, {"do": "stack", "slot": slot}):
+        if not broker.send_command(supervisor, {"do": "stack", "slot": slot}):
             raise EngineError(f"there is no supervisor {supervisor}")
         while time.monotonic() < until_s:
             for row in broker.engine_log():

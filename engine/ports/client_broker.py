@@ -48,7 +48,7 @@ class ClientBroker(Protocol):
     def ends(self, ids: Iterable[str], until_monotonic_s: float, /) -> Iterator[Collection[str]]:
         """Yield tasks as they end, or are found not to exist, until all have or it is so late. Blocks meanwhile."""
 
-    def hear(self, task_id: str, until_monotonic_s: float, /) -> tuple[TaskStatus, Mapping[str, Any]] | None:
+    def await_end(self, task_id: str, until_monotonic_s: float, /) -> tuple[TaskStatus, Mapping[str, Any]] | None:
         """Block until a task has ended or it is so late; return its status and outcome if these came with the news.
 
         None: it had ended before, there is no such task, its outcome is large, or time is up. `read` knows.
@@ -78,13 +78,13 @@ class ClientBroker(Protocol):
     def cancel(self, task_id: str, reason: str) -> TaskStatus:
         """Return CANCELLED, or RUNNING if a worker has to be told first. Raises `MoveRefused`."""
 
-    def revive(self, task_id: str) -> None:
+    def requeue(self, task_id: str) -> None:
         """Raises `MoveRefused`."""
 
     def set_priority(self, task_id: str, priority: TaskPriority) -> None:
         """Raises `MoveRefused`."""
 
-    def order(self, supervisor: str, letter: dict[str, Any]) -> bool:
+    def send_command(self, supervisor: str, command: dict[str, Any]) -> bool:
         """Have a supervisor do something; False if there is no such supervisor."""
 
     def control(self, command: Mapping[str, Any]) -> int:

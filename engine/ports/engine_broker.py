@@ -31,7 +31,7 @@ class EngineBroker(ClientBroker, Protocol):
         Raises `ChangedMeanwhile` if the task is in none of these versions, `MoveRefused` if it runs or has ended.
         """
 
-    def revive_many(self, ids: Sequence[str]) -> int:
+    def requeue_many(self, ids: Sequence[str]) -> int:
         """Queue those again that can be; return how many."""
 
     def earlier_ids(self, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:

@@ -95,7 +95,7 @@ class InlineBroker:
                                   "(is their queue paused, or does one of them wait for itself?)")
             self._engine.advance_to(int(next_ms))
 
-    def hear(self, task_id: str, until_s: float, /) -> None:
+    def await_end(self, task_id: str, until_s: float, /) -> None:
         """Let time pass as `ends` does. The outcome has to be read."""
         deque(self.ends([task_id], until_s), maxlen=0)
 
@@ -129,7 +129,7 @@ class InlineBroker:
     def cancel(self, task_id: str, reason: str) -> TaskStatus:
         return self._model.client.cancel(task_id, reason, self.clock.now_ms())
 
-    def revive(self, task_id: str) -> None:
+    def requeue(self, task_id: str) -> None:
         self._model.client.requeue(task_id, self.clock.now_ms())
         self._engine.run_if_eager()
 
@@ -185,7 +185,7 @@ class InlineBroker:
     def history(self, host: str, root_pid: int) -> list[dict[str, Any]]:
         return []
 
-    def order(self, supervisor: str, letter: dict[str, Any]) -> bool:
+    def send_command(self, supervisor: str, command: dict[str, Any]) -> bool:
         return False  # there is no supervisor
 
     def control(self, command: Mapping[str, Any]) -> int:

@@ -113,7 +113,7 @@ class Tasks(RuleBasedStateMachine):
 
     @rule(client=CLIENTS, task_id=ids)
     def requeue(self, client: int, task_id: str) -> None:
-        self.both(lambda: self.clients[client].revive(task_id),
+        self.both(lambda: self.clients[client].requeue(task_id),
                   lambda: self.model.client.requeue(task_id, self.now_ms))
 
     @rule(client=CLIENTS, task_id=ids, priority=PRIORITIES)

@@ -32,7 +32,7 @@ def test_more_tasks_than_one_call_reads(shop: Shop) -> None:
 
 def test_outcomes_of_every_run(shop: Shop) -> None:
     task_id = shop.ended()
-    shop.broker.revive(task_id)
+    shop.broker.requeue(task_id)
     shop.claim(task_id)
     shop.settle(task_id, TaskStatus.COMPLETED)
     assert [outcome["run"] for outcome in shop.broker.outcomes(task_id)] == [1, 2]

@@ -59,10 +59,10 @@ def test_a_cancel_that_was_heard_is_not_said_to_be_refused(warm: Shop, lose: Los
 def test_a_retry_that_was_heard_is_not_said_to_be_refused(warm: Shop, lose: Lose) -> None:
     task_id = warm.ended()
     lose("requeue")
-    warm.broker.revive(task_id)
+    warm.broker.requeue(task_id)
     assert warm.state(task_id).status is TaskStatus.QUEUED
     with pytest.raises(MoveRefused):
-        warm.broker.revive(task_id)
+        warm.broker.requeue(task_id)
 
 
 def test_a_cancel_of_a_run_is_told_to_its_supervisor(warm: Shop, lose: Lose) -> None:
@@ -75,7 +75,7 @@ def test_many_are_counted_as_they_were_done(warm: Shop, lose: Lose) -> None:
     ended = [warm.ended() for _ in range(3)]
     queued = [warm.submit() for _ in range(3)]
     lose("requeue")
-    assert warm.broker.revive_many([*ended, queued[0]]) == 3
+    assert warm.broker.requeue_many([*ended, queued[0]]) == 3
     lose("cancel_queued")
     assert warm.broker.purge("q", 10) == 6
     lose("remove")

@@ -156,7 +156,7 @@ def step(shop: Shop, task_id: str, verdict: str, outcome: bytes) -> None:
 
 def test_a_single_end_is_heard_with_its_outcome(shop: Shop, threads: ThreadPoolExecutor) -> None:
     task_id = shop.claimed()
-    hearing = threads.submit(shop.broker.hear, task_id, soon())
+    hearing = threads.submit(shop.broker.await_end, task_id, soon())
     until(lambda: shop.client.hlen(P + "waiters") == 1)
     step(shop, task_id, "fail attempt", b'{"run":1,"cause":"raised"}')
     assert hearing.result() == (TaskStatus.FAILED, {"run": 1, "cause": "raised"})
@@ -166,7 +166,7 @@ def test_a_single_end_is_heard_with_its_outcome(shop: Shop, threads: ThreadPoolE
 def test_what_does_not_fit_into_the_news_has_to_be_read(shop: Shop, threads: ThreadPoolExecutor,
                                                         outcome: bytes) -> None:
     task_id = shop.claimed()
-    hearing = threads.submit(shop.broker.hear, task_id, soon())
+    hearing = threads.submit(shop.broker.await_end, task_id, soon())
     until(lambda: shop.client.hlen(P + "waiters") == 1)
     step(shop, task_id, "complete nobody", outcome)
     assert hearing.result() is None
@@ -174,16 +174,16 @@ def test_what_does_not_fit_into_the_news_has_to_be_read(shop: Shop, threads: Thr
 
 
 def test_there_is_no_news_of_what_had_ended_or_never_was(shop: Shop) -> None:
-    assert shop.broker.hear(shop.ended(), soon()) is None
-    assert shop.broker.hear("0" * 19, soon()) is None
+    assert shop.broker.await_end(shop.ended(), soon()) is None
+    assert shop.broker.await_end("0" * 19, soon()) is None
 
 
 def test_news_that_came_too_late_is_not_taken_for_that_of_the_next_end(shop: Shop) -> None:
     task_id = shop.claimed()
-    assert shop.broker.hear(task_id, time.monotonic() + 0.01) is None
+    assert shop.broker.await_end(task_id, time.monotonic() + 0.01) is None
     step(shop, task_id, "fail attempt", b'{"run":1}')
-    shop.broker.revive(task_id)
-    assert shop.broker.hear(task_id, time.monotonic() + 0.01) is None
+    shop.broker.requeue(task_id)
+    assert shop.broker.await_end(task_id, time.monotonic() + 0.01) is None
 
 
 # -- reading what has ended, slice by slice ---------------------------------------------------------------------------

@@ -31,7 +31,7 @@ SUBMIT, MENDING, ROUNDS = "tests/scripts/test_submit.py", "tests/scripts/test_me
 MUTANTS = [
     # -- the core -------------------------------------------------------------------------------------------------
     Mutant(CORE + "task/lifecycle.py", "TaskStatus.COMPLETED: {},",
-           "TaskStatus.COMPLETED: {Move.REVIVE: TaskStatus.QUEUED},", "tests/unit/core/task/test_lifecycle.py"),
+           "TaskStatus.COMPLETED: {Move.REQUEUE: TaskStatus.QUEUED},", "tests/unit/core/task/test_lifecycle.py"),
     Mutant(CORE + "task/lifecycle.py", "Move.RELEASE: TaskStatus.QUEUED,", "Move.RELEASE: TaskStatus.RETRYING,",
            f"{STEP} -k release"),
     Mutant(CORE + "task/retry.py", "crashes + 1 >= policy.max_crashes", "crashes + 1 > policy.max_crashes", RETRY),
@@ -131,7 +131,7 @@ MUTANTS = [
     Mutant(LUA + "tasks/cancel_queued.lua", "call_many('ZREM', KEYS.expiring, over)\n", "",
            "tests/contract/test_broker_model.py"),
     Mutant(LUA + "tasks/requeue.lua", "call_many('HDEL', KEYS.rescues, requeued)\n", "",
-           "tests/scripts/test_operating.py -k revive"),
+           "tests/scripts/test_operating.py -k requeue"),
     Mutant(LUA + "tasks/remove.lua", "elseif not FINAL[status] then", "elseif false then", f"{REFUSALS} -k remove"),
     Mutant(LUA + "include/leader.lua", "(end_ms >= now_ms and end_ms <= 2 * until_ms - now_ms)", "false", f"{REFUSALS} -k lead"),
     Mutant(LUA + "records/add_deliveries.lua", "if leader ~= ARGV.name then return 'FOLLOWS' end", "", f"{REFUSALS} -k lead"),

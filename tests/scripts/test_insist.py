@@ -63,7 +63,7 @@ def test_what_has_ended_is_forgotten(shop: Shop) -> None:
 def test_a_task_that_is_tried_again_is_wanted_again(shop: Shop) -> None:
     task_id = wished(shop)
     shop.settle(task_id, TaskStatus.FAILED)
-    shop.broker.revive(task_id)
+    shop.broker.requeue(task_id)
     assert not shop.client.exists(P + "cancel_requests")
     assert shop.keeper.reapply_cancel_requests()[0] == 0
     assert shop.state(task_id).status is TaskStatus.QUEUED

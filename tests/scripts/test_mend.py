@@ -33,7 +33,7 @@ def lost_from_its_line(shop: Shop) -> tuple[str, str, set[str]]:
 
 def lost_from_its_line_with_a_life(shop: Shop) -> tuple[str, str, set[str]]:
     task_id = shop.ended()
-    shop.broker.revive(task_id)
+    shop.broker.requeue(task_id)
     shop.client.zrem(NORMAL, task_id)
     return task_id, "line", {"lane:q:NORMAL"}
 

@@ -1,4 +1,4 @@
-"""cancel, revive, set_priority, pause, purge, delete, order: what is in Redis afterwards, key by key."""
+"""cancel, requeue, set_priority, pause, purge, delete, order: what is in Redis afterwards, key by key."""
 
 import orjson
 import pytest
@@ -81,14 +81,14 @@ def test_cancel_a_running_task_tells_its_supervisor(shop: Shop) -> None:
 def test_no_letter_is_like_another(shop: Shop) -> None:
     shop.claimed()
     for _ in range(2):
-        shop.broker.order("sup", {"do": "stack", "slot": 0})
+        shop.broker.send_command("sup", {"do": "stack", "slot": 0})
     assert len(set(shop.client.lrange(P + "commands:sup", 0, -1))) == 2
 
 
 def test_a_mailbox_is_bounded(shop: Shop) -> None:
     shop.claimed()
     for n in range(1005):
-        shop.broker.order("sup", {"n": n})
+        shop.broker.send_command("sup", {"n": n})
     letters = shop.client.lrange(P + "commands:sup", 0, -1)
     assert [orjson.loads(letter)["n"] for letter in letters] == list(range(5, 1005))
 
@@ -103,13 +103,13 @@ def test_cancel_tells_those_who_wait(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("status", [TaskStatus.FAILED, TaskStatus.TIMEOUT])
-def test_revive(shop: Shop, status: TaskStatus) -> None:
+def test_requeue(shop: Shop, status: TaskStatus) -> None:
     shop.submit()
     task_id = shop.ended(status)
     shop.client.hset(P + "rescues", task_id, 3)
     before = shop.dump()
 
-    shop.broker.revive(task_id)
+    shop.broker.requeue(task_id)
 
     changed = changes(shop, before)
     assert stands(changed.pop(P + "states")[task_id.encode()]) == "QUEUED 1 0 0 1 3 -"
@@ -120,10 +120,10 @@ def test_revive(shop: Shop, status: TaskStatus) -> None:
     assert told(shop)[-1] == (task_id, "QUEUED", 1)
 
 
-def test_revive_many_passes_over_what_cannot_be(shop: Shop) -> None:
+def test_requeue_many_passes_over_what_cannot_be(shop: Shop) -> None:
     ids = [shop.ended(), shop.submit(), shop.ended(queue="x"), "0" * 19, shop.ended(TaskStatus.COMPLETED)]
     shop.client.hset(P + "idle_supervisors", "sup", "*")
-    assert shop.broker.revive_many(ids) == 2
+    assert shop.broker.requeue_many(ids) == 2
     assert [shop.state(ids[n]).status for n in (0, 1, 2, 4)] == ["QUEUED", "QUEUED", "QUEUED", "COMPLETED"]
 
 
@@ -131,7 +131,7 @@ def test_a_task_that_was_cancelled_twice_has_two_ends(shop: Shop) -> None:
     task_id = shop.submit()
     for _ in range(2):
         shop.broker.cancel(task_id, "again")
-        shop.broker.revive(task_id)
+        shop.broker.requeue(task_id)
     assert [outcome["run"] for outcome in shop.broker.outcomes(task_id)] == [0, 1]
 
 
@@ -199,7 +199,7 @@ def test_delete_leaves_nothing(shop: Shop) -> None:
     shop.client.hset(P + "progress", task_id, "{}")
     shop.client.hset(P + "rescues", task_id, 1)
     shop.client.hset(P + "waiters", task_id, ",a")
-    shop.broker.revive(task_id)
+    shop.broker.requeue(task_id)
     shop.broker.cancel(task_id, "why")
 
     assert shop.broker.delete([task_id, kept, "0" * 19]) == 1

@@ -94,7 +94,7 @@ def send_command_about_a_run_that_is_over(shop: Shop) -> None:
 
 
 def send_command_to_nobody(shop: Shop) -> None:
-    assert shop.unchanged(lambda: shop.broker.order("nobody", {"do": "level"})) is False
+    assert shop.unchanged(lambda: shop.broker.send_command("nobody", {"do": "level"})) is False
 
 
 def set_priority_of_what_runs_or_has_ended(shop: Shop) -> None:
@@ -132,14 +132,14 @@ def amend_what_moved_on(shop: Shop) -> None:
 def requeue_what_has_not_ended(shop: Shop) -> None:
     for task_id in (shop.submit(), shop.pending(), shop.claimed(), shop.ended(TaskStatus.COMPLETED)):
         with pytest.raises(MoveRefused):
-            shop.unchanged(lambda task_id=task_id: shop.broker.revive(task_id))
-        assert shop.unchanged(lambda task_id=task_id: shop.broker.revive_many([task_id])) == 0
+            shop.unchanged(lambda task_id=task_id: shop.broker.requeue(task_id))
+        assert shop.unchanged(lambda task_id=task_id: shop.broker.requeue_many([task_id])) == 0
 
 
 def requeue_what_moved_on(shop: Shop) -> None:
     found = shop.broker.read([shop.ended()])
-    shop.broker.revive(found[0].id)
-    assert shop.unchanged(lambda: shop.broker._actions._revive(found)) == [b"MOVED_ON"]
+    shop.broker.requeue(found[0].id)
+    assert shop.unchanged(lambda: shop.broker._actions._requeue(found)) == [b"MOVED_ON"]
 
 
 def promote_what_is_not_due(shop: Shop) -> None:

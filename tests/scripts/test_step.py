@@ -393,7 +393,7 @@ def test_the_lease_is_renewed_by_every_step(shop: Shop, supervisor: Supervisor) 
 
 def test_the_mail_is_taken_once_and_the_report_kept(shop: Shop, supervisor: Supervisor) -> None:
     supervisor.step(report=b'{"pool":"p"}')
-    shop.broker.order("sup", {"do": "level", "level": "DEBUG"})
+    shop.broker.send_command("sup", {"do": "level", "level": "DEBUG"})
     [letter] = map(orjson.loads, supervisor.step()[2])
     assert (letter["do"], letter["level"]) == ("level", "DEBUG")
     assert supervisor.step()[2] == []

@@ -125,10 +125,10 @@ def test_what_cannot_be_done_to_one(shop: Shop) -> None:
     for task_id in (waiting, ended):
         shop.client.hset(P + "tasks", task_id, BROKEN)
     with pytest.raises(BrokerError, match="cannot be read"):
-        shop.unchanged(lambda: shop.broker.revive(ended))
+        shop.unchanged(lambda: shop.broker.requeue(ended))
     with pytest.raises(BrokerError, match="cannot be read"):
         shop.unchanged(lambda: amend(shop.broker.redis, shop.keys, waiting, {"name": "x"}, None, kept_ms=HOUR_MS))
-    assert shop.unchanged(lambda: shop.broker.revive_many([ended])) == 0
+    assert shop.unchanged(lambda: shop.broker.requeue_many([ended])) == 0
     assert shop.broker.cancel(waiting, "why") is TaskStatus.CANCELLED
     with pytest.raises(MoveRefused):
         shop.broker.cancel(ended, "why")

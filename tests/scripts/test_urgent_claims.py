@@ -130,7 +130,7 @@ def promoted(shop: Shop) -> None:
 
 
 def revived(shop: Shop) -> None:
-    shop.broker.revive(shop.ended(priority=URGENT))
+    shop.broker.requeue(shop.ended(priority=URGENT))
 
 
 def with_options(shop: Shop) -> None:

@@ -170,8 +170,8 @@ class Ledger(Observer):
         places += [f"running {name}" for name, one in store.supervisors.items() if task_id in one.running]
         places += [f"ended {status}" for status, ended in store.ended.items() if task_id in ended]
         places += ["due"] * (task_id in store.due)
-        home = {S.QUEUED: f"lane {life.priority.name}", S.RUNNING: f"running {life.owner}", S.PENDING: "due",
-                S.RETRYING: "due"}.get(life.status, f"ended {life.status}")
+        home = {S.QUEUED: f"lane {state.priority.name}", S.RUNNING: f"running {state.owner}", S.PENDING: "due",
+                S.RETRYING: "due"}.get(state.status, f"ended {state.status}")
         if places != [home]:
             raise BrokenPromise(f"{task_id} is {state.status} and in {places}")
 

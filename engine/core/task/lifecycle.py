@@ -40,7 +40,7 @@ class Move(StrEnum):
     TIME_OUT = "time_out"
     CANCEL = "cancel"
     EXPIRE = "expire"  # nobody started it before its `expires`
-    REVIVE = "revive"  # somebody asked for it again after its end
+    REQUEUE = "requeue"  # somebody asked for it again after its end
 
 
 MOVES: dict[TaskStatus, dict[Move, TaskStatus]] = {
@@ -68,9 +68,9 @@ MOVES: dict[TaskStatus, dict[Move, TaskStatus]] = {
         Move.EXPIRE: TaskStatus.FAILED,
     },
     TaskStatus.COMPLETED: {},
-    TaskStatus.FAILED: {Move.REVIVE: TaskStatus.QUEUED},
-    TaskStatus.CANCELLED: {Move.REVIVE: TaskStatus.QUEUED},
-    TaskStatus.TIMEOUT: {Move.REVIVE: TaskStatus.QUEUED},
+    TaskStatus.FAILED: {Move.REQUEUE: TaskStatus.QUEUED},
+    TaskStatus.CANCELLED: {Move.REQUEUE: TaskStatus.QUEUED},
+    TaskStatus.TIMEOUT: {Move.REQUEUE: TaskStatus.QUEUED},
 }
 
 FINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT})

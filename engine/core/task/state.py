@@ -43,7 +43,7 @@ class StoredState(NamedTuple):
             return cls(_STATUSES[status], int(run), int(attempts), int(crashes), _PRIORITIES[priority], int(place),
                        int(at_ms), owner.decode())
         except (KeyError, ValueError) as error:  # a UnicodeDecodeError is a ValueError
-            raise ValueError(f"not a task state: {line[:100]!r}") from error
+            raise ValueError(f"not a stored state: {line[:100]!r}") from error
 
     @staticmethod
     def status_of(line: bytes) -> TaskStatus | None:

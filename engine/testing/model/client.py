@@ -76,7 +76,7 @@ class ClientCalls:
     def requeue(self, task_id: str, now_ms: int) -> None:
         """Raises `MoveRefused` if it has not ended, or has completed; `TaskNotFound`."""
         store, task = self._store, self._store.get(task_id)
-        store.move(task, Move.REVIVE, now_ms, task.state._replace(attempts=0, crashes=0, place=0))
+        store.move(task, Move.REQUEUE, now_ms, task.state._replace(attempts=0, crashes=0, place=0))
         task.rescues = 0
         store.cancel_requests.pop(task_id, None)
         store.counters["revived"] += 1

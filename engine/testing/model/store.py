@@ -228,4 +228,4 @@ class ModelStore:
         self.supervisors.pop(supervisor, None)
 
 
-VERBS = {Move.REVIVE: "retry"}  # as the errors name them
+VERBS = {Move.REQUEUE: "retry"}  # as the errors name them

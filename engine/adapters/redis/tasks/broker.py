@@ -146,9 +146,9 @@ class RedisClientBroker:
         """Yield tasks as they end, or are found not to exist, until all have or time is up."""
         return self._waiter.ends(ids, until_monotonic_s)
 
-    def hear(self, task_id: str, until_monotonic_s: float) -> tuple[TaskStatus, dict[str, Any]] | None:
+    def await_end(self, task_id: str, until_monotonic_s: float) -> tuple[TaskStatus, dict[str, Any]] | None:
         """Block until a task has ended or time is up; return its status and outcome if they came with the news."""
-        return self._waiter.hear(task_id, until_monotonic_s)
+        return self._waiter.await_end(task_id, until_monotonic_s)
 
     def log(self, task_id: str, start: int = 0) -> list[dict[str, Any]]:
         """What the runs of a task printed and logged, from row `start`."""
@@ -161,13 +161,13 @@ class RedisClientBroker:
         """
         return self._actions.cancel(task_id, reason)
 
-    def revive(self, task_id: str) -> None:
+    def requeue(self, task_id: str) -> None:
         """Queue a task again after its end. Raises `MoveRefused`, `TaskNotFound`."""
-        self._actions.revive_one(task_id)
+        self._actions.requeue_one(task_id)
 
-    def revive_many(self, ids: Sequence[str]) -> int:
+    def requeue_many(self, ids: Sequence[str]) -> int:
         """Queue those again that can be; return how many."""
-        return self._actions.revive(ids)
+        return self._actions.requeue(ids)
 
     def amend(self, task_id: str, changes: Mapping[str, Any], priority: TaskPriority | None,
               versions: Collection[str] | None = None) -> None:
@@ -230,9 +230,9 @@ class RedisClientBroker:
         """The last `limit` entries of what the processes of an engine used, the newest first."""
         return self._status.history(host, root_pid, limit)
 
-    def order(self, supervisor: str, letter: dict[str, Any]) -> bool:
-        """Put a letter into a supervisor's mailbox; False if there is no such supervisor."""
-        return self._actions.order(supervisor, letter)
+    def send_command(self, supervisor: str, command: dict[str, Any]) -> bool:
+        """Put a command into the queue of a supervisor; False if there is no such supervisor."""
+        return self._actions.send_command(supervisor, command)
 
     def control(self, command: Mapping[str, Any]) -> int:
         """Have every engine do something to its pools, see `engine/services/tree/control.py`; how many heard it."""

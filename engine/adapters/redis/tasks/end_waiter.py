@@ -65,7 +65,7 @@ class EndWaiter:
             self._put_back(subscription)
             break
 
-    def hear(self, task_id: str, until_s: float) -> tuple[TaskStatus, dict[str, Any]] | None:
+    def await_end(self, task_id: str, until_s: float) -> tuple[TaskStatus, dict[str, Any]] | None:
         """Block until the task has ended or time is up; return status and outcome, if the message had them."""
         message = next((over[task_id] for over in self.ends([task_id], until_s)), "")
         if not message:

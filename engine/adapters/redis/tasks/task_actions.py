@@ -1,4 +1,4 @@
-"""What people and programs do to tasks and queues: cancel, revive, change, pause, purge, delete.
+"""What people and programs do to tasks and queues: cancel, requeue, change, pause, purge, delete.
 
 Law: read first, since a script must be told all its keys; then let the script
 compare what was read with what is there, and read again if the task has moved
@@ -52,8 +52,8 @@ class TaskActions:
         """
         def attempt(stored: StoredTask) -> TaskStatus | None:
             if stored.state.status is TaskStatus.RUNNING:
-                letter = {"do": "cancel", "id": task_id, "run": stored.state.run, "reason": reason}
-                return TaskStatus.RUNNING if self._send(stored.state.owner, letter, stored) == b"OK" else None
+                command = {"do": "cancel", "id": task_id, "run": stored.state.run, "reason": reason}
+                return TaskStatus.RUNNING if self._send(stored.state.owner, command, stored) == b"OK" else None
             word = self.withdraw([stored], Move.CANCEL, reason)[0]
             return TaskStatus.CANCELLED if _went(word, stored, "cancel") else None
 
@@ -85,24 +85,24 @@ class TaskActions:
         except (MoveRefused, TaskNotFound):
             return True
 
-    def revive(self, task_ids: Sequence[str]) -> int:
+    def requeue(self, task_ids: Sequence[str]) -> int:
         """Queue tasks again after their end; return how many could be. Others are passed over."""
-        revived = 0
+        count = 0
         for start in range(0, len(task_ids), BATCH_TASKS):
             found = readable(look(self._redis, self._keys, task_ids[start : start + BATCH_TASKS]))
             repeats = self._redis.repeats
-            words = self._revive(found)
-            revived += words.count(b"OK")
+            words = self._requeue(found)
+            count += words.count(b"OK")
             if self._redis.repeats > repeats:  # nothing but a retry moves on what has ended
-                revived += sum(word == b"MOVED_ON" and stored.state.status.is_final
-                               for stored, word in zip(found, words, strict=True))
-        return revived
+                count += sum(word == b"MOVED_ON" and stored.state.status.is_final
+                             for stored, word in zip(found, words, strict=True))
+        return count
 
-    def revive_one(self, task_id: str) -> None:
+    def requeue_one(self, task_id: str) -> None:
         """Raises `MoveRefused` if it has not ended, or completed; `TaskNotFound`."""
         def attempt(stored: StoredTask) -> bool | None:
             _refuse_unreadable(stored)
-            return _went(self._revive([stored])[0], stored, "retry")
+            return _went(self._requeue([stored])[0], stored, "retry")
 
         def done(before: StoredTask, now: StoredTask) -> bool | None:
             return True if before.state.status.is_final and before.seen != now.seen else None
@@ -151,9 +151,9 @@ class TaskActions:
                            for word, was_there in zip(words, were_there, strict=True))
         return deleted
 
-    def order(self, supervisor: str, letter: dict[str, Any]) -> bool:
-        """Put a letter into a supervisor's mailbox; False if there is no such supervisor."""
-        return self._send(supervisor, letter) == b"OK"
+    def send_command(self, supervisor: str, command: dict[str, Any]) -> bool:
+        """Put a command into the queue of a supervisor; False if there is no such supervisor."""
+        return self._send(supervisor, command) == b"OK"
 
     def control(self, command: Mapping[str, Any]) -> int:
         """Tell the root of every engine, through its keeper; return how many keepers heard it."""
@@ -183,7 +183,7 @@ class TaskActions:
         words: list[bytes] = self._redis.run("remove", names, task_ids)
         return words
 
-    def _revive(self, found: Sequence[StoredTask]) -> list[bytes]:
+    def _requeue(self, found: Sequence[StoredTask]) -> list[bytes]:
         if not found:
             return []
         keys, lanes, layout = self._keys, Lanes(self._keys), LAYOUTS["requeue"]
@@ -198,13 +198,13 @@ class TaskActions:
             *args, *queues, *layout.rows("tasks", tasks)])
         return words
 
-    def _send(self, supervisor: str, letter: dict[str, Any], about: StoredTask | None = None) -> bytes:
+    def _send(self, supervisor: str, command: dict[str, Any], about: StoredTask | None = None) -> bytes:
         keys, layout = self._keys, LAYOUTS["send_command"]
         task_id, state, _ = about.seen if about else ("", b"", 0)
-        text = orjson.dumps({**letter, "letter": secrets.token_hex(6)})  # one that is read twice is known by it
+        text = orjson.dumps({**command, "letter": secrets.token_hex(6)})  # one that is read twice is known by it
         word: bytes = self._redis.run("send_command", layout.keys(keys, supervisor), layout.args(
             base=keys.base, supervisor=supervisor, command=text, id=task_id, state=state,
-            cancel_request=f"{letter.get('run')} {letter.get('reason')}"))
+            cancel_request=f"{command.get('run')} {command.get('reason')}"))
         return word
 
     def _until_it_holds_still(self, task_id: str, attempt: Callable[[StoredTask], Answer | None],

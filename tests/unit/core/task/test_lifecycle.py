@@ -22,10 +22,10 @@ def test_every_status_can_be_reached_and_every_task_can_end() -> None:
     assert reached == ending == set(TaskStatus)
 
 
-def test_only_final_statuses_can_be_revived_and_nothing_else_leaves_them() -> None:
+def test_only_final_statuses_can_be_requeued_and_nothing_else_leaves_them() -> None:
     for status in TaskStatus:
         assert status.is_final == (status in FINAL)
-        assert (set(MOVES[status]) <= {Move.REVIVE}) == status.is_final
+        assert (set(MOVES[status]) <= {Move.REQUEUE}) == status.is_final
 
 
 def test_a_completed_task_stays_completed() -> None:

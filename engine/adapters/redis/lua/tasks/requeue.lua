@@ -21,7 +21,7 @@ for n, id in ipairs(ids) do
   local status, run, _, _, priority = parse_state(seen)
   if not is_as_seen(id, states[n], seen, ARGV.tasks[n].is_stored) then
     words[n] = 'MOVED_ON'
-  elseif not MOVES[(status or '') .. ':revive'] then
+  elseif not MOVES[(status or '') .. ':requeue'] then
     words[n] = 'ILLEGAL'
   else
     words[n] = 'OK'

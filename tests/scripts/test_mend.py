@@ -203,7 +203,7 @@ def test_a_run_that_must_not_be_started_again_fails_when_its_supervisor_is_gone(
     assert not reconcile_all(shop)
 
 
-def test_when_all_life_lines_are_lost_nothing_is_run_again_that_was_over_or_is_not_due(shop: Shop) -> None:
+def test_when_all_states_are_lost_nothing_is_run_again_that_was_over_or_is_not_due(shop: Shop) -> None:
     """What other keys say of a task is believed, and its stored state written anew."""
     ended = {status: shop.ended(status) for status in (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.TIMEOUT)}
     pending, retrying, running, queued = shop.pending(), shop.retrying(), shop.claimed(), shop.submit()

@@ -68,7 +68,7 @@ def test_a_broken_record_of_a_run_whose_supervisor_is_gone(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("line", LIVES)
-def test_a_broken_life_line(shop: Shop, line: bytes) -> None:
+def test_a_broken_state(shop: Shop, line: bytes) -> None:
     due, held, sound = shop.pending(), shop.claimed(), shop.claimed()
     for task_id in (due, held):
         shop.client.hset(P + "states", task_id, line)

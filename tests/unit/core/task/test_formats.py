@@ -54,7 +54,7 @@ def test_a_record_under_what_is_no_id_is_refused() -> None:
 
 @given(st.sampled_from(TaskStatus), *[st.integers(0, 10**9 - 1)] * 3, st.sampled_from(TaskPriority),
        *[st.integers(0, 10**14 - 1)] * 2, st.from_regex(r"[A-Za-z0-9.\-]{1,30}", fullmatch=True))
-def test_a_life_line_is_read_as_written(status: TaskStatus, run: int, attempts: int, crashes: int,
+def test_a_stored_state_is_read_as_written(status: TaskStatus, run: int, attempts: int, crashes: int,
                                         priority: TaskPriority, place: int, at_ms: int, owner: str) -> None:
     line = f"{status} {run} {attempts} {crashes} {int(priority)} {place} {at_ms} {owner}".encode()
     assert StoredState.parse(line) == StoredState(status, run, attempts, crashes, priority, place, at_ms, owner)
@@ -63,7 +63,7 @@ def test_a_life_line_is_read_as_written(status: TaskStatus, run: int, attempts: 
 @pytest.mark.parametrize("line", [b"", b"RUNNING", b"NOWHERE 1 0 0 1 5 6 -", b"QUEUED x 0 0 1 5 6 -",
                                   b"QUEUED 1 0 0 7 5 6 -", b"\xff 1 0 0 1 5 6 -",
                                   b"QUEUED 1000000000 0 0 1 5 6 -", b"QUEUED 1 0 0 1 100000000000000 6 -"])
-def test_a_corrupted_life_line_is_refused(line: bytes) -> None:
+def test_a_corrupted_state_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError, match="not a stored state"):
         StoredState.parse(line)
 

@@ -99,7 +99,7 @@ def test_it_tells_when_redis_does_not_hear_what_it_can_run(side: Side, shop: Sho
     assert side.kinds() == [RegistrationRefused]
 
 
-def test_one_that_makes_way_is_rung_for_what_is_urgent_and_claims_nothing_else(side: Side, shop: Shop) -> None:
+def test_one_that_preempts_is_woken_for_what_is_urgent_and_claims_nothing_else(side: Side, shop: Shop) -> None:
     shop.submit(priority=TaskPriority.HIGH)
     side.broker.step([], 1, 0, 0, b"", Preempt.NOW)
     side.until(lambda heard: len(heard) == 1)

@@ -21,7 +21,7 @@ POOL, KEEPER = "engine/services/pool/", "engine/services/keeper/"
 RETRY, FORMATS, STAGE = "tests/unit/core/task/test_retry.py", "tests/unit/core/task/test_formats.py", "tests/unit/services/pool/test_pool.py"
 DISPATCH, SUPERVISION = "tests/property/test_dispatch_machine.py", "tests/property/test_supervision_machine.py"
 DECISIONS, STEPPING = "tests/unit/core/pool/test_dispatch.py", "tests/unit/services/pool/test_step_pipeline.py"
-MAKING_WAY = "tests/unit/core/pool/test_preemption.py"
+PREEMPTION = "tests/unit/core/pool/test_preemption.py"
 STEP, REFUSALS, KEEPING = (f"tests/scripts/test_{name}.py" for name in ("step", "refusals", "keeping"))
 INSIST = "tests/scripts/test_insist.py"
 PRESENCE = "tests/unit/services/keeper/test_presence.py"
@@ -55,12 +55,12 @@ MUTANTS = [
            "tests/unit/services/pool/test_start_failures.py -k in_time"),
     Mutant(CORE + "pool/dealing.py", "limits is slot.limits or limits == slot.limits", "True", f"{DECISIONS} -k others"),
     Mutant(CORE + "pool/preemption.py", "run.priority < _URGENT and", "run.priority <= _URGENT and",
-           f"{MAKING_WAY} -k lowest"),
+           f"{PREEMPTION} -k lowest"),
     Mutant(CORE + "pool/preemption.py", "victim.suspended_bytes <= left", "victim.suspended_bytes < left",
-           f"{MAKING_WAY} -k so_much"),
-    Mutant(CORE + "pool/preemption.py", "        slot.since_s += suspended_s\n", "", f"{MAKING_WAY} -k deadlines"),
+           f"{PREEMPTION} -k so_much"),
+    Mutant(CORE + "pool/preemption.py", "        slot.since_s += suspended_s\n", "", f"{PREEMPTION} -k deadlines"),
     Mutant(CORE + "pool/preemption.py", "not slot.runs or slot.phase in _PASSING", "not slot.runs",
-           f"{MAKING_WAY} -k about_to_be_free"),
+           f"{PREEMPTION} -k about_to_be_free"),
     Mutant(CORE + "pool/resizing.py", "load.wait_s >= WAIT_S and not load.idle", "load.wait_s >= WAIT_S",
            "tests/unit/core/pool/test_resizing.py -k grows"),
     Mutant(CORE + "pool/resizing.py", "and slot.runs[0].cancelled is None", "", "tests/unit/core/pool/test_resizing.py -k cancelled"),

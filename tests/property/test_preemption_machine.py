@@ -40,7 +40,7 @@ class Saturated(World):
                 self.urgent_ones_come(1, 0.0)
 
     @rule(index=st.integers(0, 1), what=st.sampled_from(["cancel", "dies", "exceeds", "replace", "kill"]))
-    def one_that_stands_still(self, index: int, what: str) -> None:
+    def one_that_is_suspended(self, index: int, what: str) -> None:
         suspended = [slot.index for slot in self.core.slots if slot.phase is Phase.SUSPENDED]
         if index >= len(suspended):
             return

@@ -37,7 +37,7 @@ def test_it_is_noted_beside_those_that_sleep(shop: Shop, busy: Supervisor) -> No
     assert shop.dump()[shop.keys.idle_supervisors] == {b"sup": b"!*"}
 
 
-def test_who_never_makes_way_is_not_noted_when_it_is_busy(shop: Shop) -> None:
+def test_one_that_never_preempts_is_not_noted_when_it_is_busy(shop: Shop) -> None:
     shop.submit()
     Supervisor(shop).step(want=1)
     assert shop.keys.idle_supervisors not in shop.dump()

@@ -1,4 +1,4 @@
-"""Who stands still for whom, and until when: single decisions, on a pool whose clock stands until it is moved."""
+"""Which run is suspended for which, and until when: single decisions of a pool whose clock stands until it is moved."""
 
 from typing import Any
 
@@ -84,7 +84,7 @@ def pool() -> Pool:
     return Pool()
 
 
-def test_a_run_makes_way_and_goes_on_in_the_next_place_that_is_free(pool: Pool) -> None:
+def test_a_run_is_suspended_and_resumed_when_a_worker_is_free(pool: Pool) -> None:
     first, second = pool.claim(LOW, LOW)
     assert pool.room() == Room(2, True, 0, Preempt.NOW)
     (urgent,) = pool.claim(URGENT)
@@ -100,13 +100,13 @@ def test_a_run_makes_way_and_goes_on_in_the_next_place_that_is_free(pool: Pool) 
     assert not pool.core.preemption.is_active
     pool.claim(URGENT)
     assert pool.did(Spawn) == [], "there is one that stands by"
-    assert pool.suspended() == [first], "who stood still the least makes way first"
+    assert pool.suspended() == [first], "the one that was suspended the least is suspended first"
     assert pool.core.preemption.suspended_count == 2
 
 
 @pytest.mark.parametrize(("runs", "victim"), [
     ((LOW, NORMAL), 0), ((HIGH, NORMAL), 1), ((NORMAL, NORMAL), 1), ((HIGH, URGENT), 0), ((URGENT, URGENT), None)])
-def test_the_lowest_makes_way_and_never_an_urgent_one(pool: Pool, runs: tuple[int, int], victim: int | None) -> None:
+def test_the_lowest_is_suspended_and_never_an_urgent_one(pool: Pool, runs: tuple[int, int], victim: int | None) -> None:
     busy = pool.claim(*runs)
     pool.claim(URGENT)
     assert pool.suspended() == ([] if victim is None else [busy[victim]])
@@ -166,7 +166,7 @@ def test_a_place_that_is_about_to_be_free_is_waited_for(pool: Pool, phase: Phase
 
 
 @pytest.mark.parametrize("spoil", ["preemptible", "cancelled", "interrupted", "leaving"])
-def test_who_cannot_make_way(spoil: str) -> None:
+def test_what_cannot_be_suspended(spoil: str) -> None:
     pool = Pool(1)
     soft_timeout_s = FRESH_S if spoil == "interrupted" else 0
     (run,) = pool.claim(LOW, preemptible=spoil != "preemptible", soft_timeout_s=soft_timeout_s)
@@ -181,7 +181,7 @@ def test_who_cannot_make_way(spoil: str) -> None:
     assert [settle.verdict.move for settle in pool.did(Settle)] == ["release"], "so that another pool may have it"
 
 
-def test_no_more_than_so_many_stand_still() -> None:
+def test_no_more_than_so_many_are_suspended() -> None:
     pool = Pool(3, limits=PreemptionLimits(1))
     pool.claim(LOW, LOW, LOW)
     pool.claim(URGENT)
@@ -217,7 +217,7 @@ def test_without_a_bound_nobody_is_weighed() -> None:
     assert len(pool.suspended()) == 1
 
 
-def test_who_has_stood_still_for_long_goes_first_and_does_so_no_more() -> None:
+def test_what_was_suspended_for_long_goes_first_and_is_not_suspended_again() -> None:
     pool = Pool(1, limits=PreemptionLimits(1, 0, 50.0))
     (low,) = pool.claim(LOW)
     (first,) = pool.claim(URGENT)
@@ -306,7 +306,7 @@ def test_a_fresh_worker_is_asked_for(pool: Pool, at_once: bool) -> None:
     assert sum(slot.counts_toward_size for slot in pool.core.slots) == 2
 
 
-def test_one_had_answered_before_it_stood_still(pool: Pool) -> None:
+def test_one_had_answered_before_it_was_suspended(pool: Pool) -> None:
     _, low = pool.claim(LOW, LOW)
     pool.claim(URGENT)
     pool.core.actions.clear()
@@ -372,7 +372,7 @@ def test_a_place_whose_worker_is_being_killed_is_not_given_back_before_it_is_gon
     assert pool.suspended() == []
 
 
-def test_heirs_neither_get_lost_nor_left_over() -> None:
+def test_replacements_neither_get_lost_nor_left_over() -> None:
     """A nice run has a replacement, since its worker exits after it. If it is suspended, the urgent run gets that."""
     pool = Pool(1)
     (low,) = pool.claim(LOW, limits=Limits(nice=5))
@@ -387,7 +387,7 @@ def test_heirs_neither_get_lost_nor_left_over() -> None:
     assert sum(counts for _, counts in pool.phases()) == 1
 
 
-def test_a_worker_with_an_heir_gives_its_place_back_and_the_heir_goes() -> None:
+def test_a_worker_with_a_replacement_goes_on_standby_and_the_replacement_goes() -> None:
     pool = Pool(1, tasks_max=3)
     pool.core.windows.mean_s = 1.0
     (low,) = pool.claim(LOW)
@@ -412,6 +412,6 @@ def test_a_pool_that_drains_lets_them_go_on_at_once(pool: Pool) -> None:
     assert pool.phases()[1] == (Phase.QUITTING, False)
 
 
-def test_a_handler_says_that_its_runs_do_not_stand_still() -> None:
+def test_a_handler_says_that_its_runs_are_not_suspended() -> None:
     assert RunPolicy().with_handler({"name": "x"}).preemptible
     assert not RunPolicy().with_handler({"name": "x", "preemptible": False}).preemptible

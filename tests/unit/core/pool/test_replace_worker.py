@@ -35,7 +35,7 @@ def phases(core: Dispatch) -> list[tuple[Phase, bool]]:
     return [(slot.phase, slot.counts_toward_size) for slot in core.slots]
 
 
-def test_an_idle_one_goes_when_its_heir_is_there() -> None:
+def test_an_idle_one_goes_when_its_replacement_is_there() -> None:
     core = one_worker()
     core.actions.clear()
     core.replace(0, 1.0)
@@ -47,10 +47,10 @@ def test_an_idle_one_goes_when_its_heir_is_there() -> None:
     core.exited(0, death, [], 1.2)
     assert phases(core) == [(Phase.DOWN, False), (Phase.UP, True)]
     core.replace(1, 2.0)
-    assert core.actions[-1] == Spawn(0)  # the free seat
+    assert core.actions[-1] == Spawn(0)  # the free slot
 
 
-def test_a_busy_one_goes_on_until_it_has_answered_and_its_heir_does_nothing_before() -> None:
+def test_a_busy_one_goes_on_until_it_has_answered_and_its_replacement_does_nothing_before() -> None:
     core = one_worker()
     core.claimed([run()], 0.0)
     core.replace(0, 1.0)
@@ -74,7 +74,7 @@ def test_at_once_it_is_killed_and_a_fresh_one_started() -> None:
     assert Spawn(0) in core.actions
 
 
-def test_the_heir_of_one_that_has_served_its_number_is_started_ahead() -> None:
+def test_the_replacement_of_one_that_has_served_its_number_is_started_ahead() -> None:
     core = one_worker(tasks_max=3)
     serve(core, 0, 1)
     assert Spawn(1) not in core.actions
@@ -90,7 +90,7 @@ def test_each_run_in_a_worker_of_its_own_has_the_next_one_waiting() -> None:
     core.booted(1, 101, 0.0)
     serve(core, 0, 1)
     assert phases(core) == [(Phase.QUITTING, False), (Phase.UP, True)]
-    assert Spawn(0) not in core.actions[1:]  # while there are two processes for the place
+    assert Spawn(0) not in core.actions[1:]  # while there are two processes for one that counts
     core.exited(0, death, [], 1.0)
     assert phases(core) == [(Phase.BOOTING, False), (Phase.UP, True)]
     core.booted(0, 102, 1.0)
@@ -98,7 +98,7 @@ def test_each_run_in_a_worker_of_its_own_has_the_next_one_waiting() -> None:
     assert phases(core) == [(Phase.UP, True), (Phase.QUITTING, False)]
 
 
-def test_one_that_finds_no_room_for_an_heir_goes_without() -> None:
+def test_one_that_finds_no_room_for_a_replacement_goes_without() -> None:
     core = one_worker(tasks_max=1)
     core.booted(1, 101, 0.0)
     serve(core, 0, 1)
@@ -108,7 +108,7 @@ def test_one_that_finds_no_room_for_an_heir_goes_without() -> None:
     assert phases(core) == [(Phase.QUITTING, False), (Phase.BOOTING, True)]
 
 
-def test_an_heir_that_has_not_booted_has_the_place_all_the_same() -> None:
+def test_a_replacement_that_has_not_booted_takes_over_all_the_same() -> None:
     core = one_worker(tasks_max=1)
     serve(core, 0, 1)
     assert phases(core) == [(Phase.QUITTING, False), (Phase.BOOTING, True)]
@@ -116,7 +116,7 @@ def test_an_heir_that_has_not_booted_has_the_place_all_the_same() -> None:
     assert phases(core) == [(Phase.QUITTING, False), (Phase.UP, True)]
 
 
-def test_an_heir_takes_the_place_of_one_that_dies() -> None:
+def test_a_replacement_takes_over_from_one_that_dies() -> None:
     core = one_worker()
     core.claimed([run()], 0.0)
     core.replace(0, 1.0)
@@ -125,14 +125,14 @@ def test_an_heir_takes_the_place_of_one_that_dies() -> None:
     assert phases(core) == [(Phase.DOWN, False), (Phase.UP, True)]
 
 
-def test_a_worker_whose_heir_does_not_boot_goes_without() -> None:
+def test_a_worker_whose_replacement_does_not_boot_goes_without() -> None:
     core = one_worker()
     core.replace(0, 1.0)
     core.exited(1, death, [], 1.1)
     assert phases(core) == [(Phase.QUITTING, False), (Phase.BOOTING, True)]
 
 
-def test_heirs_that_die_are_charged_as_all_are_that_die_idle() -> None:
+def test_replacements_that_die_are_charged_as_all_are_that_die_idle() -> None:
     core = one_worker(tasks_max=2, intensity=0)
     serve(core, 0, 1)
     assert phases(core) == [(Phase.UP, True), (Phase.BOOTING, False)]
@@ -149,7 +149,7 @@ def test_one_that_was_interrupted_is_not_used_again() -> None:
     assert phases(core) == [(Phase.QUITTING, False), (Phase.BOOTING, True)]
 
 
-def test_the_heir_of_a_nice_run_is_started_with_it() -> None:
+def test_the_replacement_of_a_nice_run_is_started_with_it() -> None:
     core = one_worker()
     core.claimed([run(limits=Limits(nice=5))], 0.0)
     core.booted(1, 101, 0.1)
@@ -157,7 +157,7 @@ def test_the_heir_of_a_nice_run_is_started_with_it() -> None:
     assert phases(core) == [(Phase.QUITTING, False), (Phase.UP, True)]
 
 
-def test_heirs_go_when_the_pool_drains() -> None:
+def test_replacements_go_when_the_pool_drains() -> None:
     core = one_worker()
     core.claimed([run()], 0.0)
     core.replace(0, 1.0)

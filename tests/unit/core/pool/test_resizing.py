@@ -98,7 +98,7 @@ def test_workers_that_boot_or_are_not_there_go_before_those_that_are() -> None:
     assert core.slots[1].phase is Phase.DOWN, "its restart was called off"
 
 
-def test_heirs_of_those_that_go_go_too() -> None:
+def test_replacements_of_those_that_go_go_too() -> None:
     core = pool(2)
     claim(core, 2, limits=Limits(nice=5))
     assert [phase for phase, _ in phases(core)].count(Phase.BOOTING) == 2
@@ -220,7 +220,7 @@ def test_a_pool_that_drains_keeps_its_size(harness: PoolHarness) -> None:
     assert workers(harness) == 2
 
 
-def test_one_whose_heir_is_ready_leaves_as_soon_as_it_is_to_be_replaced() -> None:
+def test_one_whose_replacement_is_ready_leaves_as_soon_as_it_is_to_be_replaced() -> None:
     core = pool(1)
     (run,) = claim(core, 1, limits=Limits(nice=5))
     core.booted(1, 101, NOW_S)

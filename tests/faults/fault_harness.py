@@ -103,7 +103,7 @@ class FaultHarness:
     def end(self, supervisor: str) -> None: ...
 
     def gone(self, now_s: float, supervisors: Iterable[str]) -> list[str]:
-        """Fulfils what the keeper asks its `Neighbours`."""
+        """Fulfils what the keeper asks its `SupervisorPresence`."""
         return [name for name in self.dead if self.direct.zscore(self.keys.supervisors, name) is not None]
 
     def insist(self, call: Callable[[], Answer]) -> Answer:

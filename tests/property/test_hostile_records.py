@@ -165,7 +165,7 @@ def test_a_message_to_a_tasks_own_webhook_has_no_other() -> None:
 
 @MANY
 @given(LINES)
-def test_a_life_line_is_read_or_refused(line: bytes | None) -> None:
+def test_a_stored_state_is_read_or_refused(line: bytes | None) -> None:
     try:
         state = StoredState.parse(line or b"")
     except ValueError:

@@ -92,7 +92,7 @@ class InlineEngine:
     def _claim(self) -> ModelTask | None:
         self._bring_up_to_date()
         supervisor, now_ms = self.model.supervisor, self.clock.now_ms()
-        supervisor.announce(WORKER, self.handlers)  # a test may have registered another one
+        supervisor.register(WORKER, self.handlers)  # a test may have registered another one
         started = supervisor.start(WORKER, supervisor.choose(WORKER, 1, now_ms), now_ms)
         return started[0] if started else None
 

@@ -41,10 +41,10 @@ def found(state: dict[str, Any], prefix: str, model: ReferenceModel) -> dict[str
     for member in here.get("tasks", {}):
         if member in here.get("states", {}):
             state = StoredState.parse(here["states"][member])
-            assert member not in ranks or ranks[member] == state.place
+            assert member not in ranks or ranks[member] == state.rank
         else:
             priority = model.store.tasks[member.decode()].record.priority
-            state = StoredState(S.QUEUED, priority=priority, place=ranks[member])
+            state = StoredState(S.QUEUED, priority=priority, rank=ranks[member])
         states[member.decode()] = _compared(state)
     return {
         "tasks": set(here.get("tasks", {})), "states": states,
@@ -62,7 +62,7 @@ def found(state: dict[str, Any], prefix: str, model: ReferenceModel) -> dict[str
 
 def _compared(state: StoredState) -> StoredState:
     """Without its moment; and without its rank once it has ended, since nothing depends on it then."""
-    return state._replace(at_ms=0, place=0 if state.status in FINAL else state.place)
+    return state._replace(at_ms=0, rank=0 if state.status in FINAL else state.rank)
 
 
 def _home(task: ModelTask) -> str:

@@ -57,7 +57,7 @@ class Tasks(RuleBasedStateMachine):
         self.clients = [self.shop.broker, RedisClientBroker(self.server.url)]
         self.supervisors = {name: Supervisor(self.shop, name, types=types) for name, types in KNOWN.items()}
         for name, types in KNOWN.items():
-            self.model.supervisor.announce(name, types)
+            self.model.supervisor.register(name, types)
         self.heard = self.shop.hearing(P + "done:me")
         self.waited: set[str] = set()
 
@@ -176,7 +176,7 @@ class Tasks(RuleBasedStateMachine):
 
     @rule(name=SUPERVISORS, types=some.sets(some.sampled_from("tabc"), min_size=1))
     def learn(self, name: str, types: set[str]) -> None:
-        self.model.supervisor.announce(name, types)
+        self.model.supervisor.register(name, types)
         self.supervisors[name].learn(*sorted(types))
 
     @rule(name=SUPERVISORS, want=some.integers(1, 4))
@@ -278,7 +278,7 @@ class Tasks(RuleBasedStateMachine):
         assert (report.released, report.failed, report.cancelled) == (
             moves[Move.RELEASE], moves[Move.FAIL], moves[Move.CANCEL])
         self.supervisors[name].learn(*types)  # as one does that finds itself forgotten
-        self.model.supervisor.announce(name, types)
+        self.model.supervisor.register(name, types)
 
     @rule()
     def reconcile(self) -> None:

@@ -53,7 +53,7 @@ def test_redis_chooses_as_the_model_does(redis_server: RedisServer, ageing_ms: i
         shop.client.flushall()
         shop.broker.redis.clock = clock = SetClock(shop.now_ms)
         model, supervisor = ReferenceModel(), Supervisor(shop, NAME, *served, ageing_ms=ageing_ms)
-        model.supervisor.announce(NAME, ["t"])
+        model.supervisor.register(NAME, ["t"])
         model.store.supervisor(NAME).queues = frozenset(served) if served else None
         for pause_ms, (verb, *args) in [*steps, *((1, ("resume", queue)) for queue in QUEUES), (1, ("claim", 50))]:
             clock.at_ms += pause_ms

@@ -59,7 +59,7 @@ def shop(redis_server: RedisServer) -> Iterator[Shop]:
 def side(redis_server: RedisServer, shop: Shop) -> Iterator[Side]:
     side = Side(redis_server, shop)
     side.until(lambda heard: any(isinstance(event, Joined) for event in heard))
-    side.broker.announce([{"name": "t"}])
+    side.broker.register([{"name": "t"}])
     side.until(lambda heard: any(isinstance(event, Woken) for event in heard))
     side.heard.clear()
     yield side
@@ -82,7 +82,7 @@ def test_what_a_step_claims_is_not_given_back_by_a_recover_that_was_sent_before(
 def test_what_it_can_run_is_heard_by_a_redis_that_is_full(side: Side, shop: Shop) -> None:
     shop.client.config_set("maxmemory", 1)
     try:
-        side.broker.announce([{"name": "a"}, {"name": "b"}])
+        side.broker.register([{"name": "a"}, {"name": "b"}])
         side.broker.sync_held_runs([])
         side.until(lambda heard: len(heard) == 2)
     finally:
@@ -94,7 +94,7 @@ def test_what_it_can_run_is_heard_by_a_redis_that_is_full(side: Side, shop: Shop
 
 def test_it_tells_when_redis_does_not_hear_what_it_can_run(side: Side, shop: Shop) -> None:
     shop.client.set(shop.keys.announced, "of another kind")
-    side.broker.announce([{"name": "a"}])
+    side.broker.register([{"name": "a"}])
     side.until(lambda heard: len(heard) == 1)
     assert side.kinds() == [RegistrationRefused]
 

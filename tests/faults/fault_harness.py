@@ -138,9 +138,9 @@ class FaultHarness:
         self.pool.drain()
         self.pump(lambda: self.pool.is_done, "the pool has drained")
         if self.link.up:
-            self.link.farewell()
+            self.link.unregister()
             end_s = time.monotonic() + 1.0
-            while not self.link.has_left and time.monotonic() < end_s:
+            while not self.link.is_unregistered and time.monotonic() < end_s:
                 self.poller.wait(0.01)
                 self.link.events()
         self.lose_pool()

@@ -86,7 +86,7 @@ class Shop:
     def set_life(self, task_id: str, status: TaskStatus, owner: str = "-", **changes: int) -> None:
         old = self.state(task_id)
         fields = {"run": old.run, "attempts": old.attempts, "crashes": old.crashes, "priority": int(old.priority),
-                  "place": old.place, "at_ms": self.now_ms, **changes}
+                  "rank": old.rank, "at_ms": self.now_ms, **changes}
         self.client.hset(self.keys.states, task_id, " ".join(map(str, [status, *fields.values(), owner])))
 
     def claimed(self, *args: Any, supervisor: str = "sup", lease_ms: int = HOUR_MS, **options: Any) -> str:
@@ -99,13 +99,13 @@ class Shop:
         stored = self.broker.read([task_id])[0]
         assert stored is not None
         line = self.keys.lane(stored.record.queue, stored.state.priority)
-        place = self.client.zscore(line, task_id)
-        assert place is not None
+        rank = self.client.zscore(line, task_id)
+        assert rank is not None
         self.client.zrem(line, task_id)
         self.client.zrem(self.keys.expiring, task_id)
         flows = self.keys.cursors(stored.record.queue, stored.state.priority)
-        self.client.hset(flows, "v", max(int(self.client.hget(flows, "v") or 0), int(place)))
-        self.set_life(task_id, TaskStatus.RUNNING, supervisor, run=stored.state.run + 1, place=int(place))
+        self.client.hset(flows, "v", max(int(self.client.hget(flows, "v") or 0), int(rank)))
+        self.set_life(task_id, TaskStatus.RUNNING, supervisor, run=stored.state.run + 1, rank=int(rank))
         self.client.sadd(self.keys.running(supervisor), task_id)
         self.client.zadd(self.keys.supervisors, {supervisor: self.now_ms + lease_ms})
 

@@ -45,7 +45,7 @@ def test_it_is_claimed_and_goes_with_the_bell(shop: Shop, supervisor: Supervisor
 def test_it_keeps_the_place_it_would_have_had(shop: Shop, supervisor: Supervisor, heard: Any) -> None:
     handed = [shop.submit(), shop.submit()]
     queued = shop.submit()
-    assert [shop.state(task_id).place for task_id in handed] == [1, 2]
+    assert [shop.state(task_id).rank for task_id in handed] == [1, 2]
     assert shop.client.zscore(shop.keys.lane("q", TaskPriority.NORMAL), queued) == 3
     late = shop.submit(fair_key="late")
     assert shop.client.zscore(shop.keys.lane("q", TaskPriority.NORMAL), late) == 3, "as any flow that was away"

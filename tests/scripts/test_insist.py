@@ -14,7 +14,7 @@ def released(shop: Shop, task_id: str) -> None:
     state = shop.state(task_id)
     shop.client.srem(P + "running:sup", task_id)
     shop.set_life(task_id, TaskStatus.QUEUED)
-    shop.client.zadd(P + "lane:q:NORMAL", {task_id: state.place})
+    shop.client.zadd(P + "lane:q:NORMAL", {task_id: state.rank})
 
 
 def retried(shop: Shop, task_id: str) -> None:

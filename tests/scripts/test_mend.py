@@ -150,7 +150,7 @@ def test_a_released_run_is_queued_at_its_place(shop: Shop) -> None:
     task_id, _, _ = running_without_a_lease(shop)
     reconcile_all(shop)
     state = shop.state(task_id)
-    assert (state.status, state.run, state.place, state.owner) == (TaskStatus.QUEUED, 1, 2, "-")
+    assert (state.status, state.run, state.rank, state.owner) == (TaskStatus.QUEUED, 1, 2, "-")
 
 
 def test_flows_with_nothing_waiting_are_forgotten(shop: Shop) -> None:

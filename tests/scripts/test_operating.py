@@ -23,8 +23,8 @@ def changes(shop: Shop, before: dict) -> dict:
 
 def stands(line: bytes) -> str:
     """A stored state without its time."""
-    status, run, attempts, crashes, priority, place, _, owner = line.decode().split(" ")
-    return f"{status} {run} {attempts} {crashes} {priority} {place} {owner}"
+    status, run, attempts, crashes, priority, rank, _, owner = line.decode().split(" ")
+    return f"{status} {run} {attempts} {crashes} {priority} {rank} {owner}"
 
 
 def test_cancel_a_queued_task(shop: Shop) -> None:
@@ -154,7 +154,7 @@ def test_set_priority_of_what_is_due_later(shop: Shop) -> None:
         before = shop.dump()
         shop.broker.set_priority(task_id, TaskPriority.LOW)
         assert set(changes(shop, before)) == {P + "states"}
-        assert (shop.state(task_id).priority, shop.state(task_id).place) == (TaskPriority.LOW, 0)
+        assert (shop.state(task_id).priority, shop.state(task_id).rank) == (TaskPriority.LOW, 0)
 
 
 def test_pause_and_resume(shop: Shop) -> None:

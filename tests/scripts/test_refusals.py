@@ -77,14 +77,14 @@ def cancel_queued_what_moved_on(shop: Shop) -> None:
     for stored in found:
         shop.broker.cancel(stored.id, "quicker")
     actions = shop.broker._actions
-    assert shop.unchanged(lambda: actions.withdraw(found, Move.CANCEL)) == [b"MOVED_ON"] * 3
+    assert shop.unchanged(lambda: actions.cancel_queued(found, Move.CANCEL)) == [b"MOVED_ON"] * 3
     shop.broker.delete([stored.id for stored in found])
-    assert shop.unchanged(lambda: actions.withdraw(found, Move.CANCEL)) == [b"MOVED_ON"] * 3
+    assert shop.unchanged(lambda: actions.cancel_queued(found, Move.CANCEL)) == [b"MOVED_ON"] * 3
 
 
 def cancel_queued_what_runs(shop: Shop) -> None:
     found = shop.broker.read([shop.claimed(), shop.ended()])
-    assert shop.unchanged(lambda: shop.broker._actions.withdraw(found, Move.EXPIRE)) == [b"ILLEGAL"] * 2
+    assert shop.unchanged(lambda: shop.broker._actions.cancel_queued(found, Move.EXPIRE)) == [b"ILLEGAL"] * 2
 
 
 def send_command_about_a_run_that_is_over(shop: Shop) -> None:

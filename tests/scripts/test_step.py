@@ -148,7 +148,7 @@ def test_a_run_is_settled_whatever_the_clock_said_when_it_was_claimed(shop: Shop
     supervisor.clock_ms = today_ms
     assert supervisor.end(task_id, "complete nobody") == []
     state = shop.state(task_id)
-    assert (state.status, state.place, state.owner) == (TaskStatus.COMPLETED, 1, "-")
+    assert (state.status, state.rank, state.owner) == (TaskStatus.COMPLETED, 1, "-")
 
 
 def test_a_second_step_that_asks_for_nothing_leaves_what_the_first_said_of_its_sleep(shop: Shop,

@@ -37,7 +37,7 @@ class WorldBroker:
         self.net, self.supervisor, self.host, self.host_s = net, supervisor, host, host_s
         self.clock, self.lease_s, self.wake, self.identity = clock, lease_s, wake, identity
         self.connection: Connection | None = None
-        self.has_left = False
+        self.is_unregistered = False
         self.is_closed = False
         self._happened: list[BrokerEvent] = []
         self._pause_s = 0.05
@@ -83,19 +83,19 @@ class WorldBroker:
 
         self._send([], do)
 
-    def farewell(self) -> None:
+    def unregister(self) -> None:
         def do() -> None:
             if not self.net.is_loading:
                 self.net.model.supervisor.leave(self.supervisor)
-            self.has_left = True
+            self.is_unregistered = True
 
         self._send([], do)
 
-    def announce(self, handlers: list[dict[str, Any]]) -> None:
+    def register(self, handlers: list[dict[str, Any]]) -> None:
         def do() -> BrokerEvent:
             if self.net.is_loading:
                 return RegistrationRefused("LOADING", of_runs=False)
-            self.net.model.supervisor.announce(self.supervisor, [one["name"] for one in handlers])
+            self.net.model.supervisor.register(self.supervisor, [one["name"] for one in handlers])
             return Woken()
 
         self._send([], do)

@@ -147,7 +147,7 @@ class PoolProcess(Process):
         self.ledger.forgotten(self.name)
         self.is_dead = True
         if self.broker.up:
-            self.broker.farewell()
+            self.broker.unregister()
             self.timeline.after(1.0, self.broker.close)
         else:
             self.broker.close()

@@ -61,14 +61,14 @@ class LeaseReconciler(Part):
         self.handlers = handlers
         self.run_factory.learn(handlers)
         if self.broker.up:
-            self.broker.announce(handlers)
+            self.broker.register(handlers)
 
     def _renew(self, event: Stepped, now_s: float) -> None:
         """Register the types again, if that is due or Redis does not know all of them."""
         is_known = event.types_known == len(self.run_factory.policies)
         if now_s >= self._renew_s or (not is_known and now_s >= self._renew_s - RENEW_S + BEAT_S):
             self._renew_s = now_s + RENEW_S
-            self.broker.announce(self.handlers)
+            self.broker.register(self.handlers)
 
     # -- what Redis says ------------------------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class LeaseReconciler(Part):
     def _register(self) -> None:
         """Tell Redis which types we can run, and which runs we have."""
         self._is_refused = False
-        self.broker.announce(self.handlers)
+        self.broker.register(self.handlers)
         self._sync_held_runs()
 
     def _sync_held_runs(self) -> None:

@@ -59,9 +59,9 @@ class PoolLoop:
     def close(self) -> int:
         self.host.stop()
         if self.broker.up:
-            self.broker.farewell()
+            self.broker.unregister()
             end_s = time.monotonic() + _FAREWELL_S
-            while not self.broker.has_left and (left_s := end_s - time.monotonic()) > 0:
+            while not self.broker.is_unregistered and (left_s := end_s - time.monotonic()) > 0:
                 self.pool.poller.wait(left_s)
                 self.broker.events()
         self.broker.close()

@@ -76,7 +76,7 @@ class ClientCalls:
     def requeue(self, task_id: str, now_ms: int) -> None:
         """Raises `MoveRefused` if it has not ended, or has completed; `TaskNotFound`."""
         store, task = self._store, self._store.get(task_id)
-        store.move(task, Move.REQUEUE, now_ms, task.state._replace(attempts=0, crashes=0, place=0))
+        store.move(task, Move.REQUEUE, now_ms, task.state._replace(attempts=0, crashes=0, rank=0))
         task.rescues = 0
         store.cancel_requests.pop(task_id, None)
         store.counters["revived"] += 1
@@ -93,7 +93,7 @@ class ClientCalls:
         is_queued = state.status is TaskStatus.QUEUED
         if is_queued:
             store.lane_of(task).leave(task_id, task.fair_key)
-        task.state = state._replace(priority=priority, place=0, at_ms=now_ms)  # 0: it gets its rank when it is queued
+        task.state = state._replace(priority=priority, rank=0, at_ms=now_ms)  # 0: it gets its rank when it is queued
         if is_queued:
             store.line_up(task, now_ms)
 
@@ -143,7 +143,7 @@ class ClientCalls:
             return False
         lane = store.lane_of(task)
         lane.rank_claimed = rank = lane.give_rank("")
-        task.state = StoredState(TaskStatus.RUNNING, run=1, priority=record.priority, place=rank, at_ms=now_ms,
+        task.state = StoredState(TaskStatus.RUNNING, run=1, priority=record.priority, rank=rank, at_ms=now_ms,
                          owner=taker.name)
         taker.idle_workers -= 1
         store.place(task, now_ms)

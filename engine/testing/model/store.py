@@ -200,8 +200,8 @@ class ModelStore:
     def line_up(self, task: ModelTask, now_ms: int) -> None:
         """Put a task into its lane, at its old rank if it has one."""
         lane = self.lane_of(task)
-        rank = task.state.place or lane.give_rank(task.fair_key)
-        task.state = task.state._replace(place=rank)
+        rank = task.state.rank or lane.give_rank(task.fair_key)
+        task.state = task.state._replace(rank=rank)
         lane.insert(task.id, rank, task.number, now_ms)
 
     # -- supervisors ----------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class SupervisorCalls:
     def __init__(self, store: ModelStore) -> None:
         self._store = store
 
-    def announce(self, name: str, types: Collection[str]) -> None:
+    def register(self, name: str, types: Collection[str]) -> None:
         """Say which types it can run: it is given no others."""
         self._store.supervisor(name).types = frozenset(types)
 

@@ -58,7 +58,7 @@ class Reconciling:
         check_schema(self._redis.call("GET", self._keys.schema))  # what a newer version has written is no fault
         waiting = [stored for stored in found if not stored.is_lost and stored.state.status is not TaskStatus.RUNNING
                    and not stored.state.status.is_final]
-        withdrawn = self._actions.withdraw(waiting, Move.EXPIRE).count(b"OK") if waiting else 0
+        withdrawn = self._actions.cancel_queued(waiting, Move.EXPIRE).count(b"OK") if waiting else 0
         keys = self._keys
         touched = [keys.ended(TaskStatus.FAILED), keys.outcomes, keys.due]
         lost = [("lost", stored.id, stored.seen[1], 1, touched, "", "") for stored in found if stored.is_lost]

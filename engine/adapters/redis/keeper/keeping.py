@@ -86,7 +86,7 @@ class RedisKeeperBroker:
             late = [stored for stored in expiring if stored.record.options["expires_ms"] <= now_ms]
             late_ids = {stored.id for stored in late}
             if late:
-                promoted += self._actions.withdraw(late, Move.EXPIRE).count(b"OK")
+                promoted += self._actions.cancel_queued(late, Move.EXPIRE).count(b"OK")
                 found = [stored for stored in found if stored.id not in late_ids]
             if again := [part for stored in expiring
                          if stored.state.status is TaskStatus.RETRYING and stored.id not in late_ids
@@ -103,7 +103,7 @@ class RedisKeeperBroker:
             expired += self._forget_strays(self._keys.expiring, ids, [
                 stored for stored in found if not stored.state.status.is_final and
                 stored.state.status is not TaskStatus.RUNNING])
-            expired += self._actions.withdraw(found, Move.EXPIRE).count(b"OK") if found else 0
+            expired += self._actions.cancel_queued(found, Move.EXPIRE).count(b"OK") if found else 0
         return expired, self._first(self._keys.expiring)
 
     def sweep(self, limit: int) -> tuple[int, int | None]:

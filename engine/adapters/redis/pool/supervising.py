@@ -65,7 +65,7 @@ class RedisSupervisorBroker:
         self._serves = "," + ",".join(terms.queues) + "," if terms.queues else "*"
         self._step_keys = LAYOUTS["step"].keys(keys, terms.supervisor)
         self._syncs = 0  # sent so far
-        self.has_left = False  # Redis has answered the farewell, or can't
+        self.is_unregistered = False  # Redis has answered the farewell, or can't
 
     @property
     def up(self) -> bool:
@@ -102,11 +102,11 @@ class RedisSupervisorBroker:
         self._link.run("waits", "get_lane_waits", layout.keys(self.keys, self.terms.supervisor), layout.args(
             base=self.keys.base, now_ms=self.clock.now_ms(), serves=self._serves))
 
-    def announce(self, handlers: list[dict[str, Any]]) -> None:
+    def register(self, handlers: list[dict[str, Any]]) -> None:
         layout = LAYOUTS["register"]
         pairs = [part for one in handlers for part in (one["name"], orjson.dumps(one))]
         args = layout.args(now_ms=self.clock.now_ms(), ttl_ms=int(TYPES_TTL_S * 1000))
-        self._link.run("announce", "register", layout.keys(self.keys, self.terms.supervisor), [*args, *pairs])
+        self._link.run("register", "register", layout.keys(self.keys, self.terms.supervisor), [*args, *pairs])
 
     def log(self, task_id: bytes, rows: list[bytes]) -> None:
         key = self.keys.log(task_id.decode())
@@ -117,9 +117,10 @@ class RedisSupervisorBroker:
     def progress(self, task_id: bytes, body: bytes) -> None:
         self._link.send(None, "HSET", self.keys.progress, task_id, body)
 
-    def farewell(self) -> None:
+    def unregister(self) -> None:
         layout, supervisor = LAYOUTS["unregister"], self.terms.supervisor
-        self._link.run("farewell", "unregister", layout.keys(self.keys, supervisor), layout.args(supervisor=supervisor))
+        self._link.run("unregister", "unregister", layout.keys(self.keys, supervisor),
+                       layout.args(supervisor=supervisor))
 
     def next_deadline_s(self) -> float:
         return self._link.next_deadline_s()
@@ -146,7 +147,7 @@ class RedisSupervisorBroker:
                     self._events.append(Woken())
                 case Lost(reason, tags):
                     lost = [settlement for tag in tags if isinstance(tag, _Step) for settlement in tag.settlements]
-                    self.has_left = self.has_left or "farewell" in tags
+                    self.is_unregistered = self.is_unregistered or "unregister" in tags
                     self._events.append(Parted(reason, lost))
                 case Connected():
                     self._events.append(Joined())
@@ -158,13 +159,13 @@ class RedisSupervisorBroker:
     def _answered(self, tag: object, reply: Any) -> None:
         if isinstance(tag, _Step):
             self._stepped(tag, reply)
-        elif tag == "farewell":
-            self.has_left = True
-        elif tag in ("sync_held_runs", "announce") and isinstance(reply, hiredis.ReplyError):
+        elif tag == "unregister":
+            self.is_unregistered = True
+        elif tag in ("sync_held_runs", "register") and isinstance(reply, hiredis.ReplyError):
             self._events.append(RegistrationRefused(str(reply), of_runs=tag == "sync_held_runs"))
         elif tag == "sync_held_runs":
             self._events.append(HeldRunsSynced(reply))
-        elif tag == "announce":
+        elif tag == "register":
             self._events.append(Woken())  # of what we know, something may wait
         elif tag == "waits":
             self._events.append(Waited(0.0 if isinstance(reply, hiredis.ReplyError) else self._longest_s(reply)))

@@ -202,11 +202,11 @@ class RedisClientBroker:
 
     def pause(self, queue: str) -> None:
         """Start no more tasks of a queue."""
-        self._actions.gate(queue, "paused")
+        self._actions.set_queue_state(queue, "paused")
 
     def resume(self, queue: str) -> None:
         """Start tasks of a queue again."""
-        self._actions.gate(queue, "open")
+        self._actions.set_queue_state(queue, "open")
 
     def purge(self, queue: str, limit: int) -> int:
         """Cancel up to `limit` tasks queued in a queue; return how many."""

@@ -54,7 +54,7 @@ class TaskActions:
             if stored.state.status is TaskStatus.RUNNING:
                 command = {"do": "cancel", "id": task_id, "run": stored.state.run, "reason": reason}
                 return TaskStatus.RUNNING if self._send(stored.state.owner, command, stored) == b"OK" else None
-            word = self.withdraw([stored], Move.CANCEL, reason)[0]
+            word = self.cancel_queued([stored], Move.CANCEL, reason)[0]
             return TaskStatus.CANCELLED if _went(word, stored, "cancel") else None
 
         def done(before: StoredTask, now: StoredTask) -> TaskStatus | None:
@@ -109,7 +109,7 @@ class TaskActions:
 
         self._until_it_holds_still(task_id, attempt, done)
 
-    def gate(self, queue: str, state: str) -> None:
+    def set_queue_state(self, queue: str, state: str) -> None:
         """Set a queue "open" or "paused"."""
         keys, layout = self._keys, LAYOUTS["set_queue_state"]
         names = [*layout.keys(keys), *(keys.lane(queue, priority) for priority in DESCENDING)]
@@ -129,7 +129,8 @@ class TaskActions:
                 if strangers:
                     self._redis.call("ZREM", line, *strangers)
                 repeats = self._redis.repeats
-                words = self.withdraw(known(look(self._redis, self._keys, ids)), Move.CANCEL, "its queue was purged")
+                found = known(look(self._redis, self._keys, ids))
+                words = self.cancel_queued(found, Move.CANCEL, "its queue was purged")
                 went = words.count(b"OK")
                 if self._redis.repeats > repeats:
                     went += sum(stored.state.status is TaskStatus.CANCELLED
@@ -163,7 +164,7 @@ class TaskActions:
 
     # -- the scripts ----------------------------------------------------------------------------------------------
 
-    def withdraw(self, found: Sequence[StoredTask], move: Move, reason: str = "") -> list[bytes]:
+    def cancel_queued(self, found: Sequence[StoredTask], move: Move, reason: str = "") -> list[bytes]:
         """End tasks that no run holds; return the script's word on each."""
         keys, now_ms, lanes, layout = self._keys, self._redis.now_ms(), Lanes(self._keys), LAYOUTS["cancel_queued"]
         tasks: list[dict[str, Argument]] = []

@@ -55,9 +55,9 @@ def test_a_record_under_what_is_no_id_is_refused() -> None:
 @given(st.sampled_from(TaskStatus), *[st.integers(0, 10**9 - 1)] * 3, st.sampled_from(TaskPriority),
        *[st.integers(0, 10**14 - 1)] * 2, st.from_regex(r"[A-Za-z0-9.\-]{1,30}", fullmatch=True))
 def test_a_stored_state_is_read_as_written(status: TaskStatus, run: int, attempts: int, crashes: int,
-                                        priority: TaskPriority, place: int, at_ms: int, owner: str) -> None:
-    line = f"{status} {run} {attempts} {crashes} {int(priority)} {place} {at_ms} {owner}".encode()
-    assert StoredState.parse(line) == StoredState(status, run, attempts, crashes, priority, place, at_ms, owner)
+                                        priority: TaskPriority, rank: int, at_ms: int, owner: str) -> None:
+    line = f"{status} {run} {attempts} {crashes} {int(priority)} {rank} {at_ms} {owner}".encode()
+    assert StoredState.parse(line) == StoredState(status, run, attempts, crashes, priority, rank, at_ms, owner)
 
 
 @pytest.mark.parametrize("line", [b"", b"RUNNING", b"NOWHERE 1 0 0 1 5 6 -", b"QUEUED x 0 0 1 5 6 -",

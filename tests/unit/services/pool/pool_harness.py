@@ -66,7 +66,7 @@ class NotedBroker:
     def sync_held_runs(self, known: list[tuple[bytes, int]]) -> None:
         self.syncs.append(known)
 
-    def announce(self, handlers: list[dict[str, Any]]) -> None:
+    def register(self, handlers: list[dict[str, Any]]) -> None:
         self.announced.append(handlers)
 
     def next_deadline_s(self) -> float:

@@ -309,7 +309,10 @@ class Tasks(RuleBasedStateMachine):
             assert time.monotonic() < limit_s, ended
             message = self.heard.get_message(timeout=1)
             if message and message["type"] == "message":
-                told = set(message["data"].decode().split(","))
+                task_ids, _, notification = message["data"].decode().partition(" ")
+                told = set(task_ids.split(","))
+                if notification:  # the end of a single task: "STATUS outcome"
+                    assert notification.partition(" ")[0] == self.status(task_ids)
                 ended -= told
                 self.waited -= told
 

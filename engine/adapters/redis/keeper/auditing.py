@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from engine.adapters.redis.keeper.misplaced_keys import rename_misplaced
-from engine.adapters.redis.tasks.lanes import Line, queues_aside, told_all, waiting_lines
+from engine.adapters.redis.tasks.lanes import Lane, queues_aside, told_all, waiting_lanes
 from engine.adapters.redis.tasks.restoring import look_restored, restore
 from engine.adapters.redis.tasks.task_actions import ENDS, TaskActions
 from engine.adapters.redis.tasks.task_reading import deliveries, known, look, sorted_out, supervisor_names
@@ -30,9 +30,9 @@ AHEAD_MS = 2000  # no two processes that have asked Redis for the time differ by
 # Queues that nobody uses for a day are forgotten, and the handlers of pools that are gone as long: so neither a rolling
 # restart nor a night without a pool makes a submit fail.
 UNUSED_MS = 86_400_000
-LINES_TIDIED = 100  # in one script call
+LANES_AT_ONCE = 100  # in one script call
 KEYS_PER_SUSPECT = 3  # that `repair` is given
-SMALL_LINE = 50  # lines up to this length are looked through several at once
+SMALL_LANE = 50  # lines up to this length are looked through several at once
 
 Cursor = tuple[int, bytes]  # which collection, and where in it
 Collection = tuple[str, list[str], str]  # how to go through it, its keys, and what its members must be
@@ -96,7 +96,7 @@ class Reconciling:
         """Go through some of one collection."""
         scan, keys, kind = self._plan[at]
         if kind == "lines":
-            self._plan += self._lines()
+            self._plan += self._lanes()
             where, result = b"0", AuditResult(None)
         elif scan == "ZRANGE":
             where, result = b"0", AuditResult(None)
@@ -114,7 +114,7 @@ class Reconciling:
         if kind == "flows":
             return +Counter(flows=self._trim(key, members))
         if kind == "queues":
-            return self._tidy_queues(members)
+            return self._maintain_queues(members)
         return self._forget_handlers(members) if kind == "handlers" else self._look_through(scan, key, kind, members)
 
     def _look_through(self, scan: str, key: str, kind: str, members: Sequence[bytes]) -> Counter[str]:
@@ -143,25 +143,25 @@ class Reconciling:
                 *(("ZSCAN", [keys.ended(status)], status) for status in ENDS),
                 *(("SSCAN", [keys.running(name)], TaskStatus.RUNNING) for name in names), ("", [], "lines")]
 
-    def _lines(self) -> list[Collection]:
-        self._tidy_lines(lines := waiting_lines(self._redis, self._keys))
+    def _lanes(self) -> list[Collection]:
+        self._maintain_lanes(lines := waiting_lanes(self._redis, self._keys))
         sizes = told_all(self._redis, [("ZCARD", line.key) for line in lines])
-        small = [line.key for line, size in zip(lines, sizes, strict=True) if 0 < size <= SMALL_LINE]
+        small = [line.key for line, size in zip(lines, sizes, strict=True) if 0 < size <= SMALL_LANE]
         return [*(("ZSCAN", [line.key], TaskStatus.QUEUED) for line, size in zip(lines, sizes, strict=True)
-                  if size > SMALL_LINE),
-                *(("ZRANGE", small[start : start + LINES_TIDIED], TaskStatus.QUEUED)
-                  for start in range(0, len(small), LINES_TIDIED))]
+                  if size > SMALL_LANE),
+                *(("ZRANGE", small[start : start + LANES_AT_ONCE], TaskStatus.QUEUED)
+                  for start in range(0, len(small), LANES_AT_ONCE))]
 
-    def _tidy_lines(self, lines: Sequence[Line]) -> None:
+    def _maintain_lanes(self, lines: Sequence[Lane]) -> None:
         """Forget the turns of lines that are empty, and have those looked at again that are not paused any more."""
         keys, layout = self._keys, LAYOUTS["maintain_lanes"]
-        for start in range(0, len(lines), LINES_TIDIED):
-            told = [part for line in lines[start : start + LINES_TIDIED]
+        for start in range(0, len(lines), LANES_AT_ONCE):
+            told = [part for line in lines[start : start + LANES_AT_ONCE]
                     for part in (line.queue, line.priority.name, line.task_type or "")]
             args = layout.args(base=keys.base, now_ms=self._redis.now_ms())
             self._redis.run("maintain_lanes", layout.keys(keys), [*args, *told])
 
-    def _tidy_queues(self, members: Sequence[bytes]) -> Counter[str]:
+    def _maintain_queues(self, members: Sequence[bytes]) -> Counter[str]:
         """Give lines their turns that have none; forget queues that were not used for long."""
         keys, layout = self._keys, LAYOUTS["maintain_queues"]
         names = {member: member.decode(errors="replace") for member in members}
@@ -172,8 +172,8 @@ class Reconciling:
         known = [name for name in names.values() if is_queue_name(name)]
         aside = queues_aside(self._redis, keys)
         turns = flows = 0
-        for start in range(0, len(known), LINES_TIDIED):
-            told = [part for name in known[start : start + LINES_TIDIED] for part in (name, int(name in aside))]
+        for start in range(0, len(known), LANES_AT_ONCE):
+            told = [part for name in known[start : start + LANES_AT_ONCE] for part in (name, int(name in aside))]
             args = layout.args(base=keys.base, now_ms=self._redis.now_ms(), unused_ms=UNUSED_MS)
             given, trimmed, _, *long = self._redis.run("maintain_queues", layout.keys(keys), [*args, *told])
             turns, flows = turns + given, flows + trimmed

@@ -184,8 +184,8 @@ class RedisKeeperBroker:
         """What is to become of each run. An order to cancel it that was not taken from the mailbox is heeded."""
         if not found:
             return []
-        letters = map(stored_json.cancel_command, self._redis.call("LRANGE", self._keys.commands(supervisor), 0, -1))
-        reasons = {(letter.task_id, letter.run): letter.reason for letter in letters if letter is not None}
+        commands = map(stored_json.cancel_command, self._redis.call("LRANGE", self._keys.commands(supervisor), 0, -1))
+        reasons = {(command.task_id, command.run): command.reason for command in commands if command is not None}
         rescues = self._redis.call("HMGET", self._keys.rescues, *(stored.id for stored in found))
         bounds = deliveries(self._redis, self._keys, found)
         return [of_unreadable(stored.state.run, stored.problem) if stored.problem is not None else of_lost_run(

@@ -16,7 +16,7 @@ TYPES_MAX = 1_000  # told apart in what is shown; those that sort first. What is
 COMMANDS_MAX = 4_000  # in one round trip
 
 
-class Line(NamedTuple):
+class Lane(NamedTuple):
     queue: str
     priority: TaskPriority
     task_type: str | None  # of a line aside
@@ -29,24 +29,24 @@ def types_aside(redis: Connections, keys: Keys, limit: int | None = None) -> lis
     return sorted(names)[:limit]
 
 
-def waiting_lines(redis: Connections, keys: Keys) -> list[Line]:
+def waiting_lanes(redis: Connections, keys: Keys) -> list[Lane]:
     """All lines that may have tasks, the highest priority first, those of types behind the others."""
     kinds = [(kind, priority) for kind in (None, *types_aside(redis, keys)) for priority in DESCENDING]
     told = told_all(redis, [("ZRANGE", keys.round_robin(priority, kind), 0, -1) for kind, priority in kinds])
-    found: list[Line] = []
+    found: list[Lane] = []
     for (kind, priority), members in zip(kinds, told, strict=True):
         names = sorted(filter(is_queue_name, (member.decode(errors="replace") for member in members)))
-        found += [Line(queue, priority, kind, keys.lane(queue, priority, kind)) for queue in names]
+        found += [Lane(queue, priority, kind, keys.lane(queue, priority, kind)) for queue in names]
     return found
 
 
-def lines_of(redis: Connections, keys: Keys, queue: str,
-             priorities: Sequence[TaskPriority] = DESCENDING) -> list[Line]:
+def lanes_of(redis: Connections, keys: Keys, queue: str,
+             priorities: Sequence[TaskPriority] = DESCENDING) -> list[Lane]:
     """The lines of one queue: the four of its priorities in any case, and those aside that may have tasks."""
-    found = [Line(queue, priority, None, keys.lane(queue, priority)) for priority in priorities]
+    found = [Lane(queue, priority, None, keys.lane(queue, priority)) for priority in priorities]
     kinds = [(kind, priority) for kind in types_aside(redis, keys) for priority in priorities]
     told = told_all(redis, [("ZSCORE", keys.round_robin(priority, kind), queue) for kind, priority in kinds])
-    return found + [Line(queue, priority, kind, keys.lane(queue, priority, kind))
+    return found + [Lane(queue, priority, kind, keys.lane(queue, priority, kind))
                     for (kind, priority), score in zip(kinds, told, strict=True) if score is not None]
 
 
@@ -54,8 +54,8 @@ def waiting_keys(redis: Connections, keys: Keys, queue: str | None = None,
                  priority: TaskPriority | None = None) -> list[str]:
     """The keys of the lines that may have tasks, of one queue and priority if these are given."""
     if queue is not None:
-        return [line.key for line in lines_of(redis, keys, queue, DESCENDING if priority is None else [priority])]
-    return [line.key for line in waiting_lines(redis, keys) if priority in (None, line.priority)]
+        return [lane.key for lane in lanes_of(redis, keys, queue, DESCENDING if priority is None else [priority])]
+    return [lane.key for lane in waiting_lanes(redis, keys) if priority in (None, lane.priority)]
 
 
 def queues_aside(redis: Connections, keys: Keys) -> set[str]:

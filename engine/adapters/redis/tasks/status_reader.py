@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from engine.adapters.redis.tasks.lanes import TYPES_MAX, told_all, waiting_keys, waiting_lines
+from engine.adapters.redis.tasks.lanes import TYPES_MAX, told_all, waiting_keys, waiting_lanes
 from engine.adapters.redis.tasks.task_actions import ENDS
 from engine.adapters.redis.tasks.task_reading import look, moment, sorted_out, supervisor_names
 from engine.adapters.redis.wire.connection import Connections
@@ -43,7 +43,7 @@ class StatusReader:
 
         `aside`: how many of them wait for a pool that knows their type, by type, of up to a thousand types.
         """
-        states, lines, now_ms = self._queues(), waiting_lines(self._redis, self._keys), self._redis.now_ms()
+        states, lines, now_ms = self._queues(), waiting_lanes(self._redis, self._keys), self._redis.now_ms()
         stats = {queue: self._empty(queue, states.get(queue, b"open"))
                  for queue in sorted({*states, *(line.queue for line in lines)})}
         replies = told_all(self._redis, [command for line in lines for command in (

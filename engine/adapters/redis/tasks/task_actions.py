@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from engine.adapters.redis.tasks.lanes import lines_of, types_aside
+from engine.adapters.redis.tasks.lanes import lanes_of, types_aside
 from engine.adapters.redis.tasks.restoring import look_restored
 from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lanes, known, look, readable, sorted_out
 from engine.adapters.redis.wire.connection import Connections
@@ -29,10 +29,10 @@ from engine.core.task.task_id import is_task_id
 from engine.errors import BrokerError, MoveRefused, TaskNotFound
 
 CONTROL = b"control "  # begins what is published to keepers for the root: a command as JSON
-BATCH_WISHES = 25  # looked at in one portion: each costs a round trip or two
+BATCH_REQUESTS = 25  # looked at in one portion: each costs a round trip or two
 TRIES = 20  # a task that moves on between reading and writing this often in a row is not one of this world
 
-GATE_TYPES = 100  # looked at for one queue in one script call
+TYPES_AT_ONCE = 100  # looked at for one queue in one script call
 ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)
 
 
@@ -64,17 +64,17 @@ class TaskActions:
 
     def reapply_cancel_requests(self, cursor: bytes | None = None) -> tuple[int, bytes | None]:
         """Cancel some of what was to be cancelled while it ran, and has got away: its run ended in a retry, was given
-        back or rescued. Return how many such wishes need nobody any more, and where to go on, None at the end."""
-        cursor, told = self._redis.call("HSCAN", self._keys.cancel_requests, cursor or b"0", "COUNT", BATCH_WISHES)
-        wishes = dict(zip(told[::2], told[1::2], strict=True))
-        over = [part for task_id in wishes if self._is_over(task_id.decode(errors="replace"), wishes[task_id])
-                for part in (task_id, wishes[task_id])]
+        back or rescued. Return how many such requests need nobody any more, and where to go on, None at the end."""
+        cursor, told = self._redis.call("HSCAN", self._keys.cancel_requests, cursor or b"0", "COUNT", BATCH_REQUESTS)
+        requests = dict(zip(told[::2], told[1::2], strict=True))
+        over = [part for task_id in requests if self._is_over(task_id.decode(errors="replace"), requests[task_id])
+                for part in (task_id, requests[task_id])]
         done: int = self._redis.run("drop_cancel_requests", [self._keys.cancel_requests], over) if over else 0
         return done, None if cursor == b"0" else cursor
 
-    def _is_over(self, task_id: str, wish: bytes) -> bool:
+    def _is_over(self, task_id: str, request: bytes) -> bool:
         """Whether nothing is left to be done, now, about a task that was to be cancelled."""
-        run, _, reason = wish.decode(errors="replace").partition(" ")
+        run, _, reason = request.decode(errors="replace").partition(" ")
         stored = look(self._redis, self._keys, [task_id])[0] if is_task_id(task_id) else None
         if stored is None or stored.state.status.is_final:
             return True
@@ -114,15 +114,15 @@ class TaskActions:
         keys, layout = self._keys, LAYOUTS["set_queue_state"]
         names = [*layout.keys(keys), *(keys.lane(queue, priority) for priority in DESCENDING)]
         types = types_aside(self._redis, self._keys)
-        for start in range(0, max(1, len(types)), GATE_TYPES):
-            few = types[start : start + GATE_TYPES]
+        for start in range(0, max(1, len(types)), TYPES_AT_ONCE):
+            few = types[start : start + TYPES_AT_ONCE]
             args = layout.args(base=keys.base, now_ms=self._redis.now_ms(), queue=queue, queue_state=state)
             self._redis.run("set_queue_state", names, [*args, *few])
 
     def purge(self, queue: str, limit: int) -> int:
         """Cancel up to `limit` of the tasks queued in a queue, the first of the line first; return how many."""
         purged = 0
-        for line in (line.key for line in lines_of(self._redis, self._keys, queue)):
+        for line in (line.key for line in lanes_of(self._redis, self._keys, queue)):
             while purged < limit:
                 few = min(BATCH_TASKS, limit - purged)
                 ids, strangers = sorted_out(self._redis.call("ZRANGE", line, 0, few - 1))

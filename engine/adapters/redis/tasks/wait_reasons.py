@@ -5,7 +5,7 @@ worker of such a pool can start.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.adapters.redis.tasks.lanes import TYPES_MAX, told_all, types_aside, waiting_lines
+from engine.adapters.redis.tasks.lanes import TYPES_MAX, told_all, types_aside, waiting_lanes
 from engine.adapters.redis.tasks.task_reading import moment
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
@@ -49,12 +49,12 @@ class WaitReasons:
             return {}
         told = self._redis.call_all([("SMISMEMBER", self._keys.types(name), *types) for name in self._alive()])
         unknown = {task_type for n, task_type in enumerate(types) if not any(known[n] for known in told)}
-        lines = [line for line in waiting_lines(self._redis, self._keys) if line.task_type in unknown]
-        sizes = told_all(self._redis, [("ZCARD", line.key) for line in lines])
+        lanes = [lane for lane in waiting_lanes(self._redis, self._keys) if lane.task_type in unknown]
+        sizes = told_all(self._redis, [("ZCARD", lane.key) for lane in lanes])
         counts: dict[str, int] = {}
-        for line, size in zip(lines, sizes, strict=True):
-            if size and line.task_type is not None:
-                counts[line.task_type] = counts.get(line.task_type, 0) + size
+        for lane, size in zip(lanes, sizes, strict=True):
+            if size and lane.task_type is not None:
+                counts[lane.task_type] = counts.get(lane.task_type, 0) + size
         return counts
 
     def _alive(self) -> list[str]:

@@ -6,7 +6,7 @@
 
 local RUNNING, NOTIFIED_BYTES_MAX = 'RUNNING ', 16384
 
-local settled = { ids = {}, moves = {}, outcomes = {}, retries = {}, releases = {}, ended = {}, count = 0 }
+local settled  -- what is to be written, once there is a settlement: most steps of an idle supervisor have none
 
 local function is_moment(at)
   local moment = tonumber(at)
@@ -66,11 +66,13 @@ end
 local function weigh()
   local total, ids = #ARGV.settlements, {}
   if total == 0 then return end
+  settled = { ids = {}, moves = {}, outcomes = {}, retries = {}, releases = {}, ended = {}, count = 0 }
   for n = 1, total do ids[n] = ARGV.settlements[n].task_id end
   local sub, byte, states = string.sub, string.byte, read_many('HMGET', KEYS.states, ids)
   local ours, suffix, space = ' ' .. ARGV.supervisor, ' ' .. ARGV.now_ms .. ' -', 32
   local tail_length = #ARGV.supervisor + 15  -- of ' at_ms supervisor', where at_ms has 13 digits until the year 2286
   local completed_status, seen, accepted, completed, good_at = MOVES['RUNNING:complete'], {}, 0, 0, nil
+  local settled_ids, moves, rows, row_count = settled.ids, settled.moves, batch.rows, #batch.rows
   for n = 1, total do
     local id, run, verdict, at = ids[n], ARGV.settlements[n].run, ARGV.settlements[n].verdict, ARGV.settlements[n].at
     local state, word, new, to = states[n], nil, nil, nil
@@ -89,10 +91,11 @@ local function weigh()
     else
       seen[id] = true
       accepted = accepted + 1
-      settled.ids[accepted] = id
-      settled.moves[2 * accepted - 1], settled.moves[2 * accepted] = id, new .. suffix
+      settled_ids[accepted] = id
+      moves[2 * accepted - 1], moves[2 * accepted] = id, new .. suffix
       accept(n, id, to, at, ARGV.settlements[n].outcome)
-      batch.rows[#batch.rows + 1] = id .. ' ' .. to .. ' ' .. run
+      row_count = row_count + 1
+      rows[row_count] = id .. ' ' .. to .. ' ' .. run
       if to == 'COMPLETED' then
         completed = completed + 1
       else
@@ -118,7 +121,7 @@ local function release(releases)
 end
 
 local function settle()
-  if settled.count == 0 then return end
+  if not settled or settled.count == 0 then return end
   local ended_keys = { COMPLETED = KEYS.ended_completed, FAILED = KEYS.ended_failed, CANCELLED = KEYS.ended_cancelled,
     TIMEOUT = KEYS.ended_timeout }
   move_tasks(settled.moves)

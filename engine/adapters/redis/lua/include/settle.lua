@@ -43,11 +43,11 @@ local function weigh_in_full(id, state, run, verdict, at)
   return nil, table.concat({ to, run, attempts, crashes, priority, rank }, ' '), to
 end
 
--- Sort out what an accepted settlement has to write. number: of the settlement
-local function accept(number, id, to, at, outcome)
+-- Sort out what an accepted settlement has to write.
+local function accept(id, run, to, at, outcome)
   if outcome ~= '' then
     local outcomes = settled.outcomes
-    outcomes[#outcomes + 1], outcomes[#outcomes + 2] = id .. ':' .. ARGV.settlements[number].run, outcome
+    outcomes[#outcomes + 1], outcomes[#outcomes + 2] = id .. ':' .. run, outcome
   end
   if FINAL[to] then
     local removals, ended = settled.ended[to], batch.ended
@@ -93,7 +93,7 @@ local function weigh()
       accepted = accepted + 1
       settled_ids[accepted] = id
       moves[2 * accepted - 1], moves[2 * accepted] = id, new .. suffix
-      accept(n, id, to, at, ARGV.settlements[n].outcome)
+      accept(id, run, to, at, ARGV.settlements[n].outcome)
       row_count = row_count + 1
       rows[row_count] = id .. ' ' .. to .. ' ' .. run
       if to == 'COMPLETED' then

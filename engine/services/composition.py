@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from engine.adapters.kernel import ulimits
-from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
+from engine.adapters.redis.keeper.keeper_broker import RedisKeeperBroker
 from engine.adapters.redis.records.engine_log import RedisEngineLog
 from engine.adapters.redis.tasks.broker import connect
 from engine.adapters.redis.wire.connection import Connections

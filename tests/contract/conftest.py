@@ -3,11 +3,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.redis_server import RedisServer
-from tests.scripts.shop import Shop
+from tests.scripts.broker_rig import BrokerRig
 
 
 @pytest.fixture
-def shop(any_server: RedisServer) -> Iterator[Shop]:
-    shop = Shop(any_server)
-    yield shop
-    shop.close()
+def rig(any_server: RedisServer) -> Iterator[BrokerRig]:
+    rig = BrokerRig(any_server)
+    yield rig
+    rig.close()

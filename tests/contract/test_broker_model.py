@@ -31,7 +31,7 @@ from engine.testing.model.store import ModelTask
 from engine.testing.model.supervisor import RunEnd
 from tests.contract.broker_model import VERDICTS, S, expected, found
 from tests.redis_server import RedisServer
-from tests.scripts.shop import HOUR_MS, RESCUES_MAX, Shop
+from tests.scripts.broker_rig import HOUR_MS, RESCUES_MAX, BrokerRig
 from tests.scripts.test_refusals import reconcile_all, sync_held_runs
 from tests.scripts.test_step import Supervisor
 
@@ -53,12 +53,12 @@ class Tasks(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.shop, self.model = Shop(self.server), ReferenceModel()
-        self.clients = [self.shop.broker, RedisClientBroker(self.server.url)]
-        self.supervisors = {name: Supervisor(self.shop, name, types=types) for name, types in KNOWN.items()}
+        self.rig, self.model = BrokerRig(self.server), ReferenceModel()
+        self.clients = [self.rig.broker, RedisClientBroker(self.server.url)]
+        self.supervisors = {name: Supervisor(self.rig, name, types=types) for name, types in KNOWN.items()}
         for name, types in KNOWN.items():
             self.model.supervisor.register(name, types)
-        self.heard = self.shop.hearing(P + "done:me")
+        self.heard = self.rig.hearing(P + "done:me")
         self.waited: set[str] = set()
 
     def task(self, task_id: str) -> ModelTask:
@@ -72,13 +72,13 @@ class Tasks(RuleBasedStateMachine):
 
     @property
     def now_ms(self) -> int:
-        return self.shop.now_ms
+        return self.rig.now_ms
 
     def teardown(self) -> None:
-        if hasattr(self, "shop"):
+        if hasattr(self, "rig"):
             self.heard.close()
             self.clients[1].close()
-            self.shop.close()
+            self.rig.close()
 
     # -- what clients do ------------------------------------------------------------------------------------------
 
@@ -88,20 +88,20 @@ class Tasks(RuleBasedStateMachine):
                key: str | None, task_type: str) -> Any:
         options: dict[str, Any] = {"fair_key": fair_key} if fair_key else {}
         if delayed:
-            options["due_ms"] = self.shop.now_ms + HOUR_MS
+            options["due_ms"] = self.rig.now_ms + HOUR_MS
         if expiring:
-            options["expires_ms"] = self.shop.now_ms + 2 * HOUR_MS
-        new, before = self.shop.new(queue, priority, key, task_type=task_type, **options), len(self.model.store.tasks)
+            options["expires_ms"] = self.rig.now_ms + 2 * HOUR_MS
+        new, before = self.rig.new(queue, priority, key, task_type=task_type, **options), len(self.model.store.tasks)
         answer = self.model.client.submit(new.id, new.record, self.now_ms, key)
         if len(self.model.store.tasks) == before:
-            assert self.shop.unchanged(lambda: self.clients[client].submit([new])) == [answer]
+            assert self.rig.unchanged(lambda: self.clients[client].submit([new])) == [answer]
             return multiple()
         assert self.clients[client].submit([new]) == [answer] == [new.id]
         assert self.model.client.submit(new.id, new.record, self.now_ms, key) == new.id
-        assert self.shop.unchanged(lambda: self.clients[1 - client].submit([new])) == [new.id], "sent once more"
-        other = new._replace(record=self.shop.new("other").record, idempotency_key=None)
+        assert self.rig.unchanged(lambda: self.clients[1 - client].submit([new])) == [new.id], "sent once more"
+        other = new._replace(record=self.rig.new("other").record, idempotency_key=None)
         with pytest.raises(BrokerError, match="another task"):
-            self.shop.unchanged(lambda: self.clients[client].submit([other]))
+            self.rig.unchanged(lambda: self.clients[client].submit([other]))
         with pytest.raises(BrokerError, match="another task"):
             self.model.client.submit(new.id, other.record, self.now_ms)
         return new.id
@@ -124,8 +124,8 @@ class Tasks(RuleBasedStateMachine):
     @rule(queue=QUEUES, limit=some.integers(1, 5))
     def purge(self, queue: str, limit: int) -> None:
         queued = [task_id for lane in self.model.store.lanes.of_queue(queue) for task_id in lane]
-        assert self.shop.broker.purge(queue, limit) == min(limit, len(queued))
-        gone = [one.id for one in self.shop.broker.read(queued) if one and one.state.status is S.CANCELLED]
+        assert self.rig.broker.purge(queue, limit) == min(limit, len(queued))
+        gone = [one.id for one in self.rig.broker.read(queued) if one and one.state.status is S.CANCELLED]
         assert len(gone) == min(limit, len(queued))
         for task_id in gone:
             self.model.client.cancel(task_id, "its queue was purged", self.now_ms)
@@ -138,14 +138,14 @@ class Tasks(RuleBasedStateMachine):
             self.both(lambda: self.clients[client].cancel(task_id, "why"),
                       lambda: self.model.client.cancel(task_id, "why", self.now_ms))
             return multiple()
-        assert self.shop.unchanged(lambda: self.clients[client].delete([task_id])) == 0
+        assert self.rig.unchanged(lambda: self.clients[client].delete([task_id])) == 0
         assert self.model.client.delete([task_id]) == 0
         return task_id
 
     @rule(task_id=ids)
     def watch(self, task_id: str) -> None:
         ended = self.status(task_id) in FINAL
-        over = self.shop.call("watch", task_id, client="me")
+        over = self.rig.call("watch", task_id, client="me")
         assert over == ([task_id.encode()] if ended else [])
         if not ended:
             self.waited.add(task_id)
@@ -220,7 +220,7 @@ class Tasks(RuleBasedStateMachine):
         if not word:
             assert real() == []
             word = modelled()  # sent once more
-        refused = self.shop.unchanged(real)
+        refused = self.rig.unchanged(real)
         assert refused == word or task.state.run == 0  # one that never ran has no state in Redis, which says GONE
         assert refused[0] == word[0] == 1
 
@@ -232,48 +232,48 @@ class Tasks(RuleBasedStateMachine):
         told = {task_id: self.task(task_id).state.run for task_id in [*known, *strangers]}
         number = self.model.store.supervisor(name).last_sync + 1
         assert self.model.supervisor.sync_held_runs(name, told, self.now_ms, number) == strangers
-        assert sync_held_runs(self.shop, list(told.items()), name) == [task_id.encode() for task_id in strangers]
-        assert self.shop.unchanged(lambda: sync_held_runs(self.shop, [], name, nth=1)) == [], "one that comes late"
+        assert sync_held_runs(self.rig, list(told.items()), name) == [task_id.encode() for task_id in strangers]
+        assert self.rig.unchanged(lambda: sync_held_runs(self.rig, [], name, nth=1)) == [], "one that comes late"
 
     # -- what the keeper does -------------------------------------------------------------------------------------
 
     @rule(task_id=ids)
     def promote(self, task_id: str) -> None:
-        self.shop.client.zadd(P + "due", {task_id: 1}, xx=True)
+        self.rig.client.zadd(P + "due", {task_id: 1}, xx=True)
         if task_id in self.model.store.due:
             self.model.store.due[task_id] = 1
-        assert self.shop.keeper.promote(10)[0] == self.model.keeper.promote(self.now_ms)
+        assert self.rig.keeper.promote(10)[0] == self.model.keeper.promote(self.now_ms)
 
     @rule(task_id=ids)
     def expire(self, task_id: str) -> None:
-        self.shop.client.zadd(P + "expiring", {task_id: 1}, xx=True)
+        self.rig.client.zadd(P + "expiring", {task_id: 1}, xx=True)
         if task_id in self.model.store.expiring:
             self.model.store.expiring[task_id] = 1
-        assert self.shop.keeper.expire(10)[0] == self.model.keeper.expire(self.now_ms)
+        assert self.rig.keeper.expire(10)[0] == self.model.keeper.expire(self.now_ms)
 
     @rule(target=ids, task_id=consumes(ids))
     def sweep(self, task_id: str) -> Any:
         status = self.status(task_id)
         if status not in FINAL:
             return task_id
-        self.shop.client.zadd(self.shop.keys.ended(status), {task_id: 1}, xx=True)
+        self.rig.client.zadd(self.rig.keys.ended(status), {task_id: 1}, xx=True)
         self.model.store.ended[status][task_id] = 1
-        assert self.shop.keeper.sweep(10)[0] == self.model.keeper.remove(self.now_ms) == 1
+        assert self.rig.keeper.sweep(10)[0] == self.model.keeper.remove(self.now_ms) == 1
         self.waited.discard(task_id)
         return multiple()
 
     @rule()
     def reapply_cancel_requests(self) -> None:
-        assert self.shop.keeper.reapply_cancel_requests()[0] == self.model.keeper.reapply_cancel_requests(self.now_ms)
+        assert self.rig.keeper.reapply_cancel_requests()[0] == self.model.keeper.reapply_cancel_requests(self.now_ms)
 
     @rule(name=SUPERVISORS)
     def rescue(self, name: str) -> None:
         types = self.model.store.supervisor(name).types
         if self.held(name):
-            assert self.shop.unchanged(lambda: self.shop.keeper.rescue(name, 100)).released == 0, "its lease holds"
-        self.shop.keeper.expire_lease(name)
+            assert self.rig.unchanged(lambda: self.rig.keeper.rescue(name, 100)).released == 0, "its lease holds"
+        self.rig.keeper.expire_lease(name)
         self.model.keeper.expire_lease(name)
-        report, moves = self.shop.keeper.rescue(name, 100), self.model.keeper.rescue(name, self.now_ms, RESCUES_MAX)
+        report, moves = self.rig.keeper.rescue(name, 100), self.model.keeper.rescue(name, self.now_ms, RESCUES_MAX)
         assert report.is_over
         assert (report.released, report.failed, report.cancelled) == (
             moves[Move.RELEASE], moves[Move.FAIL], moves[Move.CANCEL])
@@ -282,7 +282,7 @@ class Tasks(RuleBasedStateMachine):
 
     @rule()
     def reconcile(self) -> None:
-        assert set(reconcile_all(self.shop)) <= {"flows"}
+        assert set(reconcile_all(self.rig)) <= {"flows"}
 
     # -- what must hold -------------------------------------------------------------------------------------------
 
@@ -290,18 +290,18 @@ class Tasks(RuleBasedStateMachine):
         """Make a call to Redis and to the model: both give the same answer, or both refuse and change nothing."""
         answer = answered(modelled)
         if isinstance(answer, GangerError):
-            assert repr(self.shop.unchanged(lambda: answered(real))) == repr(answer)
+            assert repr(self.rig.unchanged(lambda: answered(real))) == repr(answer)
         else:
             assert real() == answer
 
     @invariant()
     def redis_has_what_the_model_has(self) -> None:
-        if hasattr(self, "shop"):
-            assert found(self.shop.dump(), P, self.model) == expected(self.model)
+        if hasattr(self, "rig"):
+            assert found(self.rig.dump(), P, self.model) == expected(self.model)
 
     @invariant()
     def those_who_wait_are_told(self) -> None:
-        if not hasattr(self, "shop"):
+        if not hasattr(self, "rig"):
             return
         ended = {task_id for task_id in self.waited if self.status(task_id) in FINAL}
         limit_s = time.monotonic() + 5

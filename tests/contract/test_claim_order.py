@@ -14,7 +14,7 @@ from engine.adapters.clock import RedisClock
 from engine.core.task.priority import TaskPriority
 from engine.testing.model import ReferenceModel
 from tests.redis_server import RedisServer
-from tests.scripts.shop import Shop
+from tests.scripts.broker_rig import BrokerRig
 from tests.scripts.test_step import Supervisor
 
 QUEUES, LEVELS = ["a", "b"], [TaskPriority.NORMAL, TaskPriority.HIGH]  # few, so that many tasks share a lane
@@ -43,16 +43,16 @@ pauses = some.tuples(some.sampled_from(["pause", "resume"]), some.sampled_from(Q
 @pytest.mark.parametrize("ageing_ms", [0, 30])
 @pytest.mark.parametrize("served", [[], ["b"]], ids=["all", "one"])
 def test_redis_chooses_as_the_model_does(redis_server: RedisServer, ageing_ms: int, served: list[str]) -> None:
-    shop = Shop(redis_server)
+    rig = BrokerRig(redis_server)
 
     @settings(max_examples=30, deadline=None, database=None, phases=[Phase.generate],
               suppress_health_check=list(HealthCheck))
     @given(some.lists(some.tuples(some.integers(1, 50), submits | submits | submits | claims | pauses),
                       min_size=10, max_size=40))
     def check(steps: list[tuple[int, Any]]) -> None:
-        shop.client.flushall()
-        shop.broker.redis.clock = clock = SetClock(shop.now_ms)
-        model, supervisor = ReferenceModel(), Supervisor(shop, NAME, *served, ageing_ms=ageing_ms)
+        rig.client.flushall()
+        rig.broker.redis.clock = clock = SetClock(rig.now_ms)
+        model, supervisor = ReferenceModel(), Supervisor(rig, NAME, *served, ageing_ms=ageing_ms)
         model.supervisor.register(NAME, ["t"])
         model.store.supervisor(NAME).queues = frozenset(served) if served else None
         for pause_ms, (verb, *args) in [*steps, *((1, ("resume", queue)) for queue in QUEUES), (1, ("claim", 50))]:
@@ -61,20 +61,20 @@ def test_redis_chooses_as_the_model_does(redis_server: RedisServer, ageing_ms: i
             match verb:
                 case "submit":
                     queue, priority, fair_key = args
-                    new = shop.new(queue, priority, **({"fair_key": fair_key} if fair_key else {}))
-                    assert shop.broker.submit([new]) == [model.client.submit(new.id, new.record, clock.at_ms)]
+                    new = rig.new(queue, priority, **({"fair_key": fair_key} if fair_key else {}))
+                    assert rig.broker.submit([new]) == [model.client.submit(new.id, new.record, clock.at_ms)]
                 case "claim":
                     chosen = model.supervisor.choose(NAME, args[0], clock.at_ms, ageing_ms)
                     assert supervisor.claim(args[0]) == chosen
                     model.supervisor.start(NAME, chosen, clock.at_ms)
                 case "pause":
-                    shop.broker.pause(args[0])
+                    rig.broker.pause(args[0])
                     model.client.pause(args[0])
                 case "resume":
-                    shop.broker.resume(args[0])
+                    rig.broker.resume(args[0])
                     model.client.resume(args[0], clock.at_ms)
 
     try:
         check()
     finally:
-        shop.close()
+        rig.close()

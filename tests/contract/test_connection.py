@@ -29,7 +29,7 @@ from engine.errors import (
 from engine.ports.client_broker import Submission
 from tests.contract.test_waiting import until
 from tests.redis_server import RedisServer, binaries
-from tests.scripts.shop import Shop
+from tests.scripts.broker_rig import BrokerRig
 
 
 @pytest.fixture
@@ -65,37 +65,37 @@ def is_busy(client: Redis) -> bool:
 # -- refusals of Redis ----------------------------------------------------------------------------------------------
 
 
-def test_full(shop: Shop) -> None:
-    waiting, running, lost, due = shop.submit(), shop.claimed(), shop.claimed(supervisor="lost"), shop.retrying(-1)
-    shop.keeper.expire_lease("lost")
-    shop.client.config_set("maxmemory", "1")
+def test_full(rig: BrokerRig) -> None:
+    waiting, running, lost, due = rig.submit(), rig.claimed(), rig.claimed(supervisor="lost"), rig.retrying(-1)
+    rig.keeper.expire_lease("lost")
+    rig.client.config_set("maxmemory", "1")
     try:
-        for task in (shop.new(), shop.new(fair_key="a"), shop.new(due_ms=shop.now_ms + 1000), shop.new(key="k")):
+        for task in (rig.new(), rig.new(fair_key="a"), rig.new(due_ms=rig.now_ms + 1000), rig.new(key="k")):
             with pytest.raises(BrokerFull, match="maxmemory"):
-                shop.unchanged(lambda task=task: shop.broker.submit([task]))
-        assert shop.broker.cancel(waiting, "to make room") is TaskStatus.CANCELLED
-        assert shop.broker.cancel(running, "to make room") is TaskStatus.RUNNING
-        assert not list(shop.broker.ends([running], time.monotonic() + 0.01))
-        assert shop.keeper.poll("keeper", shop.now_ms + 1000).leads
-        assert shop.keeper.rescue("lost", 10).released == 1
-        assert shop.keeper.promote(10)[0] == 1
-        assert shop.broker.delete([waiting]) == 1
+                rig.unchanged(lambda task=task: rig.broker.submit([task]))
+        assert rig.broker.cancel(waiting, "to make room") is TaskStatus.CANCELLED
+        assert rig.broker.cancel(running, "to make room") is TaskStatus.RUNNING
+        assert not list(rig.broker.ends([running], time.monotonic() + 0.01))
+        assert rig.keeper.poll("keeper", rig.now_ms + 1000).leads
+        assert rig.keeper.rescue("lost", 10).released == 1
+        assert rig.keeper.promote(10)[0] == 1
+        assert rig.broker.delete([waiting]) == 1
     finally:
-        shop.client.config_set("maxmemory", "0")
-    assert {shop.state(task_id).status for task_id in (lost, due)} == {TaskStatus.QUEUED}
+        rig.client.config_set("maxmemory", "0")
+    assert {rig.state(task_id).status for task_id in (lost, due)} == {TaskStatus.QUEUED}
 
 
-def test_a_read_only_replica(shop: Shop) -> None:
-    task_id = shop.submit()
-    shop.client.execute_command("REPLICAOF", "127.0.0.1", "1")
+def test_a_read_only_replica(rig: BrokerRig) -> None:
+    task_id = rig.submit()
+    rig.client.execute_command("REPLICAOF", "127.0.0.1", "1")
     try:
         with pytest.raises(BrokerReadOnly):
-            shop.broker.submit([shop.new()])
+            rig.broker.submit([rig.new()])
         with pytest.raises(BrokerReadOnly):
-            shop.broker.cancel(task_id, "why")
-        assert shop.broker.read([task_id])[0] is not None
+            rig.broker.cancel(task_id, "why")
+        assert rig.broker.read([task_id])[0] is not None
     finally:
-        shop.client.execute_command("REPLICAOF", "NO", "ONE")
+        rig.client.execute_command("REPLICAOF", "NO", "ONE")
 
 
 def test_password_user_and_permission(own_server: Callable[..., RedisServer]) -> None:
@@ -114,9 +114,9 @@ def test_password_user_and_permission(own_server: Callable[..., RedisServer]) ->
 
     broker = RedisClientBroker(f"unix://ganger:p%40ss%2Fword@{path}")
     broker.ping()
-    shop = Shop.__new__(Shop)
-    shop.broker, shop._ids = broker, iter(["0" * 19])
-    assert broker.submit([shop.new()]) == ["0" * 19]
+    rig = BrokerRig.__new__(BrokerRig)
+    rig.broker, rig._ids = broker, iter(["0" * 19])
+    assert broker.submit([rig.new()]) == ["0" * 19]
     assert not list(broker.ends(["0" * 19], time.monotonic() + 0.01))
     assert broker.cancel("0" * 19, "why") is TaskStatus.CANCELLED
 
@@ -124,10 +124,10 @@ def test_password_user_and_permission(own_server: Callable[..., RedisServer]) ->
         RedisClientBroker(f"unix://reader:r@{path}").ping()
 
 
-def test_too_old(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_old(rig: BrokerRig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "VERSION_MIN", (99, 0))
     with pytest.raises(BrokerTooOld, match=r"Redis is \d+\.\d+.*, and must be"):
-        RedisClientBroker(shop.broker.redis.url).ping()
+        RedisClientBroker(rig.broker.redis.url).ping()
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "", "redis://localhost?colour=red", "redis://localhost:port"])
@@ -157,18 +157,18 @@ def test_somebody_listens_and_does_not_answer() -> None:
 
 def test_a_redis_that_hangs(own_server: Callable[..., RedisServer]) -> None:
     server = own_server()
-    shop = Shop(server)
-    shop.submit()
+    rig = BrokerRig(server)
+    rig.submit()
     broker = RedisClientBroker(server.url, timeout_s=0.2)
     broker.ping()
-    task = shop.new()
+    task = rig.new()
     server.process.send_signal(signal.SIGSTOP)
     try:
         assert 0.1 < timed(BrokerUnavailable, lambda: broker.submit([task])) < 1
     finally:
         server.process.send_signal(signal.SIGCONT)
     assert broker.submit([task]) == [task.id]
-    assert shop.broker.counters()["submitted"] == 2
+    assert rig.broker.counters()["submitted"] == 2
 
 
 def test_a_redis_that_is_busy(own_server: Callable[..., RedisServer]) -> None:
@@ -188,37 +188,37 @@ def test_a_redis_that_is_busy(own_server: Callable[..., RedisServer]) -> None:
 
 def test_a_restart_between_two_calls_goes_unnoticed(own_server: Callable[..., RedisServer]) -> None:
     server = own_server(appendonly="yes", appendfsync="always")
-    shop = Shop(server)
-    task_id = shop.submit()
+    rig = BrokerRig(server)
+    task_id = rig.submit()
     for _ in range(2):
         server.kill()
         server.start()
-        assert shop.broker.read([task_id])[0] is not None
+        assert rig.broker.read([task_id])[0] is not None
     server.kill()
     server.start()
-    tasks = [shop.new() for _ in range(600)]
-    assert shop.broker.submit(tasks) == [task.id for task in tasks]
-    shop.close()
+    tasks = [rig.new() for _ in range(600)]
+    assert rig.broker.submit(tasks) == [task.id for task in tasks]
+    rig.close()
 
 
 def test_it_comes_back_after_it_was_away(own_server: Callable[..., RedisServer]) -> None:
     server = own_server()
-    shop = Shop(server)
+    rig = BrokerRig(server)
     server.kill()
     for _ in range(3):
         with pytest.raises(BrokerUnavailable):
-            shop.broker.submit([shop.new()])
+            rig.broker.submit([rig.new()])
     server.start()
-    assert shop.submit()
-    shop.close()
+    assert rig.submit()
+    rig.close()
 
 
 def test_a_break_in_the_middle_of_many(own_server: Callable[..., RedisServer]) -> None:
     """Whatever was taken in before the break is not taken in twice when all is sent again."""
     server = own_server(appendonly="yes", appendfsync="always")
-    shop = Shop(server)
-    shop.submit()
-    tasks = [shop.new() for _ in range(1000)]
+    rig = BrokerRig(server)
+    rig.submit()
+    tasks = [rig.new() for _ in range(1000)]
 
     class Breaking(list[Submission]):
         def __iter__(self) -> Iterator[Submission]:
@@ -228,64 +228,64 @@ def test_a_break_in_the_middle_of_many(own_server: Callable[..., RedisServer]) -
                 yield task
 
     with pytest.raises(BrokerUnavailable):
-        shop.broker.submit(Breaking(tasks))
+        rig.broker.submit(Breaking(tasks))
     server.start()
-    assert shop.broker.submit(tasks) == [task.id for task in tasks]
-    assert shop.broker.counters()["submitted"] == 1001
-    shop.close()
+    assert rig.broker.submit(tasks) == [task.id for task in tasks]
+    assert rig.broker.counters()["submitted"] == 1001
+    rig.close()
 
 
 # -- scripts that the server forgot ---------------------------------------------------------------------------------
 
 
-def test_a_server_that_forgot_the_scripts(shop: Shop) -> None:
+def test_a_server_that_forgot_the_scripts(rig: BrokerRig) -> None:
     for size in (1, 1, 1000):
-        shop.client.script_flush()
-        tasks = [shop.new() for _ in range(size)]
-        assert shop.broker.submit(tasks) == [task.id for task in tasks]
-        assert shop.broker.read([tasks[-1].id])[0] is not None
+        rig.client.script_flush()
+        tasks = [rig.new() for _ in range(size)]
+        assert rig.broker.submit(tasks) == [task.id for task in tasks]
+        assert rig.broker.read([tasks[-1].id])[0] is not None
 
 
-def test_a_server_that_forgets_them_in_the_middle(shop: Shop) -> None:
-    ids = [shop.submit()]
-    names = (shop.keys.tasks, shop.keys.states, shop.keys.outcomes, shop.keys.progress)
-    replies = shop.broker.redis.run_stream(("get_tasks", names, ["1", *ids]) for _ in flushing(shop))
+def test_a_server_that_forgets_them_in_the_middle(rig: BrokerRig) -> None:
+    ids = [rig.submit()]
+    names = (rig.keys.tasks, rig.keys.states, rig.keys.outcomes, rig.keys.progress)
+    replies = rig.broker.redis.run_stream(("get_tasks", names, ["1", *ids]) for _ in flushing(rig))
     assert [reply[0] is not None for reply in replies] == [True] * 6
 
 
-def flushing(shop: Shop) -> Iterator[int]:
+def flushing(rig: BrokerRig) -> Iterator[int]:
     for n in range(6):
         if n == 3:
-            shop.client.script_flush()
+            rig.client.script_flush()
         yield n
 
 
 # -- threads and forks ----------------------------------------------------------------------------------------------
 
 
-def test_threads_share_a_broker(shop: Shop) -> None:
-    tasks = [shop.new() for _ in range(400)]
+def test_threads_share_a_broker(rig: BrokerRig) -> None:
+    tasks = [rig.new() for _ in range(400)]
     with ThreadPoolExecutor(8) as threads:
-        ids = list(threads.map(lambda task: shop.broker.submit([task])[0], tasks))
+        ids = list(threads.map(lambda task: rig.broker.submit([task])[0], tasks))
         assert ids == [task.id for task in tasks]
-        assert all(threads.map(lambda task_id: shop.broker.read([task_id])[0], ids))
-    assert len(shop.broker.redis._idle) <= connection.IDLE_MAX
+        assert all(threads.map(lambda task_id: rig.broker.read([task_id])[0], ids))
+    assert len(rig.broker.redis._idle) <= connection.IDLE_MAX
 
 
-def test_a_fork_does_not_share_sockets(shop: Shop) -> None:
-    mine, childs = shop.submit(), shop.new()
+def test_a_fork_does_not_share_sockets(rig: BrokerRig) -> None:
+    mine, childs = rig.submit(), rig.new()
     child = os.fork()
     if child == 0:
-        ok = shop.broker.submit([childs]) == [childs.id]
+        ok = rig.broker.submit([childs]) == [childs.id]
         os._exit(0 if ok else 1)
     for _ in range(100):
-        assert shop.broker.read([mine])[0] is not None
+        assert rig.broker.read([mine])[0] is not None
     assert os.waitpid(child, 0)[1] == 0
-    assert shop.broker.read([childs.id])[0] is not None
+    assert rig.broker.read([childs.id])[0] is not None
 
 
-def test_a_closed_broker_refuses(shop: Shop) -> None:
-    broker = RedisClientBroker(shop.broker.redis.url)
+def test_a_closed_broker_refuses(rig: BrokerRig) -> None:
+    broker = RedisClientBroker(rig.broker.redis.url)
     broker.ping()
     broker.close()
     with pytest.raises(BrokerError, match="closed"):

@@ -16,7 +16,7 @@ from engine.adapters.redis.wire.connection import Connections
 from engine.core.task.lifecycle import TaskStatus
 from engine.errors import BrokerUnavailable, MoveRefused
 from engine.services.tree import control
-from tests.scripts.shop import Shop
+from tests.scripts.broker_rig import BrokerRig
 
 Lose = Callable[[str], None]
 
@@ -39,15 +39,15 @@ def lose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lose]:
 
 
 @pytest.fixture
-def warm(shop: Shop) -> Shop:
+def warm(rig: BrokerRig) -> BrokerRig:
     """Every script is known, and a connection lies ready: only on such a one is a call sent again."""
     for verb in scripts.verbs():
-        shop.client.script_load(scripts.source(verb))
-    shop.broker.ping()
-    return shop
+        rig.client.script_load(scripts.source(verb))
+    rig.broker.ping()
+    return rig
 
 
-def test_a_cancel_that_was_heard_is_not_said_to_be_refused(warm: Shop, lose: Lose) -> None:
+def test_a_cancel_that_was_heard_is_not_said_to_be_refused(warm: BrokerRig, lose: Lose) -> None:
     task_id = warm.submit()
     lose("cancel_queued")
     assert warm.broker.cancel(task_id, "why") is TaskStatus.CANCELLED
@@ -56,7 +56,7 @@ def test_a_cancel_that_was_heard_is_not_said_to_be_refused(warm: Shop, lose: Los
         warm.broker.cancel(task_id, "again")
 
 
-def test_a_retry_that_was_heard_is_not_said_to_be_refused(warm: Shop, lose: Lose) -> None:
+def test_a_retry_that_was_heard_is_not_said_to_be_refused(warm: BrokerRig, lose: Lose) -> None:
     task_id = warm.ended()
     lose("requeue")
     warm.broker.requeue(task_id)
@@ -65,13 +65,13 @@ def test_a_retry_that_was_heard_is_not_said_to_be_refused(warm: Shop, lose: Lose
         warm.broker.requeue(task_id)
 
 
-def test_a_cancel_of_a_run_is_told_to_its_supervisor(warm: Shop, lose: Lose) -> None:
+def test_a_cancel_of_a_run_is_told_to_its_supervisor(warm: BrokerRig, lose: Lose) -> None:
     task_id = warm.claimed()
     lose("send_command")
     assert warm.broker.cancel(task_id, "why") is TaskStatus.RUNNING
 
 
-def test_many_are_counted_as_they_were_done(warm: Shop, lose: Lose) -> None:
+def test_many_are_counted_as_they_were_done(warm: BrokerRig, lose: Lose) -> None:
     ended = [warm.ended() for _ in range(3)]
     queued = [warm.submit() for _ in range(3)]
     lose("requeue")
@@ -113,23 +113,24 @@ class Slow:
                 end.sendall(b"+OK\r\n" * max(1, data.count(b"SETINFO")))
 
 
-def test_the_time_for_a_submit_is_that_of_all_that_it_waits_for(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_for_a_submit_is_that_of_all_that_it_waits_for(
+        rig: BrokerRig, monkeypatch: pytest.MonkeyPatch) -> None:
     waits, real = list[float](), connection._set_timeout
     monkeypatch.setattr(connection, "_set_timeout", lambda end, wait_s: (waits.append(wait_s), real(end, wait_s)))
     slow = Slow(0.4)
     broker = RedisClientBroker(slow.url, timeout_s=1.0)
     with pytest.raises(BrokerUnavailable):
-        broker.submit([shop.new()])
+        broker.submit([rig.new()])
     assert waits[-1] <= 0.6, "what the wait for the time has left, and not the whole once more"
     broker.close()
     slow.close()
 
 
-def test_a_call_that_was_late_leaves_the_next_one_its_whole_time(shop: Shop) -> None:
-    shop.broker.redis.clock._calibrated_s = time.monotonic() - 2 * STALE_S
-    shop.submit()
-    (idle, _), *_ = shop.broker.redis._idle
-    assert idle._sock.gettimeout() == shop.broker.redis.timeout_s
+def test_a_call_that_was_late_leaves_the_next_one_its_whole_time(rig: BrokerRig) -> None:
+    rig.broker.redis.clock._calibrated_s = time.monotonic() - 2 * STALE_S
+    rig.submit()
+    (idle, _), *_ = rig.broker.redis._idle
+    assert idle._sock.gettimeout() == rig.broker.redis.timeout_s
 
 
 class Reloading:

@@ -11,7 +11,7 @@ import pytest
 
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
+from engine.adapters.redis.pool.supervisor_broker import RedisSupervisorBroker, Terms
 from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.cli.exit_codes import Exit
 from engine.core.store import schema
@@ -22,7 +22,7 @@ from engine.services.keeper.duties.audit import Audit
 from engine.services.keeper.duty_list import make_rounds
 from engine.services.keeper.presence import SupervisorPresence
 from engine.services.keeper.reports import SupervisorReports
-from tests.scripts.shop import HOUR_MS, Shop, messages
+from tests.scripts.broker_rig import HOUR_MS, BrokerRig, messages
 
 NEWER = b"%d %d" % (schema.VERSION + 1, schema.VERSION + 1)
 OLDER = b"%d %d" % (schema.READS_FROM - 1, schema.READS_FROM - 1)
@@ -37,63 +37,63 @@ def test_what_is_refused(stored: bytes | None, is_refused: bool) -> None:
     assert (schema.refusal(stored) is not None) is is_refused
 
 
-def test_a_client_refuses_data_that_it_does_not_know(shop: Shop) -> None:
-    shop.client.set(shop.keys.schema, NEWER)
-    broker = RedisClientBroker(f"unix://{shop.socket}")
+def test_a_client_refuses_data_that_it_does_not_know(rig: BrokerRig) -> None:
+    rig.client.set(rig.keys.schema, NEWER)
+    broker = RedisClientBroker(f"unix://{rig.socket}")
     with pytest.raises(SchemaMismatch, match="written by a newer version of Ganger"):
-        broker.submit([shop.new()])
+        broker.submit([rig.new()])
     broker.close()
-    assert shop.client.keys() == [shop.keys.schema.encode()]
+    assert rig.client.keys() == [rig.keys.schema.encode()]
 
 
-def test_a_client_refuses_data_of_an_older_format_and_says_what_to_do(shop: Shop) -> None:
-    shop.client.set(shop.keys.schema, OLDER)
-    broker = RedisClientBroker(f"unix://{shop.socket}")
+def test_a_client_refuses_data_of_an_older_format_and_says_what_to_do(rig: BrokerRig) -> None:
+    rig.client.set(rig.keys.schema, OLDER)
+    broker = RedisClientBroker(f"unix://{rig.socket}")
     with pytest.raises(SchemaMismatch, match="let the older version finish its tasks and start with an empty Redis"):
         broker.read(["0" * 19])
     broker.close()
 
 
-def test_the_first_keeper_that_leads_names_the_format(shop: Shop) -> None:
-    assert shop.keeper.poll("one", shop.now_ms + HOUR_MS).refusal is None
-    assert shop.client.get(shop.keys.schema) == schema.OURS.encode()
+def test_the_first_keeper_that_leads_names_the_format(rig: BrokerRig) -> None:
+    assert rig.keeper.poll("one", rig.now_ms + HOUR_MS).refusal is None
+    assert rig.client.get(rig.keys.schema) == schema.OURS.encode()
 
 
 @pytest.mark.parametrize("stored", [NEWER, OLDER])
-def test_a_keeper_never_leads_where_it_cannot_read_the_data(shop: Shop, stored: bytes) -> None:
-    shop.client.set(shop.keys.schema, stored)
-    polled = shop.unchanged(lambda: shop.keeper.poll("one", shop.now_ms + HOUR_MS))
+def test_a_keeper_never_leads_where_it_cannot_read_the_data(rig: BrokerRig, stored: bytes) -> None:
+    rig.client.set(rig.keys.schema, stored)
+    polled = rig.unchanged(lambda: rig.keeper.poll("one", rig.now_ms + HOUR_MS))
     assert not polled.leads
     assert polled.refusal is not None
 
 
-def test_tasks_of_a_later_format_are_left_as_they_are(shop: Shop) -> None:
+def test_tasks_of_a_later_format_are_left_as_they_are(rig: BrokerRig) -> None:
     """By a keeper that led when they came, and learns of it only when it cannot read one."""
-    task_id = shop.submit()
-    rounds = make_rounds("k", shop.keeper, SupervisorReports(list), SupervisorPresence(SupervisorReports(list)), 15.0)
+    task_id = rig.submit()
+    rounds = make_rounds("k", rig.keeper, SupervisorReports(list), SupervisorPresence(SupervisorReports(list)), 15.0)
     rounds.go()
     assert rounds.leads
-    shop.client.set(shop.keys.schema, NEWER)
-    shop.client.hset(shop.keys.tasks, task_id, b"\x00what a later version writes")
+    rig.client.set(rig.keys.schema, NEWER)
+    rig.client.hset(rig.keys.tasks, task_id, b"\x00what a later version writes")
     next(duty for duty in rounds.duties if isinstance(duty, Audit)).begin_in(0.0)
     rounds.go()
-    assert shop.client.zscore(shop.keys.lane("q", shop.new().record.priority), task_id) is not None
-    assert not shop.client.hexists(shop.keys.states, task_id), "it has not failed"
+    assert rig.client.zscore(rig.keys.lane("q", rig.new().record.priority), task_id) is not None
+    assert not rig.client.hexists(rig.keys.states, task_id), "it has not failed"
     rounds.ring()
     rounds.go()
     assert not rounds.leads
-    shop.client.set(shop.keys.schema, schema.OURS)
+    rig.client.set(rig.keys.schema, schema.OURS)
     rounds.ring()
     rounds.go()
     rounds.go()
-    assert shop.state(task_id).status is TaskStatus.FAILED, "of our own format it is a broken record"
+    assert rig.state(task_id).status is TaskStatus.FAILED, "of our own format it is a broken record"
 
 
 @pytest.fixture
-def side(shop: Shop) -> Iterator[Callable[[], list[BrokerEvent]]]:
+def side(rig: BrokerRig) -> Iterator[Callable[[], list[BrokerEvent]]]:
     """A supervisor's connection; what it hears next."""
     poller, clock = EpollPoller(), RedisClock()
-    broker = RedisSupervisorBroker(f"unix://{shop.socket}", shop.keys, Terms("sup", ("q",), 15, 30, 60, 60), clock,
+    broker = RedisSupervisorBroker(f"unix://{rig.socket}", rig.keys, Terms("sup", ("q",), 15, 30, 60, 60), clock,
                                    poller)
 
     def hear() -> list[BrokerEvent]:
@@ -109,10 +109,10 @@ def side(shop: Shop) -> Iterator[Callable[[], list[BrokerEvent]]]:
 
 
 def test_a_supervisor_stays_away_from_the_moment_at_which_the_format_changes(
-        shop: Shop, side: Callable[[], list[BrokerEvent]]) -> None:
+        rig: BrokerRig, side: Callable[[], list[BrokerEvent]]) -> None:
     assert [type(event) for event in side()] == [Joined]
-    shop.client.set(shop.keys.schema, NEWER)
-    shop.client.publish(shop.keys.wakeup("sup"), "#")
+    rig.client.set(rig.keys.schema, NEWER)
+    rig.client.publish(rig.keys.wakeup("sup"), "#")
     for reason in ("the format of the data has changed", "written by a newer version of Ganger"):
         (event,) = side()
         assert isinstance(event, Parted)
@@ -120,20 +120,20 @@ def test_a_supervisor_stays_away_from_the_moment_at_which_the_format_changes(
 
 
 def test_a_keeper_that_raises_the_format_has_supervisors_look_at_it(
-        shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        rig: BrokerRig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "READS_FROM", 0)
-    shop.client.zadd(shop.keys.supervisors, {"sup": shop.now_ms + HOUR_MS})
-    shop.client.set(shop.keys.schema, "0 0")
-    heard = shop.hearing(shop.keys.wakeup("sup"))
-    assert shop.keeper.poll("new", shop.now_ms + HOUR_MS).leads
+    rig.client.zadd(rig.keys.supervisors, {"sup": rig.now_ms + HOUR_MS})
+    rig.client.set(rig.keys.schema, "0 0")
+    heard = rig.hearing(rig.keys.wakeup("sup"))
+    assert rig.keeper.poll("new", rig.now_ms + HOUR_MS).leads
     assert messages(heard, 1) == [b"#"]
-    assert shop.client.get(shop.keys.schema) == schema.OURS.encode()
+    assert rig.client.get(rig.keys.schema) == schema.OURS.encode()
 
 
-def test_an_engine_that_does_not_know_the_format_does_not_start(shop: Shop, tmp_path: Path) -> None:
-    shop.client.set(shop.keys.schema, NEWER)
+def test_an_engine_that_does_not_know_the_format_does_not_start(rig: BrokerRig, tmp_path: Path) -> None:
+    rig.client.set(rig.keys.schema, NEWER)
     done = subprocess.run(
-        [sys.executable, "-m", "engine", "run", "--redis-url", f"unix://{shop.socket}"], cwd=tmp_path,
+        [sys.executable, "-m", "engine", "run", "--redis-url", f"unix://{rig.socket}"], cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, capture_output=True, text=True, check=False)
     assert done.returncode == Exit.BROKER, done.stderr
     assert "written by a newer version of Ganger" in done.stderr

@@ -7,7 +7,7 @@ import pytest
 
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
+from engine.adapters.redis.pool.supervisor_broker import RedisSupervisorBroker, Terms
 from engine.adapters.redis.wire import scripts
 from engine.core.pool.actions import Preempt
 from engine.core.task.lifecycle import TaskStatus
@@ -22,7 +22,7 @@ from engine.ports.supervisor_broker import (
     Woken,
 )
 from tests.redis_server import RedisServer
-from tests.scripts.shop import Shop
+from tests.scripts.broker_rig import BrokerRig
 
 WAIT_S = 10.0
 
@@ -30,10 +30,10 @@ WAIT_S = 10.0
 class Side:
     """The broker of one supervisor, and what it has said."""
 
-    def __init__(self, server: RedisServer, shop: Shop) -> None:
+    def __init__(self, server: RedisServer, rig: BrokerRig) -> None:
         self.poller = EpollPoller()
         self.broker = RedisSupervisorBroker(
-            server.url, shop.keys, Terms("sup", ("q",), 15.0, 30.0, 60.0, 60.0), RedisClock(), self.poller)
+            server.url, rig.keys, Terms("sup", ("q",), 15.0, 30.0, 60.0, 60.0), RedisClock(), self.poller)
         self.heard: list[BrokerEvent] = []
 
     def until(self, has_come: Callable[[list[BrokerEvent]], bool]) -> None:
@@ -49,15 +49,15 @@ class Side:
 
 
 @pytest.fixture
-def shop(redis_server: RedisServer) -> Iterator[Shop]:
-    shop = Shop(redis_server)
-    yield shop
-    shop.close()
+def rig(redis_server: RedisServer) -> Iterator[BrokerRig]:
+    rig = BrokerRig(redis_server)
+    yield rig
+    rig.close()
 
 
 @pytest.fixture
-def side(redis_server: RedisServer, shop: Shop) -> Iterator[Side]:
-    side = Side(redis_server, shop)
+def side(redis_server: RedisServer, rig: BrokerRig) -> Iterator[Side]:
+    side = Side(redis_server, rig)
     side.until(lambda heard: any(isinstance(event, Joined) for event in heard))
     side.broker.register([{"name": "t"}])
     side.until(lambda heard: any(isinstance(event, Woken) for event in heard))
@@ -67,43 +67,43 @@ def side(redis_server: RedisServer, shop: Shop) -> Iterator[Side]:
     side.poller.close()
 
 
-def test_what_a_step_claims_is_not_given_back_by_a_recover_that_was_sent_before(side: Side, shop: Shop) -> None:
+def test_what_a_step_claims_is_not_given_back_by_a_recover_that_was_sent_before(side: Side, rig: BrokerRig) -> None:
     """Redis knows the one script and has forgotten the other, so that what was sent first may have to be sent again."""
-    task_id = shop.submit()
-    shop.client.script_flush()
-    shop.client.script_load(scripts.source("step"))
+    task_id = rig.submit()
+    rig.client.script_flush()
+    rig.client.script_load(scripts.source("step"))
     side.broker.sync_held_runs([])
     side.broker.step([], 1, 0, 0, b"")
     side.until(lambda heard: len(heard) == 2)
     assert side.kinds() == [HeldRunsSynced, Stepped]
-    assert shop.state(task_id).status is TaskStatus.RUNNING
+    assert rig.state(task_id).status is TaskStatus.RUNNING
 
 
-def test_what_it_can_run_is_heard_by_a_redis_that_is_full(side: Side, shop: Shop) -> None:
-    shop.client.config_set("maxmemory", 1)
+def test_what_it_can_run_is_heard_by_a_redis_that_is_full(side: Side, rig: BrokerRig) -> None:
+    rig.client.config_set("maxmemory", 1)
     try:
         side.broker.register([{"name": "a"}, {"name": "b"}])
         side.broker.sync_held_runs([])
         side.until(lambda heard: len(heard) == 2)
     finally:
-        shop.client.config_set("maxmemory", 0)
+        rig.client.config_set("maxmemory", 0)
     assert side.kinds() == [Woken, HeldRunsSynced]
-    assert shop.client.smembers(shop.keys.types("sup")) == {b"a", b"b"}
-    assert set(shop.broker.handlers()) == {"t", "a", "b"}
+    assert rig.client.smembers(rig.keys.types("sup")) == {b"a", b"b"}
+    assert set(rig.broker.handlers()) == {"t", "a", "b"}
 
 
-def test_it_tells_when_redis_does_not_hear_what_it_can_run(side: Side, shop: Shop) -> None:
-    shop.client.set(shop.keys.announced, "of another kind")
+def test_it_tells_when_redis_does_not_hear_what_it_can_run(side: Side, rig: BrokerRig) -> None:
+    rig.client.set(rig.keys.announced, "of another kind")
     side.broker.register([{"name": "a"}])
     side.until(lambda heard: len(heard) == 1)
     assert side.kinds() == [RegistrationRefused]
 
 
-def test_one_that_preempts_is_woken_for_what_is_urgent_and_claims_nothing_else(side: Side, shop: Shop) -> None:
-    shop.submit(priority=TaskPriority.HIGH)
+def test_one_that_preempts_is_woken_for_what_is_urgent_and_claims_nothing_else(side: Side, rig: BrokerRig) -> None:
+    rig.submit(priority=TaskPriority.HIGH)
     side.broker.step([], 1, 0, 0, b"", Preempt.NOW)
     side.until(lambda heard: len(heard) == 1)
-    urgent = shop.submit(priority=TaskPriority.URGENT)
+    urgent = rig.submit(priority=TaskPriority.URGENT)
     side.until(lambda heard: len(heard) == 2)
     side.broker.step([], 2, 0, 0, b"", Preempt.NOW)
     side.until(lambda heard: len(heard) == 3)
@@ -114,20 +114,20 @@ def test_one_that_preempts_is_woken_for_what_is_urgent_and_claims_nothing_else(s
     assert (before.claimed, after.claimed[0], after.granted_all) == ([], urgent.encode(), False)
 
 
-def test_it_hears_for_how_long_the_heads_of_its_lines_wait(side: Side, shop: Shop) -> None:
+def test_it_hears_for_how_long_the_heads_of_its_lines_wait(side: Side, rig: BrokerRig) -> None:
     side.broker.ask_waits()
     side.until(lambda heard: len(heard) == 1)
     assert side.heard == [Waited(0.0)]
-    shop.submit("another")
-    first = shop.submit()
-    shop.submit()
-    shop.client.zadd(shop.keys.lane("q", TaskPriority.LOW), {"none of ours": 0})
-    side.broker.clock.calibrate(shop.now_ms + 60_000, time.monotonic(), time.monotonic())
+    rig.submit("another")
+    first = rig.submit()
+    rig.submit()
+    rig.client.zadd(rig.keys.lane("q", TaskPriority.LOW), {"none of ours": 0})
+    side.broker.clock.calibrate(rig.now_ms + 60_000, time.monotonic(), time.monotonic())
     side.broker.ask_waits()
     side.until(lambda heard: len(heard) == 2)
     assert isinstance(side.heard[1], Waited)
     assert side.heard[1].wait_s == pytest.approx(60, abs=10)
-    shop.set_life(first, TaskStatus.QUEUED, at_ms=shop.now_ms + 60_000)  # it came back into the line just now
+    rig.set_life(first, TaskStatus.QUEUED, at_ms=rig.now_ms + 60_000)  # it came back into the line just now
     side.broker.ask_waits()
     side.until(lambda heard: len(heard) == 3)
     assert isinstance(side.heard[2], Waited)

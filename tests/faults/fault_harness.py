@@ -12,8 +12,8 @@ import redis
 from engine import Client
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
-from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
+from engine.adapters.redis.keeper.keeper_broker import RedisKeeperBroker
+from engine.adapters.redis.pool.supervisor_broker import RedisSupervisorBroker, Terms
 from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.pool.dispatch import Dispatch, Timing

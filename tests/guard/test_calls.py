@@ -7,17 +7,17 @@ import pytest
 
 from engine import Client
 from tests.redis_server import RedisServer
-from tests.scripts.shop import Shop
+from tests.scripts.broker_rig import BrokerRig
 
 TASKS = 500
 CALLS_MAX = 60  # per task; it was 180 when every field was read and validated at once
 
 
 @pytest.fixture
-def shop(redis_server: RedisServer) -> Iterator[Shop]:
-    shop = Shop(redis_server)
-    yield shop
-    shop.close()
+def rig(redis_server: RedisServer) -> Iterator[BrokerRig]:
+    rig = BrokerRig(redis_server)
+    yield rig
+    rig.close()
 
 
 def calls(of: Callable[[], object]) -> int:
@@ -36,15 +36,15 @@ def calls(of: Callable[[], object]) -> int:
     return counted
 
 
-def test_calls_for_a_task_that_is_waited_for_and_its_result(shop: Shop) -> None:
+def test_calls_for_a_task_that_is_waited_for_and_its_result(rig: BrokerRig) -> None:
     outcome = (b'{"run":1,"cause":"returned","result":{"n":7},"started_ms":1764500000000,"ended_ms":1764500000001,'
                b'"wall_s":0.000012,"cpu_s":0.000012,"peak_rss_bytes":12345678,"logs_dropped_bytes":0,"worker":"w/0",'
                b'"pid":4242}')
-    ids = shop.broker.submit([shop.new() for _ in range(TASKS)])
+    ids = rig.broker.submit([rig.new() for _ in range(TASKS)])
     for task_id in ids:
-        shop.client.hset(shop.keys.states, task_id, "COMPLETED 1 0 0 1 7 1764500000001 -")
-        shop.client.hset(shop.keys.outcomes, f"{task_id}:1", outcome)
-    with Client(shop.broker.redis.url) as client:
+        rig.client.hset(rig.keys.states, task_id, "COMPLETED 1 0 0 1 7 1764500000001 -")
+        rig.client.hset(rig.keys.outcomes, f"{task_id}:1", outcome)
+    with Client(rig.broker.redis.url) as client:
         ways: dict[str, Callable[[], object]] = {
             "wait": lambda: [task.result for task in client.wait(ids)],
             "as_completed": lambda: [task.result for task in client.as_completed(ids)],

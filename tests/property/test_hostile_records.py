@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from engine.adapters.redis.tasks.task_reading import EncodedTask
+from engine.adapters.redis.tasks.task_reader import EncodedTask
 from engine.client.models import LogLine, Task
 from engine.client.submission import AnnouncedHandler
 from engine.core.task import stored_json

@@ -9,7 +9,7 @@ from engine.adapters.redis.wire import scripts
 from engine.adapters.redis.wire.keys import Keys
 from engine.adapters.redis.wire.layouts import LAYOUTS, Layout
 from engine.ports.supervisor_broker import Settlement
-from tests.scripts.shop import Shop
+from tests.scripts.broker_rig import BrokerRig
 
 LUA = Path(__file__).parents[2] / "engine/adapters/redis/lua"
 FILES = {path.stem: path for path in LUA.glob("*/*.lua")}
@@ -20,8 +20,8 @@ READ_ONLY = {"get_tasks", "get_lane_waits"}
 
 
 @pytest.mark.parametrize("verb", scripts.verbs())
-def test_redis_understands_it(shop: Shop, verb: str) -> None:
-    assert shop.client.script_load(scripts.source(verb)) == scripts.sha(verb)
+def test_redis_understands_it(rig: BrokerRig, verb: str) -> None:
+    assert rig.client.script_load(scripts.source(verb)) == scripts.sha(verb)
 
 
 @pytest.mark.parametrize("verb", scripts.verbs())

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.redis.keeper.auditing import AHEAD_MS
+from engine.adapters.redis.keeper.audit import AHEAD_MS
 from engine.core.pool.actions import Preempt
 from engine.core.task.lifecycle import Move
 from engine.errors import BrokerUnavailable

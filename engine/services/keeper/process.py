@@ -9,7 +9,7 @@ import orjson
 
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.keeper.keeping import PROCESSES_S, RedisKeeperBroker
+from engine.adapters.redis.keeper.keeper_broker import PROCESSES_S, RedisKeeperBroker
 from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.adapters.redis.tasks.task_actions import CONTROL
 from engine.adapters.redis.wire.supervisor_link import Connected, Pushed, SupervisorLink

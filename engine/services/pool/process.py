@@ -11,7 +11,7 @@ from engine.adapters.kernel.prctl import adopt_orphans
 from engine.adapters.poller import EpollPoller
 from engine.adapters.process.pool.host import ProcessHost
 from engine.adapters.process.resources import cgroup
-from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
+from engine.adapters.redis.pool.supervisor_broker import RedisSupervisorBroker, Terms
 from engine.adapters.redis.wire.keys import Keys
 from engine.config import Settings, cores, sizes
 from engine.core.pool.breaker import Breaker, BreakerTerms

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 
 from engine import Client
-from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
+from engine.adapters.redis.keeper.keeper_broker import RedisKeeperBroker
 from engine.core.task.lifecycle import FINAL
 from engine.errors import BrokerError
 from tests.chaos.engine_harness import EngineHarness

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from engine.adapters.redis.keeper.auditing import AHEAD_MS
+from engine.adapters.redis.keeper.audit import AHEAD_MS
 from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.core.task.lifecycle import FINAL, TaskStatus
 from engine.core.task.record import Record

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from engine.adapters.redis.tasks.task_reading import EncodedTask
+from engine.adapters.redis.tasks.task_reader import EncodedTask
 from engine.client.models import Task
 from engine.core.task.lifecycle import TaskStatus
 

@@ -9,7 +9,7 @@ import pytest
 
 from engine.adapters.clock import STALE_S, RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.pool.supervising import RedisSupervisorBroker, Terms
+from engine.adapters.redis.pool.supervisor_broker import RedisSupervisorBroker, Terms
 from engine.adapters.redis.wire.handshake import new_reader
 from engine.adapters.redis.wire.keys import Keys
 from engine.adapters.redis.wire.supervisor_link import Answered, Lost, SupervisorLink

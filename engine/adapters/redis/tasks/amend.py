@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
-from engine.adapters.redis.tasks.restoring import look_restored
+from engine.adapters.redis.tasks.restore_states import look_restored
 from engine.adapters.redis.tasks.task_actions import TRIES
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys

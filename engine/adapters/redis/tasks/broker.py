@@ -18,7 +18,7 @@ from engine.adapters.redis.tasks.durability import Durability
 from engine.adapters.redis.tasks.end_waiter import EndWaiter
 from engine.adapters.redis.tasks.status_reader import StatusReader
 from engine.adapters.redis.tasks.task_actions import TaskActions
-from engine.adapters.redis.tasks.task_reading import EncodedTask, look, look_raw
+from engine.adapters.redis.tasks.task_reader import EncodedTask, look, look_raw
 from engine.adapters.redis.tasks.wait_reasons import WaitReasons
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys

@@ -16,7 +16,7 @@ others. Its forms:
 from collections.abc import Iterator
 
 from engine.adapters.redis.tasks.lanes import told_all, waiting_keys
-from engine.adapters.redis.tasks.task_reading import look, sorted_out, supervisor_names
+from engine.adapters.redis.tasks.task_reader import look, sorted_out, supervisor_names
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.task.lifecycle import TaskStatus

@@ -5,7 +5,7 @@ from typing import Any
 
 from engine.adapters.redis.tasks.lanes import TYPES_MAX, told_all, waiting_keys, waiting_lanes
 from engine.adapters.redis.tasks.task_actions import ENDS
-from engine.adapters.redis.tasks.task_reading import look, moment, sorted_out, supervisor_names
+from engine.adapters.redis.tasks.task_reader import look, moment, sorted_out, supervisor_names
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.task import stored_json

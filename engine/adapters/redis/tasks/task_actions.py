@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import orjson
 
 from engine.adapters.redis.tasks.lanes import lanes_of, types_aside
-from engine.adapters.redis.tasks.restoring import look_restored
-from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lanes, known, look, readable, sorted_out
+from engine.adapters.redis.tasks.restore_states import look_restored
+from engine.adapters.redis.tasks.task_reader import BATCH_TASKS, Lanes, known, look, readable, sorted_out
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
 from engine.adapters.redis.wire.layouts import LAYOUTS, Argument

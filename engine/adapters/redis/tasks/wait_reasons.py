@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.adapters.redis.tasks.lanes import TYPES_MAX, told_all, types_aside, waiting_lanes
-from engine.adapters.redis.tasks.task_reading import moment
+from engine.adapters.redis.tasks.task_reader import moment
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
 from engine.core.task import stored_json

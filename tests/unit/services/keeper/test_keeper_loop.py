@@ -4,7 +4,7 @@ import pytest
 
 from engine.adapters.clock import RedisClock
 from engine.adapters.poller import EpollPoller
-from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
+from engine.adapters.redis.keeper.keeper_broker import RedisKeeperBroker
 from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.adapters.redis.wire.supervisor_link import Pushed, SupervisorLink
 from engine.config import Settings

@@ -11,12 +11,12 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.redis.keeper.auditing import Cursor, Reconciling
+from engine.adapters.redis.keeper.audit import Cursor, Reconciling
 from engine.adapters.redis.keeper.misplaced_keys import rename_misplaced
 from engine.adapters.redis.tasks.broker import RedisClientBroker
-from engine.adapters.redis.tasks.restoring import look_restored
+from engine.adapters.redis.tasks.restore_states import look_restored
 from engine.adapters.redis.tasks.task_actions import TaskActions
-from engine.adapters.redis.tasks.task_reading import BATCH_TASKS, Lanes, deliveries, known, moment, sorted_out
+from engine.adapters.redis.tasks.task_reader import BATCH_TASKS, Lanes, deliveries, known, moment, sorted_out
 from engine.adapters.redis.wire.layouts import LAYOUTS, Argument
 from engine.core.measure import usage_history
 from engine.core.store import schema

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from engine.adapters.redis.keeper.misplaced_keys import rename_misplaced
 from engine.adapters.redis.tasks.lanes import Lane, queues_aside, told_all, waiting_lanes
-from engine.adapters.redis.tasks.restoring import look_restored, restore
+from engine.adapters.redis.tasks.restore_states import look_restored, restore
 from engine.adapters.redis.tasks.task_actions import ENDS, TaskActions
-from engine.adapters.redis.tasks.task_reading import deliveries, known, look, sorted_out, supervisor_names
+from engine.adapters.redis.tasks.task_reader import deliveries, known, look, sorted_out, supervisor_names
 from engine.adapters.redis.wire.connection import Connections, check_schema
 from engine.adapters.redis.wire.keys import Keys
 from engine.adapters.redis.wire.layouts import LAYOUTS, Argument

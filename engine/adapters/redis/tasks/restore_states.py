@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from engine.adapters.redis.tasks.task_reading import known, look
+from engine.adapters.redis.tasks.task_reader import known, look
 from engine.adapters.redis.wire.connection import Connections
 from engine.adapters.redis.wire.keys import Keys
 from engine.adapters.redis.wire.layouts import LAYOUTS

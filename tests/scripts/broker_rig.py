@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from engine.adapters.redis.keeper.keeping import RedisKeeperBroker
+from engine.adapters.redis.keeper.keeper_broker import RedisKeeperBroker
 from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.adapters.redis.wire.layouts import LAYOUTS
 from engine.core.task.lifecycle import TaskStatus
@@ -20,7 +20,7 @@ HOUR_MS = 3_600_000
 RESCUES_MAX = 5
 
 
-class Shop:
+class BrokerRig:
     """`broker` and `keeper` are what is tested; `client` looks on, and plays the supervisor that claims and settles."""
 
     def __init__(self, server: RedisServer) -> None:
@@ -59,7 +59,7 @@ class Shop:
     def call(self, verb: str, *rest: Any, supervisor: str = "", group_keys: Sequence[str] = (), **named: Any) -> Any:
         """Run a script as the engine does: single keys and arguments by name, then those of its groups.
 
-        The keys are the shop's own where none is named.
+        The keys are the rig's own where none is named.
         """
         layout = LAYOUTS[verb]
         key_names = {name: named.pop(name) for name in layout.key_names.single if name in named}

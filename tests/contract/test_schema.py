@@ -54,6 +54,14 @@ def test_a_client_refuses_data_of_an_older_format_and_says_what_to_do(rig: Broke
     broker.close()
 
 
+def test_data_from_before_there_was_a_format_are_refused_too(rig: BrokerRig) -> None:
+    rig.client.hset(rig.keys.base + "life", "0" * 19, "COMPLETED 1 0 0 1 1 1 -")
+    broker = RedisClientBroker(f"unix://{rig.socket}")
+    with pytest.raises(SchemaMismatch, match="written by an older version of Ganger"):
+        rig.unchanged(lambda: broker.submit([rig.new()]))
+    broker.close()
+
+
 def test_the_first_keeper_that_leads_names_the_format(rig: BrokerRig) -> None:
     assert rig.keeper.poll("one", rig.now_ms + HOUR_MS).refusal is None
     assert rig.client.get(rig.keys.schema) == schema.OURS.encode()

@@ -4,12 +4,13 @@ Redis keeps "VERSION OLDEST": the format, and the oldest format that an engine m
 first engine writes it; a newer engine that changes the format raises it, if it still reads what is there. An empty
 Redis has no such key, and gets our format.
 
-Format 1 was that of the versions before the keys had their present names.
+Format 1 was that of the versions before the keys had their present names; the first of them kept no number.
 """
 
 VERSION = 2  # what this engine writes
 READS_FROM = 2  # the oldest format that it still reads
 OURS = f"{VERSION} {VERSION}"  # what it leaves in Redis
+FORMAT_1, FORMAT_1_KEY = b"1 1", "life"  # where there is no number, this key says that the data have format 1
 
 
 def parsed(stored: bytes | None) -> tuple[int, int]:

@@ -210,7 +210,6 @@ class Connections:
             if self.version is None:
                 self.version = _checked_version(connection)
             if self._schema_key:
-                connection.send_command("GET", self._schema_key)
                 check_schema(self._read_schema(connection))
         except BrokerError:
             connection.disconnect()
@@ -221,8 +220,14 @@ class Connections:
         return connection
 
     def _read_schema(self, connection: Connection) -> bytes | None:
+        """The format as stored. Versions from before there was such a key are told by the key of their states."""
+        connection.send_command("GET", self._schema_key)
         try:
-            return cast("bytes | None", connection.read_response())
+            stored = cast("bytes | None", connection.read_response())
+            if stored is None:
+                connection.send_command("EXISTS", self._schema_key.removesuffix("schema") + schema.FORMAT_1_KEY)
+                stored = schema.FORMAT_1 if connection.read_response() else None
+            return stored
         except ResponseError as error:
             if is_of_wrong_type(error):
                 raise BrokerError(f"the key {self._schema_key} is not the string that the engine keeps there: something"

@@ -1,4 +1,4 @@
-"""Which URLs name a Redis: checked when settings are loaded, and read by whoever connects."""
+"""Which URLs name a Redis: checked when settings are loaded, and read by the code that connects."""
 
 from urllib.parse import urlsplit
 

@@ -57,7 +57,7 @@ class Woken:
 
 @dataclass(slots=True)
 class Handed:
-    """A task that came with the bell: its first run is ours, for a worker that had nothing to do."""
+    """A task that came with the wakeup: its first run is ours, for a worker that had nothing to do."""
 
     task_id: bytes
     record: bytes

@@ -1,7 +1,7 @@
-"""`./dev fuzz`: look for input that breaks the readers of frames, records, letters and replies.
+"""`./dev fuzz`: look for input that breaks the readers of frames, records, commands and replies.
 
     ./dev fuzz                        each target for twenty seconds, two at a time
-    ./dev fuzz --seconds 600 letters  only those whose name has one of the words
+    ./dev fuzz --seconds 600 commands  only those whose name has one of the words
     ./dev fuzz --list
 
 What breaks one is kept in a file that is named at the end; `./dev fuzz --again FILE TARGET` shows it again.

@@ -23,10 +23,10 @@ DISPATCH, SUPERVISION = "tests/property/test_dispatch_machine.py", "tests/proper
 DECISIONS, STEPPING = "tests/unit/core/pool/test_dispatch.py", "tests/unit/services/pool/test_step_pipeline.py"
 PREEMPTION = "tests/unit/core/pool/test_preemption.py"
 STEP, REFUSALS, KEEPING = (f"tests/scripts/test_{name}.py" for name in ("step", "refusals", "keeping"))
-INSIST = "tests/scripts/test_insist.py"
+INSIST = "tests/scripts/test_cancel_requests.py"
 PRESENCE = "tests/unit/services/keeper/test_presence.py"
 ORPHANS = "tests/unit/process/test_orphans.py"
-SUBMIT, MENDING, ROUNDS = "tests/scripts/test_submit.py", "tests/scripts/test_mend.py", "tests/unit/services/keeper/test_rounds.py"
+SUBMIT, MENDING, ROUNDS = "tests/scripts/test_submit.py", "tests/scripts/test_repair_task.py", "tests/unit/services/keeper/test_rounds.py"
 
 MUTANTS = [
     # -- the core -------------------------------------------------------------------------------------------------
@@ -97,9 +97,9 @@ MUTANTS = [
     Mutant(LUA + "include/settle.lua", "if status ~= 'RUNNING' then return", "if status == 'QUEUED' then return",
            f"{STEP} -k sent_again"),
     Mutant(LUA + "pool/step.lua", "if last then redis.call('LTRIM', KEYS.commands, last + 1, -1) end",
-           "redis.call('LTRIM', KEYS.commands, COMMANDS_MAX, -1)", f"{STEP} -k 'letter or late'"),
+           "redis.call('LTRIM', KEYS.commands, COMMANDS_MAX, -1)", f"{STEP} -k 'command or late'"),
     Mutant(LUA + "pool/step.lua", "redis.call('LRANGE', KEYS.commands, 0, COMMANDS_MAX - 1)",
-           "(redis.call('LPOP', KEYS.commands, COMMANDS_MAX) or {})", f"{STEP} -k letters"),
+           "(redis.call('LPOP', KEYS.commands, COMMANDS_MAX) or {})", f"{STEP} -k commands"),
     Mutant(POOL + "command_queue.py", "if command not in known", "if command", f"{STAGE} -k again_is_obeyed_once"),
     Mutant(POOL + "command_queue.py", "self._unconfirmed[-1] if", "self._unconfirmed[0] if", f"{STAGE} -k came_last"),
     Mutant(LUA + "include/claim.lua", "depth = ARGV.preempts == '!' and 1 or 4", "depth = 4",
@@ -141,7 +141,7 @@ MUTANTS = [
            "elseif false then", f"{REFUSALS} -k send_command"),
     Mutant(LUA + "keeper/repair.lua", "    or not has_supervisor(task))", "    )",
            f"{MENDING} -k nobody"),
-    Mutant(LUA + "keeper/repair.lua", "elseif is_same and is_wrong[what]", "elseif is_wrong[what]", "tests/scripts/test_mend.py -k moved_on"),
+    Mutant(LUA + "keeper/repair.lua", "elseif is_same and is_wrong[what]", "elseif is_wrong[what]", "tests/scripts/test_repair_task.py -k moved_on"),
     Mutant(LUA + "keeper/repair.lua", "  spent = function(task, running, failed", "  spent = function() end, no = function(task, running, failed", f"{MENDING} -k started_again"),
     Mutant(LUA + "include/ranks.lua", "math.max(number(known[1]), number(known[2]))", "number(known[2])",
            f"{SUBMIT} -k starts_level"),

@@ -80,9 +80,9 @@ def test_a_pool_bears_every_reply(replies: list[tuple[bytes, bytes, bool]]) -> N
 
 @MANY
 @given(some.lists(CLAIMS, max_size=3), some.lists(BODIES, max_size=3))
-def test_a_pool_bears_every_claim_and_letter(claimed: list[tuple[bytes, bytes, bytes]], letters: list[bytes]) -> None:
+def test_a_pool_bears_every_claim_and_command(claimed: list[tuple[bytes, bytes, bytes]], commands: list[bytes]) -> None:
     harness = PoolHarness()
     flat = [part for one in claimed for part in one]
-    harness.broker.happened.append(Stepped([], flat, False, letters, len(claimed), harness.now_s))
+    harness.broker.happened.append(Stepped([], flat, False, commands, len(claimed), harness.now_s))
     harness.turn()
     harness.turn()

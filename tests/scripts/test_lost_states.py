@@ -10,9 +10,9 @@ from engine.core.task.lifecycle import TaskStatus
 from engine.core.task.priority import TaskPriority
 from engine.errors import MoveRefused
 from tests.scripts.broker_rig import HOUR_MS, BrokerRig, messages
-from tests.scripts.test_mend import place_of
 from tests.scripts.test_operating import stands
 from tests.scripts.test_refusals import reconcile_all, sync_held_runs
+from tests.scripts.test_repair_task import place_of
 from tests.scripts.test_step import Supervisor
 
 ENDS = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT)

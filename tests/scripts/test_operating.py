@@ -70,15 +70,15 @@ def test_cancel_a_running_task_tells_its_supervisor(rig: BrokerRig) -> None:
 
     changed = changes(rig, before)
     assert changed.pop(P + "cancel_requests") == {task_id.encode(): b"1 not wanted"}
-    letters = changed.pop(P + "commands:sup")
+    commands = changed.pop(P + "commands:sup")
     assert not changed
-    [letter] = map(orjson.loads, letters)
-    assert len(letter.pop("letter")) == 12
-    assert letter == {"do": "cancel", "id": task_id, "run": 1, "reason": "not wanted"}
+    [command] = map(orjson.loads, commands)
+    assert len(command.pop("command_id")) == 12
+    assert command == {"do": "cancel", "id": task_id, "run": 1, "reason": "not wanted"}
     assert messages(heard, 1) == [b"!"]
 
 
-def test_no_letter_is_like_another(rig: BrokerRig) -> None:
+def test_no_command_is_like_another(rig: BrokerRig) -> None:
     rig.claimed()
     for _ in range(2):
         rig.broker.send_command("sup", {"do": "stack", "slot": 0})
@@ -89,8 +89,8 @@ def test_a_mailbox_is_bounded(rig: BrokerRig) -> None:
     rig.claimed()
     for n in range(1005):
         rig.broker.send_command("sup", {"n": n})
-    letters = rig.client.lrange(P + "commands:sup", 0, -1)
-    assert [orjson.loads(letter)["n"] for letter in letters] == list(range(5, 1005))
+    commands = rig.client.lrange(P + "commands:sup", 0, -1)
+    assert [orjson.loads(command)["n"] for command in commands] == list(range(5, 1005))
 
 
 def test_cancel_tells_those_who_wait(rig: BrokerRig) -> None:

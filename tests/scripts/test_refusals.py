@@ -284,7 +284,7 @@ CASES: dict[str, list[Callable[[BrokerRig], None]]] = {
     "rename_misplaced": [rename_what_is_sound],
     "trim_cursors": [trim_what_is_ahead],
 }
-ELSEWHERE = {"step", "drop_cancel_requests"}  # test_step.py, test_insist.py
+ELSEWHERE = {"step", "drop_cancel_requests"}  # test_step.py, test_cancel_requests.py
 REFUSING_NOTHING = {"increment", "publish", "get_lane_waits", "register", "maintain_lanes", "maintain_queues"}
 
 

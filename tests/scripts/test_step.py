@@ -23,7 +23,7 @@ class Supervisor:
         self.serves = f",{','.join(queues)}," if queues else "*"
         self.clock_ms = rig.now_ms
         self.learn(*types)
-        self.heard = b""  # the last letter that a step brought
+        self.heard = b""  # the last command that a step brought
 
     def learn(self, *types: str) -> None:
         """Say which types it knows."""
@@ -195,7 +195,7 @@ def test_good_settlements_pass_beside_bad_ones(rig: BrokerRig, supervisor: Super
 # -- mail ---------------------------------------------------------------------------------------------------------
 
 
-def test_letters_stay_until_they_were_heard(rig: BrokerRig, supervisor: Supervisor) -> None:
+def test_commands_stay_until_they_were_heard(rig: BrokerRig, supervisor: Supervisor) -> None:
     orders = rig.keys.commands("sup")
     rig.client.rpush(orders, "one", "two")
     assert supervisor.step()[2] == [b"one", b"two"]
@@ -219,7 +219,7 @@ def test_a_step_that_comes_late_throws_away_what_was_heard_and_nothing_else(
     assert supervisor.step()[2] == [b"two"]
 
 
-def test_one_answer_brings_a_hundred_letters(rig: BrokerRig, supervisor: Supervisor) -> None:
+def test_one_answer_brings_a_hundred_commands(rig: BrokerRig, supervisor: Supervisor) -> None:
     rig.client.rpush(rig.keys.commands("sup"), *map(str, range(150)))
     assert supervisor.step()[2] == [b"%d" % n for n in range(100)]
     assert supervisor.step()[2] == [b"%d" % n for n in range(100, 150)]
@@ -395,8 +395,8 @@ def test_the_lease_is_renewed_by_every_step(rig: BrokerRig, supervisor: Supervis
 def test_the_mail_is_taken_once_and_the_report_kept(rig: BrokerRig, supervisor: Supervisor) -> None:
     supervisor.step(report=b'{"pool":"p"}')
     rig.broker.send_command("sup", {"do": "level", "level": "DEBUG"})
-    [letter] = map(orjson.loads, supervisor.step()[2])
-    assert (letter["do"], letter["level"]) == ("level", "DEBUG")
+    [command] = map(orjson.loads, supervisor.step()[2])
+    assert (command["do"], command["level"]) == ("level", "DEBUG")
     assert supervisor.step()[2] == []
     assert rig.dump()[rig.keys.reports] == {b"sup": b'{"pool":"p"}'}
 

@@ -107,7 +107,7 @@ def test_what_is_no_id_is_taken_out(rig: BrokerRig, member: bytes) -> None:
     assert not any(member in str(value).encode() for key, value in rig.dump().items() if member == b"\xff\xfe\xfd")
 
 
-def test_letters_and_counts_that_make_no_sense(rig: BrokerRig) -> None:
+def test_commands_and_counts_that_make_no_sense(rig: BrokerRig) -> None:
     task_id = rig.claimed()
     rig.client.rpush(P + "commands:sup", b"", b"7", b"[]", b"\xff", b'{"do":"cancel"}',
                       b'{"do":"cancel","id":[],"run":1}')

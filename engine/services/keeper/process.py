@@ -32,17 +32,18 @@ errors = logging.getLogger("ganger.errors")
 
 
 class KeeperLoop:
-    """Goes its rounds when they are due or the bell rings, and has the processes measured at their interval.
+    """Goes its rounds when they are due or a wakeup comes, and has the processes measured at their interval.
 
     Args:
         broker: closed at the end.
-        bell: hears what is published for the keepers.
+        wakeup_link: receives the wakeups of the keepers.
         tell_root: sends a message to the root.
     """
 
-    def __init__(self, rounds: Rounds, sampler: ProcessSampler, broker: RedisClientBroker, bell: SupervisorLink,
+    def __init__(self, rounds: Rounds, sampler: ProcessSampler, broker: RedisClientBroker, wakeup_link: SupervisorLink,
                  poller: EpollPoller, tell_root: Callable[[dict[str, Any]], None]) -> None:
-        self.rounds, self.sampler, self.broker, self.bell, self.poller = rounds, sampler, broker, bell, poller
+        self.rounds, self.sampler, self.broker = rounds, sampler, broker
+        self.wakeup_link, self.poller = wakeup_link, poller
         self.tell_root = tell_root
         self.is_done = False
         self._said_ready = False
@@ -51,11 +52,11 @@ class KeeperLoop:
     def turn(self, patience_s: float) -> None:
         """Wait for what is next, `patience_s` at most, and do it."""
         now_s = time.monotonic()
-        wake_s = min(self._round_s, self.sampler.next_s, self.bell.next_deadline_s())
+        wake_s = min(self._round_s, self.sampler.next_s, self.wakeup_link.next_deadline_s())
         self.poller.wait(max(0.0, min(patience_s, wake_s - now_s)))
         now_s = time.monotonic()
-        self.bell.tick(now_s)
-        for event in self.bell.events():
+        self.wakeup_link.tick(now_s)
+        for event in self.wakeup_link.events():
             if isinstance(event, Pushed) and event.message.startswith(CONTROL):
                 self._hand_on(event.message.removeprefix(CONTROL))
             elif isinstance(event, (Pushed, Connected)):
@@ -68,9 +69,9 @@ class KeeperLoop:
             self.tell_root({"is": "ready"})
 
     def _ring(self, due_ms: bytes, now_s: float) -> None:
-        """Go a round, by the moment that the bell named if it named one."""
+        """Go a round, by the moment that the wakeup named if it named one."""
         is_moment = due_ms.isdigit() and len(due_ms) <= MOMENT_DIGITS_MAX  # anybody may ring
-        in_s = max(0.0, (int(due_ms) - self.bell.clock.now_ms()) / 1000) if is_moment else 0.0
+        in_s = max(0.0, (int(due_ms) - self.wakeup_link.clock.now_ms()) / 1000) if is_moment else 0.0
         self.rounds.ring(in_s)
         self._round_s = min(self._round_s, now_s + in_s)
 
@@ -100,7 +101,7 @@ class KeeperLoop:
             self.rounds.resign()
         except BrokerError:
             errors.info("Redis is away; the lead will lapse by itself")
-        self.bell.close()
+        self.wakeup_link.close()
         self.broker.close()
         return 0
 
@@ -118,9 +119,9 @@ def make_loop(name: str, bootstrap: Bootstrap, poller: EpollPoller,
                            allow_eviction=settings.allow_eviction)
     rounds = make_rounds(composition.supervisor_name("keeper"), keeping, reports, SupervisorPresence(reports),
                          settings.lease_s, more=[storage, UnknownTypes(broker.unknown_types, time.monotonic)])
-    bell = SupervisorLink(settings.redis_url, broker.keys.keeper_wakeup, RedisClock(), poller)
+    wakeup_link = SupervisorLink(settings.redis_url, broker.keys.keeper_wakeup, RedisClock(), poller)
     kept_s = max(PROCESSES_S, 2 * settings.sample_interval_s)
     sampler = ProcessSampler(
         lambda host, root_pid, samples, entry: keeping.publish_processes(host, root_pid, samples, entry, kept_s),
-        settings.sample_interval_s, bell.clock.now_ms)
-    return KeeperLoop(rounds, sampler, broker, bell, poller, tell_root)
+        settings.sample_interval_s, wakeup_link.clock.now_ms)
+    return KeeperLoop(rounds, sampler, broker, wakeup_link, poller, tell_root)

@@ -44,7 +44,7 @@ class Talk:
 
 @pytest.fixture
 def talk() -> Iterator[Talk]:
-    talk = Talk(SupervisorLink("redis://nobody", "bell", RedisClock(), EpollPoller()))
+    talk = Talk(SupervisorLink("redis://nobody", "wakeup", RedisClock(), EpollPoller()))
     yield talk
     talk.close()
 
@@ -100,7 +100,7 @@ def test_where_the_kernel_has_no_thread_to_give_the_link_tries_again(monkeypatch
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    link = SupervisorLink("redis://nobody", "bell", RedisClock(), EpollPoller())
+    link = SupervisorLink("redis://nobody", "wakeup", RedisClock(), EpollPoller())
     monkeypatch.setattr(threading.Thread, "start", refuse)
     link.tick(time.monotonic())
     (lost,) = link.events()

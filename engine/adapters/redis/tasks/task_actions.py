@@ -202,7 +202,8 @@ class TaskActions:
     def _send(self, supervisor: str, command: dict[str, Any], about: StoredTask | None = None) -> bytes:
         keys, layout = self._keys, LAYOUTS["send_command"]
         task_id, state, _ = about.seen if about else ("", b"", 0)
-        text = orjson.dumps({**command, "letter": secrets.token_hex(6)})  # one that is read twice is known by it
+        # By its id the supervisor knows a command that it reads twice.
+        text = orjson.dumps({**command, "command_id": secrets.token_hex(6)})
         word: bytes = self._redis.run("send_command", layout.keys(keys, supervisor), layout.args(
             base=keys.base, supervisor=supervisor, command=text, id=task_id, state=state,
             cancel_request=f"{command.get('run')} {command.get('reason')}"))

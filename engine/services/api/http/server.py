@@ -93,7 +93,7 @@ def check_open(settings: Settings) -> str | None:
             "the API refuses every call: its last key was revoked; make one with ganger keys create, "
             "or let it serve without keys with ganger keys open")
     if not is_loopback(settings.api_host) and not settings.api_open:
-        raise EngineError(f"the API would serve whoever can reach {settings.api_host}: make a key first "
+        raise EngineError(f"the API would serve every caller who can reach {settings.api_host}: make a key first "
                           "(ganger keys create NAME --role admin), or allow it with --open")
     return "the API serves everybody who can reach it: there are no keys"
 

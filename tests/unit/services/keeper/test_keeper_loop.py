@@ -25,10 +25,10 @@ class Ringing:
         poller, broker = EpollPoller(), RedisClientBroker("redis://127.0.0.1:1")
         keeping, reports = RedisKeeperBroker(broker), SupervisorReports(list)
         self.told: list[object] = []
-        self.bell = SupervisorLink("redis://127.0.0.1:1", "bell", RedisClock(), poller)
-        sampler = ProcessSampler(lambda *sample: None, 1.0, self.bell.clock.now_ms)
+        self.wakeup_link = SupervisorLink("redis://127.0.0.1:1", "wakeup", RedisClock(), poller)
+        sampler = ProcessSampler(lambda *sample: None, 1.0, self.wakeup_link.clock.now_ms)
         self.loop = KeeperLoop(make_rounds("k", keeping, reports, SupervisorPresence(reports), 15.0), sampler, broker,
-                               self.bell, poller, self.told.append)
+                               self.wakeup_link, poller, self.told.append)
 
     def ring(self, message: bytes) -> float:
         """Ring, and return in how many seconds it goes its next round."""
@@ -51,7 +51,7 @@ def test_whatever_names_no_moment_rings_for_now(message: bytes) -> None:
 
 def test_a_moment_is_waited_for() -> None:
     ringing = Ringing()
-    in_s = ringing.ring(b"%d" % (ringing.loop.bell.clock.now_ms() + 20_000))
+    in_s = ringing.ring(b"%d" % (ringing.loop.wakeup_link.clock.now_ms() + 20_000))
     assert in_s == pytest.approx(20, abs=5)
     assert ringing.ring(b"9" * 14) == SOON_S
 
@@ -59,6 +59,6 @@ def test_a_moment_is_waited_for() -> None:
 @pytest.mark.parametrize("order", [b"", b"{", b"[1]", b"7", b"[" * 20_000, b"{}" * 9000])
 def test_an_order_that_makes_no_sense_is_not_handed_on(order: bytes) -> None:
     ringing = Ringing()
-    ringing.loop.bell._events.append(Pushed(b"control " + order))
+    ringing.loop.wakeup_link._events.append(Pushed(b"control " + order))
     ringing.loop._hand_on(order)
     assert not ringing.told

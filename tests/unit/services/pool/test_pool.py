@@ -370,7 +370,7 @@ def test_a_wish_wakes_the_pool(harness: PoolHarness) -> None:
 
 
 CANCEL = b'{"do":"cancel","id":"%b","reason":"r"}' % A
-DUMP, DUMP_TOO = b'{"do":"stack","slot":0,"letter":"1"}', b'{"do":"stack","slot":0,"letter":"2"}'
+DUMP, DUMP_TOO = b'{"do":"stack","slot":0,"command_id":"1"}', b'{"do":"stack","slot":0,"command_id":"2"}'
 
 
 def test_a_command_that_comes_again_is_obeyed_once(harness: PoolHarness) -> None:

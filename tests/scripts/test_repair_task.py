@@ -129,7 +129,7 @@ FAULTS = [lost_from_its_line, lost_from_its_line_with_a_life, lost_from_due, nev
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_mend(rig: BrokerRig, fault: Callable[[BrokerRig], tuple[str, str, set[str]]]) -> None:
+def test_repair_task(rig: BrokerRig, fault: Callable[[BrokerRig], tuple[str, str, set[str]]]) -> None:
     for _ in (rig.submit("other"), rig.pending(queue="other"), rig.claimed("other", supervisor="sound"),
               rig.ended(queue="other")):
         pass

@@ -1,4 +1,4 @@
-"""What was to be cancelled while it ran ends, though its run has ended in another way before the letter was read."""
+"""What was to be cancelled while it ran ends, though its run has ended in another way before the command was read."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ def wished(rig: BrokerRig) -> str:
 @pytest.mark.parametrize("went", [released, retried])
 def test_what_got_away_is_cancelled(rig: BrokerRig, went: Callable[[BrokerRig, str], None]) -> None:
     task_id = wished(rig)
-    assert rig.keeper.reapply_cancel_requests()[0] == 0, "its supervisor has a letter"
+    assert rig.keeper.reapply_cancel_requests()[0] == 0, "its supervisor has a command"
     went(rig, task_id)
     assert rig.keeper.reapply_cancel_requests()[0] == 1
     assert rig.state(task_id).status is TaskStatus.CANCELLED
@@ -40,7 +40,7 @@ def test_what_got_away_is_cancelled(rig: BrokerRig, went: Callable[[BrokerRig, s
     assert not rig.client.exists(P + "cancel_requests")
 
 
-def test_whoever_runs_it_now_gets_a_letter_too(rig: BrokerRig) -> None:
+def test_whoever_runs_it_now_gets_a_command_too(rig: BrokerRig) -> None:
     task_id = wished(rig)
     released(rig, task_id)
     rig.claim(task_id, "other")

@@ -18,6 +18,7 @@ FEW, MANY = 1_000, 3_000
 
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="no valgrind here (apt-get install valgrind)")
 @pytest.mark.skipif("CI" not in os.environ, reason="takes 20 s, so it is left to CI; CI=1 has it run here")
+@pytest.mark.timeout(300)  # valgrind on a busy machine
 def test_instructions_of_the_pool() -> None:
     with ThreadPoolExecutor(2) as threads:
         few, many = threads.map(_instructions, (FEW, MANY))

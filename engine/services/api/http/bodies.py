@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
 
+from engine.core.task.names import did_you_mean
 from engine.services.api.context import context_of
 from engine.services.api.http.problems import HttpError
 
@@ -59,7 +60,7 @@ def validated(model: type[Model], raw: bytes) -> Model:
         if details[0]["type"] == "json_invalid":
             reason = details[0]["msg"].partition(": ")[2]
             raise HttpError(400, f"the body is not JSON: {reason}", field="body") from None
-        raise not_acceptable(details) from None
+        raise not_acceptable(_with_hints(model, details)) from None
 
 
 def item(model: type[Model], value: Any) -> Model:
@@ -68,7 +69,7 @@ def item(model: type[Model], value: Any) -> Model:
     try:
         return model.model_validate(value, strict=True)
     except ValidationError as error:
-        raise not_acceptable(error.errors(include_url=False)) from None
+        raise not_acceptable(_with_hints(model, error.errors(include_url=False))) from None
 
 
 def _large(model: type[Model], raw: bytes) -> Model:
@@ -93,7 +94,7 @@ def refuse_unknown(model: type[BaseModel], value: Any) -> None:
     """Raise `HttpError` for fields that a model and the models within it do not have; it names the first few."""
     found = list(islice(_unknown(model, value, ()), FIELDS_MAX))
     if found:
-        raise not_acceptable([{"loc": path, "msg": "Extra inputs are not permitted"} for path in found])
+        raise not_acceptable([{"loc": path, "msg": _no_field(model, path)} for path in found])
 
 
 def _unknown(model: type[BaseModel], value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -112,6 +113,23 @@ def _models(annotation: Any) -> Iterable[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [inner for part in get_args(annotation) for inner in _models(part)]
+
+
+def _with_hints(model: type[BaseModel], details: Iterable[Any]) -> list[dict[str, Any]]:
+    """What pydantic found, with the nearest name in place of its words for an unknown field."""
+    return [{**detail, "msg": _no_field(model, detail["loc"])} if detail["type"] == "extra_forbidden" else dict(detail)
+            for detail in islice(details, FIELDS_MAX)]
+
+
+def _no_field(model: type[BaseModel], path: tuple[int | str, ...]) -> str:
+    *parents, name = path
+    owners = [model]
+    for parent in parents:
+        if isinstance(parent, str):
+            fields = [owner.model_fields[parent] for owner in owners if parent in owner.model_fields]
+            owners = [inner for field in fields for inner in _models(field.annotation)]
+    return "there is no such field" + did_you_mean(str(name)[:80], [known for owner in owners
+                                                                     for known in owner.model_fields])
 
 
 def not_acceptable(details: Any) -> HttpError:

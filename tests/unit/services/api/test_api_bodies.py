@@ -63,3 +63,18 @@ def test_an_item_of_a_batch_is_bounded_too() -> None:
     with pytest.raises(HttpError) as error:
         bodies.item(TaskCreate, {"task_type": "a", **{str(n): n for n in range(1_000)}})
     assert len(error.value.facts["fields"]) == bodies.FIELDS_MAX
+
+
+@pytest.mark.parametrize("padding", [0, bodies.SMALL_BYTES])
+@pytest.mark.parametrize(("model", "raw", "said"), [
+    (TaskCreate, b'{"task_type":"a","timout":4}', "timout: there is no such field; did you mean 'timeout'?"),
+    (TaskCreate, b'{"task_type":"a","countdown":4}', "countdown: there is no such field"),
+    (TaskCreate, b'{"task_type":"a","webhook":{"ulr":"b"}}',
+     "webhook.ulr: there is no such field; did you mean 'url'?"),
+    (BatchOperation, b'{"filter":{"staus":["FAILED"]}}',
+     "filter.staus: there is no such field; did you mean 'status'?")])
+def test_an_unknown_field_names_its_nearest(model: type[BaseModel], raw: bytes, said: str, padding: int) -> None:
+    with pytest.raises(HttpError) as error:
+        (bodies._large if padding else bodies.validated)(model, raw + b" " * padding)
+    found = [f"{field['field']}: {field['detail']}" for field in error.value.facts["fields"]]
+    assert (error.value.status, said in found) == (422, True), found

@@ -153,7 +153,7 @@ def settings_for(settings: Settings | None, **overrides: Any) -> Settings:
     Raises `InvalidSetting` for a wrong override, or where both are given.
     """
     if settings is None:
-        return load_settings(overrides).settings
+        return load_settings(overrides, are_arguments=True).settings
     if any(value is not None or name != "redis_url" for name, value in overrides.items()):
         raise InvalidSetting("give a client either settings or single values, not both", field="settings",
                              limit="one of the two")

@@ -50,20 +50,22 @@ class _Gathered:
 
 
 def load_settings(flags: Mapping[str, Any] | None = None, config_file: Path | None = None, *,
-                  environ: Mapping[str, str] | None = None) -> Loaded:
+                  environ: Mapping[str, str] | None = None, are_arguments: bool = False) -> Loaded:
     """Settings from defaults, file, environment and flags, in rising order of precedence.
 
     `flags` maps setting names to values, None meaning not given. `config_file` overrides $GANGER_CONFIG,
-    ./ganger.toml and ./config/ganger.toml. Raises `InvalidSetting` for the first thing that is wrong.
+    ./ganger.toml and ./config/ganger.toml. `are_arguments`: the flags came as arguments of a call in Python, and errors
+    name them so. Raises `InvalidSetting` for the first thing that is wrong.
     """
-    loaded, problems = resolve(flags, config_file, environ=environ)
+    loaded, problems = resolve(flags, config_file, environ=environ, are_arguments=are_arguments)
     if loaded is None:
         raise problems[0]
     return loaded
 
 
 def resolve(flags: Mapping[str, Any] | None = None, config_file: Path | None = None, *,
-            environ: Mapping[str, str] | None = None) -> tuple[Loaded | None, list[InvalidSetting]]:
+            environ: Mapping[str, str] | None = None,
+            are_arguments: bool = False) -> tuple[Loaded | None, list[InvalidSetting]]:
     """As `load_settings`, but returns everything that is wrong instead of raising the first of it."""
     environ = os.environ if environ is None else environ
     found = _Gathered()
@@ -75,7 +77,7 @@ def resolve(flags: Mapping[str, Any] | None = None, config_file: Path | None = N
     except InvalidSetting as problem:
         found.problems.append(problem)
     _from_environment(found, environ)
-    _from_flags(found, flags or {})
+    _from_flags(found, flags or {}, are_arguments)
     try:
         settings = Settings.model_validate(found.values)
     except ValidationError as error:
@@ -150,11 +152,11 @@ def _is_of_a_service(variable: str, environ: Mapping[str, str], known: Collectio
         link is not None and _SERVICE_URL.fullmatch(environ.get(f"{link[1]}_PORT", "")) is not None)
 
 
-def _from_flags(found: _Gathered, flags: Mapping[str, Any]) -> None:
+def _from_flags(found: _Gathered, flags: Mapping[str, Any], are_arguments: bool) -> None:
     for name, value in flags.items():
         if value is None:
             continue
-        source = "flag --" + name.replace("_", "-")
+        source = f"argument {name}" if are_arguments else "flag --" + name.replace("_", "-")
         if name not in Settings.model_fields:
             found.problems.append(_unknown(name, f"setting {name!r}", Settings.model_fields))
             continue

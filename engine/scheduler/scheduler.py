@@ -230,7 +230,7 @@ class Scheduler(ShortVerbs):
     def _loaded(self) -> "Loaded":
         from engine.config import load_settings
 
-        return load_settings(self.overrides)
+        return load_settings(self.overrides, are_arguments=True)
 
     def _settings_of_engine(self) -> "Settings":
         """The engine logs warnings only, unless the user has set a level: a script's own output comes first."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.client.client import settings_for
 from engine.config import Settings, load_settings, resolve
 from engine.config.limits import bounds_of, limit_of, without_password
 from engine.errors import InvalidSetting
@@ -52,6 +53,11 @@ def test_each_source_goes_before_the_one_before_it_and_is_remembered():
     assert loaded.sources["lease_s"] == "environment GANGER_LEASE_S"
     assert loaded.sources["max_retries"] == "flag --max-retries"
     assert loaded.sources["data_dir"] == "default"
+
+
+def test_the_argument_of_a_call_is_not_named_as_a_flag():
+    with pytest.raises(InvalidSetting, match=r"redis_url = 'localhost:6379' \(str, from argument redis_url\)"):
+        settings_for(None, redis_url="localhost:6379")
 
 
 def test_the_file_is_found_by_name_then_by_environment_then_in_its_places():

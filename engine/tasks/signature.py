@@ -114,7 +114,9 @@ def nearest_field(error: Exception) -> tuple[str, str, str]:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     value = first.get("input")
-    return f"payload{path}", shown(value), f"{first['msg']}, not {type(value).__name__} {shown(value)}{more}"
+    found = f", but it is not in {shown(value)}" if first["type"].startswith("missing") else (
+        f", not {type(value).__name__} {shown(value)}")
+    return f"payload{path}", shown(value), f"{first['msg']}{found}{more}"
 
 
 def refuse_not_a_function(function: Any, name: str) -> None:

@@ -326,6 +326,11 @@ def test_a_payload_that_does_not_fit_names_its_field(function: Any, payload: byt
     assert "'x'" in str(refusal.value)
 
 
+def test_a_field_that_is_missing_is_told_with_what_there_is() -> None:
+    with pytest.raises(InvalidPayload, match=r"payload\.id .*: Field required, but it is not in \{'di': 7\}$"):
+        make_spec("x", typed, {}).parse(b'{"di": 7}')
+
+
 def test_which_exceptions_may_be_retried() -> None:
     spec = make_spec("x", plain, {"retry_on": (OSError, ValueError), "no_retry_on": FileNotFoundError})
     assert spec.may_retry(ValueError())

@@ -117,7 +117,7 @@ def open_api(
     with vault(session) as keys:
         count = len(keys.all())
         if count:
-            raise InvalidOption(f"there are {count} keys, and a call needs one of them; revoke them first",
+            raise InvalidOption("the API has keys, and each call needs one; revoke them first: ganger keys list",
                                 field="keys", value=str(count), limit="no keys")
         if not yes and not session.out.confirm("Let every caller who can reach the API do everything, without a key?"):
             raise InvalidOption("the API was not opened", field="yes", limit="--yes, or the answer y")

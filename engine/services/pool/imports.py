@@ -17,8 +17,10 @@ def shortened(failures: Mapping[str, str]) -> dict[str, str]:
 def problem(failures: Mapping[str, str], handlers: Sequence[Mapping[str, Any]]) -> str | None:
     """Why a first start should not go on, if there is a reason."""
     if failures:
-        return (f"not all handlers can be imported: mend {', '.join(failures)}, or set allow_missing_handlers to start "
-                "without what is missing\n" + "\n".join(f"{name}: {text.rstrip()}" for name, text in failures.items()))
+        modules = "the module " if len(failures) == 1 else "the modules "
+        return (f"not all handlers can be imported: mend {modules}{', '.join(failures)}, or set allow_missing_handlers "
+                "to start without what is missing\n"
+                + "\n".join(f"{name}: {text.rstrip()}" for name, text in failures.items()))
     if not handlers:
         return ("there is no handler: name the module that has them with --handlers MODULE, or set "
                 "allow_missing_handlers to start without any")

@@ -65,7 +65,7 @@ def test_a_module_that_cannot_be_imported_ends_it_with_5_and_its_traceback(
     assert "tasks.py" in place
     assert line.strip() == "import a_package_that_is_missing"
     assert reason == "ModuleNotFoundError: No module named 'a_package_that_is_missing'"
-    assert "mend tasks" in last
+    assert "mend the module tasks" in last
     assert "allow_missing_handlers" in last
     assert {client.status(task_id) for task_id in waiting} == {TaskStatus.QUEUED}
 
@@ -76,7 +76,7 @@ def test_a_module_whose_import_fails_at_great_length_ends_it_in_words(start: Sta
     _, told = process.communicate(timeout=LIMIT_S)
     assert process.returncode == Exit.ENGINE
     assert "characters left out" in told
-    assert "ganger: not all handlers can be imported: mend tasks" in told
+    assert "ganger: not all handlers can be imported: mend the module tasks" in told
 
 
 def test_without_any_handler_it_says_how_to_name_one(start: Start) -> None:

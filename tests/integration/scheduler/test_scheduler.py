@@ -292,7 +292,7 @@ def test_a_handler_that_only_this_process_can_import_is_reported_with_its_traceb
     """).run()
     assert code == 1
     assert "EngineError: the engine did not start" in err
-    assert "not all handlers can be imported: mend once" in err
+    assert "not all handlers can be imported: mend the module once" in err
     assert "RuntimeError: not here" in err
     _gone(tmp_path)
 

@@ -24,7 +24,8 @@ def test_of_many_modules_the_last_line_is_told() -> None:
 
 
 @pytest.mark.parametrize(("failures", "handlers", "words"), [
-    ({"tasks": "Trace\nError"}, [{"name": "t"}], "mend tasks"), ({}, [], "--handlers MODULE"),
+    ({"tasks": "Trace\nError"}, [{"name": "t"}], "mend the module tasks, or"),
+    ({"a": "E", "b": "E"}, [], "mend the modules a, b, or"), ({}, [], "--handlers MODULE"),
     ({}, [{"name": "t"}], None)])
 def test_why_a_first_start_does_not_go_on(failures: dict[str, str], handlers: list[dict[str, Any]],
                                           words: str | None) -> None:

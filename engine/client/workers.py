@@ -42,7 +42,7 @@ class WorkersClient:
     def send(self, supervisor: str, command: dict[str, Any]) -> bool:
         """Have one supervisor do something, such as `{"do": "level", "level": "DEBUG"}`.
 
-        Returns False if there is no such supervisor. `engine/services/pool/supervisor.py` has the commands.
+        Returns False if there is no such supervisor. `engine/services/pool/command_queue.py` has the commands.
         """
         return self._provider.broker().send_command(supervisor, command)
 

@@ -3,7 +3,7 @@
 None of it should happen while the scripts are right and Redis keeps its data;
 an append-only file that was cut off, or an operator's hand, can bring it about.
 What is read here may be out of date, so each suspect is checked again in the
-script that mends it.
+script that repairs it.
 """
 
 import logging
@@ -32,7 +32,7 @@ AHEAD_MS = 2000  # no two processes that have asked Redis for the time differ by
 UNUSED_MS = 86_400_000
 LANES_AT_ONCE = 100  # in one script call
 KEYS_PER_SUSPECT = 3  # that `repair` is given
-SMALL_LANE = 50  # lines up to this length are looked through several at once
+SMALL_LANE = 50  # lanes up to this length are looked through several at once
 
 Cursor = tuple[int, bytes]  # which collection, and where in it
 Collection = tuple[str, list[str], str]  # how to go through it, its keys, and what its members must be
@@ -118,7 +118,7 @@ class Reconciling:
         return self._forget_handlers(members) if kind == "handlers" else self._look_through(scan, key, kind, members)
 
     def _look_through(self, scan: str, key: str, kind: str, members: Sequence[bytes]) -> Counter[str]:
-        """Find and mend what is wrong with members of a collection."""
+        """Find and repair what is wrong with members of a collection."""
         ids, strangers = sorted_out(members)
         if strangers:
             self._tell_strangers(key, strangers)
@@ -135,7 +135,7 @@ class Reconciling:
         return self._mend(suspects) + self.set_aside(broken) + +Counter(stranger=len(strangers))
 
     def _collections(self) -> list[Collection]:
-        """What there is to go through in this pass. The lines come to it once each of them has its turn."""
+        """What there is to go through in this pass. The lanes are added at its end, once each is in its round robin."""
         keys = self._keys
         names = sorted(supervisor_names(self._redis, keys))
         return [("HSCAN", [keys.queues], "queues"), ("HSCAN", [keys.handlers], "handlers"),
@@ -153,7 +153,7 @@ class Reconciling:
                   for start in range(0, len(small), LANES_AT_ONCE))]
 
     def _maintain_lanes(self, lines: Sequence[Lane]) -> None:
-        """Forget the turns of lines that are empty, and have those looked at again that are not paused any more."""
+        """Take empty lanes out of the round robins; put those in that have tasks and are not paused any more."""
         keys, layout = self._keys, LAYOUTS["maintain_lanes"]
         for start in range(0, len(lines), LANES_AT_ONCE):
             told = [part for line in lines[start : start + LANES_AT_ONCE]
@@ -162,7 +162,7 @@ class Reconciling:
             self._redis.run("maintain_lanes", layout.keys(keys), [*args, *told])
 
     def _maintain_queues(self, members: Sequence[bytes]) -> Counter[str]:
-        """Give lines their turns that have none; forget queues that were not used for long."""
+        """Put lanes that have tasks into the round robins; forget queues that were not used for long."""
         keys, layout = self._keys, LAYOUTS["maintain_queues"]
         names = {member: member.decode(errors="replace") for member in members}
         strangers = [member for member, name in names.items() if not is_queue_name(name)]

@@ -2,7 +2,7 @@
 
 Duties: lead where several keepers run; queue what is due; end what expired;
 forget what was kept long enough; take over from supervisors that fell silent;
-mend what is in no place. Each call does a bounded amount and says what is left;
+repair what is in no place. Each call does a bounded amount and says what is left;
 an id that turned out to be a stray counts as done.
 """
 
@@ -181,7 +181,7 @@ class RedisKeeperBroker:
         return words
 
     def _lost_run_decisions(self, supervisor: str, found: Sequence[StoredTask], now_ms: int) -> list[LostRunDecision]:
-        """What is to become of each run. An order to cancel it that was not taken from the mailbox is heeded."""
+        """What is to become of each run. A command to cancel it that the supervisor has not taken counts."""
         if not found:
             return []
         commands = map(stored_json.cancel_command, self._redis.call("LRANGE", self._keys.commands(supervisor), 0, -1))

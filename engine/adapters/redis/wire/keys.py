@@ -102,7 +102,7 @@ class Keys:
         return f"{self.base}running:{supervisor}"
 
     def commands(self, supervisor: str) -> str:
-        """list of JSON: the mailbox of a supervisor."""
+        """list of JSON: the commands to a supervisor."""
         return f"{self.base}commands:{supervisor}"
 
     def log(self, task_id: str) -> str:
@@ -118,7 +118,7 @@ class Keys:
         return f"{self.base}history:{host}:{root_pid}"
 
     def wakeup(self, supervisor: str) -> str:
-        """Channel that wakes a supervisor: "!" look in your mailbox, else the queue that has work."""
+        """Channel that wakes a supervisor: "!" there are commands, else the queue that has work."""
         return f"{self.base}wakeup:{supervisor}"
 
     @property

@@ -1,6 +1,7 @@
 """`ganger workers`: the pools that are alive, what each of their workers does, and what they can be told."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,8 +70,9 @@ def history(session: Session) -> None:
         room = session.out.room
         minutes = MINUTES if room is None else min(MINUTES, max(MINUTES_MIN, room - _BESIDE_CURVE))
         headings = ("worker", "host", f"CPU, {minutes} min", "mean", "most", "memory", "written")
-        session.out.table(headings, (_past_row(one, minutes) for one in told), right=headings[3:], cut=("worker",),
-                          leave_out=("host", "written", "memory", "mean", "most"))
+        shared = shared_names(list({one["supervisor"]: one for one in told}.values()))
+        session.out.table(headings, (_past_row(one, minutes, shared) for one in told), right=headings[3:],
+                          cut=("worker",), leave_out=("host", "written", "memory", "mean", "most"))
     else:
         session.out.note("no pool is running; start one: ganger run --handlers MODULE")
 
@@ -85,12 +87,13 @@ def _histories(client: "Client") -> Iterator[dict[str, Any]]:
                    "slot": slot.get("slot"), "history": past(entries, f"worker {pool}/{slot.get('slot')}")}
 
 
-def _past_row(told: dict[str, Any], minutes: int) -> tuple[Any, ...]:
+def _past_row(told: dict[str, Any], minutes: int, shared: set[Any]) -> tuple[Any, ...]:
     rows = told["history"]
     cpu = [row["cpu_percent"] for row in rows if row["cpu_percent"] is not None]
     written = sum(row["write_bytes_per_s"] or 0 for row in rows) * ENTRY_S
     curve = gauges.sparkline(_by_minute(rows)[-minutes:], max([100.0, *cpu]))
-    return (f"{told['pool']}/{told['slot']}", told["host"], curve,
+    name = told["supervisor" if told["pool"] in shared else "pool"]
+    return (f"{name}/{told['slot']}", told["host"], curve,
             percent(sum(cpu) / len(cpu) if cpu else None), percent(max(cpu, default=None)),
             size(max((row["rss_bytes"] or 0 for row in rows), default=None)), size(written))
 
@@ -156,15 +159,23 @@ def where(supervisors: list[dict[str, Any]], task_id: str) -> tuple[str, int] | 
 
 
 def rows(supervisors: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
-    """One row for each slot."""
+    """One row for each slot. Pools that share a name have the ids of their supervisors, which commands take as well."""
+    shared = shared_names(supervisors)
     for report in supervisors:
         state = "" if report.get("alive", True) else " (silent)"
-        pool = f"{report.get('pool')}{' (draining)' if report.get('draining') else state}"
+        name = report.get("supervisor" if report.get("pool") in shared else "pool")
+        pool = f"{name}{' (draining)' if report.get('draining') else state}"
         for slot in report.get("slots", []):
             task = slot.get("task") or {}
             yield (pool, report.get("host"), slot.get("slot"), slot.get("pid") or "", slot.get("state"),
                    percent(slot.get("cpu_percent")), size(slot.get("rss_bytes")), slot.get("served"),
                    slot.get("restarts"), duration(task.get("running_s")), task.get("task_type"), task.get("id"))
+
+
+def shared_names(supervisors: list[dict[str, Any]]) -> set[Any]:
+    """The names that several pools have, on one host or on many."""
+    names = Counter(report.get("pool") for report in supervisors)
+    return {name for name, count in names.items() if count > 1}
 
 
 def percent(value: float | None) -> str:

@@ -32,3 +32,14 @@ def test_another_version_changes_nothing(rig: BrokerRig) -> None:
     with pytest.raises(ChangedMeanwhile):
         rig.unchanged(lambda: amend(
             rig.broker.redis, rig.keys, task_id, {"name": "x"}, None, {"0"}, kept_ms=HOUR_MS))
+
+
+def test_a_queued_task_gets_another_priority_from_a_redis_that_is_full(rig: BrokerRig) -> None:
+    task_id = rig.submit()
+    rig.client.config_set("maxmemory", 1)
+    try:
+        rig.broker.set_priority(task_id, TaskPriority.NORMAL)
+        rig.broker.set_priority(task_id, TaskPriority.URGENT)
+    finally:
+        rig.client.config_set("maxmemory", 0)
+    assert rig.state(task_id).priority is TaskPriority.URGENT

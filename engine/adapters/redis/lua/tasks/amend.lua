@@ -17,7 +17,8 @@ if redis.call('HGET', KEYS.tasks, id) ~= ARGV.record then return 'MOVED_ON' end
 local status, run, attempts, crashes, priority = parse_state(ARGV.state)
 if status ~= 'QUEUED' and status ~= 'PENDING' and status ~= 'RETRYING' then return 'ILLEGAL' end
 ------------------------------------------------------------------- write
-redis.call('HSET', KEYS.tasks, id, ARGV.new_record)
+-- Not without need: a Redis that is full refuses it, and lets a queued task change its lane, which frees memory first.
+if ARGV.new_record ~= ARGV.record then redis.call('HSET', KEYS.tasks, id, ARGV.new_record) end
 if priority == ARGV.new_priority then return 'OK' end
 -- A task that is due later gets its rank when it is promoted: 0 stands for none yet.
 local entry = { id = id, fair_key = ARGV.fair_key, rank = 0 }

@@ -65,7 +65,7 @@ def repaired(rig: BrokerRig) -> list[str]:
 
 def by_the_doctor(rig: BrokerRig, caplog: pytest.LogCaptureFixture) -> dict[str, int]:
     details = repaired(rig)
-    words = {text: what for what, text in doctor._MENDED.items()}
+    words = {text: what for what, text in doctor._REPAIRED.items()}
     counted = [detail.partition(" ")[::2] for detail in details]
     assert details[-1].endswith("5 mended")
     return {words[text]: int(count) for count, text in counted if text in words}

@@ -180,12 +180,12 @@ def test_it_goes_through_everything_in_bounded_steps(rig: BrokerRig) -> None:
 
 def test_a_task_that_has_moved_on_since_it_was_looked_at_is_left_alone(rig: BrokerRig) -> None:
     task_id, _, _ = running_without_a_lease(rig)
-    suspect = rig.keeper._reconciling._suspect(P + "tasks", "task", task_id, rig.broker.read([task_id])[0])
+    suspect = rig.keeper._audit._suspect(P + "tasks", "task", task_id, rig.broker.read([task_id])[0])
     assert suspect is not None
     rig.settle(task_id, TaskStatus.COMPLETED)
-    assert not rig.unchanged(lambda: rig.keeper._reconciling._mend([suspect]))
+    assert not rig.unchanged(lambda: rig.keeper._audit._repair([suspect]))
     rig.set_life(task_id, TaskStatus.RUNNING, "another", run=2)
-    assert not rig.unchanged(lambda: rig.keeper._reconciling._mend([suspect]))
+    assert not rig.unchanged(lambda: rig.keeper._audit._repair([suspect]))
 
 
 @pytest.mark.parametrize("options", [{"max_deliveries": 1}, {}])

@@ -30,7 +30,7 @@ def add_to(app: typer.Typer) -> None:
 
 def doctor(session: Session, handlers: HandlersOption = None, assignments: SetOption = None,
            repair: Annotated[bool, typer.Option(
-               "--repair", help="Also mend what contradicts itself in Redis, as the keeper does each minute.")] = False,
+               "--repair", help="Also repair contradictions in Redis, as the keeper does each minute.")] = False,
            ) -> int:
     """Check Redis, the handlers and the limits of this host.
 

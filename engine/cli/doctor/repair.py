@@ -1,4 +1,4 @@
-"""`ganger doctor --repair`: what the keeper does once a minute, now and to the end: find what cannot be and mend it."""
+"""`ganger doctor --repair`: find contradictions and repair them now, all of them, as the keeper does once a minute."""
 
 import time
 from collections import Counter
@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 
 _WATCH_S = 2.5  # a supervisor that lives renews its lease each second
 _BATCH = 500
-_MENDED = {
+_REPAIRED = {
     "line": "queued tasks that were in no lane: put back into theirs",
     "turn": "lanes with tasks that were never served: they are served now",
     "misplaced": "keys that something else was written to: renamed, see the log",
     "state": "tasks whose state was deleted: found again by what else is kept of them",
     "unknown": "tasks whose state was deleted and that may have run: ended, and not run again",
     "due": "tasks that waited without a moment: due when they were to be, or now",
+    "ahead": "retries that were dated by a clock that was set back: their pause begins now",
     "ended": "ended tasks without a moment of removal: they have one now",
     "held": "running tasks without a live lease: queued again, or put under their supervisor's lease",
     "spent": "running tasks without a live lease that must not be started again: failed, or put under that lease",
@@ -49,7 +50,8 @@ def repair(settings: "Settings") -> list[Finding]:
         silent = _over({name: end_ms for name, end_ms in keeping.leases().items() if leases.get(name) == end_ms},
                        keeping.now_ms())
         runs = sum(_rescue(keeping, name) for name in silent)
-    return [*(Finding("repair", State.OK, f"{mended[what]} {text}") for what, text in _MENDED.items() if mended[what]),
+    done = (f"{mended[kind]} {text}" for kind, text in _REPAIRED.items() if mended[kind])
+    return [*(Finding("repair", State.OK, text) for text in done),
             *([Finding("repair", State.OK, f"{runs} runs taken over from {', '.join(silent)}, whose lease is over")]
               if silent else []),
             Finding("repair", State.OK, f"{checked} entries looked at, {mended.total()} mended")]
@@ -60,7 +62,7 @@ def _reconcile(keeping: "KeeperBroker") -> tuple[int, Counter[str]]:
     while True:
         look = keeping.audit(cursor)
         checked += look.checked
-        mended.update({what: count for what, count in look.repaired.items() if what in _MENDED})
+        mended.update({what: count for what, count in look.repaired.items() if what in _REPAIRED})
         cursor = look.cursor
         if cursor is None:
             return checked, mended

@@ -87,7 +87,7 @@ def verdict(
     """Judge one ended run.
 
     `run` is its number; `attempts` and `crashes` are the counts before it; `retryable` is false for an error that
-    no further run can mend; `after_s` is the pause a handler asked for with `Retry(after=…)`.
+    no further run can put right; `after_s` is the pause a handler asked for with `Retry(after=…)`.
     """
     may_rerun = not policy.max_deliveries or run < policy.max_deliveries
     if cause is Cause.RETURNED:

@@ -31,7 +31,7 @@ _SLICE_BYTES = 16 << 20  # what Redis may read of payloads before it looks how m
 
 
 class PoolLoop:
-    """Runs a pool until it is drained, says farewell to Redis, and ends what is below."""
+    """Runs a pool until it is drained, unregisters its supervisor, and ends all processes below it."""
 
     def __init__(self, pool: Pool, broker: RedisSupervisorBroker, host: ProcessHost) -> None:
         self.pool, self.broker, self.host = pool, broker, host

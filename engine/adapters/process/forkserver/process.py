@@ -101,7 +101,7 @@ class ForkServer:
             ready = reaper.wait()
             if control in ready and not self._obey():
                 return
-            reaper.bury(ready)
+            reaper.reap(ready)
 
     def _obey(self) -> bool:
         """Carry out one order; False when there will be no more."""

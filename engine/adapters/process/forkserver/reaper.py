@@ -64,7 +64,7 @@ class Reaper:
         """Wait until some descriptor is readable; return all that are."""
         return [fd for fd, _ in self.poll.poll(_AGAIN_MS if self._deaths else None)]
 
-    def bury(self, ready: Collection[int]) -> None:
+    def reap(self, ready: Collection[int]) -> None:
         """Reap the dead; end what dead workers left; report a death when nothing is left of it.
 
         `ready` are the readable descriptors. The process of a readable pidfd has ended, whether or not user code has

@@ -41,7 +41,7 @@ Suspect = tuple[str, str, bytes, int, list[str], str, str]  # what, id, line, is
 _errors = logging.getLogger("ganger.errors")
 
 
-class Reconciling:
+class Audit:
     """Goes through every collection in turn: the tasks, the stored states, and all that holds ids."""
 
     def __init__(self, redis: Connections, keys: Keys, actions: TaskActions, kept_ms: int) -> None:
@@ -62,7 +62,7 @@ class Reconciling:
         keys = self._keys
         touched = [keys.ended(TaskStatus.FAILED), keys.outcomes, keys.due]
         lost = [("lost", stored.id, stored.seen[1], 1, touched, "", "") for stored in found if stored.is_lost]
-        done = +(self._mend(lost) + Counter(unreadable=withdrawn))
+        done = +(self._repair(lost) + Counter(unreadable=withdrawn))
         if done:
             layout = LAYOUTS["increment"]
             self._redis.run("increment", layout.keys(keys), layout.args(counter="unreadable", amount=done.total()))
@@ -132,7 +132,7 @@ class Reconciling:
         broken = [stored for stored in known(found) if stored.problem is not None] if kind == "task" else []
         suspects = [suspect for task_id, stored in zip(ids, found, strict=True)
                     if (suspect := self._suspect(key, kind, task_id, stored)) is not None]
-        return self._mend(suspects) + self.set_aside(broken) + +Counter(stranger=len(strangers))
+        return self._repair(suspects) + self.set_aside(broken) + +Counter(stranger=len(strangers))
 
     def _collections(self) -> list[Collection]:
         """What there is to go through in this pass. The lanes are added at its end, once each is in its round robin."""
@@ -239,7 +239,7 @@ class Reconciling:
             return "held", [keys.running(state.owner), *line]
         return ("ended", [keys.ended(state.status)]) if state.status.is_final else ("due", [keys.due])
 
-    def _mend(self, suspects: Sequence[Suspect]) -> Counter[str]:
+    def _repair(self, suspects: Sequence[Suspect]) -> Counter[str]:
         if not suspects:
             return Counter()
         keys, now_ms, layout = self._keys, self._redis.now_ms(), LAYOUTS["repair"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from engine.adapters.redis.keeper.audit import Cursor, Reconciling
+from engine.adapters.redis.keeper.audit import Audit, Cursor
 from engine.adapters.redis.keeper.misplaced_keys import rename_misplaced
 from engine.adapters.redis.tasks.broker import RedisClientBroker
 from engine.adapters.redis.tasks.restore_states import look_restored
@@ -40,7 +40,7 @@ class RedisKeeperBroker:
         self._redis, self._keys, self._kept_ms = broker.redis, broker.keys, broker.kept_ms
         self._supervisors = broker.supervisors
         self._actions = TaskActions(self._redis, self._keys, self._kept_ms)
-        self._reconciling = Reconciling(self._redis, self._keys, self._actions, self._kept_ms)
+        self._audit = Audit(self._redis, self._keys, self._actions, self._kept_ms)
 
     def now_ms(self) -> int:
         return self._redis.now_ms()
@@ -126,7 +126,7 @@ class RedisKeeperBroker:
                 if name.isascii()}
 
     def rescue(self, supervisor: str, limit: int) -> RescueResult:
-        """Take up to `limit` runs of a silent supervisor away from it; bury it when it has none left."""
+        """Take up to `limit` runs of a silent supervisor away from it; forget it when it has none left."""
         keys, now_ms = self._keys, self._redis.now_ms()
         held, strangers = sorted_out(self._redis.call("SRANDMEMBER", keys.running(supervisor), min(limit, BATCH_TASKS)))
         found = [stored for stored in known(look_restored(self._redis, keys, held, self._kept_ms)) if
@@ -144,7 +144,7 @@ class RedisKeeperBroker:
 
     def audit(self, cursor: Cursor | None = None) -> AuditResult:
         """Look at some of everything for what is in no place or in a wrong one, and put it right."""
-        return self._reconciling.some(cursor)
+        return self._audit.some(cursor)
 
     def rename_misplaced(self) -> int:
         """Rename the keys that something else was written to; return how many."""
@@ -226,7 +226,7 @@ class RedisKeeperBroker:
         """The tasks; those that cannot be read are set aside."""
         found = known(look_restored(self._redis, self._keys, ids, self._kept_ms))
         if any(stored.problem is not None for stored in found):
-            self._reconciling.set_aside([stored for stored in found if stored.problem is not None])
+            self._audit.set_aside([stored for stored in found if stored.problem is not None])
         return [stored for stored in found if stored.problem is None]
 
     def _forget_strays(self, zset: str, ids: Sequence[str], found: Sequence[StoredTask]) -> int:

@@ -1,4 +1,4 @@
-"""Redis as a supervisor sees it: the steps, its mail, and the announcements, over one non-blocking link.
+"""Redis as a supervisor sees it: the steps, its commands, and the announcements, over one non-blocking link.
 
 Fulfils `ports.SupervisorBroker`. Turns typed calls into commands and replies
 into events; decides nothing. At most one step is under way.
@@ -65,7 +65,7 @@ class RedisSupervisorBroker:
         self._serves = "," + ",".join(terms.queues) + "," if terms.queues else "*"
         self._step_keys = LAYOUTS["step"].keys(keys, terms.supervisor)
         self._syncs = 0  # sent so far
-        self.is_unregistered = False  # Redis has answered the farewell, or can't
+        self.is_unregistered = False  # Redis has answered, or can't
 
     @property
     def up(self) -> bool:

@@ -34,7 +34,7 @@ class Keys:
         # who works
         self.supervisors = base + "supervisors"  # zset supervisor -> lease end, ms
         self.reports = base + "reports"  # hash supervisor -> JSON
-        self.syncs = base + "syncs"  # hash supervisor -> number of the recover that was heeded last
+        self.syncs = base + "syncs"  # hash supervisor -> number of the sync_held_runs that took effect last
         # hash supervisor -> "serves idle_workers said_ms", or "!serves": see lua/include/wakeup.lua
         self.idle_supervisors = base + "idle_supervisors"
         self.handlers = base + "handlers"  # hash handler -> JSON announcement
